@@ -1,0 +1,2 @@
+//! The worker that applies the repository.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Observability Hub: the library behind its small binaries.
