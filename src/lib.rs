@@ -1,1 +1,11 @@
 //! Observability Hub: the library behind its small binaries.
+//!
+//! Arrows run one way: `bin` → capability (`proxy`, `gitops`, `hub`, `webhook`) → ground floor (`config`, `log`,
+//! `state`, `exit`, `systemd`, `command`).
+
+pub mod command;
+pub mod config;
+pub mod exit;
+pub mod log;
+pub mod state;
+pub mod systemd;

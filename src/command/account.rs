@@ -1,0 +1,44 @@
+use std::path::PathBuf;
+
+use uzers::os::unix::UserExt;
+
+/// A user of this host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Account {
+    /// Login name.
+    pub name: String,
+    /// User id.
+    pub uid: u32,
+    /// Primary group id.
+    pub gid: u32,
+    /// Home directory.
+    pub home: PathBuf,
+}
+
+impl Account {
+    /// The user of a name (getpwnam(3)); none where there is no such user.
+    pub fn by_name(name: &str) -> Option<Self> {
+        uzers::get_user_by_name(name).map(|user| Self::from_user(&user))
+    }
+
+    /// The user of a numeric id (getpwuid(3)); none where the id has no entry.
+    pub fn by_uid(uid: u32) -> Option<Self> {
+        uzers::get_user_by_uid(uid).map(|user| Self::from_user(&user))
+    }
+
+    fn from_user(user: &uzers::User) -> Self {
+        Self {
+            name: user.name().to_string_lossy().into_owned(),
+            uid: user.uid(),
+            gid: user.primary_group_id(),
+            home: user.home_dir().to_owned(),
+        }
+    }
+}
+
+/// The user this process runs as; one without an entry in the user database gets its number for a name and `/` for a
+/// home.
+pub fn current() -> Account {
+    let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    Account::by_uid(uid).unwrap_or_else(|| Account { name: uid.to_string(), uid, gid, home: PathBuf::from("/") })
+}

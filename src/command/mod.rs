@@ -1,0 +1,11 @@
+//! Child processes: an argument vector, never a shell, always a deadline, output capped, the whole group ended.
+//! What a program's output means belongs to the capability that runs it; nothing here knows git or systemctl.
+//! Children die with the thread that started them (`setpriv --pdeathsig`), so start them from one that stays.
+
+mod account;
+mod error;
+mod run;
+
+pub use account::{Account, current};
+pub use error::Error;
+pub use run::{Command, Output};

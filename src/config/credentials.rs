@@ -1,0 +1,104 @@
+use std::fmt;
+use std::path::PathBuf;
+
+use super::{Error, environment};
+use crate::state::Folder;
+
+/// A secret shorter than this is guessed too easily to guard a host.
+const SHORTEST_SECRET: usize = 16;
+const LONGEST_CREDENTIAL: usize = 64 * 1024;
+
+/// A secret in memory. It has no text form.
+#[derive(Clone)]
+pub struct Secret(Vec<u8>);
+
+impl Secret {
+    /// The secret's bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret")
+    }
+}
+
+/// The credentials that systemd hands to this process (systemd.exec(5), LoadCredential=), or a folder in their place.
+#[derive(Clone, Debug)]
+pub struct Credentials {
+    folder: PathBuf,
+}
+
+impl Credentials {
+    pub(super) fn new(folder: PathBuf) -> Self {
+        Self { folder }
+    }
+
+    /// The folder they are read from.
+    pub fn folder(&self) -> &std::path::Path {
+        &self.folder
+    }
+
+    /// A credential; none where there is no such file.
+    ///
+    /// # Errors
+    /// When it cannot be read or is longer than 64 KiB.
+    pub fn read(&self, name: &str) -> Result<Option<Secret>, Error> {
+        let failed =
+            |reason: crate::state::Error| Error::Credential { name: name.to_owned(), reason: reason.to_string() };
+        let folder = match Folder::open(&self.folder) {
+            Ok(folder) => folder,
+            Err(error) if error.is_missing() => return Ok(None),
+            Err(error) => return Err(failed(error)),
+        };
+        Ok(folder.read(name, LONGEST_CREDENTIAL).map_err(failed)?.map(Secret))
+    }
+
+    /// A credential that the configuration names and that must be there.
+    ///
+    /// # Errors
+    /// As `read`, and when it is missing.
+    pub fn require(&self, name: &str) -> Result<Secret, Error> {
+        self.read(name)?.ok_or_else(|| Error::Credential {
+            name: name.to_owned(),
+            reason: format!(
+                "is missing: put it into {} (in a unit: LoadCredential={name}, from /etc/credstore/)",
+                self.folder.join(name).display()
+            ),
+        })
+    }
+
+    /// The webhook secrets: `$GITHUB_WEBHOOK_SECRET`, else the lines of the credential `webhook-secret`. Several are
+    /// accepted at once, for rotation. Empty where none is configured.
+    ///
+    /// # Errors
+    /// When a secret is shorter than 16 bytes, or the credential cannot be read.
+    pub fn webhook_secrets(&self) -> Result<Vec<Secret>, Error> {
+        if let Some(secret) = environment("GITHUB_WEBHOOK_SECRET") {
+            if secret.len() < SHORTEST_SECRET {
+                return Err(Error::Environment { name: "GITHUB_WEBHOOK_SECRET", reason: too_short(secret.len()) });
+            }
+            return Ok(vec![Secret(secret.into_bytes())]);
+        }
+        let Some(content) = self.read("webhook-secret")? else { return Ok(Vec::new()) };
+        let mut secrets = Vec::new();
+        for (number, line) in content.bytes().split(|byte| *byte == b'\n').enumerate() {
+            let line = line.trim_ascii();
+            if line.is_empty() {
+                continue;
+            }
+            if line.len() < SHORTEST_SECRET {
+                let reason = format!("line {}: {}", number + 1, too_short(line.len()));
+                return Err(Error::Credential { name: "webhook-secret".to_owned(), reason });
+            }
+            secrets.push(Secret(line.to_owned()));
+        }
+        Ok(secrets)
+    }
+}
+
+fn too_short(length: usize) -> String {
+    format!("has {length} bytes, at least {SHORTEST_SECRET} are needed; make one with: openssl rand -hex 32")
+}

@@ -1,0 +1,84 @@
+use std::fmt;
+use std::path::PathBuf;
+
+/// What is wrong with the configuration.
+#[derive(Debug)]
+pub enum Error {
+    /// The file that was asked for does not exist.
+    Missing(PathBuf),
+    /// The file cannot be read.
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// As root: somebody else could change the file.
+    Untrusted {
+        /// Which file.
+        path: PathBuf,
+        /// Why it is not trusted and what to do.
+        reason: String,
+    },
+    /// A place in the file is wrong.
+    Line {
+        /// Which file.
+        path: PathBuf,
+        /// Line, from 1.
+        line: usize,
+        /// The key, dotted; empty where the text is not TOML.
+        key: String,
+        /// What is wrong and what would be right.
+        reason: String,
+    },
+    /// An environment variable is wrong.
+    Environment {
+        /// Which one.
+        name: &'static str,
+        /// What is wrong and what would be right.
+        reason: String,
+    },
+    /// A credential is wrong or unreadable.
+    Credential {
+        /// Its name or file.
+        name: String,
+        /// What is wrong and what to do.
+        reason: String,
+    },
+    /// A repository that is not configured was named.
+    UnknownRepository {
+        /// The name.
+        name: String,
+        /// The configured ones.
+        known: Vec<String>,
+    },
+    /// The state root cannot be found.
+    State(String),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing(path) => {
+                write!(f, "{}: no such file; --config or HUB_CONFIG names it", path.display())
+            }
+            Self::Read { path, source } => write!(f, "{}: cannot be read: {source}", path.display()),
+            Self::Untrusted { path, reason } => write!(f, "{}: {reason}", path.display()),
+            Self::Line { path, line, key, reason } if key.is_empty() => {
+                write!(f, "{}:{line}: {reason}", path.display())
+            }
+            Self::Line { path, line, key, reason } => write!(f, "{}:{line}: {key}: {reason}", path.display()),
+            Self::Environment { name, reason } => write!(f, "environment {name}: {reason}"),
+            Self::Credential { name, reason } => write!(f, "credential {name}: {reason}"),
+            Self::UnknownRepository { name, known } if known.is_empty() => {
+                write!(f, "{name} is not configured; hub.toml has no [[repository]] yet")
+            }
+            Self::UnknownRepository { name, known } => {
+                write!(f, "{name} is not configured; hub.toml has {}", known.join(", "))
+            }
+            Self::State(reason) => f.write_str(reason),
+        }
+    }
+}
+
+impl std::error::Error for Error {}

@@ -1,0 +1,350 @@
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::values::{AbsolutePath, Address, Json, Name, Port, Size, Source, Table};
+use super::{Database, Error, Gate, Gitops, Metrics, Pipeline, Proxy, Repository, repository};
+use crate::state::repository_file_name;
+
+/// A configuration is a page or two; whatever is longer is a mistake.
+const LONGEST_FILE: u64 = 1 << 20;
+
+/// Reads the file; none where it does not exist.
+pub(super) fn read(path: &Path) -> Result<Option<String>, Error> {
+    let failed = |source| Error::Read { path: path.to_owned(), source };
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed(error)),
+    };
+    let metadata = file.metadata().map_err(failed)?;
+    let untrusted = |reason: &str| Err(Error::Untrusted { path: path.to_owned(), reason: reason.to_owned() });
+    if !metadata.is_file() {
+        return untrusted("is not a regular file; --config takes the path of hub.toml");
+    }
+    if metadata.len() > LONGEST_FILE {
+        return untrusted("is longer than 1 MiB; that is no configuration of the hub");
+    }
+    if rustix::process::geteuid().is_root() {
+        if metadata.uid() != 0 {
+            return untrusted("does not belong to root, and root obeys it; run: chown root: FILE");
+        }
+        if metadata.mode() & 0o022 != 0 {
+            return untrusted("can be written by group or others, and root obeys it; run: chmod go-w FILE");
+        }
+    }
+    let mut bytes = Vec::new();
+    file.take(LONGEST_FILE).read_to_end(&mut bytes).map_err(failed)?;
+    String::from_utf8(bytes).map(Some).map_err(|error| {
+        let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+        Error::Line { path: path.to_owned(), line, key: String::new(), reason: "is not UTF-8".to_owned() }
+    })
+}
+
+/// Parses the text of a file; `path` is for messages.
+pub(super) fn parse(path: &Path, text: &str) -> Result<Parsed, Error> {
+    let at = |span: Option<std::ops::Range<usize>>, key: String, reason: String| Error::Line {
+        path: path.to_owned(),
+        line: line_of(text, span.map_or(0, |span| span.start)),
+        key,
+        reason,
+    };
+    let document = toml::Deserializer::parse(text)
+        .map_err(|error| at(error.span(), String::new(), format!("not TOML: {}", error.message())))?;
+    let content: Content = serde_path_to_error::deserialize(document).map_err(|error| {
+        let key = error.path().to_string().replace(".$__serde_spanned_private_value", "");
+        let inner = error.inner();
+        at(inner.span(), if key == "." { String::new() } else { key }, inner.message().to_owned())
+    })?;
+    Ok(Parsed {
+        path: path.to_owned(),
+        text: text.to_owned(),
+        state_dir: content.state_dir.clone().map(|p| p.0),
+        content,
+    })
+}
+
+fn line_of(text: &str, offset: usize) -> usize {
+    text.as_bytes()[..offset.min(text.len())].iter().filter(|byte| **byte == b'\n').count() + 1
+}
+
+/// A parsed file, its places still known.
+pub(super) struct Parsed {
+    path: PathBuf,
+    text: String,
+    pub(super) state_dir: Option<PathBuf>,
+    content: Content,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default, deny_unknown_fields)]
+struct Content {
+    state_dir: Option<AbsolutePath>,
+    proxy: ProxySection,
+    database: DatabaseSection,
+    gitops: GitopsSection,
+    repository: Vec<Spanned<repository::Section>>,
+    gate: GateSection,
+    metrics: MetricsSection,
+    pipeline: Vec<Spanned<PipelineSection>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default, deny_unknown_fields)]
+struct ProxySection {
+    listen: Option<Address>,
+    admin_listen: Option<Spanned<Address>>,
+    max_body: Option<Size>,
+    admin_hosts: Vec<String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default, deny_unknown_fields)]
+struct DatabaseSection {
+    url: Option<super::values::DatabaseUrl>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default, deny_unknown_fields)]
+struct GitopsSection {
+    units_dir: Option<AbsolutePath>,
+    known_hosts: Option<AbsolutePath>,
+    fetch_timeout_seconds: Option<std::num::NonZeroU32>,
+    command_timeout_seconds: Option<std::num::NonZeroU32>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default, deny_unknown_fields)]
+struct GateSection {
+    port: Option<Port>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default, deny_unknown_fields)]
+struct MetricsSection {
+    retention_days: Option<u32>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PipelineSection {
+    name: Name,
+    #[serde(default)]
+    source: Source,
+    database: Option<String>,
+    collection: Option<String>,
+    table: Option<Table>,
+    #[serde(default)]
+    json: Json,
+}
+
+impl Parsed {
+    pub(super) fn proxy(&self) -> Result<Proxy, Error> {
+        let section = &self.content.proxy;
+        let address = |address: Option<Address>, default| address.map_or(([127, 0, 0, 1], default).into(), |a| a.0);
+        let admin = section.admin_listen.as_ref();
+        let proxy = Proxy {
+            listen: address(section.listen, 8085),
+            admin_listen: address(admin.map(|spanned| *spanned.get_ref()), 8086),
+            max_body: section.max_body.map_or(3 << 20, |size| size.0),
+            admin_hosts: section.admin_hosts.clone(),
+        };
+        if proxy.listen == proxy.admin_listen && proxy.listen.port() != 0 {
+            let reason = format!("{} is proxy.listen too; the two listeners need an address each", proxy.listen);
+            return Err(self.at(admin.map_or(0, |spanned| spanned.span().start), "proxy.admin_listen".into(), reason));
+        }
+        Ok(proxy)
+    }
+
+    pub(super) fn database(&self) -> Database {
+        let url = self.content.database.url.as_ref();
+        Database { url: url.map_or_else(|| "sqlite:hub.db".to_owned(), |url| url.0.clone()) }
+    }
+
+    pub(super) fn gitops(&self) -> Gitops {
+        let section = &self.content.gitops;
+        let path =
+            |value: &Option<AbsolutePath>, default: &str| value.clone().map_or_else(|| default.into(), |path| path.0);
+        let seconds = |value: Option<std::num::NonZeroU32>, default| value.map_or(default, |n| u64::from(n.get()));
+        Gitops {
+            units_dir: path(&section.units_dir, "/etc/systemd/system"),
+            known_hosts: path(&section.known_hosts, "/etc/observability-hub/known_hosts"),
+            fetch_timeout_seconds: seconds(section.fetch_timeout_seconds, 300),
+            command_timeout_seconds: seconds(section.command_timeout_seconds, 900),
+        }
+    }
+
+    pub(super) fn gate(&self) -> Gate {
+        Gate { port: self.content.gate.port.map_or(8443, |port| port.0) }
+    }
+
+    pub(super) fn metrics(&self) -> Metrics {
+        Metrics { retention_days: self.content.metrics.retention_days }
+    }
+
+    pub(super) fn pipelines(&self) -> Result<Vec<Pipeline>, Error> {
+        let mut first: HashMap<&str, usize> = HashMap::new();
+        let mut pipelines = Vec::new();
+        for (index, spanned) in self.content.pipeline.iter().enumerate() {
+            let section = spanned.get_ref();
+            if let Some(earlier) = first.insert(&section.name.0, spanned.span().start) {
+                let reason =
+                    format!("{:?} is the name of the pipeline in line {} too", section.name.0, self.line(earlier));
+                return Err(self.at(spanned.span().start, format!("pipeline[{index}].name"), reason));
+            }
+            pipelines.push(Pipeline {
+                name: section.name.0.clone(),
+                source: section.source.clone(),
+                database: section.database.clone().unwrap_or_else(|| "analytics".to_owned()),
+                collection: section.collection.clone().unwrap_or_else(|| "events".to_owned()),
+                table: section.table.as_ref().map_or_else(|| "reading_analytics".to_owned(), |table| table.0.clone()),
+                json: section.json,
+            });
+        }
+        Ok(pipelines)
+    }
+
+    pub(super) fn repositories(&self) -> Result<Vec<Repository>, Error> {
+        let mut names: HashMap<String, usize> = HashMap::new();
+        let mut paths: HashMap<PathBuf, usize> = HashMap::new();
+        let mut repositories = Vec::new();
+        for (index, spanned) in self.content.repository.iter().enumerate() {
+            let repository = spanned
+                .get_ref()
+                .check()
+                .map_err(|(key, reason)| self.at(spanned.span().start, format!("repository[{index}].{key}"), reason))?;
+            let start = spanned.span().start;
+            let same = |earlier: usize, key: &str, what: &str| {
+                let line = self.line(earlier);
+                let reason = format!("the repository in line {line} {what}; every repository needs its own");
+                self.at(start, format!("repository[{index}].{key}"), reason)
+            };
+            // On disk names differ in more than letter case only on some file systems.
+            if let Some(earlier) = names.insert(repository_file_name(&repository.name).to_lowercase(), start) {
+                return Err(same(earlier, "name", "has a name with the same file name"));
+            }
+            if let Some(earlier) = paths.insert(repository::real_path(&repository.path), start) {
+                return Err(same(earlier, "path", &format!("has the path {} too", repository.path.display())));
+            }
+            repositories.push(repository);
+        }
+        Ok(repositories)
+    }
+
+    fn line(&self, offset: usize) -> usize {
+        line_of(&self.text, offset)
+    }
+
+    fn at(&self, offset: usize, key: String, reason: String) -> Error {
+        Error::Line { path: self.path.clone(), line: self.line(offset), key, reason }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const REPOSITORY: &str =
+        "[[repository]]\nname = \"acme/infra\"\nurl = \"/srv/git/infra.git\"\npath = \"/srv/infra\"\n";
+
+    fn error(text: &str) -> String {
+        let parsed = parse(Path::new("hub.toml"), text);
+        let checked = parsed.and_then(|file| {
+            file.proxy()?;
+            file.pipelines()?;
+            file.repositories().map(|_| ())
+        });
+        checked.expect_err("the text is wrong").to_string()
+    }
+
+    #[test]
+    fn every_error_names_line_key_and_what_would_be_right() {
+        for (text, expected) in [
+            ("[proxy]\nlistem = \"x\"", "hub.toml:2: proxy.listem: unknown field `listem`, expected one of `listen`"),
+            ("[prox]\n", "hub.toml:1: prox: unknown field `prox`, expected one of"),
+            ("[proxy]\n\nlisten = 8085", "hub.toml:3: proxy.listen: invalid type: integer `8085`, expected a string"),
+            ("[proxy]\nlisten = \"localhost\"", "hub.toml:2: proxy.listen: \"localhost\" is not an address"),
+            (
+                "[proxy]\nadmin_listen = \"127.0.0.1:8085\"",
+                "hub.toml:2: proxy.admin_listen: 127.0.0.1:8085 is proxy.listen too",
+            ),
+            ("[proxy]\nmax_body = \"3 MB\"", "hub.toml:2: proxy.max_body: \"3 MB\" is not a size"),
+            ("[proxy]\nmax_body = \"26 MiB\"", "hub.toml:2: proxy.max_body: \"26 MiB\" is out of range"),
+            ("[gate]\nport = 80", "hub.toml:2: gate.port: 80 cannot be a funnel's port"),
+            ("[database]\nurl = \"mysql://root:geheim@db\"", "hub.toml:2: database.url: write \"sqlite:hub.db\""),
+            ("a = = 1", "hub.toml:1: not TOML"),
+            ("[[repository]]\nname = \"acme/infra\"\n", "hub.toml:1: repository[0]: missing field `url`"),
+            ("[[pipeline]]\nname = \"Reading\"", "hub.toml:2: pipeline[0].name: \"Reading\" is not a name"),
+            (
+                "[[pipeline]]\nname = \"a\"\n[[pipeline]]\nname = \"a\"",
+                "hub.toml:3: pipeline[1].name: \"a\" is the name of the pipeline in line 1",
+            ),
+            (
+                "[[pipeline]]\nname = \"a\"\ntable = \"a; drop\"",
+                "hub.toml:3: pipeline[0].table: \"a; drop\" is not a table",
+            ),
+        ] {
+            let error = error(text);
+            assert!(error.starts_with(expected), "{text:?}\n  gave     {error}\n  expected {expected}");
+            assert!(!error.contains("geheim"));
+        }
+    }
+
+    #[test]
+    fn wrong_repositories_are_named() {
+        for (change, expected) in [
+            (("acme/infra", "infra"), "hub.toml:2: repository[0].name: \"infra\" is not owner/name"),
+            (("acme/infra", "../infra"), "hub.toml:2: repository[0].name: \"../infra\" is not owner/name"),
+            (("\"/srv/infra\"", "\"srv\""), "hub.toml:4: repository[0].path: \"srv\" is not an absolute path"),
+            (
+                ("\"/srv/infra\"", "\"/srv/../etc\""),
+                "hub.toml:4: repository[0].path: \"/srv/../etc\" is not an absolute",
+            ),
+            (("\"/srv/infra\"", "\"/\""), "hub.toml:1: repository[0].path: is the root folder"),
+            (("path =", "branch = \"a..b\"\npath ="), "hub.toml:4: repository[0].branch: \"a..b\" is not a branch"),
+            (("path =", "units = \"../x\"\npath ="), "hub.toml:4: repository[0].units: \"../x\" is not a folder"),
+            (
+                ("path =", "token = \"../x\"\npath ="),
+                "hub.toml:4: repository[0].token: is not the name of a credential",
+            ),
+            (
+                ("path =", "health = { grace_seconds = -1 }\npath ="),
+                "hub.toml:4: repository[0].health.grace_seconds: invalid value",
+            ),
+            (
+                ("path =", "health = { url = \"ftp://x\" }\npath ="),
+                "hub.toml:4: repository[0].health.url: \"ftp://x\" is not a health URL",
+            ),
+        ] {
+            let error = error(&REPOSITORY.replacen(change.0, change.1, 1));
+            assert!(error.starts_with(expected), "{change:?}\n  gave     {error}\n  expected {expected}");
+        }
+    }
+
+    #[test]
+    fn repositories_do_not_share_names_or_paths() {
+        let second = REPOSITORY.replace("/srv/infra\"", "/srv/other\"");
+        let same_file = |a: &str, b: &str| REPOSITORY.replace("acme/infra", a) + &second.replace("acme/infra", b);
+        assert!(error(&same_file("a__b/c", "a/b__c")).contains("repository[1].name: the repository in line 1"));
+        assert!(error(&same_file("acme/infra", "acme/Infra")).contains("same file name"));
+        let same_path =
+            REPOSITORY.to_owned() + &REPOSITORY.replace("acme", "other").replace("/srv/infra\"", "/srv/infra/\"");
+        assert!(error(&same_path).contains("repository[1].path: the repository in line 1 has the path /srv/infra too"));
+    }
+
+    #[test]
+    fn the_example_of_the_design_is_accepted() {
+        let text = std::fs::read_to_string("contrib/hub.toml").unwrap();
+        let file = parse(Path::new("hub.toml"), &text).unwrap();
+        let repository = file.repositories().unwrap().remove(0);
+        assert_eq!((repository.name.as_str(), repository.units.as_str()), ("acme/infra", "systemd"));
+        assert_eq!(file.proxy().unwrap().max_body, 3 << 20);
+        assert_eq!(file.pipelines().unwrap()[0].table, "reading_analytics");
+    }
+}

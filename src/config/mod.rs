@@ -1,0 +1,186 @@
+//! Configuration: hub.toml, environment, credentials, in the precedence of design §3; every key has a default.
+//! Only reading and checking of values lives here: no file is written, no service is started, nothing is connected to.
+//! Secrets are read on demand, are never part of `Config`, and have no `Debug` or `Display` that shows them.
+
+mod credentials;
+mod error;
+mod file;
+mod remote;
+mod repository;
+mod values;
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+pub use credentials::{Credentials, Secret};
+pub use error::Error;
+pub use remote::Remote;
+pub use repository::{Health, Repository, RestartRule};
+pub use values::{Json, Source};
+
+/// Where the file is looked for when nothing else is said.
+pub const DEFAULT_PATH: &str = "/etc/observability-hub/hub.toml";
+
+/// The whole configuration, checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The file it came from; none where the defaults are in force.
+    pub path: Option<PathBuf>,
+    /// The state root, absolute.
+    pub state_dir: PathBuf,
+    /// `[proxy]`
+    pub proxy: Proxy,
+    /// `[database]`
+    pub database: Database,
+    /// `[gitops]`
+    pub gitops: Gitops,
+    /// `[[repository]]`, in the order of the file.
+    pub repositories: Vec<Repository>,
+    /// `[gate]`
+    pub gate: Gate,
+    /// `[metrics]`
+    pub metrics: Metrics,
+    /// `[[pipeline]]`, in the order of the file.
+    pub pipelines: Vec<Pipeline>,
+}
+
+/// `[proxy]`
+#[derive(Clone, Debug)]
+pub struct Proxy {
+    /// The public address, which the funnel exposes.
+    pub listen: SocketAddr,
+    /// The admin address, never exposed.
+    pub admin_listen: SocketAddr,
+    /// The longest webhook body that is read, in bytes.
+    pub max_body: u64,
+    /// `Host` names that the admin listener answers to besides localhost and loopback addresses.
+    pub admin_hosts: Vec<String>,
+}
+
+/// `[database]`
+#[derive(Clone, Debug)]
+pub struct Database {
+    /// `sqlite:PATH` (relative to `<state>/data`) or `postgres://…`.
+    pub url: String,
+}
+
+/// `[gitops]`
+#[derive(Clone, Debug)]
+pub struct Gitops {
+    /// Where unit files are installed.
+    pub units_dir: PathBuf,
+    /// Pinned ssh host keys, in the format of ssh's known_hosts (sshd(8)).
+    pub known_hosts: PathBuf,
+    /// The longest one fetch may take, in seconds.
+    pub fetch_timeout_seconds: u64,
+    /// The longest one `build` or `after` command may take, in seconds.
+    pub command_timeout_seconds: u64,
+}
+
+/// `[gate]`
+#[derive(Clone, Debug)]
+pub struct Gate {
+    /// The funnel's port: 443, 8443 or 10000.
+    pub port: u16,
+}
+
+/// `[metrics]`
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    /// Days that samples are kept; 0 keeps all; none where the file does not say.
+    pub retention_days: Option<u32>,
+}
+
+/// `[[pipeline]]`
+#[derive(Clone, Debug)]
+pub struct Pipeline {
+    /// Its name in `POST /api/sync/<name>`.
+    pub name: String,
+    /// Where documents come from.
+    pub source: Source,
+    /// MongoDB database.
+    pub database: String,
+    /// MongoDB collection.
+    pub collection: String,
+    /// The table that rows go to.
+    pub table: String,
+    /// How documents become JSON.
+    pub json: Json,
+}
+
+impl Config {
+    /// Reads and checks the configuration: `flag` (`--config`), else `$HUB_CONFIG`, else the default path, which may be
+    /// missing.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, with file, line, key and what would be right.
+    pub fn load(flag: Option<&Path>) -> Result<Self, Error> {
+        let named = flag.map(Path::to_owned).or_else(|| environment("HUB_CONFIG").map(PathBuf::from));
+        let path = named.clone().unwrap_or_else(|| DEFAULT_PATH.into());
+        let text = match file::read(&path)? {
+            Some(text) => Some(text),
+            None if named.is_some() => return Err(Error::Missing(path)),
+            None => None,
+        };
+        let path = text.as_ref().map(|_| path);
+        let file = file::parse(path.as_deref().unwrap_or(Path::new("")), text.as_deref().unwrap_or(""))?;
+        let state_dir =
+            crate::state::root(file.state_dir.as_deref()).map_err(|error| Error::State(error.to_string()))?;
+        let mut proxy = file.proxy()?;
+        if let Some(port) = environment("PORT") {
+            let port = port.parse().map_err(|_| Error::Environment {
+                name: "PORT",
+                reason: format!("{port:?} is not a port; write a number from 0 to 65535"),
+            })?;
+            proxy.listen.set_port(port);
+        }
+        if proxy.listen == proxy.admin_listen && proxy.listen.port() != 0 {
+            return Err(Error::Environment {
+                name: "PORT or proxy.listen",
+                reason: format!("{} is proxy.admin_listen too; the two listeners need an address each", proxy.listen),
+            });
+        }
+        Ok(Self {
+            state_dir,
+            proxy,
+            database: file.database(),
+            gitops: file.gitops(),
+            gate: file.gate(),
+            metrics: file.metrics(),
+            pipelines: file.pipelines()?,
+            repositories: file.repositories()?,
+            path,
+        })
+    }
+
+    /// The credentials of this process: `$CREDENTIALS_DIRECTORY`, else `<state>/credentials`.
+    pub fn credentials(&self) -> Credentials {
+        Credentials::new(
+            environment("CREDENTIALS_DIRECTORY").map_or_else(|| self.state_dir.join("credentials"), PathBuf::from),
+        )
+    }
+
+    /// The configured repository of a name.
+    ///
+    /// # Errors
+    /// A sentence that lists the configured names.
+    pub fn repository(&self, name: &str) -> Result<&Repository, Error> {
+        self.repositories.iter().find(|repository| repository.name == name).ok_or_else(|| Error::UnknownRepository {
+            name: name.to_owned(),
+            known: self.repositories.iter().map(|repository| repository.name.clone()).collect(),
+        })
+    }
+}
+
+/// A variable of the environment; an empty one counts as not set.
+fn environment(name: &str) -> Option<String> {
+    std::env::var_os(name).map(|value| value.to_string_lossy().into_owned()).filter(|value| !value.is_empty())
+}
+
+/// True for an address that other hosts can reach.
+pub fn is_exposed(address: SocketAddr) -> bool {
+    match address.ip() {
+        IpAddr::V4(ip) => !ip.is_loopback(),
+        IpAddr::V6(ip) => !ip.is_loopback() && !ip.to_ipv4_mapped().is_some_and(|ip| ip.is_loopback()),
+    }
+}

@@ -1,0 +1,199 @@
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::Remote;
+use super::values::{AbsolutePath, text_value};
+
+/// `[[repository]]`: one repository that is kept in sync.
+#[derive(Clone, Debug)]
+pub struct Repository {
+    /// `owner/name`, exactly as the forge sends it.
+    pub name: String,
+    /// Where it is fetched from.
+    pub remote: Remote,
+    /// The checkout.
+    pub path: PathBuf,
+    /// The user that owns the checkout and runs commands in it; none: the owner of `path`.
+    pub user: Option<String>,
+    /// The branch that is deployed.
+    pub branch: String,
+    /// The folder of unit files in the repository; empty for none.
+    pub units: String,
+    /// Argument vector run in the checkout before units are validated; empty for none.
+    pub build: Vec<String>,
+    /// Argument vector run in the checkout after restarts; empty for none.
+    pub after: Vec<String>,
+    /// Which changed paths restart which units.
+    pub restart: Vec<RestartRule>,
+    /// SSH signers whose commits are accepted (ssh-keygen(1), ALLOWED SIGNERS).
+    pub allowed_signers: Option<PathBuf>,
+    /// OpenPGP keys whose commits are accepted, as `gpg --export` writes them.
+    pub gpg_keyring: Option<PathBuf>,
+    /// Name of the credential with the ssh key.
+    pub ssh_key: Option<String>,
+    /// Name of the credential with the https token.
+    pub token: Option<String>,
+    /// How to see that a deployment is healthy.
+    pub health: Health,
+}
+
+/// Changed paths that restart units.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RestartRule {
+    /// Files, or folders with a slash at the end, relative to the repository.
+    pub paths: Vec<String>,
+    /// Units to restart.
+    pub units: Vec<String>,
+}
+
+/// How to see that a deployment is healthy.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Health {
+    /// How long restarted services are watched and the URL is given to answer, in seconds.
+    pub grace_seconds: u64,
+    /// A URL that answers 2xx when the deployment is healthy.
+    pub url: Option<HealthUrl>,
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Self { grace_seconds: 10, url: None }
+    }
+}
+
+/// A health URL; plain HTTP, because it is on this host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HealthUrl(pub String);
+
+text_value!(HealthUrl, |text| {
+    let fits = text.strip_prefix("http://").is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/'));
+    let fits = fits && !text.chars().any(|c| c.is_control() || c.is_whitespace());
+    fits.then(|| HealthUrl(text.to_owned()))
+        .ok_or_else(|| format!("{text:?} is not a health URL; write one such as \"http://127.0.0.1:9000/healthz\""))
+});
+
+pub(super) struct FullName(String);
+
+text_value!(FullName, |text| {
+    let part = |part: &str| {
+        !part.is_empty()
+            && part.len() <= 100
+            && !part.starts_with(['.', '-'])
+            && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b))
+    };
+    let parts: Vec<&str> = text.split('/').collect();
+    (parts.len() == 2 && parts.iter().all(|p| part(p))).then(|| FullName(text.to_owned())).ok_or_else(|| {
+        format!("{text:?} is not owner/name; write it exactly as the forge does, such as \"acme/infra\"")
+    })
+});
+
+pub(super) struct Branch(String);
+
+// The characters that git-check-ref-format(1) allows and that need no quoting anywhere.
+text_value!(Branch, |text| {
+    let fits = !text.is_empty()
+        && text.len() <= 200
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._/+".contains(&b))
+        && !text.contains("..")
+        && !text.ends_with(['/', '.'])
+        && text.split('/').all(|part| !part.is_empty() && !part.starts_with(['.', '-']) && !part.ends_with(".lock"));
+    fits.then(|| Branch(text.to_owned())).ok_or_else(|| format!("{text:?} is not a branch; write one such as \"main\""))
+});
+
+struct Url(Remote);
+text_value!(Url, |text| Remote::parse(text).map(Url));
+
+struct InRepository(String);
+text_value!(InRepository, |text| relative_path(text).map(InRepository));
+
+fn relative_path(text: &str) -> Result<String, String> {
+    let path = text.strip_suffix('/').unwrap_or(text);
+    let fits =
+        path.is_empty() || path.split('/').all(|part| !matches!(part, "" | "." | "..") && !part.starts_with('-'));
+    if !fits || text.chars().any(char::is_control) {
+        return Err(format!(
+            "{text:?} is not a folder of the repository; write one such as \"systemd\", or \"\" for none"
+        ));
+    }
+    Ok(path.to_owned())
+}
+
+struct CredentialName(String);
+// A credential's name becomes a file name in $CREDENTIALS_DIRECTORY.
+text_value!(CredentialName, |text| {
+    let fits = (1..=100).contains(&text.len())
+        && !text.starts_with(['.', '-'])
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b));
+    fits.then(|| CredentialName(text.to_owned()))
+        .ok_or_else(|| "is not the name of a credential; write a file name such as \"infra-key\"".to_owned())
+});
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Section {
+    name: FullName,
+    url: Url,
+    path: AbsolutePath,
+    user: Option<String>,
+    branch: Option<Branch>,
+    units: Option<InRepository>,
+    #[serde(default)]
+    build: Vec<String>,
+    #[serde(default)]
+    after: Vec<String>,
+    #[serde(default)]
+    restart: Vec<RestartRule>,
+    allowed_signers: Option<AbsolutePath>,
+    gpg_keyring: Option<AbsolutePath>,
+    ssh_key: Option<CredentialName>,
+    token: Option<CredentialName>,
+    #[serde(default)]
+    health: Health,
+}
+
+impl Section {
+    /// The checked repository, or the key that is wrong and why.
+    pub(super) fn check(&self) -> Result<Repository, (&'static str, String)> {
+        let remote = self.url.0.clone();
+        for (key, argv) in [("build", &self.build), ("after", &self.after)] {
+            if argv.first().is_some_and(|program| program.is_empty()) {
+                return Err((
+                    key,
+                    "has an empty program; write an argument vector such as [\"/usr/bin/make\", \"build\"]".into(),
+                ));
+            }
+        }
+        if self.path.0.parent().is_none() {
+            return Err(("path", "is the root folder; write the path of a checkout such as \"/srv/infra\"".into()));
+        }
+        Ok(Repository {
+            name: self.name.0.clone(),
+            remote,
+            path: self.path.0.clone(),
+            user: self.user.clone(),
+            branch: self.branch.as_ref().map_or_else(|| "main".to_owned(), |branch| branch.0.clone()),
+            units: self.units.as_ref().map_or_else(|| "systemd".to_owned(), |folder| folder.0.clone()),
+            build: self.build.clone(),
+            after: self.after.clone(),
+            restart: self.restart.clone(),
+            allowed_signers: self.allowed_signers.clone().map(|path| path.0),
+            gpg_keyring: self.gpg_keyring.clone().map(|path| path.0),
+            ssh_key: self.ssh_key.as_ref().map(|name| name.0.clone()),
+            token: self.token.as_ref().map(|name| name.0.clone()),
+            health: self.health.clone(),
+        })
+    }
+}
+
+/// The path with its links resolved as far as it exists, so that two ways to write one folder are seen as one.
+pub(super) fn real_path(path: &Path) -> PathBuf {
+    for ancestor in path.ancestors() {
+        if let (Ok(real), Ok(rest)) = (ancestor.canonicalize(), path.strip_prefix(ancestor)) {
+            return real.join(rest);
+        }
+    }
+    path.to_owned()
+}

@@ -1,0 +1,171 @@
+//! Values with a form of their own: each says what would be right when it is wrong.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
+
+/// A value written as a string whose form `parse` checks.
+macro_rules! text_value {
+    ($name:ident, $parse:expr) => {
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = String::deserialize(deserializer)?;
+                let parse: fn(&str) -> Result<Self, String> = $parse;
+                parse(&text).map_err(serde::de::Error::custom)
+            }
+        }
+    };
+}
+pub(super) use text_value;
+
+/// IP address and port.
+#[derive(Clone, Copy)]
+pub(super) struct Address(pub SocketAddr);
+
+text_value!(Address, |text| text.parse().map(Address).map_err(|_| {
+    format!("{text:?} is not an address; write an IP address and a port, such as \"127.0.0.1:8085\" or \"[::1]:8085\"")
+}));
+
+/// The longest body that GitHub sends (docs.github.com, "Webhook events and payloads": 25 MB).
+const LARGEST_BODY: u64 = 25 << 20;
+
+/// The longest accepted body, written `"3 MiB"`, `"512 KiB"` or a number of bytes.
+#[derive(Clone, Copy)]
+pub(super) struct Size(pub u64);
+
+impl<'de> Deserialize<'de> for Size {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged, expecting = "expected a size such as \"3 MiB\" or a number of bytes")]
+        enum Form {
+            Bytes(u64),
+            Text(String),
+        }
+        let (bytes, shown) = match Form::deserialize(deserializer)? {
+            Form::Bytes(bytes) => (Some(bytes), bytes.to_string()),
+            Form::Text(text) => (bytes_of(&text), text),
+        };
+        let bytes =
+            bytes.ok_or_else(|| D::Error::custom(format!("{shown:?} is not a size; write it like \"3 MiB\"")))?;
+        if !(1024..=LARGEST_BODY).contains(&bytes) {
+            return Err(D::Error::custom(format!("{shown:?} is out of range; write a size from 1 KiB to 25 MiB")));
+        }
+        Ok(Self(bytes))
+    }
+}
+
+fn bytes_of(text: &str) -> Option<u64> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let number: u64 = text[..digits].parse().ok()?;
+    let unit = match text[digits..].trim() {
+        "" | "B" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        _ => return None,
+    };
+    number.checked_mul(unit)
+}
+
+/// The funnel's port.
+#[derive(Clone, Copy)]
+pub(super) struct Port(pub u16);
+
+impl<'de> Deserialize<'de> for Port {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match u16::deserialize(deserializer)? {
+            port @ (443 | 8443 | 10000) => Ok(Self(port)),
+            port => Err(D::Error::custom(format!("{port} cannot be a funnel's port; write 443, 8443 or 10000"))),
+        }
+    }
+}
+
+/// An absolute path.
+#[derive(Clone)]
+pub(super) struct AbsolutePath(pub PathBuf);
+
+text_value!(AbsolutePath, |text| absolute_path(text).map(AbsolutePath));
+
+/// A path that starts at the root and does not climb.
+pub(super) fn absolute_path(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    let climbs = path.components().any(|part| part == std::path::Component::ParentDir);
+    if !path.is_absolute() || climbs || text.chars().any(char::is_control) {
+        return Err(format!("{text:?} is not an absolute path without \"..\"; write one such as \"/srv/infra\""));
+    }
+    Ok(path.components().collect())
+}
+
+/// The URL of the database.
+pub(super) struct DatabaseUrl(pub String);
+
+text_value!(DatabaseUrl, |text| {
+    let known = ["sqlite:", "postgres://", "postgresql://"]
+        .iter()
+        .any(|scheme| text.strip_prefix(scheme).is_some_and(|rest| !rest.is_empty()));
+    // The text may hold a password, so it is not repeated.
+    known.then(|| DatabaseUrl(text.to_owned())).ok_or_else(|| "write \"sqlite:hub.db\" or \"postgres://…\"".to_owned())
+});
+
+/// A name in URLs: lower-case letters, digits, `-` and `_`.
+pub(super) struct Name(pub String);
+
+text_value!(Name, |text| {
+    let fits = (1..=64).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_".contains(&b));
+    fits.then(|| Name(text.to_owned()))
+        .ok_or_else(|| format!("{text:?} is not a name; write at most 64 of a-z, 0-9, - and _"))
+});
+
+/// An SQL table name, optionally with its schema.
+pub(super) struct Table(pub String);
+
+text_value!(Table, |text| {
+    let part = |part: &str| {
+        (1..=63).contains(&part.len())
+            && !part.starts_with(|c: char| c.is_ascii_digit())
+            && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+    };
+    let fits = text.split('.').count() <= 2 && text.split('.').all(part);
+    fits.then(|| Table(text.to_owned())).ok_or_else(|| {
+        format!("{text:?} is not a table; write a-z, 0-9 and _, such as \"reading_analytics\" or \"schema.table\"")
+    })
+});
+
+/// Where a pipeline's documents come from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Source {
+    /// A MongoDB collection.
+    #[default]
+    MongoDb,
+    /// A folder of Extended JSON lines.
+    Folder(PathBuf),
+}
+
+text_value!(Source, |text| {
+    if text == "mongodb" {
+        return Ok(Source::MongoDb);
+    }
+    let folder = text.strip_prefix("file:").map(absolute_path);
+    match folder {
+        Some(Ok(folder)) => Ok(Source::Folder(folder)),
+        _ => Err(format!("{text:?} is not a source; write \"mongodb\" or \"file:/absolute/path\"")),
+    }
+});
+
+/// How documents become JSON.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Json {
+    /// The shape that rows of the Go version have.
+    #[default]
+    Plain,
+    /// Relaxed Extended JSON v2, lossless.
+    Extended,
+}
+
+text_value!(Json, |text| match text {
+    "plain" => Ok(Json::Plain),
+    "extended" => Ok(Json::Extended),
+    _ => Err(format!("{text:?} is not known; write \"plain\" or \"extended\"")),
+});

@@ -1,0 +1,92 @@
+//! Exit codes, command lines and stop signals: how every binary of the hub starts and ends.
+//!
+//! Nothing here knows what a binary does in between.
+
+use std::fmt::Display;
+use std::os::unix::net::UnixStream;
+use std::process::ExitCode;
+
+use crate::log;
+
+/// How a program of the hub ends (design §6; 75 and 78 are sysexits.h's EX_TEMPFAIL and EX_CONFIG).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// Done; for `gitops-sync`: everything is in sync.
+    Done = 0,
+    /// It could not be done, and something may be left to retry.
+    Error = 1,
+    /// The command line is wrong.
+    Usage = 2,
+    /// The new commit failed and the last good one is back in place.
+    RolledBack = 3,
+    /// The new commit failed and the last good one could not be restored whole.
+    RollbackFailed = 4,
+    /// A rule forbids it: signature, history, local changes, foreign unit.
+    Refused = 5,
+    /// Another run holds the lock.
+    Busy = 75,
+    /// The configuration is wrong.
+    Config = 78,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// Parses the process's command line.
+///
+/// Returns the parsed arguments, or the exit code to end with after help (0, on stdout) or a usage error (2, on
+/// stderr) was printed. argh itself would end a usage error with 1, which the hub keeps for failed work.
+///
+/// # Errors
+/// The exit code, when there is nothing left to do but to end.
+#[expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "help and usage errors are for the person at the terminal"
+)]
+pub fn arguments<T: argh::FromArgs>(program: &str) -> Result<T, ExitCode> {
+    let mut words = Vec::new();
+    for word in std::env::args_os().skip(1) {
+        match word.into_string() {
+            Ok(word) => words.push(word),
+            Err(word) => {
+                eprintln!("{program}: argument {} is not UTF-8", word.display());
+                return Err(Exit::Usage.into());
+            }
+        }
+    }
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    T::from_args(&[program], &words).map_err(|early| match early.status {
+        Ok(()) => {
+            println!("{}", early.output);
+            Exit::Done.into()
+        }
+        Err(()) => {
+            eprintln!("{}\nRun {program} --help for more information.", early.output.trim_end());
+            Exit::Usage.into()
+        }
+    })
+}
+
+/// Ends a program whose configuration is unusable: one log line with the reason, exit code 78.
+pub fn configuration_error(error: &dyn Display) -> Exit {
+    log::error!("configuration_error", error = error.to_string());
+    Exit::Config
+}
+
+/// A stream that becomes readable when SIGTERM or SIGINT arrives, for an event loop to poll.
+///
+/// # Errors
+/// When the handlers cannot be installed.
+pub fn stop_signals() -> std::io::Result<UnixStream> {
+    let (reader, writer) = UnixStream::pair()?;
+    for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
+        signal_hook::low_level::pipe::register(signal, writer.try_clone()?)?;
+    }
+    reader.set_nonblocking(true)?;
+    Ok(reader)
+}

@@ -1,0 +1,267 @@
+//! The logging standard: one JSON object a line on stdout, shorter than 4,096 bytes (design §4).
+//!
+//! journald and `journalctl -o json` keep such a line whole; a longer one would be shown as null.
+
+use std::io::Write;
+use std::os::fd::AsFd;
+use std::sync::OnceLock;
+
+use serde_json::{Map, Value};
+
+/// A line, its priority prefix and its newline stay below this many bytes (`journalctl -o json` without `--all`).
+const LINE_LIMIT: usize = 4096;
+
+/// How much a line matters; the names are those of the `level` field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// For the developer.
+    Debug,
+    /// The normal course of things.
+    Info,
+    /// Something to look at, the work goes on.
+    Warn,
+    /// Work was not done.
+    Error,
+}
+
+impl Level {
+    /// The value of the `level` field.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Debug => "DEBUG",
+            Self::Info => "INFO",
+            Self::Warn => "WARN",
+            Self::Error => "ERROR",
+        }
+    }
+
+    /// The level of a name, in any letter case; `WARNING` and `ERR` are understood too.
+    pub fn from_name(name: &str) -> Option<Self> {
+        match name.to_ascii_uppercase().as_str() {
+            "DEBUG" => Some(Self::Debug),
+            "INFO" => Some(Self::Info),
+            "WARN" | "WARNING" => Some(Self::Warn),
+            "ERROR" | "ERR" => Some(Self::Error),
+            _ => None,
+        }
+    }
+
+    /// The syslog priority that journald reads from the `<N>` prefix (sd-daemon(3)).
+    fn priority(self) -> u8 {
+        match self {
+            Self::Debug => 7,
+            Self::Info => 6,
+            Self::Warn => 4,
+            Self::Error => 3,
+        }
+    }
+}
+
+static SERVICE: OnceLock<String> = OnceLock::new();
+
+/// Names the service whose lines this process writes; the first call wins.
+pub fn start(service: &str) {
+    SERVICE.get_or_init(|| service.to_owned());
+}
+
+/// The RFC 3339 form of an instant: UTC, milliseconds.
+pub fn rfc3339(instant: jiff::Timestamp) -> String {
+    format!("{instant:.3}")
+}
+
+/// Writes one line for this process's service.
+///
+/// `msg` is a snake_case event name, `fields` are the event's own; use the `info!`, `warn!`, `error!` and `debug!`
+/// macros of this module.
+pub fn write(level: Level, msg: &str, fields: Map<String, Value>) {
+    let service = SERVICE.get().map_or("hub", String::as_str);
+    write_as(service, level, msg, fields);
+}
+
+/// Writes one line for any service (`hub log --service NAME`).
+pub fn write_as(service: &str, level: Level, msg: &str, fields: Map<String, Value>) {
+    let prefix = if stdout_is_journal() { format!("<{}>", level.priority()) } else { String::new() };
+    let mut line = prefix.clone();
+    line.push_str(&format_line(jiff::Timestamp::now(), service, level, msg, fields, LINE_LIMIT - prefix.len() - 1));
+    line.push('\n');
+    // One write a line keeps lines of several threads and processes whole. Where stdout is gone there is no other
+    // place left to report that to.
+    let mut stdout = std::io::stdout().lock();
+    let _ = stdout.write_all(line.as_bytes()).and_then(|()| stdout.flush());
+}
+
+/// Formats one line without its newline, at most `limit` bytes long.
+///
+/// Values that do not fit are cut and end with `… (cut, N bytes)`; what still does not fit is left out and counted in
+/// `fields_left_out`.
+fn format_line(
+    time: jiff::Timestamp,
+    service: &str,
+    level: Level,
+    msg: &str,
+    fields: Map<String, Value>,
+    limit: usize,
+) -> String {
+    let mut object = Map::new();
+    object.insert("time".into(), rfc3339(time).into());
+    object.insert("level".into(), level.name().into());
+    object.insert("service".into(), cut(service, 64).into());
+    object.insert("msg".into(), cut(msg, 256).into());
+    let fixed = object.len();
+    for (name, value) in fields {
+        if !object.contains_key(&name) {
+            object.insert(name, value);
+        }
+    }
+    let mut value_limit = limit / 2;
+    loop {
+        let line = Value::Object(object.clone()).to_string();
+        if line.len() <= limit {
+            return line;
+        }
+        if value_limit >= 32 {
+            for value in object.values_mut().skip(fixed) {
+                shorten(value, value_limit);
+            }
+            value_limit /= 2;
+        } else {
+            let names: Vec<String> = object.keys().skip(fixed).cloned().collect();
+            let keep = names.iter().filter(|name| *name != "fields_left_out").count() / 2;
+            let left_out = object.get("fields_left_out").and_then(Value::as_u64).unwrap_or(0);
+            let mut dropped = 0u64;
+            for name in names.iter().filter(|name| *name != "fields_left_out").skip(keep) {
+                object.remove(name);
+                dropped += 1;
+            }
+            object.insert("fields_left_out".into(), (left_out + dropped).into());
+        }
+    }
+}
+
+fn shorten(value: &mut Value, limit: usize) {
+    let length = value.to_string().len();
+    if length <= limit {
+        return;
+    }
+    let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    *value = Value::String(cut(&text, limit));
+}
+
+/// The beginning of `text` such that its JSON form, control characters escaped, takes about `limit` bytes.
+fn cut(text: &str, limit: usize) -> String {
+    let escaped = |c: char| match c {
+        '"' | '\\' | '\n' | '\r' | '\t' | '\u{8}' | '\u{c}' => 2,
+        c if c < ' ' => 6,
+        c => c.len_utf8(),
+    };
+    if text.chars().map(escaped).sum::<usize>() <= limit {
+        return text.to_owned();
+    }
+    let note = format!("… (cut, {} bytes)", text.len());
+    let mut room = limit.saturating_sub(note.len());
+    let mut kept = String::new();
+    for c in text.chars() {
+        match room.checked_sub(escaped(c)) {
+            Some(rest) => room = rest,
+            None => break,
+        }
+        kept.push(c);
+    }
+    kept + &note
+}
+
+/// Text of a child process or a peer as a log field: UTF-8, without control bytes (a remote could otherwise drive the
+/// reader's terminal), lines joined by ` | `.
+pub fn printable(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    let lines = text.split(['\n', '\r']).map(str::trim).filter(|line| !line.is_empty());
+    let joined = lines.collect::<Vec<_>>().join(" | ");
+    joined.chars().filter(|c| !c.is_control()).collect()
+}
+
+/// True where stdout goes to the journal: `$JOURNAL_STREAM` names its device and inode (systemd.exec(5)).
+fn stdout_is_journal() -> bool {
+    static ANSWER: OnceLock<bool> = OnceLock::new();
+    *ANSWER.get_or_init(|| {
+        let Ok(stream) = std::env::var("JOURNAL_STREAM") else { return false };
+        rustix::fs::fstat(std::io::stdout().as_fd())
+            .is_ok_and(|stat| stream == format!("{}:{}", stat.st_dev, stat.st_ino))
+    })
+}
+
+/// Builds the fields of a line and writes it; the level macros call this.
+#[macro_export]
+#[doc(hidden)]
+macro_rules! log_line {
+    ($level:expr, $msg:expr $(, $name:ident = $value:expr)* $(,)?) => {{
+        #[allow(unused_mut)]
+        let mut fields = serde_json::Map::new();
+        $( fields.insert(stringify!($name).to_owned(), serde_json::json!($value)); )*
+        $crate::log::write($level, $msg, fields);
+    }};
+}
+
+/// `info!("event_name", field = value, …)`: the normal course of things.
+#[macro_export]
+#[doc(hidden)]
+macro_rules! log_info { ($($all:tt)*) => { $crate::log_line!($crate::log::Level::Info, $($all)*) }; }
+/// `warn!("event_name", field = value, …)`: something to look at, the work goes on.
+#[macro_export]
+#[doc(hidden)]
+macro_rules! log_warn { ($($all:tt)*) => { $crate::log_line!($crate::log::Level::Warn, $($all)*) }; }
+/// `error!("event_name", field = value, …)`: work was not done.
+#[macro_export]
+#[doc(hidden)]
+macro_rules! log_error { ($($all:tt)*) => { $crate::log_line!($crate::log::Level::Error, $($all)*) }; }
+
+pub use crate::{log_error as error, log_info as info, log_warn as warn};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(msg: &str, fields: Value) -> String {
+        let Value::Object(fields) = fields else { panic!("fields are an object") };
+        format_line(jiff::Timestamp::UNIX_EPOCH, "proxy", Level::Info, msg, fields, LINE_LIMIT - 1)
+    }
+
+    #[test]
+    fn a_line_has_the_four_standard_fields_first() {
+        assert_eq!(
+            line("started", serde_json::json!({"port": 8085})),
+            r#"{"time":"1970-01-01T00:00:00.000Z","level":"INFO","service":"proxy","msg":"started","port":8085}"#
+        );
+    }
+
+    #[test]
+    fn long_values_are_cut_and_say_so() {
+        for value in ["x".repeat(100_000), "\u{1}".repeat(50_000), "é\"\\".repeat(30_000)] {
+            let line = line("big", serde_json::json!({"repo": "acme/infra", "error": value}));
+            assert!(line.len() < LINE_LIMIT, "{}", line.len());
+            let parsed: Value = serde_json::from_str(&line).unwrap();
+            assert!(parsed["error"].as_str().unwrap().contains("(cut, "), "{line}");
+            assert_eq!(parsed["repo"], "acme/infra");
+        }
+    }
+
+    #[test]
+    fn too_many_fields_are_left_out_and_counted() {
+        let fields: Map<String, Value> = (0..2000).map(|i| (format!("field_{i}"), i.into())).collect();
+        let line = line("many", Value::Object(fields));
+        assert!(line.len() < LINE_LIMIT);
+        let parsed: Value = serde_json::from_str(&line).unwrap();
+        let kept = parsed.as_object().unwrap().len() as u64 - 5;
+        assert_eq!(parsed["fields_left_out"].as_u64().unwrap() + kept, 2000);
+    }
+
+    #[test]
+    fn fields_cannot_replace_the_standard_ones() {
+        let line = line("real", serde_json::json!({"msg": "forged", "level": "DEBUG"}));
+        assert!(line.contains(r#""level":"INFO","service":"proxy","msg":"real""#));
+    }
+
+    #[test]
+    fn child_output_loses_control_bytes() {
+        assert_eq!(printable(b"one\x1b[31m\r\n  two\xff\n\n"), "one[31m | two\u{fffd}");
+    }
+}

@@ -1,0 +1,65 @@
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// Why something in the state root could not be read or written.
+#[derive(Debug)]
+pub enum Error {
+    /// No environment variable, key or home directory names a state root.
+    NoRoot,
+    /// A call on a path failed.
+    Io {
+        /// What was tried, as a verb.
+        act: &'static str,
+        /// On which file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Something other than a regular file stands at the path.
+    NotRegular(PathBuf),
+    /// The file is longer than its reader accepts.
+    TooLarge {
+        /// Which file.
+        path: PathBuf,
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// The file's content is not what the hub wrote there.
+    Content {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+impl Error {
+    pub(super) fn io(act: &'static str, path: &Path, source: impl Into<std::io::Error>) -> Self {
+        Self::Io { act, path: path.to_owned(), source: source.into() }
+    }
+
+    /// True where the file system is full or the quota used up.
+    pub fn is_full(&self) -> bool {
+        use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+        matches!(self, Self::Io { source, .. } if matches!(source.kind(), StorageFull | QuotaExceeded))
+    }
+
+    /// True where the file or folder does not exist.
+    pub fn is_missing(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound)
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoRoot => f.write_str("no state folder: set HUB_STATE_DIR, or state_dir in hub.toml, or HOME"),
+            Self::Io { act, path, source } => write!(f, "cannot {act} {}: {source}", path.display()),
+            Self::NotRegular(path) => write!(f, "{} is not a regular file", path.display()),
+            Self::TooLarge { path, limit } => write!(f, "{} is longer than {limit} bytes", path.display()),
+            Self::Content { path, reason } => write!(f, "{} is damaged: {reason}", path.display()),
+        }
+    }
+}
+
+impl std::error::Error for Error {}

@@ -1,0 +1,305 @@
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustix::fs::{self, AtFlags, FileType, Mode, OFlags};
+use rustix::io::Errno;
+
+use super::Error;
+
+/// An open folder. Every call works on names inside it and follows no link, so that whoever owns a folder above or
+/// beside cannot redirect a privileged reader or writer.
+#[derive(Debug)]
+pub struct Folder {
+    fd: OwnedFd,
+    path: PathBuf,
+}
+
+/// What kind of thing a name stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A regular file.
+    File,
+    /// A folder.
+    Folder,
+    /// A link, socket, pipe or device.
+    Other,
+}
+
+/// A name in a folder.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// The name, any bytes.
+    pub name: std::ffi::OsString,
+    /// What it stands for.
+    pub kind: Kind,
+    /// Last change in seconds since 1970.
+    pub modified: i64,
+}
+
+const OPEN_FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+
+impl Folder {
+    /// Opens an existing folder; the path itself is trusted, links in it are followed.
+    ///
+    /// # Errors
+    /// When it is missing, not a folder, or not accessible.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        let fd = fs::open(path, OPEN_FOLDER, Mode::empty()).map_err(|error| Error::io("open", path, error))?;
+        Ok(Self { fd, path: path.to_owned() })
+    }
+
+    /// Opens a folder, made with its parents where missing; `mode` is that of the last one, parents get 0755.
+    ///
+    /// # Errors
+    /// When it cannot be made or opened.
+    pub fn open_or_make(path: &Path, mode: u32) -> Result<Self, Error> {
+        match Self::open(path) {
+            Err(error) if error.is_missing() => {
+                if let Some(parent) = path.parent() {
+                    std::fs::create_dir_all(parent).map_err(|error| Error::io("make", parent, error))?;
+                }
+                make(fs::CWD, path.as_os_str(), mode, path)?;
+                Self::open(path)
+            }
+            other => other,
+        }
+    }
+
+    /// Opens a folder inside this one.
+    ///
+    /// # Errors
+    /// When it is missing, a link, not a folder, or not accessible.
+    pub fn sub(&self, name: &str) -> Result<Self, Error> {
+        let path = self.path.join(name);
+        let flags = OPEN_FOLDER | OFlags::NOFOLLOW;
+        let fd = fs::openat(&self.fd, name, flags, Mode::empty()).map_err(|error| Error::io("open", &path, error))?;
+        Ok(Self { fd, path })
+    }
+
+    /// Opens a folder inside this one, made with `mode` where missing.
+    ///
+    /// # Errors
+    /// As `sub`, and when it cannot be made.
+    pub fn sub_or_make(&self, name: &str, mode: u32) -> Result<Self, Error> {
+        match self.sub(name) {
+            Err(error) if error.is_missing() => {
+                make(self.fd.as_fd(), OsStr::new(name), mode, &self.path.join(name))?;
+                self.sync()?;
+                self.sub(name)
+            }
+            other => other,
+        }
+    }
+
+    /// The path it was opened under; for messages and for child processes.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Its descriptor.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
+    /// Publishes a file: written under a name that begins with a dot, fsynced, renamed over `name`, the folder
+    /// fsynced. After a crash `name` is either the old file or the whole new one.
+    ///
+    /// # Errors
+    /// When a step fails; the unfinished file is removed.
+    pub fn publish(&self, name: &str, content: &[u8], mode: u32) -> Result<(), Error> {
+        static COUNTER: AtomicU64 = AtomicU64::new(0);
+        let number = COUNTER.fetch_add(1, Ordering::Relaxed);
+        let unfinished = format!(".{name}.{}.{number}", std::process::id());
+        let path = self.path.join(name);
+        let written = self.create(&unfinished, content, mode).and_then(|()| {
+            fs::renameat(&self.fd, unfinished.as_str(), &self.fd, name)
+                .map_err(|error| Error::io("publish", &path, error))
+        });
+        if written.is_err() {
+            // The error that matters is the one above; a leftover begins with a dot and is never read.
+            let _ = fs::unlinkat(&self.fd, unfinished.as_str(), AtFlags::empty());
+        }
+        written?;
+        self.sync()
+    }
+
+    fn create(&self, name: &str, content: &[u8], mode: u32) -> Result<(), Error> {
+        let path = self.path.join(name);
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = fs::openat(&self.fd, name, flags, Mode::from_raw_mode(0o600))
+            .map_err(|error| Error::io("create", &path, error))?;
+        let mut file = File::from(fd);
+        let step = |result: std::io::Result<()>| result.map_err(|error| Error::io("write", &path, error));
+        step(file.write_all(content))?;
+        step(fs::fchmod(&file, Mode::from_raw_mode(mode)).map_err(Into::into))?;
+        step(file.sync_all())
+    }
+
+    /// Reads a regular file of at most `limit` bytes; none where there is no such name.
+    ///
+    /// # Errors
+    /// When it is a link or no regular file, longer than `limit`, or unreadable.
+    pub fn read(&self, name: &str, limit: usize) -> Result<Option<Vec<u8>>, Error> {
+        let path = self.path.join(name);
+        // NONBLOCK: a pipe in the file's place must not stop the reader.
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let fd = match fs::openat(&self.fd, name, flags, Mode::empty()) {
+            Ok(fd) => fd,
+            Err(Errno::NOENT) => return Ok(None),
+            Err(Errno::LOOP | Errno::NXIO) => return Err(Error::NotRegular(path)),
+            Err(error) => return Err(Error::io("open", &path, error)),
+        };
+        let stat = fs::fstat(&fd).map_err(|error| Error::io("inspect", &path, error))?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Err(Error::NotRegular(path));
+        }
+        let mut content = Vec::new();
+        let mut reader = File::from(fd).take(limit as u64 + 1);
+        reader.read_to_end(&mut content).map_err(|error| Error::io("read", &path, error))?;
+        if content.len() > limit {
+            return Err(Error::TooLarge { path, limit });
+        }
+        Ok(Some(content))
+    }
+
+    /// Publishes a value as JSON, readable by the group (0640).
+    ///
+    /// # Errors
+    /// As `publish`.
+    pub fn publish_json<T: serde::Serialize>(&self, name: &str, value: &T) -> Result<(), Error> {
+        let content =
+            |reason: serde_json::Error| Error::Content { path: self.path.join(name), reason: reason.to_string() };
+        let mut bytes = serde_json::to_vec_pretty(value).map_err(content)?;
+        bytes.push(b'\n');
+        self.publish(name, &bytes, 0o640)
+    }
+
+    /// Reads a JSON file of at most 1 MiB; none where there is no such name.
+    ///
+    /// # Errors
+    /// As `read`, and when the content does not have the expected form.
+    pub fn read_json<T: serde::de::DeserializeOwned>(&self, name: &str) -> Result<Option<T>, Error> {
+        let Some(bytes) = self.read(name, 1 << 20)? else { return Ok(None) };
+        serde_json::from_slice(&bytes)
+            .map(Some)
+            .map_err(|reason| Error::Content { path: self.path.join(name), reason: reason.to_string() })
+    }
+
+    /// Moves a name into another folder of the same file system and makes the move durable. A link is moved, not
+    /// followed.
+    ///
+    /// # Errors
+    /// When the rename or one of the two fsyncs fails.
+    pub fn move_to(&self, name: &OsStr, target: &Self, target_name: &OsStr) -> Result<(), Error> {
+        fs::renameat(&self.fd, name, &target.fd, target_name)
+            .map_err(|error| Error::io("move", &self.path.join(name), error))?;
+        target.sync()?;
+        self.sync()
+    }
+
+    /// Removes a file or link; false where there was none.
+    ///
+    /// # Errors
+    /// When it cannot be removed.
+    pub fn remove(&self, name: &OsStr) -> Result<bool, Error> {
+        match fs::unlinkat(&self.fd, name, AtFlags::empty()) {
+            Ok(()) => self.sync().map(|()| true),
+            Err(Errno::NOENT) => Ok(false),
+            Err(error) => Err(Error::io("remove", &self.path.join(name), error)),
+        }
+    }
+
+    /// What is in the folder, sorted by name; `.` and `..` left out, at most `limit` entries.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub fn entries(&self, limit: usize) -> Result<Vec<Entry>, Error> {
+        let failed = |error: Errno| Error::io("list", &self.path, error);
+        let mut entries = Vec::new();
+        for item in fs::Dir::read_from(&self.fd).map_err(failed)? {
+            let item = item.map_err(failed)?;
+            let name = OsStr::from_bytes(item.file_name().to_bytes());
+            if name == "." || name == ".." {
+                continue;
+            }
+            let stat = match fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(stat) => stat,
+                Err(Errno::NOENT) => continue,
+                Err(error) => return Err(failed(error)),
+            };
+            let kind = match FileType::from_raw_mode(stat.st_mode) {
+                FileType::RegularFile => Kind::File,
+                FileType::Directory => Kind::Folder,
+                _ => Kind::Other,
+            };
+            entries.push(Entry { name: name.to_owned(), kind, modified: stat.st_mtime as i64 });
+            if entries.len() == limit {
+                break;
+            }
+        }
+        entries.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(entries)
+    }
+
+    /// Makes what happened to the folder's names durable.
+    ///
+    /// # Errors
+    /// When fsync fails.
+    pub fn sync(&self) -> Result<(), Error> {
+        fs::fsync(&self.fd).map_err(|error| Error::io("sync", &self.path, error))
+    }
+}
+
+fn make(parent: BorrowedFd<'_>, name: &OsStr, mode: u32, path: &Path) -> Result<(), Error> {
+    match fs::mkdirat(parent, name, Mode::from_raw_mode(mode)) {
+        Ok(()) | Err(Errno::EXIST) => Ok(()),
+        Err(error) => Err(Error::io("make", path, error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder() -> (tempfile::TempDir, Folder) {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::open(dir.path()).unwrap();
+        (dir, folder)
+    }
+
+    #[test]
+    fn publish_replaces_whole_files_and_leaves_nothing_else() {
+        let (_dir, folder) = folder();
+        folder.publish("a.json", b"one", 0o640).unwrap();
+        folder.publish("a.json", b"two", 0o640).unwrap();
+        assert_eq!(folder.read("a.json", 10).unwrap().unwrap(), b"two");
+        assert_eq!(folder.entries(10).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn links_pipes_and_long_files_are_not_read() {
+        let (dir, folder) = folder();
+        std::os::unix::fs::symlink("/etc/hostname", dir.path().join("link")).unwrap();
+        assert!(matches!(folder.read("link", 10), Err(Error::NotRegular(_))));
+        fs::mkfifoat(fs::CWD, dir.path().join("pipe"), Mode::from_raw_mode(0o600)).unwrap();
+        assert!(matches!(folder.read("pipe", 10), Err(Error::NotRegular(_))));
+        std::fs::create_dir(dir.path().join("sub")).unwrap();
+        assert!(matches!(folder.read("sub", 10), Err(Error::NotRegular(_))));
+        std::fs::write(dir.path().join("long"), [b'x'; 11]).unwrap();
+        assert!(matches!(folder.read("long", 10), Err(Error::TooLarge { .. })));
+        assert!(folder.read("missing", 10).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_linked_folder_is_not_entered() {
+        let (dir, folder) = folder();
+        std::os::unix::fs::symlink("/tmp", dir.path().join("queue")).unwrap();
+        assert!(folder.sub("queue").is_err());
+        assert!(folder.sub_or_make("queue", 0o750).is_err());
+    }
+}

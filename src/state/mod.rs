@@ -1,0 +1,45 @@
+//! The state root and what every service does with its own folder: durable files, a lock, a run record.
+//! Only the ground floor's view of the disk lives here: no file format of a capability, no knowledge of git or HTTP.
+//! A service writes its own folder and no other's (design §10).
+
+mod error;
+mod folder;
+mod lock;
+mod record;
+
+use std::path::{Path, PathBuf};
+
+pub use error::Error;
+pub use folder::{Entry, Folder, Kind};
+pub use lock::Lock;
+pub use record::{Record, Run};
+
+/// The state root of an installation whose units run under systemd.
+pub const SYSTEM_ROOT: &str = "/var/lib/observability-hub";
+
+/// Where the state lives: `$HUB_STATE_DIR`, else `configured` (the key `state_dir`), else `/var/lib/observability-hub`
+/// where it exists, else `$XDG_STATE_HOME/observability-hub`, whose default is `~/.local/state` (XDG Base Directory
+/// Specification).
+///
+/// # Errors
+/// When nothing names a folder: no `HOME` either.
+pub fn root(configured: Option<&Path>) -> Result<PathBuf, Error> {
+    let from = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let chosen = if let Some(path) = from("HUB_STATE_DIR") {
+        path
+    } else if let Some(path) = configured {
+        path.to_owned()
+    } else if Path::new(SYSTEM_ROOT).is_dir() {
+        PathBuf::from(SYSTEM_ROOT)
+    } else {
+        let base = from("XDG_STATE_HOME").filter(|path| path.is_absolute());
+        let base = base.or_else(|| from("HOME").map(|home| home.join(".local/state"))).ok_or(Error::NoRoot)?;
+        base.join("observability-hub")
+    };
+    std::path::absolute(&chosen).map_err(|source| Error::io("resolve", &chosen, source))
+}
+
+/// The file name of a repository in queue, mirror and state folders: `acme/infra` becomes `acme__infra`.
+pub fn repository_file_name(repository: &str) -> String {
+    repository.replace('/', "__")
+}

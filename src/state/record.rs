@@ -1,0 +1,68 @@
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::{Error, Folder};
+
+/// How many earlier runs a record keeps.
+const HISTORY: usize = 20;
+
+/// One run of a service.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Run {
+    /// RFC 3339, UTC.
+    pub started: String,
+    /// Wall time in milliseconds.
+    pub duration_ms: u64,
+    /// One word that the service's documentation lists, such as `unchanged` or `failed`.
+    pub status: String,
+    /// What was counted.
+    #[serde(default)]
+    pub counts: Map<String, Value>,
+    /// What went wrong, for the person who reads it.
+    #[serde(default)]
+    pub error: Option<String>,
+    /// The service's own details.
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub details: Value,
+}
+
+/// The content of `run.json`: the last run and a short history, newest first.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Record {
+    /// Which service's it is.
+    pub service: String,
+    /// The newest run.
+    #[serde(flatten)]
+    pub last: Run,
+    /// Earlier runs without the last, newest first.
+    #[serde(default)]
+    pub history: Vec<Run>,
+}
+
+impl Record {
+    /// Adds a run to the record `run.json` of a folder. A damaged record is replaced: it must not stop the service.
+    ///
+    /// # Errors
+    /// When the record cannot be written.
+    pub fn add(folder: &Folder, service: &str, run: Run) -> Result<(), Error> {
+        let mut history = Vec::new();
+        match folder.read_json::<Self>("run.json") {
+            Ok(Some(record)) => {
+                history = record.history;
+                history.insert(0, record.last);
+                history.truncate(HISTORY);
+            }
+            Ok(None) => {}
+            Err(error) => crate::log::warn!("run_record_replaced", error = error.to_string()),
+        }
+        folder.publish_json("run.json", &Self { service: service.to_owned(), last: run, history })
+    }
+
+    /// Reads the record of a folder; none before the first run.
+    ///
+    /// # Errors
+    /// When it is unreadable or damaged.
+    pub fn read(folder: &Folder) -> Result<Option<Self>, Error> {
+        folder.read_json("run.json")
+    }
+}
