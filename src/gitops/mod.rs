@@ -79,6 +79,9 @@ pub fn main() -> ExitCode {
         Err(code) => return code,
     };
     log::start("gitops-sync");
+    // The unit's mask is for the state folder, whose files get their modes explicitly; checkouts and what commands make
+    // are to be as readable as with any other git.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     if arguments.json || arguments.dry_run {
         log::to_stderr();
     }
