@@ -9,3 +9,4 @@ pub mod exit;
 pub mod log;
 pub mod state;
 pub mod systemd;
+pub mod webhook;
