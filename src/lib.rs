@@ -1,1 +1,3 @@
 //! Observability Hub: the library behind its small binaries.
+
+pub mod proxy;
