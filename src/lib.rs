@@ -7,6 +7,7 @@ pub mod command;
 pub mod config;
 pub mod exit;
 pub mod log;
+pub mod proxy;
 pub mod state;
 pub mod systemd;
 pub mod webhook;

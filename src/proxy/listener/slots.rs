@@ -1,0 +1,391 @@
+//! Who may stay: the cap on connections, the budget of body bytes, and the eviction of the oldest incomplete
+//! request when either is used up. A complete request is never evicted, so the newcomer that arrives whole is
+//! served however many slow ones are held.
+
+use std::collections::BTreeMap;
+use std::net::{Shutdown, TcpStream};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::counters::Counters;
+
+/// How many evicted connections may still be on their way out. Without this bound a flood makes threads
+/// faster than the evicted ones can end.
+const LEAVING: usize = 64;
+
+/// How long fewer connections are held after the process ran out of descriptors or threads.
+const SQUEEZE: Duration = Duration::from_secs(30);
+
+/// Where a connection is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Its thread has not run yet: not evicted, since its request may be here already.
+    Starting,
+    /// Not a byte has come.
+    Silent,
+    /// Head or body is coming.
+    Reading,
+    /// The request is complete, or refused, and its answer is made or written: not evicted.
+    Answering,
+    /// The answer is written; what the client still sends is thrown away.
+    Draining,
+}
+
+#[derive(Debug)]
+struct Slot {
+    stream: Arc<TcpStream>,
+    phase: Phase,
+    body: usize,
+    evicted: bool,
+}
+
+impl Slot {
+    fn evictable(&self) -> bool {
+        !self.evicted && !matches!(self.phase, Phase::Starting | Phase::Answering)
+    }
+
+    fn shut(&mut self) {
+        self.evicted = true;
+        // An error means that the connection is gone already, which is what was wanted.
+        let _ = self.stream.shutdown(Shutdown::Both);
+    }
+}
+
+#[derive(Default)]
+struct Table {
+    /// By number in order of arrival, so the first is the oldest.
+    slots: BTreeMap<u64, Slot>,
+    next: u64,
+    body: usize,
+    squeezed: Option<(usize, Instant)>,
+    closing: bool,
+}
+
+impl Table {
+    fn held(&self) -> usize {
+        self.slots.values().filter(|slot| !slot.evicted).count()
+    }
+
+    fn oldest(&self, also: impl Fn(&Slot) -> bool) -> Option<u64> {
+        let mut slots = self.slots.iter();
+        slots.find(|(_, slot)| slot.evictable() && also(slot)).map(|(id, _)| *id)
+    }
+}
+
+/// Whether a listener should accept now.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Room {
+    Now,
+    /// In a moment: threads are about to start or to end.
+    Soon,
+}
+
+/// Why a body may not grow.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Denied {
+    /// The connection was evicted meanwhile.
+    Evicted,
+    /// The budget is used up, and the one asking is the oldest.
+    Full,
+    /// No room came free before the deadline.
+    Late,
+}
+
+/// The connections of one listener.
+pub(super) struct Slots {
+    table: Mutex<Table>,
+    changed: Condvar,
+    cap: usize,
+    budget: usize,
+    counters: Arc<Counters>,
+}
+
+impl Slots {
+    pub fn new(cap: usize, budget: usize, counters: Arc<Counters>) -> Self {
+        Slots { table: Mutex::default(), changed: Condvar::new(), cap, budget, counters }
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        // Nothing panics while it holds the lock half-way through a change.
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn cap(&self, table: &Table) -> usize {
+        match table.squeezed {
+            Some((cap, until)) if Instant::now() < until => cap,
+            _ => self.cap,
+        }
+    }
+
+    fn evict(&self, table: &mut Table, id: u64) {
+        if let Some(slot) = table.slots.get_mut(&id) {
+            slot.shut();
+            self.counters.count_evicted();
+            self.changed.notify_all();
+        }
+    }
+
+    /// Connections that have a thread, evicted ones included.
+    pub fn open(&self) -> usize {
+        self.table().slots.len()
+    }
+
+    pub fn room(&self) -> Room {
+        let table = self.table();
+        let cap = self.cap(&table);
+        let starting = || table.slots.values().any(|slot| slot.phase == Phase::Starting);
+        let blocked = table.held() >= cap && table.oldest(|_| true).is_none() && starting();
+        if blocked || table.slots.len() >= cap + LEAVING { Room::Soon } else { Room::Now }
+    }
+
+    /// Takes a connection in, evicting another at the cap. `None`: every one held is being answered.
+    pub fn enter(self: &Arc<Self>, stream: &Arc<TcpStream>) -> Option<Lease> {
+        let mut table = self.table();
+        if table.held() >= self.cap(&table) {
+            let oldest = table.oldest(|_| true)?;
+            self.evict(&mut table, oldest);
+        }
+        let id = table.next;
+        table.next += 1;
+        let slot = Slot { stream: Arc::clone(stream), phase: Phase::Starting, body: 0, evicted: false };
+        table.slots.insert(id, slot);
+        self.counters.set_open(table.slots.len());
+        Some(Lease { slots: Arc::clone(self), id })
+    }
+
+    /// Gives an eighth of the connections back, at least one, and holds no more than the rest for a while.
+    /// For when the process is out of descriptors or threads, which the handlers need as well.
+    pub fn squeeze(&self) {
+        let mut table = self.table();
+        let held = table.held();
+        let cap = held.saturating_sub((held / 8).max(1)).max(1);
+        table.squeezed = Some((cap, Instant::now() + SQUEEZE));
+        for _ in cap..held {
+            let Some(oldest) = table.oldest(|_| true) else { break };
+            self.evict(&mut table, oldest);
+        }
+    }
+
+    /// Waits until all requests are answered, but not beyond `deadline`; then shuts the rest.
+    /// Returns how many that were.
+    pub fn finish(&self, deadline: Instant) -> usize {
+        let mut table = self.table();
+        table.closing = true;
+        for slot in table.slots.values_mut() {
+            if matches!(slot.phase, Phase::Silent | Phase::Draining) {
+                slot.shut();
+            }
+        }
+        while !table.slots.is_empty() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            table = self.changed.wait_timeout(table, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        let cut = table.held();
+        table.slots.values_mut().for_each(Slot::shut);
+        self.changed.notify_all();
+        cut
+    }
+}
+
+/// A connection's place. Dropping it gives the place and its body bytes back.
+pub(super) struct Lease {
+    slots: Arc<Slots>,
+    id: u64,
+}
+
+impl Lease {
+    /// Moves on to another phase. False when the connection was evicted, or is to end because all are.
+    #[must_use]
+    pub fn enter(&self, phase: Phase) -> bool {
+        let mut table = self.slots.table();
+        let closing = table.closing;
+        match table.slots.get_mut(&self.id) {
+            Some(slot) if !(slot.evicted || closing && phase == Phase::Draining) => {
+                slot.phase = phase;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Asks for `bytes` more of body. Within the budget they are given; else the oldest incomplete requests
+    /// with a body are evicted, and the call waits until their memory is free.
+    pub fn hold(&self, bytes: usize, deadline: Instant) -> Result<(), Denied> {
+        let mut table = self.slots.table();
+        loop {
+            match table.slots.get_mut(&self.id) {
+                Some(slot) if !slot.evicted => {}
+                _ => return Err(Denied::Evicted),
+            }
+            if table.body + bytes <= self.slots.budget {
+                table.body += bytes;
+                if let Some(slot) = table.slots.get_mut(&self.id) {
+                    slot.body += bytes;
+                }
+                return Ok(());
+            }
+            let coming = |slot: &&Slot| slot.evicted || slot.phase == Phase::Answering;
+            let freed: usize = table.slots.values().filter(|slot| slot.evicted).map(|slot| slot.body).sum();
+            if table.body - freed + bytes > self.slots.budget {
+                match table.oldest(|slot| slot.body > 0) {
+                    Some(oldest) if oldest < self.id => {
+                        self.slots.evict(&mut table, oldest);
+                        continue;
+                    }
+                    // The oldest is the one asking: it may wait for answers that hold bodies, for nothing else.
+                    _ if table.slots.values().filter(coming).all(|slot| slot.body == 0) => {
+                        return Err(Denied::Full);
+                    }
+                    _ => {}
+                }
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(Denied::Late);
+            }
+            table = self.slots.changed.wait_timeout(table, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Gives the body's bytes back, once its memory is free.
+    pub fn release(&self) {
+        let mut table = self.slots.table();
+        if let Some(slot) = table.slots.get_mut(&self.id) {
+            let body = std::mem::take(&mut slot.body);
+            table.body -= body;
+            self.slots.changed.notify_all();
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.release();
+        let mut table = self.slots.table();
+        table.slots.remove(&self.id);
+        self.slots.counters.set_open(table.slots.len());
+        self.slots.changed.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    /// Slots, and a maker of connections in a phase.
+    fn setup(cap: usize, budget: usize) -> (Arc<Slots>, impl Fn(Phase) -> Option<Lease>) {
+        let slots = Arc::new(Slots::new(cap, budget, Arc::default()));
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = Arc::new(TcpStream::connect(listener.local_addr().unwrap()).unwrap());
+        let taken = Arc::clone(&slots);
+        (slots, move |phase| {
+            let lease = taken.enter(&stream)?;
+            assert!(lease.enter(phase));
+            Some(lease)
+        })
+    }
+
+    fn soon() -> Instant {
+        Instant::now() + Duration::from_secs(5)
+    }
+
+    #[test]
+    fn the_oldest_incomplete_makes_way() {
+        let (slots, connect) = setup(3, 0);
+        let answering = connect(Phase::Answering).unwrap();
+        let reading = connect(Phase::Reading).unwrap();
+        let draining = connect(Phase::Draining).unwrap();
+        let first = connect(Phase::Answering).unwrap();
+        assert!(!reading.enter(Phase::Answering));
+        assert!(answering.enter(Phase::Answering) && draining.enter(Phase::Draining));
+        let _second = connect(Phase::Answering).unwrap();
+        assert!(!draining.enter(Phase::Draining));
+        assert!(connect(Phase::Answering).is_none(), "all are being answered");
+        drop((reading, draining));
+        assert!(connect(Phase::Answering).is_none(), "their places are taken");
+        drop(first);
+        assert!(connect(Phase::Answering).is_some());
+        assert_eq!(slots.counters.snapshot().evicted, 2);
+        assert_eq!(slots.open(), 2);
+    }
+
+    #[test]
+    fn a_thread_gets_its_chance_to_start() {
+        let (slots, connect) = setup(2, 0);
+        let starting = [connect(Phase::Starting).unwrap(), connect(Phase::Answering).unwrap()];
+        assert_eq!(slots.room(), Room::Soon);
+        assert!(starting[0].enter(Phase::Silent));
+        assert_eq!(slots.room(), Room::Now);
+    }
+
+    #[test]
+    fn evicted_threads_pile_up_to_a_bound() {
+        let (slots, connect) = setup(1, 0);
+        let leases: Vec<_> = (0..=LEAVING).map(|_| connect(Phase::Silent).unwrap()).collect();
+        assert_eq!((leases.len(), slots.room()), (1 + LEAVING, Room::Soon));
+        drop(leases);
+        assert_eq!(slots.room(), Room::Now);
+    }
+
+    #[test]
+    fn bodies_stay_within_the_budget() {
+        let (slots, connect) = setup(9, 100);
+        let oldest = connect(Phase::Reading).unwrap();
+        let older = connect(Phase::Reading).unwrap();
+        let newest = connect(Phase::Reading).unwrap();
+        assert_eq!(oldest.hold(60, soon()), Ok(()));
+        assert_eq!(older.hold(40, soon()), Ok(()));
+        assert_eq!(oldest.hold(1, soon()), Err(Denied::Full), "never a younger one for an older one");
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| newest.hold(50, soon()));
+            let deadline = soon();
+            while slots.counters.snapshot().evicted == 0 && Instant::now() < deadline {
+                std::thread::yield_now();
+            }
+            assert!(!oldest.enter(Phase::Reading), "evicted");
+            assert!(older.enter(Phase::Answering), "one was enough");
+            assert!(slots.table().body <= 100);
+            drop(oldest);
+            assert_eq!(waiting.join().unwrap(), Ok(()));
+        });
+        assert_eq!(newest.hold(11, Instant::now()), Err(Denied::Late), "an answer holds the rest");
+        older.release();
+        assert_eq!(newest.hold(50, soon()), Ok(()));
+        assert_eq!(newest.hold(1, soon()), Err(Denied::Full));
+    }
+
+    #[test]
+    fn a_squeeze_gives_places_back() {
+        let (slots, connect) = setup(16, 0);
+        let leases: Vec<_> = (0..16).map(|_| connect(Phase::Silent).unwrap()).collect();
+        slots.squeeze();
+        assert_eq!(slots.table().held(), 14);
+        let _next = connect(Phase::Silent).unwrap();
+        assert_eq!(slots.table().held(), 14);
+        drop(leases);
+    }
+
+    #[test]
+    fn finishing_waits_for_requests_only() {
+        let (slots, connect) = setup(9, 0);
+        let silent = connect(Phase::Silent).unwrap();
+        let answering = connect(Phase::Answering).unwrap();
+        let stuck = connect(Phase::Reading).unwrap();
+        let cut = std::thread::scope(|scope| {
+            let finish = scope.spawn(|| slots.finish(Instant::now() + Duration::from_millis(200)));
+            let deadline = soon();
+            while silent.enter(Phase::Silent) && Instant::now() < deadline {
+                std::thread::yield_now();
+            }
+            assert!(!answering.enter(Phase::Draining));
+            drop((silent, answering));
+            finish.join().unwrap()
+        });
+        assert_eq!(cut, 1);
+        assert!(!stuck.enter(Phase::Answering));
+    }
+}
