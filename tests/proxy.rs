@@ -203,7 +203,7 @@ fn a_request_in_flight_is_answered_before_the_end() {
 
 #[test]
 fn alive_sock_says_the_instance_and_stays_silent() {
-    let gateway = Gateway::new();
+    let mut gateway = Gateway::new();
     let path = gateway.host.state().join("alive.sock");
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
     let mut holders: Vec<_> = (0..300).map(|_| UnixStream::connect(&path).unwrap()).collect();
@@ -219,6 +219,7 @@ fn alive_sock_says_the_instance_and_stays_silent() {
     holders[0].set_read_timeout(Some(PATIENCE)).unwrap();
     gateway.service.signal("KILL");
     assert_eq!(holders[0].read(&mut byte).unwrap(), 0, "the end of the process is the end of file");
+    gateway.service.wait();
     let gateway = Gateway::on(gateway.host);
     let mut second = gateway.host.command("proxy").stdout(std::process::Stdio::piped()).spawn().unwrap();
     assert_eq!(second.wait().unwrap().code(), Some(1));
