@@ -1,5 +1,11 @@
 //! The gateway's routes, its configuration, its start and its end.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, reason = "a test may fail anywhere")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test may fail anywhere"
+)]
 
 #[path = "support/gateway.rs"]
 mod gateway;
@@ -214,9 +220,7 @@ fn alive_sock_says_the_instance_and_stays_silent() {
     assert_eq!(line.trim_end(), gateway.get("/healthz").json()["instance"].as_str().unwrap());
     eventually("the oldest are kept", || gateway.get_admin("/api/status").json()["proxy"]["alive_holders"] == 256);
     holders.truncate(1);
-    eventually("those that left are let go", || {
-        gateway.get_admin("/api/status").json()["proxy"]["alive_holders"] == 1
-    });
+    eventually("those that left are let go", || gateway.get_admin("/api/status").json()["proxy"]["alive_holders"] == 1);
     holders[0].set_nonblocking(true).unwrap();
     let mut byte = [0];
     assert_eq!(holders[0].read(&mut byte).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
