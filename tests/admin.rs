@@ -1,11 +1,5 @@
 //! The admin listener: who may ask, and what it shows.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::print_stdout,
-    reason = "a test may fail anywhere"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail anywhere")]
 
 #[path = "support/gateway.rs"]
 mod gateway;

@@ -1,11 +1,5 @@
 //! The gateway's routes, its configuration, its start and its end.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::print_stdout,
-    reason = "a test may fail anywhere"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail anywhere")]
 
 #[path = "support/gateway.rs"]
 mod gateway;
