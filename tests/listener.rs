@@ -348,7 +348,7 @@ fn cpu_ticks(pid: u32) -> u64 {
 fn few_descriptors_are_shared_with_the_handlers() {
     let server = Server::start("descriptors=64");
     let crowd = Crowd::connect(server.address, 2, 200, b"GET / HT");
-    for _ in 0..50 {
+    for _ in 0..15 {
         server.serves();
     }
     drop(crowd);

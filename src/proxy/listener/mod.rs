@@ -24,6 +24,7 @@ pub use head::{Head, Length};
 #[derive(Clone, Debug)]
 pub struct Limits {
     /// Connections held at once, a thread each. At this number the oldest incomplete request makes way.
+    /// For a moment a quarter more threads exist: those that were evicted and are ending.
     pub connections: usize,
     /// Bytes of request line and header fields together.
     pub head_bytes: usize,
