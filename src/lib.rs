@@ -8,5 +8,7 @@ pub mod config;
 pub mod exit;
 pub mod gitops;
 pub mod log;
+pub mod proxy;
 pub mod state;
 pub mod systemd;
+pub mod webhook;

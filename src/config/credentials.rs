@@ -36,6 +36,12 @@ impl Credentials {
         Self { folder }
     }
 
+    /// The credentials in a folder.
+    #[cfg(test)]
+    pub(crate) fn in_folder(folder: &std::path::Path) -> Self {
+        Self::new(folder.to_owned())
+    }
+
     /// The folder they are read from.
     pub fn folder(&self) -> &std::path::Path {
         &self.folder
