@@ -198,20 +198,19 @@ impl Queue {
     pub fn check(&self) -> Result<(), Error> {
         let folder = self.folder()?;
         let path = || folder.path().to_owned();
-        let failed = |source: rustix::io::Errno| state::Error::Io { act: "write to", path: path(), source: source.into() };
+        let failed =
+            |source: rustix::io::Errno| state::Error::Io { act: "write to", path: path(), source: source.into() };
         let space = rustix::fs::fstatvfs(folder.fd()).map_err(failed)?;
         if space.f_flag.contains(StatVfsMountFlags::RDONLY) {
             return Err(Error::ReadOnly(path()));
         }
         // Some blocks and inodes are kept for root; file systems without a fixed number of inodes say 0 in all.
         let root = rustix::process::geteuid().is_root();
-        let (blocks, inodes) =
-            if root { (space.f_bfree, space.f_ffree) } else { (space.f_bavail, space.f_favail) };
+        let (blocks, inodes) = if root { (space.f_bfree, space.f_ffree) } else { (space.f_bavail, space.f_favail) };
         if blocks == 0 || (inodes == 0 && space.f_files != 0) {
             return Err(Error::NoSpace(path()));
         }
-        rustix::fs::accessat(folder.fd(), ".", Access::WRITE_OK | Access::EXEC_OK, AtFlags::empty())
-            .map_err(failed)?;
+        rustix::fs::accessat(folder.fd(), ".", Access::WRITE_OK | Access::EXEC_OK, AtFlags::empty()).map_err(failed)?;
         if folder.entries(MOST_ENTRIES + 1)?.len() > MOST_ENTRIES {
             return Err(Error::Full(path()));
         }
@@ -276,7 +275,8 @@ mod tests {
         queue.push("acme/infra", "1").unwrap();
         assert_eq!(std::fs::read(&victim).unwrap(), b"precious");
         assert_eq!(request(&queue, "acme__infra.json").count, 1);
-        for foreign in ["", "{\"repository\":", r#"{"repository":"other/one","since":"","latest":"","deliveries":[],"count":7}"#]
+        for foreign in
+            ["", "{\"repository\":", r#"{"repository":"other/one","since":"","latest":"","deliveries":[],"count":7}"#]
         {
             std::fs::write(&file, foreign).unwrap();
             queue.push("acme/infra", "2").unwrap();
