@@ -108,7 +108,10 @@ fn the_shell_library_writes_the_same_lines() {
     for (text, expected) in [
         ("hub_info done files=3", r#""level":"INFO","service":"nightly backup.sh","msg":"done","files":3}"#),
         ("HUB_SERVICE=nas; hub_debug done", r#""level":"DEBUG","service":"nas","msg":"done"}"#),
-        ("hub_warn 'two words' 'k=a b'", r#""level":"WARN","service":"nightly backup.sh","msg":"two words","k":"a b"}"#),
+        (
+            "hub_warn 'two words' 'k=a b'",
+            r#""level":"WARN","service":"nightly backup.sh","msg":"two words","k":"a b"}"#,
+        ),
         ("hub_error --help", r#""level":"ERROR","service":"nightly backup.sh","msg":"--help"}"#),
         ("hub_log Info x a=", r#""level":"INFO","service":"nightly backup.sh","msg":"x","a":""}"#),
     ] {

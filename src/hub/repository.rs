@@ -40,8 +40,8 @@ pub(super) struct Hold {
     /// owner/name, as in hub.toml
     repository: String,
     /// why, for whoever finds it on hold
-    #[argh(option, arg_name = "TEXT", default = "String::new()")]
-    reason: String,
+    #[argh(option, arg_name = "TEXT")]
+    reason: Option<String>,
     /// the configuration file
     #[argh(option, arg_name = "PATH")]
     config: Option<PathBuf>,
