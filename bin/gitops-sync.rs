@@ -1,2 +1,5 @@
 //! The worker that applies the repository.
-fn main() {}
+
+fn main() -> std::process::ExitCode {
+    observability_hub::gitops::main()
+}

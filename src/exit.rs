@@ -6,6 +6,7 @@ use std::fmt::Display;
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 
+use crate::config::Config;
 use crate::log;
 
 /// How a program of the hub ends (design §6; 75 and 78 are sysexits.h's EX_TEMPFAIL and EX_CONFIG).
@@ -100,6 +101,16 @@ pub fn follow_supervisor() -> std::io::Result<bool> {
 pub fn configuration_error(error: &dyn Display) -> Exit {
     log::error!("configuration_error", error = error.to_string());
     Exit::Config
+}
+
+/// Ends `--check`: one sentence for the person who asked, exit code 0.
+#[expect(clippy::print_stdout, reason = "--check answers a person")]
+pub fn configuration_valid(config: &Config) -> Exit {
+    match &config.path {
+        Some(path) => println!("{} is valid", path.display()),
+        None => println!("no configuration file; the defaults are in force"),
+    }
+    Exit::Done
 }
 
 /// A stream that becomes readable when SIGTERM or SIGINT arrives, for an event loop to poll.

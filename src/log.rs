@@ -5,6 +5,7 @@
 use std::io::Write;
 use std::os::fd::AsFd;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Map, Value};
 
@@ -58,10 +59,16 @@ impl Level {
 }
 
 static SERVICE: OnceLock<String> = OnceLock::new();
+static TO_STDERR: AtomicBool = AtomicBool::new(false);
 
 /// Names the service whose lines this process writes; the first call wins.
 pub fn start(service: &str) {
     SERVICE.get_or_init(|| service.to_owned());
+}
+
+/// Sends this process's lines to stderr, because its stdout carries a result for a person or a script.
+pub fn to_stderr() {
+    TO_STDERR.store(true, Ordering::Relaxed);
 }
 
 /// The RFC 3339 form of an instant: UTC, milliseconds.
@@ -80,14 +87,16 @@ pub fn write(level: Level, msg: &str, fields: Map<String, Value>) {
 
 /// Writes one line for any service (`hub log --service NAME`).
 pub fn write_as(service: &str, level: Level, msg: &str, fields: Map<String, Value>) {
-    let prefix = if stdout_is_journal() { format!("<{}>", level.priority()) } else { String::new() };
+    let stderr = TO_STDERR.load(Ordering::Relaxed);
+    let prefix = if !stderr && stdout_is_journal() { format!("<{}>", level.priority()) } else { String::new() };
     let mut line = prefix.clone();
     line.push_str(&format_line(jiff::Timestamp::now(), service, level, msg, fields, LINE_LIMIT - prefix.len() - 1));
     line.push('\n');
-    // One write a line keeps lines of several threads and processes whole. Where stdout is gone there is no other
+    // One write a line keeps lines of several threads and processes whole. Where the stream is gone there is no other
     // place left to report that to.
-    let mut stdout = std::io::stdout().lock();
-    let _ = stdout.write_all(line.as_bytes()).and_then(|()| stdout.flush());
+    let mut stream: Box<dyn Write> =
+        if stderr { Box::new(std::io::stderr()) } else { Box::new(std::io::stdout().lock()) };
+    let _ = stream.write_all(line.as_bytes()).and_then(|()| stream.flush());
 }
 
 /// Formats one line without its newline, at most `limit` bytes long.
@@ -197,6 +206,8 @@ macro_rules! log_line {
         #[allow(unused_mut)]
         let mut fields = serde_json::Map::new();
         $( fields.insert(stringify!($name).to_owned(), serde_json::json!($value)); )*
+        // A field without a value says nothing.
+        fields.retain(|_, value| !value.is_null());
         $crate::log::write($level, $msg, fields);
     }};
 }
@@ -214,7 +225,7 @@ macro_rules! log_warn { ($($all:tt)*) => { $crate::log_line!($crate::log::Level:
 #[doc(hidden)]
 macro_rules! log_error { ($($all:tt)*) => { $crate::log_line!($crate::log::Level::Error, $($all)*) }; }
 
-pub use crate::{log_error as error, log_info as info, log_warn as warn};
+pub use crate::{log_error as error, log_info as info, log_line as line, log_warn as warn};
 
 #[cfg(test)]
 mod tests {

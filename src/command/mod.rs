@@ -3,9 +3,11 @@
 //! Children die with the thread that started them (`setpriv --pdeathsig`), so start them from one that stays.
 
 mod account;
+mod backoff;
 mod error;
 mod run;
 
 pub use account::{Account, current};
+pub use backoff::Backoff;
 pub use error::Error;
 pub use run::{Command, Output};

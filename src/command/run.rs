@@ -134,32 +134,27 @@ impl Command {
     /// # Errors
     /// When it cannot be started, runs over its limit, or writes more than is accepted.
     pub fn run(mut self) -> Result<Output, Error> {
-        let stdin = match std::mem::replace(&mut self.input, Input::Bytes(Vec::new())) {
-            Input::Pipe(pipe) => (Stdio::from(pipe), Vec::new()),
-            Input::Bytes(bytes) if bytes.is_empty() => (Stdio::null(), bytes),
-            Input::Bytes(bytes) => (Stdio::piped(), bytes),
-        };
-        let mut child = self.start(stdin.0, Stdio::piped())?;
-        self.attend(&mut child, stdin.1)
+        let (mut child, input) = self.start(Stdio::piped())?;
+        self.attend(&mut child, &input)
     }
 
     /// Runs this command with its standard output as the standard input of `consumer`; both must succeed.
     ///
     /// # Errors
-    /// The producer's error where both fail because of it, else the consumer's.
+    /// The error of the side that failed by itself, where the other only failed because of it.
     pub fn pipe_to(mut self, mut consumer: Self) -> Result<Output, Error> {
-        let program = self.display_name();
+        let name = self.display_name();
         let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
-            .map_err(|error| Error::Pipe { program: program.clone(), source: error.into() })?;
-        let mut producer = self.start(Stdio::null(), Stdio::from(write))?;
+            .map_err(|error| Error::Pipe { program: name.clone(), source: error.into() })?;
+        let (mut producer, input) = self.start(Stdio::from(write))?;
         consumer.input = Input::Pipe(read);
-        let consumed = consumer.succeed();
-        if consumed.is_err() {
-            // Nobody reads any more; a producer that waits for a reader would wait to its deadline.
-            self.limit = Duration::from_secs(1);
-        }
-        let produced = self.attend(&mut producer, Vec::new()).and_then(|output| output.require_success(&program));
-        match (produced, consumed) {
+        let (produced, consumed) = std::thread::scope(|scope| {
+            let attending = scope.spawn(|| self.attend(&mut producer, &input));
+            let consumed = consumer.succeed();
+            let lost = || Error::Pipe { program: name.clone(), source: std::io::Error::other("its reader panicked") };
+            (attending.join().unwrap_or_else(|_| Err(lost())), consumed)
+        });
+        match (produced.and_then(|output| output.require_success(&name)), consumed) {
             (Err(error), Err(_)) if !error.is_broken_pipe() => Err(error),
             (_, Err(error)) | (Err(error), Ok(_)) => Err(error),
             (Ok(_), Ok(output)) => Ok(output),
@@ -176,10 +171,16 @@ impl Command {
         })
     }
 
-    fn start(&mut self, stdin: Stdio, stdout: Stdio) -> Result<Child, Error> {
+    /// Starts the child; returns it with the input that is still to be written to it.
+    fn start(&mut self, stdout: Stdio) -> Result<(Child, Vec<u8>), Error> {
+        let (stdin, input) = match std::mem::replace(&mut self.input, Input::Bytes(Vec::new())) {
+            Input::Pipe(pipe) => (Stdio::from(pipe), Vec::new()),
+            Input::Bytes(bytes) if bytes.is_empty() => (Stdio::null(), bytes),
+            Input::Bytes(bytes) => (Stdio::piped(), bytes),
+        };
         let program = self.program.to_string_lossy().into_owned();
         let path = std::env::var_os("PATH").unwrap_or_else(|| DEFAULT_PATH.into());
-        if !is_executable(&self.program, &path) {
+        if !is_executable(&self.program, &path, self.folder.as_deref()) {
             return Err(Error::NotFound(program));
         }
         let me = account::current();
@@ -197,17 +198,18 @@ impl Command {
             command.current_dir(folder);
         }
         command.stdin(stdin).stdout(stdout).stderr(Stdio::piped()).process_group(0);
-        command.spawn().map_err(|source| match source.kind() {
+        let child = command.spawn().map_err(|source| match source.kind() {
             // The working folder is the other thing that may be missing.
             ErrorKind::NotFound if self.folder.as_ref().is_none_or(|folder| folder.is_dir()) => {
                 Error::NotFound("setpriv (package util-linux)".to_owned())
             }
             _ => Error::Start { program, source },
-        })
+        })?;
+        Ok((child, input))
     }
 
     /// Feeds and drains a child until it has ended or the limit is over.
-    fn attend(&self, child: &mut Child, input: Vec<u8>) -> Result<Output, Error> {
+    fn attend(&self, child: &mut Child, input: &[u8]) -> Result<Output, Error> {
         let lost = |source: std::io::Error| Error::Pipe { program: self.display_name(), source };
         let group = Pid::from_child(child);
         let ended = pidfd_open(group, PidfdFlags::empty()).map_err(|error| lost(error.into()))?;
@@ -232,7 +234,7 @@ impl Command {
         Ok(Output { status, stdout: streams.stdout.kept, stderr: streams.stderr.kept })
     }
 
-    fn pump(&self, child: &mut Child, ended: &OwnedFd, input: Vec<u8>) -> Result<Streams, Error> {
+    fn pump(&self, child: &mut Child, ended: &OwnedFd, input: &[u8]) -> Result<Streams, Error> {
         let lost = |source: std::io::Error| Error::Pipe { program: self.display_name(), source };
         let mut streams = Streams {
             stdout: Stream::new(child.stdout.take().map(OwnedFd::from), self.output_limit, self.tail).map_err(lost)?,
@@ -242,7 +244,7 @@ impl Command {
         if let Some(pipe) = &stdin {
             rustix::io::ioctl_fionbio(pipe, true).map_err(|error| lost(error.into()))?;
         }
-        let mut unsent = input.as_slice();
+        let mut unsent = input;
         let deadline = Instant::now() + self.limit;
         loop {
             if unsent.is_empty() {
@@ -389,10 +391,10 @@ fn timespec(duration: Duration) -> Timespec {
     Timespec { tv_sec: duration.as_secs() as i64, tv_nsec: i64::from(duration.subsec_nanos()) }
 }
 
-fn is_executable(program: &OsStr, path: &OsStr) -> bool {
+fn is_executable(program: &OsStr, path: &OsStr, folder: Option<&Path>) -> bool {
     let executable = |file: &Path| rustix::fs::access(file, rustix::fs::Access::EXEC_OK).is_ok() && file.is_file();
     if program.as_encoded_bytes().contains(&b'/') {
-        return executable(Path::new(program));
+        return executable(&folder.unwrap_or(Path::new("")).join(program));
     }
     std::env::split_paths(path).any(|folder| executable(&folder.join(program)))
 }

@@ -8,12 +8,17 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_open, waitid};
 
 use super::watch::{Request, requests};
+use crate::command::Backoff;
 use crate::{exit, log};
 
 /// How long a service may take to stop before it is killed.
 const STOP_LIMIT: Duration = Duration::from_secs(8);
 /// A service that lived this long was well: its next failure is a first one.
 const WELL_AFTER: Duration = Duration::from_secs(60);
+
+/// Between a failure and the next start, doubled from the first to the longest.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// When a service runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,20 +27,6 @@ pub(super) enum Schedule {
     Always,
     /// At start, this long after each run, and when there is something in its queue.
     Every(Duration),
-}
-
-/// Waiting times between attempts: 1 s, doubled up to 30 s.
-#[derive(Default)]
-struct Backoff {
-    failures: u32,
-}
-
-impl Backoff {
-    fn next(&mut self) -> Duration {
-        let seconds = (1u64 << self.failures.min(5)).min(30);
-        self.failures += 1;
-        Duration::from_secs(seconds)
-    }
 }
 
 /// What every service gets: the environment that makes it see what `hub up` sees.
@@ -81,7 +72,7 @@ impl Job {
             due: Instant::now(),
             held_until: None,
             asked_again: false,
-            backoff: Backoff::default(),
+            backoff: Backoff::new(FIRST_PAUSE, LONGEST_PAUSE),
             running: None,
         }
     }
@@ -106,7 +97,7 @@ impl Job {
     /// Does not let failures of the past delay the next start.
     pub(super) fn forgive(&mut self) {
         self.held_until = None;
-        self.backoff = Backoff::default();
+        self.backoff.reset();
     }
 
     /// When it wants to be started; none while it runs.
@@ -273,7 +264,7 @@ impl Job {
 
     /// Plans the next start after a failure.
     fn hold(&mut self, now: Instant) -> Duration {
-        let wait = self.backoff.next();
+        let wait = self.backoff.next_wait();
         self.due = now + wait;
         self.held_until = Some(self.due);
         wait
@@ -310,13 +301,6 @@ fn describe(status: ExitStatus) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn waiting_times_double_to_half_a_minute() {
-        let mut backoff = Backoff::default();
-        let seconds: Vec<u64> = (0..7).map(|_| backoff.next().as_secs()).collect();
-        assert_eq!(seconds, [1, 2, 4, 8, 16, 30, 30]);
-    }
 
     /// Runs a program once as a job and waits for its end.
     fn run_once(job: &mut Job, launch: &Launch) -> Instant {

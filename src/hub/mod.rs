@@ -18,6 +18,7 @@ use std::process::ExitCode;
 
 pub use error::Error;
 
+use crate::config::{self, Config};
 use crate::exit::{self, Exit};
 
 /// Observability Hub: this host updates itself from git.
@@ -48,8 +49,15 @@ enum Command {
     Log(log::Arguments),
 }
 
-/// A service: the name of its binary and its main function.
-pub type Service = (&'static str, fn() -> ExitCode);
+/// A service that the program carries.
+pub struct Service {
+    /// The name of its binary.
+    pub name: &'static str,
+    /// Its main function.
+    pub main: fn() -> ExitCode,
+    /// What it looks at before it starts with a configuration, its credentials for instance.
+    pub check: fn(&Config) -> Result<(), config::Error>,
+}
 
 /// Runs `hub`, or, where the program was called by the name of one of `services`, that service: `hub up` starts them
 /// so, from the one binary that `cargo run --bin hub` builds.
@@ -57,8 +65,8 @@ pub fn main(services: &[Service]) -> ExitCode {
     let mut words = std::env::args_os();
     let called = words.next().unwrap_or_default();
     let called = Path::new(&called).file_name().unwrap_or_default();
-    if let Some((name, service)) = services.iter().find(|(name, _)| called == *name) {
-        return as_service(name, *service);
+    if let Some(service) = services.iter().find(|service| called == service.name) {
+        return as_service(service);
     }
     crate::log::start("hub");
     let words: Vec<OsString> = words.collect();
@@ -73,14 +81,14 @@ pub fn main(services: &[Service]) -> ExitCode {
         exit::arguments("hub")
     };
     match parsed {
-        Ok(Arguments { command }) => run(command),
+        Ok(Arguments { command }) => run(command, services),
         Err(code) => code,
     }
 }
 
-fn run(command: Command) -> ExitCode {
+fn run(command: Command, services: &[Service]) -> ExitCode {
     let done = match command {
-        Command::Up(arguments) => return up::main(&arguments).into(),
+        Command::Up(arguments) => return up::main(&arguments, services).into(),
         Command::WebhookTest(arguments) => webhook_test::main(&arguments),
         Command::Deploy(arguments) => repository::deploy(&arguments),
         Command::Hold(arguments) => repository::hold(&arguments),
@@ -97,15 +105,15 @@ fn run(command: Command) -> ExitCode {
     }
 }
 
-fn as_service(name: &str, service: fn() -> ExitCode) -> ExitCode {
+fn as_service(service: &Service) -> ExitCode {
     // What ps(1) and pkill(1) call it; started through /proc/self/exe it would be "exe". Cosmetic, so it may fail.
-    let _ = std::fs::write("/proc/self/comm", name);
+    let _ = std::fs::write("/proc/self/comm", service.name);
     match exit::follow_supervisor() {
-        Ok(true) => service(),
+        Ok(true) => (service.main)(),
         // The hub that wanted it has gone; nothing has been begun.
         Ok(false) => Exit::Error.into(),
         Err(error) => {
-            crate::log::start(name);
+            crate::log::start(service.name);
             crate::log::error!("start_failed", error = format!("cannot follow hub up: {error}"));
             Exit::Error.into()
         }

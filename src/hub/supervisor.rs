@@ -7,7 +7,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::job::{Job, Launch, Schedule};
 use super::watch::{Fingerprint, Watch, fingerprint};
-use super::{Error, up};
+use super::{Error, Service, up};
 use crate::config::Config;
 use crate::{exit, log};
 
@@ -16,7 +16,8 @@ const SETTLING: Duration = Duration::from_millis(200);
 
 /// The one loop of `hub up`: it waits for signals, ended services, queued requests, changed configuration and the next
 /// planned start, all in poll(2).
-pub(super) struct Supervisor {
+pub(super) struct Supervisor<'a> {
+    services: &'a [Service],
     jobs: Vec<Job>,
     launch: Launch,
     signals: UnixStream,
@@ -37,12 +38,17 @@ struct Configuration {
     usable: bool,
 }
 
-impl Supervisor {
+impl<'a> Supervisor<'a> {
     /// Prepares the loop for services and a configuration that has been checked; nothing is started yet.
     ///
     /// # Errors
     /// When the system gives no signal handlers or watches.
-    pub(super) fn new(jobs: Vec<Job>, config: &Config, flag: Option<&Path>) -> Result<Self, Error> {
+    pub(super) fn new(
+        jobs: Vec<Job>,
+        services: &'a [Service],
+        config: &Config,
+        flag: Option<&Path>,
+    ) -> Result<Self, Error> {
         let system = |act: &'static str| move |source: std::io::Error| Error::System { act, source };
         let file = up::absolute(&Config::file_path(flag))?;
         let credentials = up::absolute(config.credentials().folder())?;
@@ -51,6 +57,7 @@ impl Supervisor {
             environment.push(("HUB_CONFIG", file.clone()));
         }
         Ok(Self {
+            services,
             jobs,
             // The running program itself, even if another one lies at its path by now.
             launch: Launch { program: "/proc/self/exe".into(), environment },
@@ -192,7 +199,7 @@ impl Supervisor {
             return Ok(());
         }
         known.seen = seen;
-        match up::check(known.flag.as_deref()) {
+        match up::check(known.flag.as_deref(), self.services) {
             Err(error) => {
                 known.usable = false;
                 log::warn!(

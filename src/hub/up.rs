@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::job::{Job, Schedule};
 use super::supervisor::Supervisor;
-use super::{Error, complain, greeting, say};
+use super::{Error, Service, complain, greeting};
 use crate::command::Command;
 use crate::config::{self, Config};
 use crate::exit::{self, Exit};
@@ -47,22 +47,15 @@ const UNITS: [&str; 9] = [
     "reading-sync.service",
 ];
 
-pub(super) fn main(arguments: &Arguments) -> Exit {
-    let config = match check(arguments.config.as_deref()) {
+pub(super) fn main(arguments: &Arguments, services: &[Service]) -> Exit {
+    let config = match check(arguments.config.as_deref(), services) {
         Ok(config) => config,
         Err(error) => return exit::configuration_error(&error),
     };
     if arguments.check {
-        match &config.path {
-            Some(path) => say(&format!("{} is right", path.display())),
-            None => say(&format!(
-                "there is no {}; the defaults are in force",
-                Config::file_path(arguments.config.as_deref()).display()
-            )),
-        }
-        return Exit::Done;
+        return exit::configuration_valid(&config);
     }
-    match run(&config, arguments.config.as_deref()) {
+    match run(&config, arguments.config.as_deref(), services) {
         Ok(()) => Exit::Done,
         Err(error) => {
             // A person reads a sentence, a program reads a line.
@@ -76,10 +69,10 @@ pub(super) fn main(arguments: &Arguments) -> Exit {
     }
 }
 
-/// Reads the configuration and what the services will not start without.
-pub(super) fn check(flag: Option<&Path>) -> Result<Config, config::Error> {
+/// Reads the configuration and asks every service whether it would start with it.
+pub(super) fn check(flag: Option<&Path>, services: &[Service]) -> Result<Config, config::Error> {
     let config = Config::load(flag)?;
-    config.credentials().webhook_secrets()?;
+    services.iter().try_for_each(|service| (service.check)(&config))?;
     Ok(config)
 }
 
@@ -92,7 +85,7 @@ pub(super) fn absolute(path: &Path) -> Result<PathBuf, Error> {
     std::path::absolute(path).map_err(|source| Error::System { act: "see the working folder", source })
 }
 
-fn run(config: &Config, flag: Option<&Path>) -> Result<(), Error> {
+fn run(config: &Config, flag: Option<&Path>, services: &[Service]) -> Result<(), Error> {
     if systemd::is_running() {
         let active = active_units()?;
         if !active.is_empty() {
@@ -110,7 +103,7 @@ fn run(config: &Config, flag: Option<&Path>) -> Result<(), Error> {
         Job::new("proxy", Schedule::Always, None),
         Job::new("gitops-sync", Schedule::Every(BACKSTOP), Some(queue(&config.state_dir))),
     ];
-    let supervisor = Supervisor::new(jobs, config, flag)?;
+    let supervisor = Supervisor::new(jobs, services, config, flag)?;
     greeting::greet(config, flag);
     supervisor.run()
 }

@@ -184,7 +184,19 @@ impl Folder {
     /// # Errors
     /// As `read`, and when the content does not have the expected form.
     pub fn read_json<T: serde::de::DeserializeOwned>(&self, name: &str) -> Result<Option<T>, Error> {
-        let Some(bytes) = self.read(name, 1 << 20)? else { return Ok(None) };
+        self.read_json_within(name, 1 << 20)
+    }
+
+    /// As `read_json`, for files of at most `limit` bytes.
+    ///
+    /// # Errors
+    /// As `read_json`.
+    pub fn read_json_within<T: serde::de::DeserializeOwned>(
+        &self,
+        name: &str,
+        limit: usize,
+    ) -> Result<Option<T>, Error> {
+        let Some(bytes) = self.read(name, limit)? else { return Ok(None) };
         serde_json::from_slice(&bytes)
             .map(Some)
             .map_err(|reason| Error::Content { path: self.path.join(name), reason: reason.to_string() })
@@ -244,6 +256,15 @@ impl Folder {
         }
         entries.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(entries)
+    }
+
+    /// Makes everything that was written to the folder's file system durable (syncfs(2)): for files that another
+    /// program wrote without fsync.
+    ///
+    /// # Errors
+    /// When the call fails.
+    pub fn sync_file_system(&self) -> Result<(), Error> {
+        fs::syncfs(&self.fd).map_err(|error| Error::io("sync", &self.path, error))
     }
 
     /// Makes what happened to the folder's names durable.

@@ -1,0 +1,159 @@
+use std::ffi::{OsStr, OsString};
+
+use serde::Deserialize;
+
+use super::store::{file, now};
+use crate::config::Repository;
+use crate::log;
+use crate::state::{Entry, Error, Folder, Kind};
+
+/// More entries than this are taken up in the next round.
+const ROUND: usize = 1000;
+/// A request is a few hundred bytes.
+const LARGEST_REQUEST: usize = 64 << 10;
+/// How many refused entries are kept in `failed/`, each with its reason.
+const FAILED_KEPT: usize = 200;
+
+/// The folders a request passes through: queue → active → done, retry or failed. The queue belongs to the proxy, the
+/// others to gitops-sync.
+#[derive(Debug)]
+pub(super) struct Claims {
+    queue: Option<Folder>,
+    active: Folder,
+    retry: Folder,
+    failed: Folder,
+}
+
+/// The part of a request that is looked at. It names a configured repository and decides nothing else.
+#[derive(Deserialize)]
+struct Request {
+    repository: String,
+    #[serde(default)]
+    deliveries: Vec<String>,
+}
+
+impl Claims {
+    /// Opens the folders. `root` is the state root; a queue that nobody made yet is empty.
+    pub fn open(root: &Folder, gitops: &Folder) -> Result<Self, Error> {
+        let queue = match root.sub("proxy").and_then(|proxy| proxy.sub("queue")) {
+            Ok(queue) => Some(queue),
+            Err(error) if error.is_missing() => None,
+            Err(error) => return Err(error),
+        };
+        Ok(Self {
+            queue,
+            active: gitops.sub_or_make("active", 0o750)?,
+            retry: gitops.sub_or_make("retry", 0o750)?,
+            failed: gitops.sub_or_make("failed", 0o750)?,
+        })
+    }
+
+    /// Claims the next request: one that an interrupted run left first, then the queue's. What is no request for a
+    /// configured repository goes to `failed/`. None when there is nothing left.
+    pub fn next<'a>(&self, repositories: &'a [Repository]) -> Result<Option<&'a Repository>, Error> {
+        loop {
+            let Some(entry) = visible(&self.active)?.into_iter().next() else {
+                if self.claim()? {
+                    continue;
+                }
+                return Ok(None);
+            };
+            match self.understand(&entry, repositories) {
+                Ok(repository) => return Ok(Some(repository)),
+                Err(reason) => self.fail(&entry.name, &reason)?,
+            }
+        }
+    }
+
+    /// Moves what is in the queue to `active/`; false where it is empty.
+    fn claim(&self) -> Result<bool, Error> {
+        let Some(queue) = &self.queue else { return Ok(false) };
+        let entries = visible(queue)?;
+        for entry in &entries {
+            if entry.kind == Kind::File {
+                queue.move_to(&entry.name, &self.active, &entry.name)?;
+            } else {
+                self.fail_from(queue, &entry.name, "is not a regular file")?;
+            }
+        }
+        Ok(!entries.is_empty())
+    }
+
+    fn understand<'a>(&self, entry: &Entry, repositories: &'a [Repository]) -> Result<&'a Repository, String> {
+        let name = entry.name.to_str().ok_or("has a name that is not UTF-8")?;
+        let repository =
+            repositories.iter().find(|repository| file(repository) == name).ok_or("names no repository of hub.toml")?;
+        let request: Option<Request> =
+            self.active.read_json_within(name, LARGEST_REQUEST).map_err(|error| error.to_string())?;
+        let request = request.ok_or("went away while it was read")?;
+        if request.repository != repository.name {
+            return Err(format!("is named for {} and asks for another repository", repository.name));
+        }
+        let deliveries: Vec<String> =
+            request.deliveries.iter().rev().take(5).map(|id| log::printable(id.as_bytes())).collect();
+        log::info!("request_claimed", repo = repository.name, deliveries = deliveries);
+        Ok(repository)
+    }
+
+    /// Ends a claimed request; true where there was one.
+    pub fn finish(&self, repository: &Repository) -> Result<bool, Error> {
+        self.active.remove(file(repository).as_ref())
+    }
+
+    /// Keeps a request for the next run, because its repository could not be reached. Without a claimed request one is
+    /// written.
+    pub fn keep_for_retry(&self, repository: &Repository) -> Result<(), Error> {
+        let name = file(repository);
+        let request = serde_json::json!({ "repository": repository.name, "since": now() });
+        self.retry.publish_json(&name, &request)?;
+        self.active.remove(name.as_ref()).map(|_| ())
+    }
+
+    /// True where an earlier run left the repository to be tried again.
+    pub fn is_to_retry(&self, repository: &Repository) -> Result<bool, Error> {
+        Ok(self.retry.read(&file(repository), LARGEST_REQUEST)?.is_some())
+    }
+
+    /// Forgets that the repository is to be tried again.
+    pub fn forget_retry(&self, repository: &Repository) -> Result<(), Error> {
+        self.retry.remove(file(repository).as_ref()).map(|_| ())
+    }
+
+    fn fail(&self, name: &OsStr, reason: &str) -> Result<(), Error> {
+        self.fail_from(&self.active, name, reason)
+    }
+
+    /// Moves an entry of any kind to `failed/` and writes the reason beside it.
+    fn fail_from(&self, folder: &Folder, name: &OsStr, reason: &str) -> Result<(), Error> {
+        let shown = log::printable(name.as_encoded_bytes());
+        log::error!("request_refused", entry = shown, reason = reason);
+        let target = format!("{}-{}", jiff::Timestamp::now().as_microsecond(), std::process::id());
+        let note = serde_json::json!({ "name": shown, "reason": format!("{shown} {reason}"), "at": now() });
+        self.failed.publish_json(&format!("{target}.reason.json"), &note)?;
+        folder.move_to(name, &self.failed, &OsString::from(&target))?;
+        self.prune()
+    }
+
+    /// Keeps `failed/` small: names begin with their time, so the first ones are the oldest.
+    fn prune(&self) -> Result<(), Error> {
+        let entries = self.failed.entries(usize::MAX)?;
+        let excess = entries.len().saturating_sub(2 * FAILED_KEPT);
+        for entry in &entries[..excess] {
+            let path = self.failed.path().join(&entry.name);
+            match entry.kind {
+                Kind::Folder => {
+                    std::fs::remove_dir_all(&path).map_err(|source| Error::Io { act: "remove", path, source })?
+                }
+                _ => self.failed.remove(&entry.name).map(|_| ())?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The entries of a folder whose names do not begin with a dot: those are unfinished.
+fn visible(folder: &Folder) -> Result<Vec<Entry>, Error> {
+    let mut entries = folder.entries(ROUND)?;
+    entries.retain(|entry| !entry.name.as_encoded_bytes().starts_with(b"."));
+    Ok(entries)
+}

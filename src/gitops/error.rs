@@ -1,0 +1,89 @@
+use std::fmt;
+
+use crate::exit::Exit;
+use crate::{command, config, state};
+
+/// Why a repository was not brought in sync, or why a run could not do its work.
+#[derive(Debug)]
+pub enum Error {
+    /// Another run holds the lock.
+    Busy,
+    /// A rule forbids it; the sentence says which and what to do.
+    Refused(String),
+    /// The remote cannot be reached or does not answer; worth another try.
+    Fetch {
+        /// From where.
+        url: String,
+        /// What happened.
+        reason: String,
+    },
+    /// The new commit failed in one of its own steps.
+    Step {
+        /// `build`, `after` or `health`.
+        step: &'static str,
+        /// What happened.
+        reason: String,
+    },
+    /// A child process failed.
+    Command(command::Error),
+    /// The state folder cannot be used.
+    State(state::Error),
+    /// A credential cannot be used.
+    Config(config::Error),
+    /// A child process answered something that git's documentation does not allow for.
+    Unexpected {
+        /// Which command.
+        command: &'static str,
+        /// What it said.
+        output: String,
+    },
+}
+
+impl Error {
+    pub(super) fn exit(&self) -> Exit {
+        match self {
+            Self::Busy => Exit::Busy,
+            Self::Refused(_) => Exit::Refused,
+            _ => Exit::Error,
+        }
+    }
+
+    pub(super) fn unexpected(command: &'static str, output: &[u8]) -> Self {
+        Self::Unexpected { command, output: crate::log::printable(&output[..output.len().min(200)]) }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Busy => f.write_str("another gitops-sync is at work; try again when it is done"),
+            Self::Refused(reason) => f.write_str(reason),
+            Self::Fetch { url, reason } => write!(f, "cannot fetch from {url}: {reason}"),
+            Self::Step { step, reason } => write!(f, "{step} failed: {reason}"),
+            Self::Command(error) => error.fmt(f),
+            Self::State(error) => error.fmt(f),
+            Self::Config(error) => error.fmt(f),
+            Self::Unexpected { command, output } => write!(f, "{command} answered {output:?}, which is not understood"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<command::Error> for Error {
+    fn from(error: command::Error) -> Self {
+        Self::Command(error)
+    }
+}
+
+impl From<state::Error> for Error {
+    fn from(error: state::Error) -> Self {
+        Self::State(error)
+    }
+}
+
+impl From<config::Error> for Error {
+    fn from(error: config::Error) -> Self {
+        Self::Config(error)
+    }
+}

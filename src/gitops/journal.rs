@@ -1,0 +1,66 @@
+use serde::{Deserialize, Serialize};
+
+use super::store::{file, now};
+use crate::config::Repository;
+use crate::state::{Error, Folder};
+
+/// A deployment under way. It is on disk before the first change to the host and gone after the last; a run that finds
+/// one undoes it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Entry {
+    pub repository: String,
+    /// The checkout's commit before; none where the branch had none.
+    pub from: Option<String>,
+    pub to: String,
+    /// The last step that was begun.
+    pub step: Step,
+    pub started: String,
+}
+
+/// The steps of a deployment, in their order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Step {
+    Checkout,
+    Build,
+    After,
+    Health,
+}
+
+/// The journal folder, one file a repository.
+#[derive(Debug)]
+pub(super) struct Journal {
+    folder: Folder,
+}
+
+impl Journal {
+    pub fn open(gitops: &Folder) -> Result<Self, Error> {
+        Ok(Self { folder: gitops.sub_or_make("journal", 0o750)? })
+    }
+
+    pub fn begin(&self, repository: &Repository, from: Option<&str>, to: &str) -> Result<Entry, Error> {
+        let entry = Entry {
+            repository: repository.name.clone(),
+            from: from.map(str::to_owned),
+            to: to.to_owned(),
+            step: Step::Checkout,
+            started: now(),
+        };
+        self.folder.publish_json(&file(repository), &entry)?;
+        Ok(entry)
+    }
+
+    pub fn reach(&self, repository: &Repository, entry: &mut Entry, step: Step) -> Result<(), Error> {
+        entry.step = step;
+        self.folder.publish_json(&file(repository), entry)
+    }
+
+    pub fn end(&self, repository: &Repository) -> Result<(), Error> {
+        self.folder.remove(file(repository).as_ref()).map(|_| ())
+    }
+
+    /// The interrupted deployment of a repository.
+    pub fn interrupted(&self, repository: &Repository) -> Result<Option<Entry>, Error> {
+        self.folder.read_json(&file(repository))
+    }
+}

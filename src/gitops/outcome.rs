@@ -1,0 +1,82 @@
+use serde::Serialize;
+
+use crate::exit::Exit;
+
+/// What became of one repository in a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// A new commit is live.
+    Deployed,
+    /// The commit of the branch is live already.
+    Unchanged,
+    /// Deployments are suspended by `hub hold`.
+    Held,
+    /// Dry run: this is what would be done.
+    Planned,
+    /// It could not be done now.
+    Failed,
+    /// A rule forbids it.
+    Refused,
+    /// The commit failed; the last good one is live.
+    RolledBack,
+    /// The commit failed and the last good one could not be restored whole.
+    RollbackFailed,
+}
+
+impl Status {
+    /// The word in records and log lines.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Deployed => "deployed",
+            Self::Unchanged => "unchanged",
+            Self::Held => "held",
+            Self::Planned => "planned",
+            Self::Failed => "failed",
+            Self::Refused => "refused",
+            Self::RolledBack => "rolled_back",
+            Self::RollbackFailed => "rollback_failed",
+        }
+    }
+
+    /// The exit code for a run of this repository alone.
+    pub fn exit(self) -> Exit {
+        match self {
+            Self::Deployed | Self::Unchanged | Self::Held | Self::Planned => Exit::Done,
+            Self::Failed => Exit::Error,
+            Self::Refused => Exit::Refused,
+            Self::RolledBack => Exit::RolledBack,
+            Self::RollbackFailed => Exit::RollbackFailed,
+        }
+    }
+}
+
+/// One repository's result, as run record and `--json` show it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Outcome {
+    /// `owner/name`
+    pub repository: String,
+    /// What became of it.
+    pub status: Status,
+    /// The commit that was live before; none where there was none.
+    pub from: Option<String>,
+    /// The commit of the branch; none where it could not be learnt.
+    pub to: Option<String>,
+    /// Why, for the person who reads it; none where there is nothing to say.
+    pub reason: Option<String>,
+    /// Dry run: each thing that would be done.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub plan: Vec<String>,
+    /// Wall time in milliseconds.
+    pub duration_ms: u64,
+    /// Whether another try later may succeed.
+    #[serde(skip)]
+    pub retry: bool,
+}
+
+/// The worst result of several repositories, in the order 4, 3, 5, 1, 0 (design §6).
+pub fn worst(outcomes: &[Outcome]) -> Exit {
+    let order = [Exit::RollbackFailed, Exit::RolledBack, Exit::Refused, Exit::Error];
+    let has = |exit: &Exit| outcomes.iter().any(|outcome| outcome.status.exit() == *exit);
+    order.into_iter().find(has).unwrap_or(Exit::Done)
+}

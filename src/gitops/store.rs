@@ -1,0 +1,106 @@
+use serde::{Deserialize, Serialize};
+
+use crate::config::Repository;
+use crate::state::{Error, Folder, repository_file_name};
+
+/// The commit that is live.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Deployed {
+    pub repository: String,
+    pub commit: String,
+    pub at: String,
+}
+
+/// The commit that failed and is not tried again until the branch moves.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Bad {
+    pub commit: String,
+    pub reason: String,
+    pub at: String,
+}
+
+/// When a repository was last looked at, and what came of it.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Checked {
+    pub at: String,
+    pub status: String,
+    pub reason: Option<String>,
+}
+
+/// Suspended deployments; written by `hub hold`.
+#[derive(Debug, Deserialize)]
+pub(super) struct Hold {
+    pub since: String,
+    pub by: String,
+    #[serde(default)]
+    pub reason: Option<String>,
+}
+
+/// What is remembered of the repositories between runs, in `<state>/gitops`. The deployed commit is security state: who
+/// deletes it lets an older commit in.
+#[derive(Debug)]
+pub(super) struct Store {
+    pub folder: Folder,
+    deployed: Folder,
+    bad: Folder,
+    checked: Folder,
+    hold: Folder,
+}
+
+impl Store {
+    pub fn open(folder: Folder) -> Result<Self, Error> {
+        Ok(Self {
+            deployed: folder.sub_or_make("deployed", 0o750)?,
+            bad: folder.sub_or_make("bad", 0o750)?,
+            checked: folder.sub_or_make("checked", 0o750)?,
+            hold: folder.sub_or_make("hold", 0o750)?,
+            folder,
+        })
+    }
+
+    pub fn deployed(&self, repository: &Repository) -> Result<Option<Deployed>, Error> {
+        self.deployed.read_json(&file(repository))
+    }
+
+    pub fn set_deployed(&self, repository: &Repository, commit: &str) -> Result<(), Error> {
+        let deployed = Deployed { repository: repository.name.clone(), commit: commit.to_owned(), at: now() };
+        self.deployed.publish_json(&file(repository), &deployed)?;
+        self.bad.remove(file(repository).as_ref()).map(|_| ())
+    }
+
+    pub fn bad(&self, repository: &Repository) -> Result<Option<Bad>, Error> {
+        self.bad.read_json(&file(repository))
+    }
+
+    pub fn set_bad(&self, repository: &Repository, commit: &str, reason: &str) -> Result<(), Error> {
+        let bad = Bad { commit: commit.to_owned(), reason: reason.to_owned(), at: now() };
+        self.bad.publish_json(&file(repository), &bad)
+    }
+
+    pub fn hold(&self, repository: &Repository) -> Result<Option<Hold>, Error> {
+        self.hold.read_json(&file(repository))
+    }
+
+    pub fn set_checked(&self, repository: &Repository, status: &str, reason: Option<&str>) -> Result<(), Error> {
+        let checked = Checked { at: now(), status: status.to_owned(), reason: reason.map(str::to_owned) };
+        self.checked.publish_json(&file(repository), &checked)
+    }
+
+    /// Seconds since the repository was last looked at; none where it never was or the clock went back.
+    pub fn seconds_since_checked(&self, repository: &Repository) -> Result<Option<i64>, Error> {
+        let Some(checked) = self.checked.read_json::<Checked>(&file(repository))? else { return Ok(None) };
+        let Ok(at) = checked.at.parse::<jiff::Timestamp>() else { return Ok(None) };
+        let seconds = jiff::Timestamp::now().as_second() - at.as_second();
+        Ok((seconds >= 0).then_some(seconds))
+    }
+}
+
+/// The name of a repository's file in every folder of the state.
+pub(super) fn file(repository: &Repository) -> String {
+    repository_file_name(&repository.name) + ".json"
+}
+
+/// The present, as records show it.
+pub(super) fn now() -> String {
+    crate::log::rfc3339(jiff::Timestamp::now())
+}

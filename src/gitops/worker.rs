@@ -1,0 +1,131 @@
+use std::collections::HashSet;
+use std::time::Instant;
+
+use serde_json::Map;
+
+use super::claim::Claims;
+use super::journal::Journal;
+use super::store::{Store, now};
+use super::sync::Run;
+use super::{Error, Outcome, Request, Status, mirror, outcome};
+use crate::config::{Config, Repository};
+use crate::exit::Exit;
+use crate::log;
+use crate::state::{self, Folder, Lock, Record};
+
+/// A repository that was looked at less than this many seconds ago is left alone by the timer's run.
+const FRESH: i64 = 55 * 60;
+
+/// One run: takes the lock, syncs what was asked for, keeps the record.
+///
+/// # Errors
+/// `Busy` when a manual run finds another one at work, `State` when the state folder cannot be used.
+pub(super) fn run(config: &Config, request: &Request) -> Result<Vec<Outcome>, Error> {
+    let root = Folder::open_or_make(&config.state_dir, 0o755)?;
+    let gitops = root.sub_or_make("gitops", 0o750)?;
+    let manual = request.dry_run || !request.names.is_empty();
+    let _lock = if manual { Lock::attempt(&gitops, "lock")?.ok_or(Error::Busy)? } else { Lock::wait(&gitops, "lock")? };
+    let (started, clock) = (now(), Instant::now());
+    let run = Run {
+        config,
+        journal: Journal::open(&gitops)?,
+        store: Store::open(root.sub("gitops")?)?,
+        mirror_user: mirror::user(),
+        dry_run: request.dry_run,
+    };
+    let mut worker = Worker { run, claims: Claims::open(&root, &gitops)?, outcomes: Vec::new() };
+    let result = worker.work(config, request);
+    let outcomes = worker.outcomes;
+    if !request.dry_run && (!outcomes.is_empty() || result.is_err()) {
+        Record::add(&gitops, "gitops-sync", record(started, clock, &outcomes, result.as_ref().err()))?;
+    }
+    result.map(|()| outcomes)
+}
+
+struct Worker<'a> {
+    run: Run<'a>,
+    claims: Claims,
+    outcomes: Vec<Outcome>,
+}
+
+impl Worker<'_> {
+    fn work(&mut self, config: &Config, request: &Request) -> Result<(), Error> {
+        let repositories = &config.repositories;
+        if request.dry_run || !request.names.is_empty() {
+            let asked = |repository: &&Repository| request.names.is_empty() || request.names.contains(&repository.name);
+            for repository in repositories.iter().filter(asked) {
+                let outcome = self.run.sync(repository);
+                if !request.dry_run && !outcome.retry {
+                    self.claims.forget_retry(repository)?;
+                }
+                self.outcomes.push(outcome);
+            }
+            return Ok(());
+        }
+        let mut done = self.drain(repositories)?;
+        for repository in repositories {
+            if !done.contains(&repository.name) && self.is_due(repository)? {
+                self.sync(repository)?;
+                self.run.tidy(repository);
+                // A push that came meanwhile is not left to the next start.
+                done.extend(self.drain(repositories)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Syncs what is queued until the queue is empty; returns the names.
+    fn drain(&mut self, repositories: &[Repository]) -> Result<HashSet<String>, Error> {
+        let mut done = HashSet::new();
+        while let Some(repository) = self.claims.next(repositories)? {
+            self.sync(repository)?;
+            done.insert(repository.name.clone());
+        }
+        Ok(done)
+    }
+
+    fn sync(&mut self, repository: &Repository) -> Result<(), Error> {
+        let outcome = self.run.sync(repository);
+        if outcome.retry {
+            self.claims.keep_for_retry(repository)?;
+        } else {
+            self.claims.forget_retry(repository)?;
+            self.claims.finish(repository)?;
+        }
+        self.outcomes.push(outcome);
+        Ok(())
+    }
+
+    fn is_due(&self, repository: &Repository) -> Result<bool, Error> {
+        Ok(self.run.is_interrupted(repository)?
+            || self.claims.is_to_retry(repository)?
+            || self.run.store.seconds_since_checked(repository)?.is_none_or(|seconds| seconds >= FRESH))
+    }
+}
+
+fn record(started: String, clock: Instant, outcomes: &[Outcome], error: Option<&Error>) -> state::Run {
+    let mut counts = Map::new();
+    for outcome in outcomes {
+        let count = counts.get(outcome.status.word()).and_then(serde_json::Value::as_u64).unwrap_or(0);
+        counts.insert(outcome.status.word().to_owned(), (count + 1).into());
+    }
+    let worst = outcome::worst(outcomes);
+    let failed = outcomes.iter().find(|outcome| outcome.status.exit() == worst && worst != Exit::Done);
+    let status = match (error, failed) {
+        (Some(_), _) => Status::Failed,
+        (None, Some(outcome)) => outcome.status,
+        (None, None) if outcomes.iter().any(|outcome| outcome.status == Status::Deployed) => Status::Deployed,
+        (None, None) => Status::Unchanged,
+    };
+    if let Some(error) = error {
+        log::error!("run_incomplete", error = error.to_string());
+    }
+    state::Run {
+        started,
+        duration_ms: clock.elapsed().as_millis() as u64,
+        status: status.word().to_owned(),
+        counts,
+        error: error.map(ToString::to_string).or_else(|| failed.and_then(|outcome| outcome.reason.clone())),
+        details: serde_json::json!({ "repositories": outcomes }),
+    }
+}
