@@ -21,20 +21,36 @@ pub(super) fn url(address: SocketAddr, path: &str) -> String {
     format!("http://{address}{path}")
 }
 
-/// How to call another command of this hub in the same place: `target/release/hub …` after `cargo run`.
+/// How to call another command of this hub for the same state and configuration, from any terminal.
 pub(super) fn command_line(command: &str, flag: Option<&Path>) -> String {
+    let mut words = Vec::new();
+    for name in ["HUB_STATE_DIR", "HUB_CONFIG", "PORT"] {
+        if let Some(value) = std::env::var_os(name).filter(|value| !value.is_empty()) {
+            words.push(format!("{name}={}", quoted(&value.to_string_lossy())));
+        }
+    }
     let program = std::env::current_exe().unwrap_or_else(|_| "hub".into());
     let on_path = std::env::var_os("PATH")
         .is_some_and(|path| std::env::split_paths(&path).any(|folder| folder.join("hub") == program));
-    let here = std::env::current_dir().ok().and_then(|here| program.strip_prefix(here).ok());
-    let program = if on_path { Path::new("hub") } else { here.unwrap_or(&program) };
-    let config = flag.map(|path| format!(" --config {}", path.display())).unwrap_or_default();
-    format!("{} {command}{config}", program.display())
+    words.push(if on_path { "hub".to_owned() } else { quoted(&program.to_string_lossy()) });
+    words.push(command.to_owned());
+    if let Some(flag) = flag {
+        let flag = std::path::absolute(flag).unwrap_or_else(|_| flag.to_owned());
+        words.push(format!("--config {}", quoted(&flag.to_string_lossy())));
+    }
+    words.join(" ")
+}
+
+/// A word for a shell.
+fn quoted(word: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:=+,@%".contains(&byte);
+    if word.bytes().all(plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', "'\\''")) }
 }
 
 /// Tells where to point a webhook and what to type next: a person in words, a program in one line.
 pub(super) fn greet(config: &Config, flag: Option<&Path>) {
     let file = Config::file_path(flag);
+    let file = std::path::absolute(&file).unwrap_or(file);
     let webhook = url(config.proxy.listen, WEBHOOK);
     let status_page = url(config.proxy.admin_listen, "/");
     let secret = config.credentials().webhook_secrets().is_ok_and(|secrets| !secrets.is_empty());
@@ -81,6 +97,13 @@ fn repositories(repositories: &[Repository]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn words_survive_a_shell() {
+        for (word, expected) in [("/srv/hub", "/srv/hub"), ("/srv/my hub", "'/srv/my hub'"), ("it's", "'it'\\''s'")] {
+            assert_eq!(quoted(word), expected);
+        }
+    }
 
     #[test]
     fn an_address_for_all_is_reached_through_loopback() {
