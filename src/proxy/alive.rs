@@ -108,14 +108,15 @@ impl Alive {
         self.resting.is_none().then(|| self.listener.as_fd())
     }
 
-    /// How many connections are held.
-    pub fn holders(&self) -> usize {
+    /// Lets go of the connections whose other end is gone. Returns how many are held.
+    pub fn prune(&mut self) -> usize {
+        self.holders.retain(|holder| !is_gone(holder));
         self.holders.len()
     }
 
     /// Takes new connections: says the instance id, then nothing any more.
     pub fn accept(&mut self) {
-        self.holders.retain(|holder| !is_gone(holder));
+        self.prune();
         loop {
             match self.listener.accept() {
                 Ok((mut stream, _)) => {

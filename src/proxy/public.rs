@@ -38,23 +38,27 @@ impl Secrets {
         Self { credentials, known: RwLock::new(known.into()) }
     }
 
-    /// The secrets; none where none is configured or they cannot be read.
-    pub fn get(&self) -> Arc<[Secret]> {
+    /// The secrets.
+    ///
+    /// # Errors
+    /// The refusal of a delivery, where there is none or it cannot be used.
+    fn get(&self) -> Result<Arc<[Secret]>, Refusal> {
         let known = Arc::clone(&self.known.read().unwrap_or_else(PoisonError::into_inner));
         if !known.is_empty() {
-            return known;
+            return Ok(known);
         }
-        match self.credentials.webhook_secrets() {
-            Ok(found) if found.is_empty() => known,
-            Ok(found) => {
-                let found: Arc<[Secret]> = found.into();
-                log::info!("secret_found", secrets = found.len());
-                *self.known.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&found);
-                found
-            }
-            // The refusal of the delivery is logged, at a bounded rate; `proxy --check` says what is wrong.
-            Err(_) => known,
+        let found = self
+            .credentials
+            .webhook_secrets()
+            // The cause names a path of this host, and the asker may be anybody.
+            .map_err(|_| refuse(503, "the webhook secret cannot be used; proxy --check says why"))?;
+        if found.is_empty() {
+            return Err(refuse(503, "no webhook secret is configured; put one into the credential webhook-secret"));
         }
+        let found: Arc<[Secret]> = found.into();
+        log::info!("secret_found", secrets = found.len());
+        *self.known.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&found);
+        Ok(found)
     }
 }
 
@@ -119,16 +123,15 @@ impl Public {
             let reason = "the body is not JSON; choose application/json as the webhook's content type on the forge";
             return Err(refuse(415, reason));
         }
-        if self.secrets.get().is_empty() {
-            return Err(refuse(503, "no webhook secret is configured; put one into the credential webhook-secret"));
-        }
+        self.secrets.get()?;
         let headers = head.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         signature::Claim::read(headers).map(drop).map_err(|error| refuse(401, error))
     }
 
     fn take(&self, request: &Request, body: &[u8]) -> Result<Response, Refusal> {
+        let secrets = self.secrets.get()?;
         signature::Claim::read(request.headers())
-            .and_then(|claim| claim.verify(&self.secrets.get(), body))
+            .and_then(|claim| claim.verify(&secrets, body))
             .map_err(|error| refuse(401, error))?;
         let name = event::name(request.headers());
         let event = Event::read(name, body).map_err(|error| refuse(400, error))?;

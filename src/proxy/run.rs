@@ -165,13 +165,17 @@ impl Gateway {
     fn run(mut self) -> Result<(), String> {
         let ping_every = systemd::watchdog_interval();
         let turn = ping_every.map_or(TURN, |interval| TURN.min(interval / 2));
-        let mut pinged = Instant::now();
+        let (mut pinged, mut looked) = (Instant::now(), Instant::now());
         loop {
             if ping_every.is_some_and(|interval| pinged.elapsed() >= interval / 2) {
                 systemd::watchdog_ping();
                 pinged = Instant::now();
             }
-            self.deliveries.flush();
+            if looked.elapsed() >= TURN {
+                self.deliveries.flush();
+                self.holders.store(self.alive.prune(), Relaxed);
+                looked = Instant::now();
+            }
             let mut others = vec![self.stop.as_fd()];
             others.extend(self.alive.fd());
             let ready = self.engine.turn(turn, &others).map_err(|error| error.to_string())?;
@@ -180,7 +184,6 @@ impl Gateway {
             }
             if ready.contains(&1) {
                 self.alive.accept();
-                self.holders.store(self.alive.holders(), Relaxed);
             }
         }
         systemd::stopping();

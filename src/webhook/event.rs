@@ -216,7 +216,9 @@ fn from_json<T: DeserializeOwned>(text: &str) -> Result<T, Error> {
 
 /// Received text for answers and log lines: without control characters, not too long.
 pub fn shown(text: &str) -> String {
-    let text = log::printable(text.as_bytes());
+    // Cut first: printable makes copies, and a payload's text may be megabytes.
+    let end = text.char_indices().nth(4 * LONGEST_SHOWN).map_or(text.len(), |(end, _)| end);
+    let text = log::printable(text.get(..end).unwrap_or_default().as_bytes());
     match text.char_indices().nth(LONGEST_SHOWN) {
         Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
         None => text,

@@ -1,11 +1,15 @@
 //! The durable queue: one file a repository, "at least one request since T" (design §6).
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fmt;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use rustix::fs::{Access, AtFlags, StatVfsMountFlags};
+use rustix::io::Errno;
+use rustix::process::{Pid, test_kill_process};
 use serde::{Deserialize, Serialize};
 
 use crate::log;
@@ -109,11 +113,9 @@ impl Queue {
         let folder = queue.folder()?;
         let now = jiff::Timestamp::now().as_second();
         for entry in folder.entries(usize::MAX)? {
-            let writer_is_gone =
-                || writer(&entry.name).is_none_or(|pid| rustix::process::test_kill_process(pid) == Err(GONE));
             if entry.name.as_encoded_bytes().starts_with(b".")
                 && entry.kind == state::Kind::File
-                && (now - entry.modified > UNFINISHED_SECONDS || writer_is_gone())
+                && (now - entry.modified > UNFINISHED_SECONDS || writer(&entry.name).is_none_or(has_ended))
             {
                 folder.remove(&entry.name)?;
             }
@@ -198,8 +200,7 @@ impl Queue {
     pub fn check(&self) -> Result<(), Error> {
         let folder = self.folder()?;
         let path = || folder.path().to_owned();
-        let failed =
-            |source: rustix::io::Errno| state::Error::Io { act: "write to", path: path(), source: source.into() };
+        let failed = |source: Errno| state::Error::Io { act: "write to", path: path(), source: source.into() };
         let space = rustix::fs::fstatvfs(folder.fd()).map_err(failed)?;
         if space.f_flag.contains(StatVfsMountFlags::RDONLY) {
             return Err(Error::ReadOnly(path()));
@@ -228,12 +229,19 @@ impl Queue {
     }
 }
 
-const GONE: rustix::io::Errno = rustix::io::Errno::SRCH;
-
 /// The process that writes an unfinished file: `.NAME.PID.NUMBER`, see `Folder::publish`.
-fn writer(name: &std::ffi::OsStr) -> Option<rustix::process::Pid> {
-    let pid = name.to_str()?.rsplit('.').nth(1)?;
-    rustix::process::Pid::from_raw(pid.parse().ok()?)
+fn writer(name: &OsStr) -> Option<Pid> {
+    Pid::from_raw(name.to_str()?.rsplit('.').nth(1)?.parse().ok()?)
+}
+
+/// True for a process that is gone, or dead and not yet reaped: that one takes signals and has no program any more.
+fn has_ended(pid: Pid) -> bool {
+    match test_kill_process(pid) {
+        Ok(()) => {
+            std::fs::read_link(format!("/proc/{pid}/exe")).is_err_and(|error| error.kind() == ErrorKind::NotFound)
+        }
+        Err(error) => error == Errno::SRCH,
+    }
 }
 
 #[cfg(test)]
@@ -344,5 +352,19 @@ mod tests {
         Queue::open(dir.path()).unwrap();
         let left: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(left, [std::ffi::OsString::from(living)]);
+    }
+
+    #[test]
+    fn a_dead_child_that_nobody_reaped_has_ended() {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let pid = Pid::from_child(&child);
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        while !has_ended(pid) {
+            assert!(std::time::Instant::now() < deadline);
+            std::thread::yield_now();
+        }
+        assert!(test_kill_process(pid).is_ok(), "it still takes signals");
+        child.wait().unwrap();
+        assert!(!has_ended(rustix::process::getpid()));
     }
 }

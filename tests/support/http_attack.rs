@@ -75,7 +75,8 @@ pub fn request(method: &str, path: &str, fields: &str, body: &[u8]) -> Vec<u8> {
 /// Opens `count` connections, sends `bytes` on each and keeps them open.
 pub fn hold(address: SocketAddr, count: usize, bytes: &[u8]) -> Vec<TcpStream> {
     let open = |_| {
-        let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(10)).expect("the kernel takes the connection");
+        let mut stream =
+            TcpStream::connect_timeout(&address, Duration::from_secs(10)).expect("the kernel takes the connection");
         // A server may have closed it already.
         let _ = stream.write_all(bytes);
         stream
@@ -237,7 +238,8 @@ pub fn loose_framing(path: &str) -> Vec<(String, u16)> {
 /// Lets this process hold as many connections as the system allows.
 pub fn raise_descriptor_limit() {
     let limit = getrlimit(Resource::Nofile);
-    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).expect("raising to the hard limit is allowed");
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })
+        .expect("raising to the hard limit is allowed");
 }
 
 /// Gives another process of ours a lower limit.
