@@ -14,6 +14,9 @@ use crate::{exit, log};
 /// How long after the first change the configuration is looked at: editors write, rename and set modes one by one.
 const SETTLING: Duration = Duration::from_millis(200);
 
+/// How long after the first request to stop a second one means that nobody wants to wait.
+const IMPATIENCE: Duration = Duration::from_secs(1);
+
 /// The one loop of `hub up`: it waits for signals, ended services, queued requests, changed configuration and the next
 /// planned start, all in poll(2).
 pub(super) struct Supervisor<'a> {
@@ -23,7 +26,7 @@ pub(super) struct Supervisor<'a> {
     signals: UnixStream,
     queue: Watch,
     configuration: Configuration,
-    stopping: bool,
+    stopping: Option<Instant>,
 }
 
 /// What is known about the configuration's files.
@@ -74,7 +77,7 @@ impl<'a> Supervisor<'a> {
                 look_at: None,
                 usable: true,
             },
-            stopping: false,
+            stopping: None,
         })
     }
 
@@ -96,7 +99,7 @@ impl<'a> Supervisor<'a> {
     }
 
     fn turn_until_stopped(&mut self) -> Result<(), Error> {
-        while !self.stopping {
+        while self.stopping.is_none() {
             self.turn()?;
         }
         Ok(())
@@ -104,7 +107,7 @@ impl<'a> Supervisor<'a> {
 
     fn turn(&mut self) -> Result<(), Error> {
         let now = Instant::now();
-        if !self.stopping {
+        if self.stopping.is_none() {
             let usable = self.configuration.usable;
             let due = |job: &Job| may_start(job, usable) && job.due().is_some_and(|due| due <= now);
             self.jobs.iter_mut().filter(|job| due(job)).for_each(|job| job.start(&self.launch, now));
@@ -115,18 +118,18 @@ impl<'a> Supervisor<'a> {
             self.signalled(now)?;
         }
         for job in &mut self.jobs {
-            job.reap(now, self.stopping);
+            job.reap(now, self.stopping.is_some());
             job.kill_if_late(now);
         }
-        if queued && !self.stopping {
-            self.queue.renew().map_err(|source| Error::System { act: "watch the queue", source })?;
+        if queued && self.stopping.is_none() {
+            renew(&self.queue, "the queue");
             self.jobs.iter_mut().for_each(|job| job.look_at_queue(now));
         }
         if changed {
             self.configuration.look_at.get_or_insert(now + SETTLING);
         }
-        if self.configuration.look_at.is_some_and(|at| at <= now) && !self.stopping {
-            self.look_at_configuration(now)?;
+        if self.configuration.look_at.is_some_and(|at| at <= now) && self.stopping.is_none() {
+            self.look_at_configuration(now);
         }
         Ok(())
     }
@@ -136,10 +139,10 @@ impl<'a> Supervisor<'a> {
         let mut fds = vec![PollFd::new(&self.signals, PollFlags::IN), PollFd::new(self.queue.fd(), PollFlags::IN)];
         // A busy folder wakes the loop no more often than it is looked at.
         let settling = self.configuration.look_at.is_some();
-        if !settling && !self.stopping {
+        if !settling {
             fds.push(PollFd::new(self.configuration.watch.fd(), PollFlags::IN));
         }
-        if self.stopping {
+        if self.stopping.is_some() {
             fds.truncate(1);
         }
         let watches = fds.len();
@@ -158,10 +161,12 @@ impl<'a> Supervisor<'a> {
     }
 
     fn next_timer(&self) -> Option<Instant> {
-        let starts = self.jobs.iter().filter(|job| !self.stopping && may_start(job, self.configuration.usable));
-        let starts = starts.filter_map(Job::due);
-        let look = self.configuration.look_at.filter(|_| !self.stopping);
-        starts.chain(self.jobs.iter().filter_map(Job::kill_at)).chain(look).min()
+        let kills = self.jobs.iter().filter_map(Job::kill_at);
+        if self.stopping.is_some() {
+            return kills.min();
+        }
+        let starts = self.jobs.iter().filter(|job| may_start(job, self.configuration.usable)).filter_map(Job::due);
+        starts.chain(kills).chain(self.configuration.look_at).min()
     }
 
     fn signalled(&mut self, now: Instant) -> Result<(), Error> {
@@ -173,30 +178,32 @@ impl<'a> Supervisor<'a> {
             }
             Err(source) => return Err(Error::System { act: "receive signals", source }),
         }
-        if self.stopping {
-            // Asked twice: no more patience.
-            self.jobs.iter_mut().for_each(|job| job.hurry(now));
-        } else {
-            log::info!("stopping");
-            self.stop();
+        match self.stopping {
+            None => {
+                log::info!("stopping");
+                self.stop();
+            }
+            // timeout(1) and some terminals send one request twice.
+            Some(since) if now.duration_since(since) < IMPATIENCE => {}
+            Some(_) => self.jobs.iter_mut().for_each(|job| job.hurry(now)),
         }
         Ok(())
     }
 
     fn stop(&mut self) {
-        self.stopping = true;
         let now = Instant::now();
+        self.stopping = Some(now);
         self.jobs.iter_mut().for_each(|job| job.stop(now));
     }
 
     /// Takes a changed configuration into use, or says why not and goes on as before.
-    fn look_at_configuration(&mut self, now: Instant) -> Result<(), Error> {
+    fn look_at_configuration(&mut self, now: Instant) {
         let known = &mut self.configuration;
         known.look_at = None;
-        known.watch.renew().map_err(|source| Error::System { act: "watch the configuration", source })?;
+        renew(&known.watch, "the configuration");
         let seen = fingerprint(&known.file, &known.credentials);
         if seen == known.seen {
-            return Ok(());
+            return;
         }
         known.seen = seen;
         match up::check(known.flag.as_deref(), self.services) {
@@ -225,7 +232,13 @@ impl<'a> Supervisor<'a> {
                 }
             }
         }
-        Ok(())
+    }
+}
+
+/// Watches on. What cannot be watched any more is found by the next timer, so that everything else goes on.
+fn renew(watch: &Watch, what: &str) {
+    if let Err(error) = watch.renew() {
+        log::warn!("watch_failed", what = what, error = error.to_string());
     }
 }
 

@@ -48,19 +48,20 @@ const UNITS: [&str; 9] = [
 ];
 
 pub(super) fn main(arguments: &Arguments, services: &[Service]) -> Exit {
-    let config = match check(arguments.config.as_deref(), services) {
-        Ok(config) => config,
-        Err(error) => return exit::configuration_error(&error),
+    let flag = arguments.config.as_deref();
+    let done = match check(flag, services) {
+        Ok(config) if arguments.check => return exit::configuration_valid(&config),
+        Ok(config) => run(&config, flag, services),
+        Err(error) => Err(error.into()),
     };
-    if arguments.check {
-        return exit::configuration_valid(&config);
-    }
-    match run(&config, arguments.config.as_deref(), services) {
+    match done {
         Ok(()) => Exit::Done,
         Err(error) => {
             // A person reads a sentence, a program reads a line.
             if std::io::stdout().is_terminal() {
                 complain(&error);
+            } else if let Error::Config(error) = &error {
+                return exit::configuration_error(error);
             } else {
                 log::error!("up_failed", error = error.to_string());
             }
