@@ -7,6 +7,7 @@ pub mod command;
 pub mod config;
 pub mod exit;
 pub mod gitops;
+pub mod hub;
 pub mod log;
 pub mod proxy;
 pub mod state;

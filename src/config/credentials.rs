@@ -36,9 +36,8 @@ impl Credentials {
         Self { folder }
     }
 
-    /// The credentials in a folder.
-    #[cfg(test)]
-    pub(crate) fn in_folder(folder: &std::path::Path) -> Self {
+    /// The credentials in a folder; it may be missing.
+    pub fn in_folder(folder: &std::path::Path) -> Self {
         Self::new(folder.to_owned())
     }
 

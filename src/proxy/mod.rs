@@ -70,6 +70,14 @@ fn say_valid(config: &Config) -> Exit {
     Exit::Done
 }
 
+/// Whether the proxy would start with this configuration and the credentials that are there.
+///
+/// # Errors
+/// The first thing that is wrong, and what to do.
+pub fn check(config: &Config) -> Result<(), config::Error> {
+    secrets(config).map(drop)
+}
+
 fn secrets(config: &Config) -> Result<Secrets, config::Error> {
     let credentials = config.credentials();
     let webhook = credentials.webhook_secrets()?;
