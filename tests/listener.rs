@@ -2,6 +2,14 @@
 //! two seconds, and the process lives and stays small. The server is a process of its own: this test binary,
 //! started again.
 
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test and its helpers: failing is their way to report"
+)]
+
 #[path = "support/http_attack.rs"]
 mod http_attack;
 #[path = "support/listener_site.rs"]

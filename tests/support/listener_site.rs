@@ -1,4 +1,10 @@
 //! A server over the engine, for the attacks of `tests/listener.rs`: routes that show one trait each.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a helper of tests: failing is its way to report"
+)]
 
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};

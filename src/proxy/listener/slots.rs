@@ -202,17 +202,17 @@ impl Slots {
     pub fn finish(&self, deadline: Instant) -> usize {
         let mut table = self.table();
         table.closing = true;
-        for slot in table.slots.values_mut() {
-            if matches!(slot.phase, Phase::Silent | Phase::Draining) {
-                slot.shut();
-            }
-        }
         while !table.slots.is_empty() {
+            for slot in table.slots.values_mut() {
+                if matches!(slot.phase, Phase::Silent | Phase::Draining) && slot.has_had_its_chance() {
+                    slot.shut();
+                }
+            }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 break;
             }
-            table = self.changed.wait_timeout(table, left).unwrap_or_else(PoisonError::into_inner).0;
+            table = self.changed.wait_timeout(table, left.min(GRACE)).unwrap_or_else(PoisonError::into_inner).0;
         }
         let cut = table.held();
         table.slots.values_mut().for_each(Slot::shut);
