@@ -24,6 +24,9 @@
 #![allow(clippy::expect_used, clippy::panic, reason = "the harness reports by failing the test")]
 
 mod boot;
+mod deliveries;
+mod deployment;
+mod gitops;
 mod host;
 mod machine;
 mod sandbox;
