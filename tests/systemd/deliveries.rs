@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::gitops::{
-    Text, configure, deliver, deployed, push, record, repository, service, show, start_hub, starts, wait_deployed,
+    Text, configure, deliver, push, record, repository, service, show, start_hub, starts, wait_deployed,
 };
 use crate::machine::Machine;
 
@@ -45,10 +45,12 @@ fn a_burst_of_deliveries_and_rubbish_in_the_queue_leave_the_path_unit_active_and
     let runs = starts(&machine, "gitops-sync.service");
     eprintln!("20 deliveries in {took:?}: {runs} starts of gitops-sync.service");
     assert!(runs <= 20, "{runs} runs for 20 deliveries");
-    let failed = machine.ok(&["ls", "/var/lib/observability-hub/gitops/failed"]);
+    let failed = "/var/lib/observability-hub/gitops/failed";
+    let reasons = machine.ok(&["sh", "-c", &format!("cat {failed}/*.reason.json")]);
     for name in ["folder", "link.json", "acme__unknown.json"] {
-        assert!(failed.contains(name), "{name} is not in failed/: {failed}");
+        assert!(reasons.contains(name), "{name} is not in failed/: {reasons}");
     }
+    assert_eq!(machine.ok(&["find", failed, "-type", "l", "-lname", "/etc/shadow"]).lines().count(), 1);
     // And the next one still works.
     let tip = push(&machine, "infra", &[Text("note", "after")]);
     deliver(&machine, "infra");

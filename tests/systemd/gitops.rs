@@ -127,7 +127,11 @@ pub fn sync(machine: &Machine, name: &str) -> Run {
 }
 
 pub fn sync_with(machine: &Machine, arguments: &[&str]) -> Run {
+    let started = std::time::Instant::now();
     let output = machine.run(&[&["gitops-sync", "--json"], arguments].concat());
+    if started.elapsed() > SOON {
+        eprintln!("slow: gitops-sync {arguments:?} took {:?}", started.elapsed());
+    }
     let result = serde_json::from_slice(&output.stdout).unwrap_or(Value::Null);
     Run {
         exit: output.status.code().unwrap_or(-1),

@@ -259,6 +259,14 @@ impl Context<'_> {
                 return Err(format!("{unit} would replace {}; choose another name", path.display()));
             }
         }
+        if let Some(template) = template {
+            let ours = self.manifest.files.get(&template).is_some_and(|owned| owned.repository == self.repository);
+            let there = self.folder.look(&template).map_err(|error| error.to_string())? != OnDisk::Missing;
+            if there && !ours {
+                let path = self.folder.path().join(&template);
+                return Err(format!("{unit} would replace an instance of {}; choose another name", path.display()));
+            }
+        }
         Ok(())
     }
 
