@@ -1,11 +1,5 @@
 //! The gateway's routes, its configuration, its start and its end.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::print_stdout,
-    reason = "a test may fail anywhere"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail anywhere")]
 
 #[path = "support/gateway.rs"]
 mod gateway;
@@ -309,4 +303,28 @@ fn refusals_cannot_fill_the_disk() {
     assert!(gateway.service.lines().iter().all(|line| !line.to_string().contains(secret_text)));
     let metrics = String::from_utf8(gateway.get_admin("/metrics").body).unwrap();
     assert!(metrics.contains("hub_deliveries_total{outcome=\"refused\"} 200\n") && !metrics.contains(secret_text));
+}
+
+#[test]
+fn the_environment_brings_a_secret_too() {
+    let host = host("");
+    std::fs::remove_dir_all(host.state().join("credentials")).unwrap();
+    let short = host.command("proxy").env("GITHUB_WEBHOOK_SECRET", "123456789012345").output().unwrap();
+    let said = String::from_utf8(short.stdout).unwrap();
+    assert!(short.status.code() == Some(78) && said.contains("GITHUB_WEBHOOK_SECRET"), "{said}");
+    assert!(!said.contains("123456789012345"), "a secret is never shown: {said}");
+    let mut command = host.command("proxy");
+    command.env("GITHUB_WEBHOOK_SECRET", SECRET);
+    assert_eq!(Gateway::with(host, command).push("1").status, 202);
+}
+
+#[test]
+fn what_has_the_name_of_the_socket_is_kept() {
+    let host = host("");
+    let path = host.state().join("alive.sock");
+    std::fs::write(&path, "precious").unwrap();
+    let output = host.run("proxy", &[]);
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.code() == Some(1) && said.contains("is not a socket"), "{said}");
+    assert_eq!(std::fs::read(path).unwrap(), b"precious");
 }

@@ -1,11 +1,5 @@
 //! Hostile clients against the real binary: it lives, stays small, and answers a signed delivery within 2 s meanwhile.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::print_stdout,
-    reason = "a test may fail anywhere"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail anywhere")]
 
 #[path = "support/gateway.rs"]
 mod gateway;

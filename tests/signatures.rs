@@ -1,11 +1,5 @@
 //! Which deliveries are believed, and what a believed one does.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::print_stdout,
-    reason = "a test may fail anywhere"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail anywhere")]
 
 #[path = "support/gateway.rs"]
 mod gateway;

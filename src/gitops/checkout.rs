@@ -33,6 +33,14 @@ pub(super) struct Look {
     pub changed: Vec<Vec<u8>>,
 }
 
+impl Look {
+    /// How a checkout looks that the hub has just made.
+    pub fn of_new(branch: &str) -> Self {
+        let upstream = Some(format!("origin/{branch}"));
+        Self { head: None, branch: Some(branch.to_owned()), upstream, changed: Vec::new() }
+    }
+}
+
 impl<'a> Checkout<'a> {
     /// Finds out whose the checkout is, or whose it will be.
     ///

@@ -213,6 +213,34 @@ impl<'a> Mirror<'a> {
         parse_changes(&output.stdout).ok_or_else(|| Error::unexpected("git diff-tree", &output.stdout))
     }
 
+    /// The files below a folder of a commit, with their paths relative to it; empty where there is no such folder.
+    pub fn tree(&self, commit: &str, folder: &str) -> Result<Vec<TreeEntry>, Error> {
+        let tree = format!("{commit}:{folder}");
+        let exists =
+            self.git().args(["ls-tree", "-r", "-z", "-l", "--full-tree", &tree]).output_limit(16 << 20).run()?;
+        if exists.status.code() == Some(128) && !self.has_folder(commit, folder)? {
+            return Ok(Vec::new());
+        }
+        let output = exists.require_success("git ls-tree")?;
+        parse_tree(&output.stdout).ok_or_else(|| Error::unexpected("git ls-tree", &output.stdout))
+    }
+
+    fn has_folder(&self, commit: &str, folder: &str) -> Result<bool, Error> {
+        let output = self.git().args(["ls-tree", "-d", "-z", "--full-tree", commit, "--", folder]).succeed()?;
+        Ok(!output.stdout.is_empty())
+    }
+
+    /// The contents of objects, in the order of their names.
+    pub fn blobs(&self, objects: &[&str]) -> Result<Vec<Vec<u8>>, Error> {
+        if objects.is_empty() {
+            return Ok(Vec::new());
+        }
+        let input = objects.iter().flat_map(|object| object.bytes().chain([b'\n'])).collect();
+        let command = self.git().args(["cat-file", "--batch"]).input(input).output_limit(512 << 20);
+        let output = command.succeed()?.stdout;
+        parse_batch(&output, objects.len()).ok_or_else(|| Error::unexpected("git cat-file", &output))
+    }
+
     /// The command that writes everything between two commits to its standard output as a pack.
     pub fn pack(&self, from: Option<&str>, to: &str) -> Command {
         let revisions = from.map_or_else(|| format!("{to}\n"), |from| format!("{to}\n^{from}\n"));
@@ -227,6 +255,46 @@ impl<'a> Mirror<'a> {
         self.git().args(["-c", "gc.auto=6700", "-c", "gc.autoDetach=false", "gc", "--auto", "--quiet"]).succeed()?;
         Ok(())
     }
+}
+
+/// A file of a commit's tree.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct TreeEntry {
+    /// git's mode: `100644`, `100755`, `120000` for a link, `160000` for a submodule.
+    pub mode: String,
+    pub object: String,
+    /// In bytes; 0 for a submodule.
+    pub size: u64,
+    /// Relative to the listed folder, any bytes but NUL.
+    pub path: Vec<u8>,
+}
+
+/// Parses `git ls-tree -r -z -l` (git-ls-tree(1), OUTPUT FORMAT); none where it has another form.
+fn parse_tree(output: &[u8]) -> Option<Vec<TreeEntry>> {
+    let entries = output.split(|byte| *byte == 0).filter(|entry| !entry.is_empty());
+    entries
+        .map(|entry| {
+            let tab = entry.iter().position(|byte| *byte == b'\t')?;
+            let head = std::str::from_utf8(&entry[..tab]).ok()?;
+            let [mode, _kind, object, size] = head.split_whitespace().collect::<Vec<_>>()[..] else { return None };
+            let size = if size == "-" { 0 } else { size.parse().ok()? };
+            let path = entry[tab + 1..].to_owned();
+            Some(TreeEntry { mode: mode.to_owned(), object: object.to_owned(), size, path })
+        })
+        .collect()
+}
+
+/// Parses `git cat-file --batch` (git-cat-file(1), BATCH OUTPUT); none where an object is missing.
+fn parse_batch(mut output: &[u8], count: usize) -> Option<Vec<Vec<u8>>> {
+    let mut contents = Vec::with_capacity(count);
+    for _ in 0..count {
+        let line = output.iter().position(|byte| *byte == b'\n')?;
+        let size: usize = std::str::from_utf8(&output[..line]).ok()?.rsplit(' ').next()?.parse().ok()?;
+        let content = output.get(line + 1..line + 1 + size)?;
+        contents.push(content.to_owned());
+        output = output.get(line + 2 + size..)?;
+    }
+    output.is_empty().then_some(contents)
 }
 
 /// The name of the empty tree in a repository's hash.
@@ -247,4 +315,23 @@ fn own(folder: &Folder, user: &Account) -> Result<(), Error> {
         rustix::fs::fchown(folder.fd(), Some(uid), Some(gid)).map_err(failed)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trees_and_batches_are_parsed() {
+        let object = "1".repeat(40);
+        let tree = format!("100644 blob {object}      12\ta b.service\0160000 commit {object}       -\tsub\0");
+        let entries = parse_tree(tree.as_bytes()).unwrap();
+        assert_eq!((entries[0].size, entries[0].path.as_slice()), (12, &b"a b.service"[..]));
+        assert_eq!((entries[1].mode.as_str(), entries[1].size), ("160000", 0));
+        assert!(parse_tree(b"100644 blob").is_none());
+        let batch = format!("{object} blob 3\na\nb\n{object} blob 0\n\n");
+        assert_eq!(parse_batch(batch.as_bytes(), 2).unwrap(), [b"a\nb".to_vec(), b"".to_vec()]);
+        assert!(parse_batch(format!("{object} missing\n").as_bytes(), 1).is_none());
+        assert!(parse_batch(format!("{object} blob 9\nab\n").as_bytes(), 1).is_none());
+    }
 }

@@ -139,7 +139,8 @@ fn repository_card(html: &mut String, repository: &RepositoryStatus, now: jiff::
         let reason = checked.reason.as_deref().unwrap_or_default();
         write!(
             html,
-            "<dt>Last check</dt><dd><b>{}</b> {} <span class=\"more\">{}</span></dd>",
+            "<dt>Last check</dt><dd><b class=\"{}\">{}</b> {} <span class=\"more\">{}</span></dd>",
+            class(Outcome::of_word(&checked.status)),
             Escaped(&checked.status),
             Escaped(ago(&checked.at, now)),
             Escaped(reason)
@@ -166,7 +167,7 @@ fn service_card(html: &mut String, record: &Record, now: jiff::Timestamp) -> fmt
         html,
         "<section class=\"card run\"><div><h3>{}</h3><p><b class=\"{}\">{}</b> {} <span class=\"more\">took {}</span></p>",
         Escaped(&record.service),
-        class(last),
+        class(Outcome::of(last)),
         Escaped(&last.status),
         Escaped(ago(&last.started, now)),
         Escaped(milliseconds(last.duration_ms)),
@@ -197,7 +198,7 @@ fn picture(html: &mut String, record: &Record) -> fmt::Result {
         write!(
             html,
             "<rect class=\"{}\" x=\"{}\" y=\"{:.1}\" width=\"{}\" height=\"{height:.1}\" rx=\"2\"><title>{} {} {}</title></rect>",
-            class(run),
+            class(Outcome::of(run)),
             (BARS - 1 - place) * BAR_STEP,
             HEIGHT - height,
             BAR_STEP - 3,
@@ -210,8 +211,8 @@ fn picture(html: &mut String, record: &Record) -> fmt::Result {
     Ok(())
 }
 
-fn class(run: &Run) -> &'static str {
-    match Outcome::of(run) {
+fn class(outcome: Outcome) -> &'static str {
+    match outcome {
         Outcome::Done => "good",
         Outcome::Nothing => "same",
         Outcome::Failed => "bad",

@@ -146,8 +146,10 @@ impl Sources {
         let repositories = self.repositories(&mut unreadable);
         let queue = self.queue(now);
         let mut reasons: Vec<String> = queue.error.iter().cloned().collect();
-        for service in &services {
-            if let Some(error) = &service.last.error {
+        // The proxy's own record is about an earlier process: this one is alive.
+        for service in services.iter().filter(|service| service.service != "proxy") {
+            if Outcome::of(&service.last) == Outcome::Failed {
+                let error = service.last.error.as_ref().unwrap_or(&service.last.status);
                 reasons.push(format!("{}: {error}", service.service));
             }
         }
@@ -265,10 +267,15 @@ pub(super) enum Outcome {
 
 impl Outcome {
     pub fn of(run: &Run) -> Self {
-        match (&run.error, run.status.as_str()) {
-            (Some(_), _) => Self::Failed,
-            (None, "unchanged" | "nothing" | "idle") => Self::Nothing,
-            (None, _) => Self::Done,
+        if run.error.is_some() { Self::Failed } else { Self::of_word(&run.status) }
+    }
+
+    /// By the word that a service wrote down.
+    pub fn of_word(status: &str) -> Self {
+        match status {
+            "failed" | "refused" | "rolled_back" | "rollback_failed" => Self::Failed,
+            "unchanged" | "held" | "planned" | "nothing" => Self::Nothing,
+            _ => Self::Done,
         }
     }
 }

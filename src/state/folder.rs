@@ -226,6 +226,52 @@ impl Folder {
         }
     }
 
+    /// Where a link points to; none where the name is no link, or nothing.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn link_target(&self, name: &OsStr) -> Result<Option<PathBuf>, Error> {
+        match fs::readlinkat(&self.fd, name, Vec::new()) {
+            Ok(target) => Ok(Some(PathBuf::from(OsStr::from_bytes(target.to_bytes())))),
+            Err(Errno::INVAL | Errno::NOENT) => Ok(None),
+            Err(error) => Err(Error::io("read", &self.path.join(name), error)),
+        }
+    }
+
+    /// Makes a link.
+    ///
+    /// # Errors
+    /// When the name is taken, or the link cannot be made.
+    pub fn make_link(&self, name: &str, target: &Path) -> Result<(), Error> {
+        fs::symlinkat(target, &self.fd, name).map_err(|error| Error::io("link", &self.path.join(name), error))?;
+        self.sync()
+    }
+
+    /// Removes an empty folder.
+    ///
+    /// # Errors
+    /// When it is not empty, or cannot be removed.
+    pub fn remove_folder(&self, name: &str) -> Result<(), Error> {
+        fs::unlinkat(&self.fd, name, AtFlags::REMOVEDIR)
+            .map_err(|error| Error::io("remove", &self.path.join(name), error))?;
+        self.sync()
+    }
+
+    /// Removes the unfinished files that a killed `publish` of a name left.
+    ///
+    /// # Errors
+    /// When the folder cannot be read or a file not be removed.
+    pub fn remove_unfinished(&self, name: &str) -> Result<(), Error> {
+        let prefix = format!(".{name}.");
+        for entry in self.entries(usize::MAX)? {
+            let rest = entry.name.to_str().and_then(|found| found.strip_prefix(&prefix));
+            if rest.is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_digit() || b == b'.')) {
+                self.remove(&entry.name)?;
+            }
+        }
+        Ok(())
+    }
+
     /// What is in the folder, sorted by name; `.` and `..` left out, at most `limit` entries.
     ///
     /// # Errors

@@ -167,6 +167,8 @@ impl Queue {
         self.gathering.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Another process may take the file or write one meanwhile. Then ids may be kept twice or not at all, but a file
+    /// that is younger than the deliveries is there, and that is what starts the worker.
     fn write(&self, repository: &str, ids: &[String]) -> Result<(), Error> {
         let folder = self.folder()?;
         let name = format!("{}.json", repository_file_name(repository));

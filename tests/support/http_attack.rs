@@ -257,7 +257,7 @@ pub fn process_status(pid: u32, key: &str) -> Option<u64> {
 }
 
 /// Calls `done` until it holds, at most `patience` long. Returns whether it did.
-pub fn wait_until(patience: Duration, done: impl Fn() -> bool) -> bool {
+pub fn wait_until(patience: Duration, mut done: impl FnMut() -> bool) -> bool {
     let deadline = Instant::now() + patience;
     let (_never, timer) = mpsc::channel::<()>();
     while !done() {

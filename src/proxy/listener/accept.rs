@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit};
 
 use super::answer::{Message, refusal};
 use super::connection::Connection;
@@ -96,7 +97,8 @@ impl Engine {
         Engine::default()
     }
 
-    /// Serves `site` on a bound socket. `counters` may be shown elsewhere meanwhile.
+    /// Serves `site` on a bound socket. `counters` may be shown elsewhere meanwhile. No listener holds more
+    /// connections than a third of the process's descriptors, whatever its limits say: handlers need some.
     ///
     /// # Errors
     /// [`Error::Listen`] when the socket does not do what a listening socket does.
@@ -111,7 +113,9 @@ impl Engine {
         // Allowed again on a listening socket: std asks for 128, which a flood fills between two turns.
         rustix::net::listen(&socket, BACKLOG).map_err(|error| Error::Listen(error.into()))?;
         let address = socket.local_addr().map_err(Error::Listen)?;
-        let slots = Arc::new(Slots::new(limits.connections, limits.body_memory, Arc::clone(&counters)));
+        let descriptors = getrlimit(Resource::Nofile).current.and_then(|count| usize::try_from(count).ok());
+        let connections = limits.connections.min(descriptors.unwrap_or(usize::MAX) / 3).max(1);
+        let slots = Arc::new(Slots::new(connections, limits.body_memory, Arc::clone(&counters)));
         let door = Arc::new(Door { site, limits, counters, slots });
         self.listeners.push(Listener { socket, address, door, resting: None });
         Ok(())

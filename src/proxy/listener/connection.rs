@@ -18,14 +18,13 @@ const HEAD_PIECE: usize = 2 << 10;
 /// The body's memory grows, and is charged to the budget, in pieces of this size.
 const BODY_PIECE: usize = 16 << 10;
 
-/// Room for bodies beyond [`SMALL_BODY`], in address space: pages take memory only as bytes arrive. glibc keeps
+/// Room for bodies beyond one piece, in address space: pages take memory only as bytes arrive. glibc keeps
 /// freed blocks of up to 32 MiB for reuse (`M_MMAP_THRESHOLD` in mallopt(3)), in every thread's arena; a
 /// block beyond that goes back to the kernel at once.
 #[cfg(target_pointer_width = "64")]
 const BODY_ROOM: usize = 33 << 20;
 #[cfg(not(target_pointer_width = "64"))]
 const BODY_ROOM: usize = 0;
-const SMALL_BODY: usize = 64 << 10;
 
 /// After an answer, what the client still sends is taken, so that the answer is not lost to a reset.
 const DRAIN_BYTES: usize = 64 << 10;
@@ -177,8 +176,8 @@ impl Connection<'_> {
             }
             Err(Denied::Late) => return Err(BUSY.into()),
         }
-        let reserved = if body.len() < SMALL_BODY {
-            body.try_reserve(piece)
+        let reserved = if body.is_empty() {
+            body.try_reserve_exact(piece)
         } else {
             body.try_reserve_exact(room.saturating_sub(body.len()).max(piece))
         };

@@ -18,9 +18,13 @@ pub use counters::{Counters, Snapshot};
 pub use head::{Head, Length};
 
 /// What one listening socket may spend. Every listener has its own.
+///
+/// Resident memory stays below `body_memory` + 45 KiB for each of `connections` + what the program itself
+/// takes (measured: 44 KiB with the largest heads, 14 KiB for a silent connection).
 #[derive(Clone, Debug)]
 pub struct Limits {
     /// Connections held at once, a thread each. At this number the oldest incomplete request makes way.
+    /// For a moment a quarter more threads exist: those that were evicted and are ending.
     pub connections: usize,
     /// Bytes of request line and header fields together.
     pub head_bytes: usize,
@@ -42,7 +46,7 @@ impl Default for Limits {
     /// Limits for a listener that faces the internet on a small host.
     fn default() -> Self {
         Limits {
-            connections: 256,
+            connections: 192,
             head_bytes: 16 << 10,
             head_fields: 64,
             head_deadline: Duration::from_secs(5),

@@ -9,9 +9,24 @@ use std::time::{Duration, Instant};
 
 use super::counters::Counters;
 
-/// How many evicted connections may still be on their way out. Without this bound a flood makes threads
-/// faster than the evicted ones can end.
-const LEAVING: usize = 64;
+/// How many connections are wanted.
+#[derive(Clone, Copy)]
+struct Caps {
+    held: usize,
+    /// With those evicted and on their way out. Without this bound a flood makes threads faster than the
+    /// evicted ones can end.
+    all: usize,
+}
+
+impl Caps {
+    fn new(held: usize) -> Self {
+        Caps { held, all: held + (held / 4).max(4) }
+    }
+}
+
+/// What every connection gets before it has to make way for another: an honest client's request is rarely
+/// there in full when it is accepted. A flood waits in the kernel's queue meanwhile.
+const GRACE: Duration = Duration::from_millis(50);
 
 /// How long fewer connections are held after the process ran out of descriptors or threads.
 const SQUEEZE: Duration = Duration::from_secs(30);
@@ -34,6 +49,7 @@ pub(super) enum Phase {
 #[derive(Debug)]
 struct Slot {
     stream: Arc<TcpStream>,
+    since: Instant,
     phase: Phase,
     body: usize,
     evicted: bool,
@@ -42,6 +58,10 @@ struct Slot {
 impl Slot {
     fn evictable(&self) -> bool {
         !self.evicted && !matches!(self.phase, Phase::Starting | Phase::Answering)
+    }
+
+    fn has_had_its_chance(&self) -> bool {
+        self.phase == Phase::Draining || self.since.elapsed() >= GRACE
     }
 
     fn shut(&mut self) {
@@ -57,7 +77,7 @@ struct Table {
     slots: BTreeMap<u64, Slot>,
     next: u64,
     body: usize,
-    squeezed: Option<(usize, Instant)>,
+    squeezed: Option<(Caps, Instant)>,
     closing: bool,
 }
 
@@ -95,14 +115,14 @@ pub(super) enum Denied {
 pub(super) struct Slots {
     table: Mutex<Table>,
     changed: Condvar,
-    cap: usize,
+    caps: Caps,
     budget: usize,
     counters: Arc<Counters>,
 }
 
 impl Slots {
     pub fn new(cap: usize, budget: usize, counters: Arc<Counters>) -> Self {
-        Slots { table: Mutex::default(), changed: Condvar::new(), cap, budget, counters }
+        Slots { table: Mutex::default(), changed: Condvar::new(), caps: Caps::new(cap), budget, counters }
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
@@ -110,10 +130,10 @@ impl Slots {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn cap(&self, table: &Table) -> usize {
+    fn caps(&self, table: &Table) -> Caps {
         match table.squeezed {
-            Some((cap, until)) if Instant::now() < until => cap,
-            _ => self.cap,
+            Some((caps, until)) if Instant::now() < until => caps,
+            _ => self.caps,
         }
     }
 
@@ -125,45 +145,56 @@ impl Slots {
         }
     }
 
+    /// Evicts down to the cap, which a squeeze has lowered.
+    fn trim(&self, table: &mut Table) {
+        for _ in self.caps(table).held..table.held() {
+            let Some(oldest) = table.oldest(|_| true) else { break };
+            self.evict(table, oldest);
+        }
+    }
+
     /// Connections that have a thread, evicted ones included.
     pub fn open(&self) -> usize {
         self.table().slots.len()
     }
 
+    /// Whether to accept.
     pub fn room(&self) -> Room {
-        let table = self.table();
-        let cap = self.cap(&table);
-        let starting = || table.slots.values().any(|slot| slot.phase == Phase::Starting);
-        let blocked = table.held() >= cap && table.oldest(|_| true).is_none() && starting();
-        if blocked || table.slots.len() >= cap + LEAVING { Room::Soon } else { Room::Now }
+        let mut table = self.table();
+        // Those that were starting when the squeeze came could not be evicted then.
+        self.trim(&mut table);
+        let caps = self.caps(&table);
+        let full = table.held() >= caps.held && table.oldest(Slot::has_had_its_chance).is_none();
+        // When all are being answered, the newcomer is better told than left waiting.
+        let blocked = full && table.slots.values().any(|slot| slot.phase != Phase::Answering);
+        if blocked || table.slots.len() >= caps.all { Room::Soon } else { Room::Now }
     }
 
     /// Takes a connection in, evicting another at the cap. `None`: every one held is being answered.
     pub fn enter(self: &Arc<Self>, stream: &Arc<TcpStream>) -> Option<Lease> {
         let mut table = self.table();
-        if table.held() >= self.cap(&table) {
-            let oldest = table.oldest(|_| true)?;
+        if table.held() >= self.caps(&table).held {
+            let oldest = table.oldest(Slot::has_had_its_chance).or_else(|| table.oldest(|_| true))?;
             self.evict(&mut table, oldest);
         }
         let id = table.next;
         table.next += 1;
-        let slot = Slot { stream: Arc::clone(stream), phase: Phase::Starting, body: 0, evicted: false };
+        let slot =
+            Slot { stream: Arc::clone(stream), since: Instant::now(), phase: Phase::Starting, body: 0, evicted: false };
         table.slots.insert(id, slot);
         self.counters.set_open(table.slots.len());
         Some(Lease { slots: Arc::clone(self), id })
     }
 
-    /// Gives an eighth of the connections back, at least one, and holds no more than the rest for a while.
+    /// Gives an eighth of the connections back, and has no more than the rest for a while.
     /// For when the process is out of descriptors or threads, which the handlers need as well.
     pub fn squeeze(&self) {
         let mut table = self.table();
-        let held = table.held();
-        let cap = held.saturating_sub((held / 8).max(1)).max(1);
-        table.squeezed = Some((cap, Instant::now() + SQUEEZE));
-        for _ in cap..held {
-            let Some(oldest) = table.oldest(|_| true) else { break };
-            self.evict(&mut table, oldest);
-        }
+        let open = table.slots.len();
+        let all = open.saturating_sub((open / 8).max(4)).max(2);
+        let caps = Caps { held: all - (all / 8).max(1), all };
+        table.squeezed = Some((caps, Instant::now() + SQUEEZE));
+        self.trim(&mut table);
     }
 
     /// Waits until all requests are answered, but not beyond `deadline`; then shuts the rest.
@@ -171,17 +202,17 @@ impl Slots {
     pub fn finish(&self, deadline: Instant) -> usize {
         let mut table = self.table();
         table.closing = true;
-        for slot in table.slots.values_mut() {
-            if matches!(slot.phase, Phase::Silent | Phase::Draining) {
-                slot.shut();
-            }
-        }
         while !table.slots.is_empty() {
+            for slot in table.slots.values_mut() {
+                if matches!(slot.phase, Phase::Silent | Phase::Draining) && slot.has_had_its_chance() {
+                    slot.shut();
+                }
+            }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 break;
             }
-            table = self.changed.wait_timeout(table, left).unwrap_or_else(PoisonError::into_inner).0;
+            table = self.changed.wait_timeout(table, left.min(GRACE)).unwrap_or_else(PoisonError::into_inner).0;
         }
         let cut = table.held();
         table.slots.values_mut().for_each(Slot::shut);
@@ -272,120 +303,4 @@ impl Drop for Lease {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::net::TcpListener;
-
-    /// Slots, and a maker of connections in a phase.
-    fn setup(cap: usize, budget: usize) -> (Arc<Slots>, impl Fn(Phase) -> Option<Lease>) {
-        let slots = Arc::new(Slots::new(cap, budget, Arc::default()));
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let stream = Arc::new(TcpStream::connect(listener.local_addr().unwrap()).unwrap());
-        let taken = Arc::clone(&slots);
-        (slots, move |phase| {
-            let lease = taken.enter(&stream)?;
-            assert!(lease.enter(phase));
-            Some(lease)
-        })
-    }
-
-    fn soon() -> Instant {
-        Instant::now() + Duration::from_secs(5)
-    }
-
-    #[test]
-    fn the_oldest_incomplete_makes_way() {
-        let (slots, connect) = setup(3, 0);
-        let answering = connect(Phase::Answering).unwrap();
-        let reading = connect(Phase::Reading).unwrap();
-        let draining = connect(Phase::Draining).unwrap();
-        let first = connect(Phase::Answering).unwrap();
-        assert!(!reading.enter(Phase::Answering));
-        assert!(answering.enter(Phase::Answering) && draining.enter(Phase::Draining));
-        let _second = connect(Phase::Answering).unwrap();
-        assert!(!draining.enter(Phase::Draining));
-        assert!(connect(Phase::Answering).is_none(), "all are being answered");
-        drop((reading, draining));
-        assert!(connect(Phase::Answering).is_none(), "their places are taken");
-        drop(first);
-        assert!(connect(Phase::Answering).is_some());
-        assert_eq!(slots.counters.snapshot().evicted, 2);
-        assert_eq!(slots.open(), 2);
-    }
-
-    #[test]
-    fn a_thread_gets_its_chance_to_start() {
-        let (slots, connect) = setup(2, 0);
-        let starting = [connect(Phase::Starting).unwrap(), connect(Phase::Answering).unwrap()];
-        assert_eq!(slots.room(), Room::Soon);
-        assert!(starting[0].enter(Phase::Silent));
-        assert_eq!(slots.room(), Room::Now);
-    }
-
-    #[test]
-    fn evicted_threads_pile_up_to_a_bound() {
-        let (slots, connect) = setup(1, 0);
-        let leases: Vec<_> = (0..=LEAVING).map(|_| connect(Phase::Silent).unwrap()).collect();
-        assert_eq!((leases.len(), slots.room()), (1 + LEAVING, Room::Soon));
-        drop(leases);
-        assert_eq!(slots.room(), Room::Now);
-    }
-
-    #[test]
-    fn bodies_stay_within_the_budget() {
-        let (slots, connect) = setup(9, 100);
-        let oldest = connect(Phase::Reading).unwrap();
-        let older = connect(Phase::Reading).unwrap();
-        let newest = connect(Phase::Reading).unwrap();
-        assert_eq!(oldest.hold(60, soon()), Ok(()));
-        assert_eq!(older.hold(40, soon()), Ok(()));
-        assert_eq!(oldest.hold(1, soon()), Err(Denied::Full), "never a younger one for an older one");
-        std::thread::scope(|scope| {
-            let waiting = scope.spawn(|| newest.hold(50, soon()));
-            let deadline = soon();
-            while slots.counters.snapshot().evicted == 0 && Instant::now() < deadline {
-                std::thread::yield_now();
-            }
-            assert!(!oldest.enter(Phase::Reading), "evicted");
-            assert!(older.enter(Phase::Answering), "one was enough");
-            assert!(slots.table().body <= 100);
-            drop(oldest);
-            assert_eq!(waiting.join().unwrap(), Ok(()));
-        });
-        assert_eq!(newest.hold(11, Instant::now()), Err(Denied::Late), "an answer holds the rest");
-        older.release();
-        assert_eq!(newest.hold(50, soon()), Ok(()));
-        assert_eq!(newest.hold(1, soon()), Err(Denied::Full));
-    }
-
-    #[test]
-    fn a_squeeze_gives_places_back() {
-        let (slots, connect) = setup(16, 0);
-        let leases: Vec<_> = (0..16).map(|_| connect(Phase::Silent).unwrap()).collect();
-        slots.squeeze();
-        assert_eq!(slots.table().held(), 14);
-        let _next = connect(Phase::Silent).unwrap();
-        assert_eq!(slots.table().held(), 14);
-        drop(leases);
-    }
-
-    #[test]
-    fn finishing_waits_for_requests_only() {
-        let (slots, connect) = setup(9, 0);
-        let silent = connect(Phase::Silent).unwrap();
-        let answering = connect(Phase::Answering).unwrap();
-        let stuck = connect(Phase::Reading).unwrap();
-        let cut = std::thread::scope(|scope| {
-            let finish = scope.spawn(|| slots.finish(Instant::now() + Duration::from_millis(200)));
-            let deadline = soon();
-            while silent.enter(Phase::Silent) && Instant::now() < deadline {
-                std::thread::yield_now();
-            }
-            assert!(!answering.enter(Phase::Draining));
-            drop((silent, answering));
-            finish.join().unwrap()
-        });
-        assert_eq!(cut, 1);
-        assert!(!stuck.enter(Phase::Answering));
-    }
-}
+mod tests;
