@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 use super::checkout::{Checkout, Look};
 use super::git::{Change, short};
 use super::journal::{Entry, Journal, Step};
-use super::mirror::Mirror;
+use super::mirror::{self, Mirror};
 use super::store::Store;
 use super::units::{self, Applied, Desired, Host, Manager};
 use super::{Error, Outcome, Status, commands, probe};
@@ -19,7 +19,8 @@ pub(super) struct Run<'a> {
     pub config: &'a Config,
     pub store: Store,
     pub journal: Journal,
-    pub mirror_user: Account,
+    /// Who fetches; asked for once, because the answer may come with a warning.
+    pub mirror_user: OnceCell<Account>,
     pub dry_run: bool,
     pub adopt: &'a [String],
     pub user_units: bool,
@@ -116,7 +117,8 @@ impl Run<'_> {
             return Ok((Status::Held, Some(format!("held by {} since {}{why}; {resume}", hold.by, hold.since))));
         }
         let checkout = Checkout::find(repository)?;
-        let mirror = Mirror::open(self.config, repository, &self.store.folder, &self.mirror_user)?;
+        let mirror =
+            Mirror::open(self.config, repository, &self.store.folder, self.mirror_user.get_or_init(mirror::user))?;
         let deployed = self.store.deployed(repository)?.map(|deployed| deployed.commit);
         outcome.from.clone_from(&deployed);
         let to = mirror.fetch()?;
@@ -431,10 +433,11 @@ impl Run<'_> {
 
     /// Lets git tidy mirror and checkout; for runs that nobody waits for.
     pub fn tidy(&self, repository: &Repository) {
-        let tidied = Mirror::open(self.config, repository, &self.store.folder, &self.mirror_user)
-            .and_then(|mirror| mirror.tidy())
-            .and_then(|()| Checkout::find(repository))
-            .and_then(|checkout| if checkout.is_missing() { Ok(()) } else { checkout.tidy() });
+        let tidied =
+            Mirror::open(self.config, repository, &self.store.folder, self.mirror_user.get_or_init(mirror::user))
+                .and_then(|mirror| mirror.tidy())
+                .and_then(|()| Checkout::find(repository))
+                .and_then(|checkout| if checkout.is_missing() { Ok(()) } else { checkout.tidy() });
         if let Err(error) = tidied {
             log::warn!("tidying_failed", repo = repository.name, error = error.to_string());
         }

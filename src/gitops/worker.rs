@@ -9,7 +9,7 @@ use super::journal::Journal;
 use super::store::{Store, now};
 use super::sync::Run;
 use super::units::{Host, Manager};
-use super::{Error, Outcome, Request, Status, mirror, outcome};
+use super::{Error, Outcome, Request, Status, outcome};
 use crate::config::{Config, Repository};
 use crate::exit::Exit;
 use crate::log;
@@ -35,7 +35,7 @@ pub(super) fn run(config: &Config, request: &Request) -> Result<Vec<Outcome>, Er
         config,
         journal: Journal::open(&gitops)?,
         store: Store::open(root.sub("gitops")?)?,
-        mirror_user: mirror::user(),
+        mirror_user: OnceCell::new(),
         dry_run: request.dry_run,
         adopt: &request.adopt,
         user_units: request.user_units,

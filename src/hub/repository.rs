@@ -71,6 +71,10 @@ pub(super) struct Retry {
     #[argh(positional, arg_name = "REPO")]
     /// owner/name, as in hub.toml
     repository: String,
+    /// forget the deployed commit too, because the branch was rewritten and that is wanted; move the checkout there
+    /// by hand first
+    #[argh(switch)]
+    rewritten: bool,
     /// the configuration file
     #[argh(option, arg_name = "PATH")]
     config: Option<PathBuf>,
@@ -133,5 +137,8 @@ pub(super) fn retry(arguments: &Retry) -> Result<(), Error> {
     let was_bad = target.gitops("bad")?.remove(OsStr::new(&target.file))?;
     let note = if was_bad { "the failed commit may be tried again" } else { "no commit is marked as failed" };
     say(&format!("{}: {note}", target.name));
+    if arguments.rewritten && target.gitops("deployed")?.remove(OsStr::new(&target.file))? {
+        say(&format!("{}: the deployed commit is forgotten; the next run starts from the checkout", target.name));
+    }
     target.queue_deployment()
 }
