@@ -7,8 +7,10 @@ mod checkout;
 mod claim;
 mod commands;
 mod error;
+mod forward;
 mod git;
 mod journal;
+mod look;
 mod mirror;
 mod outcome;
 mod probe;
@@ -82,6 +84,9 @@ pub fn main() -> ExitCode {
         log::error!("usage", error = error.to_string());
         return Exit::Usage.into();
     }
+    // The unit's umask is for the hub's state, which is made with modes of its own; a checkout and what its commands make
+    // is for the services that use it.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let request = Request { names: arguments.repositories, dry_run: arguments.dry_run };
     let (exit, outcomes) = match worker::run(&config, &request) {
         Ok(outcomes) => (outcome::worst(&outcomes), outcomes),

@@ -1,12 +1,13 @@
 use std::time::Instant;
 
-use super::checkout::{Checkout, Look};
+use super::checkout::Checkout;
 use super::git::short;
 use super::journal::{Entry, Journal, Step};
+use super::look::Look;
 use super::mirror::Mirror;
 use super::store::Store;
 use super::{Error, Outcome, Status, commands, probe};
-use crate::command::Account;
+use crate::command::{self, Account};
 use crate::config::{Config, Repository};
 use crate::log;
 use crate::state::Folder;
@@ -239,6 +240,17 @@ impl Run<'_> {
             return Ok(End::new(Status::Deployed, None));
         };
         log::error!("deployment_failed", repo = repository.name, commit = plan.to, error = error.to_string());
+        match error {
+            Error::Refused(_) => {
+                self.journal.end(repository)?;
+                return Err(error);
+            }
+            // Before anything else, so that the commit is not tried again whatever happens while it is taken back.
+            Error::Step { .. } => self.store.set_bad(repository, &plan.to, &error.to_string())?,
+            // The only error after which a git that was killed may have left its locks.
+            Error::Command(command::Error::Deadline { .. }) => plan.checkout.remove_stale_locks()?,
+            _ => {}
+        }
         let undone = plan.checkout.undo(from, &plan.to).and_then(|()| self.redo_good(plan, entry.step));
         if let Err(cause) = undone {
             // The journal stays: the next run tries again to take it back.
@@ -247,7 +259,6 @@ impl Run<'_> {
         }
         let end = match error {
             Error::Step { .. } => {
-                self.store.set_bad(repository, &plan.to, &error.to_string())?;
                 let back = from.map_or_else(|| "an empty checkout".to_owned(), |from| short(from).to_owned());
                 Ok(End::new(Status::RolledBack, Some(format!("{error}; back on {back}"))))
             }
@@ -298,6 +309,7 @@ impl Run<'_> {
             log::warn!("interrupted_deployment_undone", repo = repository.name, from = entry.from, to = entry.to);
             let checkout = Checkout::find(repository)?;
             if !checkout.is_missing() {
+                checkout.remove_stale_locks()?;
                 checkout.undo(entry.from.as_deref(), &entry.to)?;
             }
         }

@@ -131,8 +131,14 @@ impl Folder {
     fn create(&self, name: &str, content: &[u8], mode: u32) -> Result<(), Error> {
         let path = self.path.join(name);
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd = fs::openat(&self.fd, name, flags, Mode::from_raw_mode(0o600))
-            .map_err(|error| Error::io("create", &path, error))?;
+        let open = || fs::openat(&self.fd, name, flags, Mode::from_raw_mode(0o600));
+        let fd = match open() {
+            // Left by a process that was killed and whose number this one has now.
+            Err(Errno::EXIST) => {
+                self.remove(OsStr::new(name)).and_then(|_| open().map_err(|e| Error::io("create", &path, e)))?
+            }
+            other => other.map_err(|error| Error::io("create", &path, error))?,
+        };
         let mut file = File::from(fd);
         let step = |result: std::io::Result<()>| result.map_err(|error| Error::io("write", &path, error));
         step(file.write_all(content))?;
@@ -226,7 +232,7 @@ impl Folder {
         }
     }
 
-    /// What is in the folder, sorted by name; `.` and `..` left out, at most `limit` entries.
+    /// What is in the folder, sorted by name, at most `limit` entries; names that begin with a dot are left out.
     ///
     /// # Errors
     /// When the folder cannot be read.
@@ -236,7 +242,7 @@ impl Folder {
         for item in fs::Dir::read_from(&self.fd).map_err(failed)? {
             let item = item.map_err(failed)?;
             let name = OsStr::from_bytes(item.file_name().to_bytes());
-            if name == "." || name == ".." {
+            if name.as_bytes().starts_with(b".") {
                 continue;
             }
             let stat = match fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
@@ -300,6 +306,16 @@ mod tests {
         folder.publish("a.json", b"two", 0o640).unwrap();
         assert_eq!(folder.read("a.json", 10).unwrap().unwrap(), b"two");
         assert_eq!(folder.entries(10).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn what_a_killed_writer_left_is_in_nobodys_way() {
+        let (dir, folder) = folder();
+        for number in 0..20 {
+            std::fs::write(dir.path().join(format!(".a.json.{}.{number}", std::process::id())), "torn").unwrap();
+        }
+        folder.publish("a.json", b"one", 0o640).unwrap();
+        assert_eq!(folder.entries(1).unwrap()[0].name, "a.json");
     }
 
     #[test]
