@@ -27,6 +27,7 @@ pub(super) struct Entry {
 pub(super) enum Step {
     Checkout,
     Build,
+    Validate,
     Units,
     After,
     Health,

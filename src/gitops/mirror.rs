@@ -14,7 +14,7 @@ use crate::state::{self, Folder, repository_file_name};
 const USER: &str = "hub-git";
 /// The fetched tip of the configured branch.
 const TIP: &str = "refs/hub/tip";
-/// How long a failing fetch is tried again within one run.
+/// How long a failing fetch is tried again within one run, but not longer than one fetch may take.
 const TRIES: Duration = Duration::from_secs(60);
 /// git's `diff-tree` of a very large commit.
 const LARGEST_DIFF: usize = 64 << 20;
@@ -87,16 +87,18 @@ impl<'a> Mirror<'a> {
     /// `Refused` when the branch does not exist, `Fetch` when the remote does not answer, after tries with backoff for
     /// a minute at most.
     pub fn fetch(&self) -> Result<String, Error> {
-        let access = Access::prepare(self.config, self.repository, &self.mirrors, &self.user)?;
-        let started = Instant::now();
+        self.remove_stale_locks()?;
+        let (started, tries) = (Instant::now(), TRIES.min(self.fetch_limit()));
         let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(20));
         loop {
+            // Anew for every try: git forgets a token that a server refused.
+            let access = Access::prepare(self.config, self.repository, &self.mirrors, &self.user)?;
             let error = match self.fetch_command(&access).succeed() {
                 Ok(_) => return self.tip(),
                 Err(error) => error,
             };
-            self.remove_stale_locks()?;
-            if self.branch_is_missing(&access) {
+            let hung = matches!(error, command::Error::Deadline { .. });
+            if !hung && self.branch_is_missing(&access) {
                 return Err(Error::Refused(format!(
                     "the branch {} does not exist at {}; push it again, or change branch in hub.toml",
                     self.repository.branch,
@@ -106,9 +108,13 @@ impl<'a> Mirror<'a> {
             let wait = backoff.next_wait();
             // A local folder that cannot be read now cannot be read in a minute.
             let local = self.repository.remote.local_path().is_some();
-            if local || started.elapsed() + wait >= TRIES {
+            if local || started.elapsed() + wait >= tries {
                 let url = self.repository.remote.url().to_owned();
-                return Err(Error::Fetch { url, reason: error.to_string() });
+                let reason = error.to_string();
+                return Err(Error::Fetch {
+                    url,
+                    reason: access.advice(&reason).map_or(reason.clone(), |advice| format!("{reason}; {advice}")),
+                });
             }
             log::warn!(
                 "fetch_retried",
@@ -147,10 +153,13 @@ impl<'a> Mirror<'a> {
         self.mirrors.path().join(name)
     }
 
+    fn fetch_limit(&self) -> Duration {
+        Duration::from_secs(self.config.gitops.fetch_timeout_seconds)
+    }
+
     fn fetch_command(&self, access: &Access) -> Command {
-        let limit = Duration::from_secs(self.config.gitops.fetch_timeout_seconds);
         let refspec = format!("+refs/heads/{}:{TIP}", self.repository.branch);
-        self.remote_git(access, limit)
+        self.remote_git(access, self.fetch_limit())
             .args(["fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--no-auto-maintenance"])
             .args(["--no-recurse-submodules", "--", self.repository.remote.url(), &refspec])
             .name(format!("git fetch {}", self.repository.remote.url()))
@@ -159,7 +168,7 @@ impl<'a> Mirror<'a> {
     /// `git ls-remote --exit-code` ends with 2 when the remote answers and has no such ref.
     fn branch_is_missing(&self, access: &Access) -> bool {
         let reference = format!("refs/heads/{}", self.repository.branch);
-        let command = self.remote_git(access, Duration::from_secs(30));
+        let command = self.remote_git(access, self.fetch_limit().min(Duration::from_secs(30)));
         let command = command.args(["ls-remote", "--exit-code", "--", self.repository.remote.url(), &reference]);
         command.output_limit(1 << 16).run().is_ok_and(|output| output.status.code() == Some(2))
     }
@@ -167,6 +176,9 @@ impl<'a> Mirror<'a> {
     /// A killed fetch leaves its locks; this run holds the global one, so nobody else is at work here.
     fn remove_stale_locks(&self) -> Result<(), Error> {
         let locks = ["refs/hub/tip.lock", "packed-refs.lock", "shallow.lock", "config.lock", "HEAD.lock"];
+        if !locks.iter().any(|lock| std::fs::symlink_metadata(self.path.join(lock)).is_ok()) {
+            return Ok(());
+        }
         let remove = Command::new("rm", LOCAL).user(&self.user).folder(&self.path).args(["-f", "--"]).args(locks);
         remove.succeed()?;
         Ok(())
@@ -245,6 +257,8 @@ impl<'a> Mirror<'a> {
     pub fn pack(&self, from: Option<&str>, to: &str) -> Command {
         let revisions = from.map_or_else(|| format!("{to}\n"), |from| format!("{to}\n^{from}\n"));
         self.git()
+            // A bitmap would leave out what any ancestor of `from` has, and a shallow checkout does not have that.
+            .args(["-c", "pack.useBitmaps=false"])
             .args(["pack-objects", "--revs", "--thin", "--stdout", "--quiet", "--delta-base-offset"])
             .input(revisions.into_bytes())
             .name("git pack-objects")

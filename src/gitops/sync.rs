@@ -1,14 +1,15 @@
 use std::cell::OnceCell;
 use std::time::{Duration, Instant};
 
-use super::checkout::{Checkout, Look};
+use super::checkout::Checkout;
 use super::git::{Change, short};
 use super::journal::{Entry, Journal, Step};
+use super::look::Look;
 use super::mirror::{self, Mirror};
 use super::store::Store;
 use super::units::{self, Applied, Desired, Host, Manager};
 use super::{Error, Outcome, Status, commands, probe};
-use crate::command::Account;
+use crate::command::{self, Account};
 use crate::config::{Config, Repository};
 use crate::exit::Exit;
 use crate::log;
@@ -290,6 +291,18 @@ impl Run<'_> {
             return self.keep(plan, &applied).map(|()| (Status::Deployed, None));
         };
         log::error!("deployment_failed", repo = repository.name, commit = plan.to, error = error.to_string());
+        match error {
+            // git refused the fast-forward before it touched anything.
+            Error::Refused(_) if entry.step == Step::Checkout => {
+                self.journal.end(repository)?;
+                return Err(error);
+            }
+            // Before anything else, so that the commit is not tried again whatever happens while it is taken back.
+            Error::Step { .. } => self.store.set_bad(repository, &plan.to, &error.to_string())?,
+            // The only error after which a git that was killed may have left its locks.
+            Error::Command(command::Error::Deadline { .. }) => plan.checkout.remove_stale_locks()?,
+            _ => {}
+        }
         let host = plan.units.as_ref().map(|(host, _)| host);
         if let Err(cause) = self.take_back(repository, &plan.checkout, host, &entry) {
             // The journal stays: the next run tries again to take it back.
@@ -298,7 +311,6 @@ impl Run<'_> {
         }
         let end = match error {
             Error::Step { .. } => {
-                self.store.set_bad(repository, &plan.to, &error.to_string())?;
                 let back = from.map_or_else(|| "an empty checkout".to_owned(), |from| short(from).to_owned());
                 Ok((Status::RolledBack, Some(format!("{error}; back on {back}"))))
             }
@@ -322,6 +334,7 @@ impl Run<'_> {
         }
         if let (Some((host, units)), Some(before)) = (&plan.units, entry.units.clone()) {
             if !units.is_idle() {
+                self.journal.reach(repository, entry, Step::Validate)?;
                 for warning in host.validate(units, &repository.name)? {
                     log::warn!("unit_warning", repo = repository.name, warning = warning);
                 }
@@ -421,7 +434,11 @@ impl Run<'_> {
             .deployed(repository)?
             .is_some_and(|deployed| deployed.commit == entry.to && deployed.at >= entry.started);
         if !live {
-            self.take_back(repository, &Checkout::find(repository)?, host.as_ref(), entry)?;
+            let checkout = Checkout::find(repository)?;
+            if !checkout.is_missing() {
+                checkout.remove_stale_locks()?;
+            }
+            self.take_back(repository, &checkout, host.as_ref(), entry)?;
         }
         self.journal.end(repository).map_err(Into::into)
     }

@@ -73,7 +73,7 @@ impl Worker<'_> {
         }
         let mut done = self.drain(repositories)?;
         for repository in repositories {
-            if !done.contains(&repository.name) && self.is_due(repository)? {
+            if !done.contains(&repository.name) && self.is_due(repository) {
                 self.sync(repository)?;
                 self.run.tidy(repository);
                 // A push that came meanwhile is not left to the next start.
@@ -124,10 +124,11 @@ impl Worker<'_> {
         Ok(())
     }
 
-    fn is_due(&self, repository: &Repository) -> Result<bool, Error> {
-        Ok(self.run.is_interrupted(repository)?
-            || self.claims.is_to_retry(repository)?
-            || self.run.store.seconds_since_checked(repository)?.is_none_or(|seconds| seconds >= FRESH))
+    /// What cannot be read counts as due: the sync that follows says what is wrong, and the other repositories go on.
+    fn is_due(&self, repository: &Repository) -> bool {
+        self.run.is_interrupted(repository).unwrap_or(true)
+            || self.claims.is_to_retry(repository).unwrap_or(true)
+            || self.run.store.seconds_since_checked(repository).is_none_or(|seconds| seconds >= FRESH)
     }
 }
 
