@@ -112,9 +112,8 @@ impl Queue {
         let queue = Self { state_dir: state_dir.to_owned(), gathering: Mutex::default(), written: Condvar::new() };
         let folder = queue.folder()?;
         let now = jiff::Timestamp::now().as_second();
-        for entry in folder.unentries.iter()? {
-            if entry.name.as_encoded_bytes().starts_with(b".")
-                && entry.kind == state::Kind::File
+        for entry in folder.unfinished()? {
+            if entry.kind == state::Kind::File
                 && (now - entry.modified > UNFINISHED_SECONDS || writer(&entry.name).is_none_or(has_ended))
             {
                 folder.remove(&entry.name)?;
