@@ -241,7 +241,7 @@ impl Run<'_> {
         };
         log::error!("deployment_failed", repo = repository.name, commit = plan.to, error = error.to_string());
         match error {
-            Error::Refused(_) => {
+            Error::Refused(_) | Error::InUse(_) => {
                 self.journal.end(repository)?;
                 return Err(error);
             }

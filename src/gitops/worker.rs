@@ -8,6 +8,7 @@ use super::journal::Journal;
 use super::store::{Store, now};
 use super::sync::Run;
 use super::{Error, Outcome, Request, Status, mirror, outcome};
+use crate::command;
 use crate::config::{Config, Repository};
 use crate::exit::Exit;
 use crate::log;
@@ -24,8 +25,19 @@ pub(super) fn run(config: &Config, request: &Request) -> Result<Vec<Outcome>, Er
     let root = Folder::open_or_make(&config.state_dir, 0o755)?;
     let gitops = root.sub_or_make("gitops", 0o750)?;
     let manual = request.dry_run || !request.names.is_empty();
-    let _lock = if manual { Lock::attempt(&gitops, "lock")?.ok_or(Error::Busy)? } else { Lock::wait(&gitops, "lock")? };
+    let mut lock =
+        if manual { Lock::attempt(&gitops, "lock")?.ok_or(Error::Busy)? } else { Lock::wait(&gitops, "lock")? };
     let (started, clock) = (now(), Instant::now());
+    let failed = |source| state::Error::Io {
+        act: "end what is left of the last run in",
+        path: gitops.path().to_owned(),
+        source,
+    };
+    let earlier = lock.exchange(command::mark_children().map_err(failed)?)?;
+    if !earlier.is_empty() {
+        let ended = command::end_orphans(&earlier).map_err(failed)?;
+        log::warn!("last_run_was_killed", processes_ended = ended);
+    }
     let run = Run {
         config,
         journal: Journal::open(&gitops)?,
@@ -39,7 +51,9 @@ pub(super) fn run(config: &Config, request: &Request) -> Result<Vec<Outcome>, Er
     if !request.dry_run && (!outcomes.is_empty() || result.is_err()) {
         Record::add(&gitops, "gitops-sync", record(started, clock, &outcomes, result.as_ref().err()))?;
     }
-    result.map(|()| outcomes)
+    result?;
+    lock.exchange("")?;
+    Ok(outcomes)
 }
 
 struct Worker<'a> {
