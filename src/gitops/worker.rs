@@ -45,8 +45,8 @@ pub(super) fn run(config: &Config, request: &Request) -> Result<Vec<Outcome>, Er
         mirror_user: mirror::user(),
         dry_run: request.dry_run,
     };
-    let mut worker = Worker { run, claims: Claims::open(&root, &gitops)?, outcomes: Vec::new() };
-    let result = worker.work(config, request);
+    let mut worker = Worker { run, claims: Claims::open(&gitops)?, outcomes: Vec::new() };
+    let result = worker.work(&root, config, request);
     let outcomes = worker.outcomes;
     if !request.dry_run && (!outcomes.is_empty() || result.is_err()) {
         Record::add(&gitops, "gitops-sync", record(started, clock, &outcomes, result.as_ref().err()))?;
@@ -63,7 +63,7 @@ struct Worker<'a> {
 }
 
 impl Worker<'_> {
-    fn work(&mut self, config: &Config, request: &Request) -> Result<(), Error> {
+    fn work(&mut self, root: &Folder, config: &Config, request: &Request) -> Result<(), Error> {
         let repositories = &config.repositories;
         if request.dry_run || !request.names.is_empty() {
             let asked = |repository: &&Repository| request.names.is_empty() || request.names.contains(&repository.name);
@@ -76,6 +76,8 @@ impl Worker<'_> {
             }
             return Ok(());
         }
+        // Without a queue the repositories that are due are still looked at.
+        let queue = self.claims.open_queue(root);
         let mut done = self.drain(repositories)?;
         for repository in repositories {
             if !done.contains(&repository.name) && self.is_due(repository) {
@@ -85,7 +87,7 @@ impl Worker<'_> {
                 done.extend(self.drain(repositories)?);
             }
         }
-        Ok(())
+        queue.map_err(Into::into)
     }
 
     /// Syncs what is queued until the queue is empty; returns the names.

@@ -155,10 +155,16 @@ impl Site {
     pub fn assert_exactly(&self, commit: &str) {
         assert_eq!(self.head(), commit);
         let fresh = tempfile::tempdir().unwrap();
-        let clone = fresh.path().join("clone");
-        git(fresh.path(), &["clone", "--quiet", "--no-local", self.origin.url(), "clone"]);
-        git(&clone, &["checkout", "--quiet", "--detach", commit]);
-        assert_eq!(tracked(&self.checkout), tracked(&clone));
+        // What git itself writes for the commit, from the origin and past every cache.
+        let written = Command::new("git")
+            .args(["read-tree", "--reset", "-u", commit])
+            .env("GIT_DIR", &self.origin.bare)
+            .env("GIT_WORK_TREE", fresh.path())
+            .env("GIT_INDEX_FILE", fresh.path().join(".git"))
+            .status()
+            .unwrap();
+        assert!(written.success());
+        assert_eq!(tracked(&self.checkout), files(fresh.path()));
         assert_eq!(git(&self.checkout, &["status", "--porcelain", "--untracked-files=no"]), "");
         self.assert_settled();
     }
