@@ -50,6 +50,9 @@ impl<'a> Mirror<'a> {
     ) -> Result<Self, Error> {
         let mirrors = gitops.sub_or_make("mirror", 0o750)?;
         own(&mirrors, user)?;
+        if rustix::process::geteuid().as_raw() != user.uid {
+            let_through(gitops)?;
+        }
         let file_name = repository_file_name(&repository.name);
         let mirror = Self {
             config,
@@ -272,6 +275,21 @@ impl<'a> Mirror<'a> {
 pub(super) fn empty_tree(git: Command) -> Result<String, Error> {
     let tree = git.args(["hash-object", "-t", "tree", "--stdin"]).succeed()?.text();
     if is_commit(&tree) { Ok(tree) } else { Err(Error::unexpected("git hash-object", tree.as_bytes())) }
+}
+
+/// Lets other users pass through a folder without letting them list it: on the way to its mirror, git looks at every
+/// folder above. (In the group of the folder its user would read the state of every service.)
+fn let_through(folder: &Folder) -> Result<(), Error> {
+    let failed = |source: rustix::io::Errno| state::Error::Io {
+        act: "change the mode of",
+        path: folder.path().to_owned(),
+        source: source.into(),
+    };
+    let mode = rustix::fs::Mode::from_raw_mode(rustix::fs::fstat(folder.fd()).map_err(failed)?.st_mode & 0o7777);
+    if !mode.contains(rustix::fs::Mode::XOTH) {
+        rustix::fs::fchmod(folder.fd(), mode | rustix::fs::Mode::XOTH).map_err(failed)?;
+    }
+    Ok(())
 }
 
 /// Hands a folder that root made to the mirrors' user.
