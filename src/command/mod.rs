@@ -5,9 +5,11 @@
 mod account;
 mod backoff;
 mod error;
+mod orphans;
 mod run;
 
 pub use account::{Account, current};
 pub use backoff::Backoff;
 pub use error::Error;
+pub use orphans::{end_orphans, mark_children};
 pub use run::{Command, Output};

@@ -293,7 +293,7 @@ impl Run<'_> {
         log::error!("deployment_failed", repo = repository.name, commit = plan.to, error = error.to_string());
         match error {
             // git refused the fast-forward before it touched anything.
-            Error::Refused(_) if entry.step == Step::Checkout => {
+            Error::Refused(_) | Error::InUse(_) if entry.step == Step::Checkout => {
                 self.journal.end(repository)?;
                 return Err(error);
             }
