@@ -4,10 +4,12 @@
 
 mod account;
 mod backoff;
+mod conversation;
 mod error;
 mod run;
 
 pub use account::{Account, current};
 pub use backoff::Backoff;
+pub use conversation::Conversation;
 pub use error::Error;
 pub use run::{Command, Output};
