@@ -15,6 +15,9 @@ use crate::exit::Exit;
 use crate::log;
 use crate::state::Folder;
 
+/// How old a look at a checkout may be when its answer is used.
+const FRESH: Duration = Duration::from_secs(1);
+
 /// What a run has open.
 pub(super) struct Run<'a> {
     pub config: &'a Config,
@@ -27,6 +30,16 @@ pub(super) struct Run<'a> {
     pub user_units: bool,
     /// The manager that units go to, or why they go nowhere; asked for once.
     pub manager: OnceCell<Result<Manager, String>>,
+}
+
+/// What a plan is made from.
+struct Fetched<'a> {
+    mirror: Mirror<'a>,
+    checkout: Checkout<'a>,
+    /// How the checkout looked a moment ago; none where nobody looked, or where it is too long ago.
+    look: Option<Result<Look, Error>>,
+    deployed: Option<String>,
+    to: String,
 }
 
 /// What was learnt before anything is changed.
@@ -122,7 +135,14 @@ impl Run<'_> {
             Mirror::open(self.config, repository, &self.store.folder, self.mirror_user.get_or_init(mirror::user))?;
         let deployed = self.store.deployed(repository)?.map(|deployed| deployed.commit);
         outcome.from.clone_from(&deployed);
-        let to = mirror.fetch()?;
+        let (to, early) = std::thread::scope(|scope| {
+            // Both take their time, and neither needs the other.
+            let early = (!checkout.is_missing()).then(|| scope.spawn(|| (Instant::now(), checkout.look_closely())));
+            let to = mirror.fetch();
+            (to, early.and_then(|thread| thread.join().ok()))
+        });
+        let to = to?;
+        let look = early.filter(|(began, _)| began.elapsed() < FRESH).map(|(_, look)| look);
         outcome.to = Some(to.clone());
         if let Some(old) = &deployed
             && !mirror.is_ancestor(old, &to)?
@@ -149,7 +169,7 @@ impl Run<'_> {
         if deployed.as_deref() != Some(&to) {
             mirror.verify(deployed.as_deref(), &to)?;
         }
-        let plan = self.plan(repository, mirror, checkout, deployed, to, outcome)?;
+        let plan = self.plan(repository, Fetched { mirror, checkout, look, deployed, to }, outcome)?;
         if outcome.from.is_none() {
             outcome.from.clone_from(&plan.look.head);
         }
@@ -170,12 +190,10 @@ impl Run<'_> {
     fn plan<'a>(
         &self,
         repository: &'a Repository,
-        mirror: Mirror<'a>,
-        checkout: Checkout<'a>,
-        deployed: Option<String>,
-        to: String,
+        fetched: Fetched<'a>,
         outcome: &mut Outcome,
     ) -> Result<Plan<'a>, Error> {
+        let Fetched { mirror, checkout, look, deployed, to } = fetched;
         let mut lines = Vec::new();
         let path = repository.path.display();
         let missing = checkout.is_missing();
@@ -190,7 +208,7 @@ impl Run<'_> {
             }
             Look::of_new(&repository.branch)
         } else {
-            checkout.look()?
+            look.unwrap_or_else(|| checkout.look_closely())?
         };
         if let Some(head) = &look.head
             && !mirror.is_ancestor(head, &to)?
