@@ -95,7 +95,14 @@ fn retry_forgets_the_failed_commit() {
     ends_with(&host.run("hub", &["retry", "acme/infra"]), 0, "the failed commit may be tried again");
     assert!(!bad.exists() && other.exists());
     assert!(host.path("state/proxy/queue/acme__infra.json").exists());
+
+    let deployed = host.path("state/gitops/deployed/acme__infra.json");
+    std::fs::create_dir_all(deployed.parent().unwrap()).unwrap();
+    std::fs::write(&deployed, "{}").unwrap();
     ends_with(&host.run("hub", &["retry", "acme/infra"]), 0, "no commit is marked as failed");
+    assert!(deployed.exists(), "what guards against an older commit goes on the operator's word only");
+    ends_with(&host.run("hub", &["retry", "acme/infra", "--rewritten"]), 0, "the deployed commit is forgotten");
+    assert!(!deployed.exists());
 }
 
 #[test]

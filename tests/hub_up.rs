@@ -82,6 +82,17 @@ fn is_gone(pid: u64) -> bool {
     stat.is_empty() || stat.rsplit(')').next().unwrap().trim_start().starts_with(['Z', 'X'])
 }
 
+/// A process that must not outlive the test, even where the test fails: it would hold the test's output open.
+struct Mortal(u64);
+
+impl Drop for Mortal {
+    fn drop(&mut self) {
+        if !is_gone(self.0) {
+            kill(self.0, "KILL");
+        }
+    }
+}
+
 fn kill(pid: u64, signal: &str) {
     let status = std::process::Command::new("kill").args([&format!("-{signal}"), &pid.to_string()]).status();
     assert!(status.unwrap().success());
@@ -167,6 +178,7 @@ fn nothing_outlives_a_killed_hub() {
     let up = Up::new();
     let mut service = up.start();
     let proxy = pid(&nth(&service, 1, "service_started", "proxy"));
+    let _mortal = Mortal(proxy);
     service.signal("KILL");
     assert_eq!(service.wait(), None);
     eventually("the proxy has ended", || is_gone(proxy));
@@ -327,6 +339,7 @@ fn a_person_at_a_terminal_reads_words_and_takes_everything_along_when_leaving() 
     says("hub webhook-test");
     let proxy = pid(&service.line("service_started"));
     up.answers();
+    let _mortal = Mortal(proxy);
     service.signal("KILL");
     eventually("the proxy has ended with the terminal", || is_gone(proxy));
 }

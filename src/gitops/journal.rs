@@ -28,7 +28,7 @@ pub(super) enum Step {
     Checkout,
     Build,
     /// Verification of the units, the build being done.
-    Verify,
+    Validate,
     Units,
     After,
     Health,

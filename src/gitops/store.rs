@@ -109,12 +109,19 @@ impl Store {
         self.folder.remove(OWN.as_ref()).map(|_| ())
     }
 
-    /// Seconds since the repository was last looked at; none where it never was or the clock went back.
-    pub fn seconds_since_checked(&self, repository: &Repository) -> Result<Option<i64>, Error> {
-        let Some(checked) = self.checked.read_json::<Checked>(&file(repository))? else { return Ok(None) };
-        let Ok(at) = checked.at.parse::<jiff::Timestamp>() else { return Ok(None) };
+    /// Seconds since the repository was last looked at; none where it never was, the clock went back, or the file is
+    /// damaged (the next look replaces it).
+    pub fn seconds_since_checked(&self, repository: &Repository) -> Option<i64> {
+        let checked = match self.checked.read_json::<Checked>(&file(repository)) {
+            Ok(checked) => checked?,
+            Err(error) => {
+                crate::log::warn!("state_damaged", repo = repository.name, error = error.to_string());
+                return None;
+            }
+        };
+        let at: jiff::Timestamp = checked.at.parse().ok()?;
         let seconds = jiff::Timestamp::now().as_second() - at.as_second();
-        Ok((seconds >= 0).then_some(seconds))
+        (seconds >= 0).then_some(seconds)
     }
 }
 

@@ -1,18 +1,22 @@
 use std::cell::OnceCell;
 use std::time::{Duration, Instant};
 
-use super::checkout::{Checkout, Look};
+use super::checkout::Checkout;
 use super::git::{Change, short};
 use super::journal::{Entry, Journal, Step};
+use super::look::Look;
 use super::mirror::{self, Mirror};
 use super::store::Store;
 use super::units::{self, Applied, Desired, Host, Manager};
 use super::{Error, Outcome, Status, commands, probe};
-use crate::command::Account;
+use crate::command::{self, Account};
 use crate::config::{Config, Repository};
 use crate::exit::Exit;
 use crate::log;
 use crate::state::Folder;
+
+/// How old a look at a checkout may be when its answer is used.
+const FRESH: Duration = Duration::from_secs(1);
 
 /// What a run has open.
 pub(super) struct Run<'a> {
@@ -26,6 +30,16 @@ pub(super) struct Run<'a> {
     pub user_units: bool,
     /// The manager that units go to, or why they go nowhere; asked for once.
     pub manager: OnceCell<Result<Manager, String>>,
+}
+
+/// What a plan is made from.
+struct Fetched<'a> {
+    mirror: Mirror<'a>,
+    checkout: Checkout<'a>,
+    /// How the checkout looked a moment ago; none where nobody looked, or where it is too long ago.
+    look: Option<Result<Look, Error>>,
+    deployed: Option<String>,
+    to: String,
 }
 
 /// What was learnt before anything is changed.
@@ -121,7 +135,14 @@ impl Run<'_> {
             Mirror::open(self.config, repository, &self.store.folder, self.mirror_user.get_or_init(mirror::user))?;
         let deployed = self.store.deployed(repository)?.map(|deployed| deployed.commit);
         outcome.from.clone_from(&deployed);
-        let to = mirror.fetch()?;
+        let (to, early) = std::thread::scope(|scope| {
+            // Both take their time, and neither needs the other.
+            let early = (!checkout.is_missing()).then(|| scope.spawn(|| (Instant::now(), checkout.look_closely())));
+            let to = mirror.fetch();
+            (to, early.and_then(|thread| thread.join().ok()))
+        });
+        let to = to?;
+        let look = early.filter(|(began, _)| began.elapsed() < FRESH).map(|(_, look)| look);
         outcome.to = Some(to.clone());
         if let Some(old) = &deployed
             && !mirror.is_ancestor(old, &to)?
@@ -148,7 +169,7 @@ impl Run<'_> {
         if deployed.as_deref() != Some(&to) {
             mirror.verify(deployed.as_deref(), &to)?;
         }
-        let plan = self.plan(repository, mirror, checkout, deployed, to, outcome)?;
+        let plan = self.plan(repository, Fetched { mirror, checkout, look, deployed, to }, outcome)?;
         if outcome.from.is_none() {
             outcome.from.clone_from(&plan.look.head);
         }
@@ -169,12 +190,10 @@ impl Run<'_> {
     fn plan<'a>(
         &self,
         repository: &'a Repository,
-        mirror: Mirror<'a>,
-        checkout: Checkout<'a>,
-        deployed: Option<String>,
-        to: String,
+        fetched: Fetched<'a>,
         outcome: &mut Outcome,
     ) -> Result<Plan<'a>, Error> {
+        let Fetched { mirror, checkout, look, deployed, to } = fetched;
         let mut lines = Vec::new();
         let path = repository.path.display();
         let missing = checkout.is_missing();
@@ -189,7 +208,7 @@ impl Run<'_> {
             }
             Look::of_new(&repository.branch)
         } else {
-            checkout.look()?
+            look.unwrap_or_else(|| checkout.look_closely())?
         };
         if let Some(head) = &look.head
             && !mirror.is_ancestor(head, &to)?
@@ -295,6 +314,18 @@ impl Run<'_> {
             return self.keep(plan, &applied).map(|()| (Status::Deployed, None));
         };
         log::error!("deployment_failed", repo = repository.name, commit = plan.to, error = error.to_string());
+        match error {
+            // git refused the fast-forward before it touched anything.
+            Error::Refused(_) | Error::InUse(_) if entry.step == Step::Checkout => {
+                self.journal.end(repository)?;
+                return Err(error);
+            }
+            // Before anything else, so that the commit is not tried again whatever happens while it is taken back.
+            Error::Step { .. } => self.store.set_bad(repository, &plan.to, &error.to_string())?,
+            // The only error after which a git that was killed may have left its locks.
+            Error::Command(command::Error::Deadline { .. }) => plan.checkout.remove_stale_locks()?,
+            _ => {}
+        }
         let host = plan.units.as_ref().map(|(host, _)| host);
         if let Err(cause) = self.take_back(repository, &plan.checkout, host, &entry, outcome) {
             // The journal stays: the next run tries again to take it back.
@@ -303,7 +334,6 @@ impl Run<'_> {
         }
         let end = match error {
             Error::Step { .. } => {
-                self.store.set_bad(repository, &plan.to, &error.to_string())?;
                 let back = from.map_or_else(|| "an empty checkout".to_owned(), |from| short(from).to_owned());
                 Ok((Status::RolledBack, Some(format!("{error}; back on {back}"))))
             }
@@ -327,7 +357,7 @@ impl Run<'_> {
         }
         if let (Some((host, units)), Some(before)) = (&plan.units, entry.units.clone()) {
             if !units.is_idle() {
-                self.journal.reach(repository, entry, Step::Verify)?;
+                self.journal.reach(repository, entry, Step::Validate)?;
                 for warning in host.validate(units, &repository.name)? {
                     log::warn!("unit_warning", repo = repository.name, warning = warning);
                 }
@@ -432,7 +462,11 @@ impl Run<'_> {
             .deployed(repository)?
             .is_some_and(|deployed| deployed.commit == entry.to && deployed.at >= entry.started);
         if !live {
-            self.take_back(repository, &Checkout::find(repository)?, host.as_ref(), entry, outcome)?;
+            let checkout = Checkout::find(repository)?;
+            if !checkout.is_missing() {
+                checkout.remove_stale_locks()?;
+            }
+            self.take_back(repository, &checkout, host.as_ref(), entry, outcome)?;
         }
         self.journal.end(repository).map_err(Into::into)
     }

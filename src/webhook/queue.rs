@@ -112,9 +112,8 @@ impl Queue {
         let queue = Self { state_dir: state_dir.to_owned(), gathering: Mutex::default(), written: Condvar::new() };
         let folder = queue.folder()?;
         let now = jiff::Timestamp::now().as_second();
-        for entry in folder.entries(usize::MAX)? {
-            if entry.name.as_encoded_bytes().starts_with(b".")
-                && entry.kind == state::Kind::File
+        for entry in folder.unfinished()? {
+            if entry.kind == state::Kind::File
                 && (now - entry.modified > UNFINISHED_SECONDS || writer(&entry.name).is_none_or(has_ended))
             {
                 folder.remove(&entry.name)?;
@@ -226,8 +225,7 @@ impl Queue {
     /// When the folder cannot be read.
     pub fn depth(&self) -> Result<Depth, Error> {
         let entries = self.folder()?.entries(MOST_ENTRIES + 1)?;
-        let finished = || entries.iter().filter(|entry| !entry.name.as_encoded_bytes().starts_with(b"."));
-        Ok(Depth { requests: finished().count() as u64, oldest: finished().map(|entry| entry.modified).min() })
+        Ok(Depth { requests: entries.iter().count() as u64, oldest: entries.iter().map(|entry| entry.modified).min() })
     }
 }
 

@@ -69,10 +69,7 @@ impl UnitsFolder {
             Err(error) => return Err(error),
         };
         folder.remove(name.as_ref())?;
-        if folder.entries(1)?.is_empty() {
-            self.folder.remove_folder(drop_ins)?;
-        }
-        Ok(())
+        self.folder.remove_empty_folder(drop_ins).map(|_| ())
     }
 
     /// Puts a link into a file's place.
