@@ -28,7 +28,7 @@ pub(super) enum Step {
     Checkout,
     Build,
     /// Verification of the units, the build being done.
-    Validate,
+    Verify,
     Units,
     After,
     Health,

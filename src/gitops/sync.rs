@@ -357,7 +357,7 @@ impl Run<'_> {
         }
         if let (Some((host, units)), Some(before)) = (&plan.units, entry.units.clone()) {
             if !units.is_idle() {
-                self.journal.reach(repository, entry, Step::Validate)?;
+                self.journal.reach(repository, entry, Step::Verify)?;
                 for warning in host.validate(units, &repository.name)? {
                     log::warn!("unit_warning", repo = repository.name, warning = warning);
                 }

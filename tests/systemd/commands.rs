@@ -13,7 +13,12 @@ fn commands_run_as_transient_units_of_their_user() {
     let argv = r#"build = ["./build.sh", "$HOME", "${PATH}", "$$", "100%", "%n %%", "a b", "", "\\x41", "\"q\"", "é"]"#;
     configure(
         &machine,
-        &[repository("infra", &format!("user = \"builder\"\n{argv}\nafter = [\"sh\", \"-c\", \"echo after >>/srv/log; cat /proc/self/cgroup >/srv/builder/after\"]"))],
+        &[repository(
+            "infra",
+            &format!(
+                "user = \"builder\"\n{argv}\nafter = [\"sh\", \"-c\", \"echo after >>/srv/log; cat /proc/self/cgroup >/srv/builder/after\"]"
+            ),
+        )],
     );
     machine.ok(&["install", "-d", "-o", "builder", "/srv/builder"]);
     machine.ok(&["install", "-m", "666", "/dev/null", "/srv/log"]);

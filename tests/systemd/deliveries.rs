@@ -38,7 +38,8 @@ fn a_burst_of_deliveries_and_rubbish_in_the_queue_leave_the_path_unit_active_and
         machine.ok(&["find", QUEUE, "-mindepth", "1"]).is_empty()
     });
     machine.wait_for("app 20 to run", Duration::from_secs(30), || {
-        show(&machine, "app.service", "Description") == "app 20" && show(&machine, "app.service", "ActiveState") == "active"
+        show(&machine, "app.service", "Description") == "app 20"
+            && show(&machine, "app.service", "ActiveState") == "active"
     });
     assert_eq!(show(&machine, "gitops-sync.path", "ActiveState"), "active");
     // Each run takes the grace second; those that came meanwhile share the next one.

@@ -1,8 +1,6 @@
 //! One push, exact starts and stops.
 
-use crate::gitops::{
-    Gone, Text, configure, dangling, log, push, repository, service, show, sync,
-};
+use crate::gitops::{Gone, Text, configure, dangling, log, push, repository, service, show, sync};
 use crate::machine::Machine;
 
 fn oneshot(name: &str, version: &str) -> String {
@@ -17,7 +15,10 @@ fn one_push_starts_and_stops_exactly_what_it_must() {
     let Some(machine) = Machine::boot() else { return };
     configure(
         &machine,
-        &[repository("infra", "restart = [{ paths = [\"app/\", \"one.conf\"], units = [\"code.service\", \"idle.service\"] }]")],
+        &[repository(
+            "infra",
+            "restart = [{ paths = [\"app/\", \"one.conf\"], units = [\"code.service\", \"idle.service\"] }]",
+        )],
     );
     let template = service("worker-%i", "1");
     push(

@@ -133,11 +133,7 @@ pub fn sync_with(machine: &Machine, arguments: &[&str]) -> Run {
         eprintln!("slow: gitops-sync {arguments:?} took {:?}", started.elapsed());
     }
     let result = serde_json::from_slice(&output.stdout).unwrap_or(Value::Null);
-    Run {
-        exit: output.status.code().unwrap_or(-1),
-        result,
-        log: String::from_utf8_lossy(&output.stderr).into_owned(),
-    }
+    Run { exit: output.status.code().unwrap_or(-1), result, log: String::from_utf8_lossy(&output.stderr).into_owned() }
 }
 
 /// The commit that the hub has recorded as live.
@@ -150,9 +146,7 @@ pub fn deployed(machine: &Machine, name: &str) -> String {
 pub fn wait_deployed(machine: &Machine, name: &str, commit: &str) {
     machine.wait_for(&format!("{commit} of {name} to be live"), SOON, || deployed(machine, name) == commit);
     // The record of the run and the restart of own units come after.
-    machine.wait_for("the worker to end", SOON, || {
-        show(machine, "gitops-sync.service", "ActiveState") != "activating"
-    });
+    machine.wait_for("the worker to end", SOON, || show(machine, "gitops-sync.service", "ActiveState") != "activating");
 }
 
 /// The run record, newest run.

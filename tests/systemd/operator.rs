@@ -54,7 +54,8 @@ fn disable_mask_drop_in_and_links_survive_and_edits_are_repaired_and_kept() {
     log(&machine);
     let plan = sync_with(&machine, &["--dry-run", "acme/infra"]).expect(0);
     let lines = plan.first()["units"].as_array().expect("units").clone();
-    let drifted: Vec<_> = lines.iter().filter(|line| line["action"] == "drift").map(|line| line["file"].clone()).collect();
+    let drifted: Vec<_> =
+        lines.iter().filter(|line| line["action"] == "drift").map(|line| line["file"].clone()).collect();
     assert_eq!(drifted, ["edited.service", "linked.service", "removed.service"], "{lines:#?}");
     assert_eq!(machine.read("/etc/systemd/system/edited.service"), mine);
     let run = sync(&machine, "infra").expect(0);
@@ -91,7 +92,11 @@ fn disable_mask_drop_in_and_links_survive_and_edits_are_repaired_and_kept() {
 fn an_install_section_that_changes_moves_the_links_of_enabled_units_only() {
     let Some(machine) = Machine::boot() else { return };
     configure(&machine, &[repository("infra", "")]);
-    push(&machine, "infra", &[Text("systemd/on.service", &service("on", "1")), Text("systemd/off.service", &service("off", "1"))]);
+    push(
+        &machine,
+        "infra",
+        &[Text("systemd/on.service", &service("on", "1")), Text("systemd/off.service", &service("off", "1"))],
+    );
     sync(&machine, "infra").expect(0);
     machine.ok(&["systemctl", "disable", "--now", "off.service"]);
     let moved = |name: &str| service(name, "2").replace("multi-user.target", "graphical.target");
@@ -110,7 +115,9 @@ fn an_install_section_that_changes_moves_the_links_of_enabled_units_only() {
 fn units_that_were_there_are_adopted() {
     let Some(machine) = Machine::boot() else { return };
     configure(&machine, &[repository("infra", "")]);
-    let files = |version: &str| ["equal", "linked", "foreign"].map(|name| (format!("systemd/{name}.service"), service(name, version)));
+    let files = |version: &str| {
+        ["equal", "linked", "foreign"].map(|name| (format!("systemd/{name}.service"), service(name, version)))
+    };
     // By hand, as the Go version's `make install-services` did it: links into the checkout.
     machine.ok(&["git", "init", "--quiet", "--bare", "--initial-branch=main", "/srv/origin/infra.git"]);
     let first = files("1");
@@ -125,7 +132,11 @@ fn units_that_were_there_are_adopted() {
     machine.ok(&["systemctl", "disable", "--quiet", "equal.service"]);
     log(&machine);
     let run = sync(&machine, "infra").expect(5);
-    assert!(run.reason().contains("/etc/systemd/system/foreign.service was not installed by the hub"), "{}", run.reason());
+    assert!(
+        run.reason().contains("/etc/systemd/system/foreign.service was not installed by the hub"),
+        "{}",
+        run.reason()
+    );
     assert_eq!(log(&machine), Vec::<String>::new());
 
     let run = sync_with(&machine, &["--adopt", "foreign.service", "acme/infra"]).expect(0);

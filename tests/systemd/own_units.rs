@@ -17,7 +17,9 @@ fn a_push_that_changes_the_hubs_own_units_is_recorded_and_the_next_delivery_work
     let Some(machine) = Machine::boot() else { return };
     configure(&machine, &[repository("hub", "")]);
     let names = ["gitops-sync.service", "gitops-sync.path", "gitops-sync.timer", "proxy.service"];
-    let of = |mark: &str| names.map(|name| (format!("systemd/{name}"), shipped(name).replace("[Unit]\n", &format!("[Unit]\n# {mark}\n"))));
+    let of = |mark: &str| {
+        names.map(|name| (format!("systemd/{name}"), shipped(name).replace("[Unit]\n", &format!("[Unit]\n# {mark}\n"))))
+    };
     let push_all = |mark: &str| {
         let files = of(mark);
         push(&machine, "hub", &files.each_ref().map(|(name, content)| Text(name, content)))
@@ -44,7 +46,11 @@ fn a_push_that_changes_the_hubs_own_units_is_recorded_and_the_next_delivery_work
         });
         before = show(&machine, "proxy.service", "InvocationID");
         let run = record(&machine);
-        assert_eq!((&run["status"], &run["details"]["repositories"][0]["to"]), (&"deployed".into(), &changed.clone().into()), "{run:#}");
+        assert_eq!(
+            (&run["status"], &run["details"]["repositories"][0]["to"]),
+            (&"deployed".into(), &changed.clone().into()),
+            "{run:#}"
+        );
         for name in names {
             assert!(machine.read(&format!("/etc/systemd/system/{name}")).contains(&format!("# {mark}")), "{name}");
             assert_eq!(show(&machine, name, "NeedDaemonReload"), "no", "{name}");

@@ -45,7 +45,11 @@ fn each_kind_of_unit_that_must_not_be_deployed_is_refused_with_its_reason() {
         ("a dash", vec![Text("systemd/-x.service", &plain)], "is not a name for a unit"),
         ("not UTF-8 in the name", vec![Bytes(b"systemd/\xff.service", plain.as_bytes())], "is not a name for a unit"),
         ("two at signs", vec![Text("systemd/a@b@c.service", &plain)], "is not a name for a unit"),
-        ("drop-ins for all services", vec![Text("systemd/service.d/x.conf", "[Service]\n")], "is not a name for a unit"),
+        (
+            "drop-ins for all services",
+            vec![Text("systemd/service.d/x.conf", "[Service]\n")],
+            "is not a name for a unit",
+        ),
         ("the distribution's name", vec![Text("systemd/dbus.service", &plain)], "would replace /"),
         ("the distribution's target", vec![Text("systemd/basic.target", "[Unit]\n")], "would replace /"),
         ("an instance of its template", vec![Text("systemd/getty@tty9.service", &plain)], "would replace /"),
@@ -60,7 +64,11 @@ fn each_kind_of_unit_that_must_not_be_deployed_is_refused_with_its_reason() {
         ("a NUL byte", vec![Bytes(b"systemd/x.service", b"[Service]\n\0")], "is not UTF-8"),
         ("no such program", vec![Text("systemd/x.service", broken)], "no-such-program"),
         ("nothing to run", vec![Text("systemd/x.service", empty)], "x.service"),
-        ("a drop-in for nobody's unit", vec![Text("systemd/dbus.service.d/x.conf", "[Service]\n")], "drop-in for dbus.service"),
+        (
+            "a drop-in for nobody's unit",
+            vec![Text("systemd/dbus.service.d/x.conf", "[Service]\n")],
+            "drop-in for dbus.service",
+        ),
     ];
     for (number, (what, mut files, reason)) in cases.into_iter().enumerate() {
         // Each on a branch of its own from the good commit, so that one does not see the other.
@@ -85,7 +93,13 @@ fn each_kind_of_unit_that_must_not_be_deployed_is_refused_with_its_reason() {
 #[test]
 fn a_person_sees_what_would_be_done() {
     let Some(machine) = Machine::boot() else { return };
-    configure(&machine, &[repository("infra", "restart = [{ paths = [\"app/\"], units = [\"app.service\"] }]\nafter = [\"/usr/bin/true\"]")]);
+    configure(
+        &machine,
+        &[repository(
+            "infra",
+            "restart = [{ paths = [\"app/\"], units = [\"app.service\"] }]\nafter = [\"/usr/bin/true\"]",
+        )],
+    );
     let files = [
         Text("app/main", "1"),
         Text("systemd/app.service", &service("app", "1")),
@@ -130,6 +144,9 @@ fn a_person_sees_what_would_be_done() {
     assert_eq!(machine.read("/srv/infra/app/main"), "1");
     let run = sync_with(&machine, &["--dry-run", "acme/infra"]).expect(0);
     let units = run.first()["units"].as_array().expect("units").clone();
-    let pairs: Vec<_> = units.iter().map(|line| format!("{} {}", line["action"].as_str().unwrap_or("?"), line["file"].as_str().unwrap_or("?"))).collect();
+    let pairs: Vec<_> = units
+        .iter()
+        .map(|line| format!("{} {}", line["action"].as_str().unwrap_or("?"), line["file"].as_str().unwrap_or("?")))
+        .collect();
     assert_eq!(pairs, ["change app.service", "drift edited.service", "add new.service", "remove gone.service"]);
 }

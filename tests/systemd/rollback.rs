@@ -100,7 +100,13 @@ fn every_way_to_fail_is_noticed() {
     for (what, unit) in [
         ("the program ends with an error", with("/usr/bin/sh -c 'sleep 0.5; exit 3'", "")),
         ("it is never ready", with("/usr/bin/sleep 600", "Type=notify\nTimeoutStartSec=1")),
-        ("it crashes once, before anyone looks", with("/usr/bin/sh -c 'test -e /srv/once || { touch /srv/once; exit 1; }; exec sleep infinity'", "Restart=always\nRestartSec=50ms")),
+        (
+            "it crashes once, before anyone looks",
+            with(
+                "/usr/bin/sh -c 'test -e /srv/once || { touch /srv/once; exit 1; }; exec sleep infinity'",
+                "Restart=always\nRestartSec=50ms",
+            ),
+        ),
         ("it ends, though it ran before", with("/usr/bin/sh -c 'sleep 0.3'", "")),
         ("its user does not exist", with("/usr/bin/sleep infinity", "User=nobody-knows")),
     ] {
@@ -123,7 +129,8 @@ fn an_old_version_that_does_not_come_back_is_named_with_its_state() {
     let old = "[Service]\nType=exec\nExecStartPre=/usr/bin/test -e /srv/needed\nExecStart=/usr/bin/sleep infinity\n\
                [Install]\nWantedBy=multi-user.target\n";
     machine.write("/srv/needed", "");
-    let good = push(&machine, "infra", &[Text("systemd/app.service", old), Text("systemd/b.service", &service("b", "1"))]);
+    let good =
+        push(&machine, "infra", &[Text("systemd/app.service", old), Text("systemd/b.service", &service("b", "1"))]);
     sync(&machine, "infra").expect(0);
     let new = "[Service]\nExecStartPre=/usr/bin/rm -f /srv/needed\nExecStart=/usr/bin/false\n";
     push(&machine, "infra", &[Text("systemd/app.service", new), Text("systemd/b.service", &service("b", "2"))]);
@@ -145,7 +152,10 @@ fn an_old_version_that_does_not_come_back_is_named_with_its_state() {
 #[test]
 fn a_health_url_that_does_not_answer_takes_units_back_too() {
     let Some(machine) = Machine::boot() else { return };
-    configure(&machine, &[repository("infra", "health = { grace_seconds = 3, url = \"http://127.0.0.1:9000/healthz\" }")]);
+    configure(
+        &machine,
+        &[repository("infra", "health = { grace_seconds = 3, url = \"http://127.0.0.1:9000/healthz\" }")],
+    );
     let web = |status: &str| {
         format!(
             "[Unit]\nDescription=web {status}\n[Service]\nExecStart=/usr/bin/perl -MIO::Socket::INET -e 'my $s = IO::Socket::INET->new(LocalAddr => \"127.0.0.1:9000\", \

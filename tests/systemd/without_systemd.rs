@@ -6,7 +6,8 @@ use crate::machine::{Machine, describe};
 /// Runs gitops-sync inside; returns its exit code and the first repository's result.
 fn run(machine: &Machine, argv: &[&str]) -> (Option<i32>, serde_json::Value) {
     let output = machine.run(argv);
-    let said: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", describe(&output)));
+    let said: serde_json::Value =
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", describe(&output)));
     (output.status.code(), said["repositories"][0].clone())
 }
 
@@ -21,7 +22,11 @@ fn without_root_systemctl_or_systemd_the_checkout_is_updated_and_the_reason_is_g
         ("notroot", &["runuser", "-u", "alice", "--"], "not run as root"),
         ("nosystemctl", &["env", "PATH=/srv/few"], "systemctl is not installed"),
         // What a container has: no /run/systemd/system.
-        ("nosystemd", &["unshare", "--mount", "sh", "-c", "mount -t tmpfs none /run && exec \"$@\"", "sh"], "systemd does not run"),
+        (
+            "nosystemd",
+            &["unshare", "--mount", "sh", "-c", "mount -t tmpfs none /run && exec \"$@\"", "sh"],
+            "systemd does not run",
+        ),
     ];
     machine.ok(&["mkdir", "/srv/few"]);
     machine.ok(&["sh", "-c", "for p in /usr/bin/* /usr/sbin/*; do ln -sf $p /srv/few/; done; rm /srv/few/systemctl"]);
@@ -64,8 +69,25 @@ fn units_go_to_the_users_own_manager_where_asked() {
                 build = [\"sh\", \"-c\", \"id -un >built\"]\nhealth = { grace_seconds = 1 }\n";
     machine.write("/srv/alice.toml", toml);
     let of = |version: &str| service("mine", version).replace("multi-user", "default");
-    push(&machine, "infra", &[Text("systemd/mine.service", &of("1")), Text("systemd/mine.service.d/a.conf", "[Service]\nNice=3\n")]);
-    let argv = ["runuser", "-u", "alice", "--", "env", &runtime, "gitops-sync", "--json", "--user-units", "--config", "/srv/alice.toml", "acme/infra"];
+    push(
+        &machine,
+        "infra",
+        &[Text("systemd/mine.service", &of("1")), Text("systemd/mine.service.d/a.conf", "[Service]\nNice=3\n")],
+    );
+    let argv = [
+        "runuser",
+        "-u",
+        "alice",
+        "--",
+        "env",
+        &runtime,
+        "gitops-sync",
+        "--json",
+        "--user-units",
+        "--config",
+        "/srv/alice.toml",
+        "acme/infra",
+    ];
     let (exit, result) = run(&machine, &argv);
     assert_eq!(exit, Some(0), "{result:#}");
     assert!(result["not_deployed"].is_null(), "{result:#}");
@@ -80,7 +102,11 @@ fn units_go_to_the_users_own_manager_where_asked() {
     push(&machine, "infra", &[Text("systemd/mine.service", &of("2"))]);
     assert_eq!(run(&machine, &argv).0, Some(0));
     assert_eq!(machine.read("/srv/log"), "start mine 1\nstop mine 2\nstart mine 2\n");
-    push(&machine, "infra", &[Text("systemd/mine.service", "[Service]\nExecStart=/usr/bin/false\n[Install]\nWantedBy=default.target\n")]);
+    push(
+        &machine,
+        "infra",
+        &[Text("systemd/mine.service", "[Service]\nExecStart=/usr/bin/false\n[Install]\nWantedBy=default.target\n")],
+    );
     assert_eq!(run(&machine, &argv).0, Some(3));
     assert!(systemctl(&["is-active", "mine.service"]).status.success());
     assert_eq!(systemctl(&["show", "--value", "-p", "Description", "mine.service"]).stdout, b"mine 2\n");

@@ -98,7 +98,8 @@ impl Manager {
         if units.is_empty() {
             return Ok(HashMap::new());
         }
-        let properties = "--property=Id,LoadState,ActiveState,SubState,Type,UnitFileState,Result,NRestarts,InvocationID";
+        let properties =
+            "--property=Id,LoadState,ActiveState,SubState,Type,UnitFileState,Result,NRestarts,InvocationID";
         let mut found = HashMap::new();
         for batch in units.chunks(200) {
             let command = self.systemctl(QUESTION, &["show", properties, "--"]).args(batch).output_limit(4 << 20);

@@ -66,8 +66,7 @@ impl Host {
                     if !acts {
                         continue;
                     }
-                    let is_ours =
-                        manifest.files.get(file).is_some_and(|owned| owned.digest == digest(&content));
+                    let is_ours = manifest.files.get(file).is_some_and(|owned| owned.digest == digest(&content));
                     // What the hub installed is in git; another's version must not be lost with the next deployment.
                     let name = if is_ours { format!("undo-{number}") } else { saved_name(file, &content) };
                     saved.publish(&name, &content, 0o640)?;
