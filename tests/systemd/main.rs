@@ -25,6 +25,7 @@
 
 mod boot;
 mod commands;
+mod crash;
 mod deliveries;
 mod deployment;
 mod gitops;

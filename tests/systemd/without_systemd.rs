@@ -18,6 +18,8 @@ fn without_root_systemctl_or_systemd_the_checkout_is_updated_and_the_reason_is_g
     let unit = service("app", "1");
     let folder_of = |who: &str| format!("/home/alice/{who}");
     let commit = push(&machine, "infra", &[Text("file", "1"), Text("systemd/app.service", &unit)]);
+    // git serves a folder to its owner only.
+    machine.ok(&["chown", "-R", "alice", "/srv/origin"]);
     let cases: [(&str, &[&str], &str); 3] = [
         ("notroot", &["runuser", "-u", "alice", "--"], "not run as root"),
         ("nosystemctl", &["env", "PATH=/srv/few"], "systemctl is not installed"),
@@ -100,6 +102,7 @@ fn units_go_to_the_users_own_manager_where_asked() {
     assert!(!machine.exists("/etc/systemd/system/mine.service"));
     assert_eq!(machine.read("/home/alice/infra/built"), "alice\n");
     push(&machine, "infra", &[Text("systemd/mine.service", &of("2"))]);
+    machine.ok(&["chown", "-R", "alice", "/srv/origin"]);
     assert_eq!(run(&machine, &argv).0, Some(0));
     assert_eq!(machine.read("/srv/log"), "start mine 1\nstop mine 2\nstart mine 2\n");
     push(
@@ -107,6 +110,7 @@ fn units_go_to_the_users_own_manager_where_asked() {
         "infra",
         &[Text("systemd/mine.service", "[Service]\nExecStart=/usr/bin/false\n[Install]\nWantedBy=default.target\n")],
     );
+    machine.ok(&["chown", "-R", "alice", "/srv/origin"]);
     assert_eq!(run(&machine, &argv).0, Some(3));
     assert!(systemctl(&["is-active", "mine.service"]).status.success());
     assert_eq!(systemctl(&["show", "--value", "-p", "Description", "mine.service"]).stdout, b"mine 2\n");
