@@ -2,7 +2,7 @@
 //! at a chosen step of its journal, a random moment later, and one run after it; then commit, checkout, disk, enablement
 //! and the running processes are compared with what the commit says.
 //!
-//! `HUB_TEST_CRASHES` sets the number of tries (default 30; every tenth is a power cut).
+//! `HUB_TEST_CRASHES` sets the number of tries (default 21; every eighth is a power cut).
 
 use std::collections::BTreeMap;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -136,7 +136,7 @@ impl Random {
 #[test]
 fn a_deployment_cut_off_at_any_step_is_undone_or_done_by_the_next_run() {
     let Some(mut machine) = Machine::boot() else { return };
-    let tries: u64 = std::env::var("HUB_TEST_CRASHES").ok().and_then(|text| text.parse().ok()).unwrap_or(30);
+    let tries: u64 = std::env::var("HUB_TEST_CRASHES").ok().and_then(|text| text.parse().ok()).unwrap_or(21);
     let seed = SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |time| time.as_micros() as u64);
     let mut random = Random(seed);
     eprintln!("{tries} tries with seed {seed}");
@@ -160,7 +160,7 @@ fn a_deployment_cut_off_at_any_step_is_undone_or_done_by_the_next_run() {
         commit = push_version(&machine, version);
         let (step, longest) = STEPS[(number % STEPS.len() as u64) as usize];
         let delay = random.below(longest).to_string();
-        let power = number % 10 == 9;
+        let power = number % 8 == 7;
         // A pushed commit is the forge's and survives.
         machine.ok(&["sync", "-f", "/srv/origin"]);
         let end = if power { "leave" } else { "kill" };

@@ -90,6 +90,7 @@ fn units_go_to_the_users_own_manager_where_asked() {
         "/srv/alice.toml",
         "acme/infra",
     ];
+    machine.ok(&["chown", "-R", "alice", "/srv/origin"]);
     let (exit, result) = run(&machine, &argv);
     assert_eq!(exit, Some(0), "{result:#}");
     assert!(result["not_deployed"].is_null(), "{result:#}");
