@@ -30,6 +30,7 @@ mod deliveries;
 mod deployment;
 mod gitops;
 mod host;
+mod kinds;
 mod machine;
 mod operator;
 mod own_units;

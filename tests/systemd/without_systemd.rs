@@ -1,7 +1,15 @@
 //! Where units cannot be deployed the rest works, and says why they were not.
 
-use crate::gitops::{SOON, Text, log, push, service};
+use crate::gitops::{File, SOON, Text, log, push, service};
 use crate::machine::{Machine, describe};
+
+/// Pushes; git serves a folder to its owner only.
+fn push_for_alice(machine: &Machine, files: &[File]) -> String {
+    machine.run(&["chown", "-R", "root", "/srv/origin"]);
+    let commit = push(machine, "infra", files);
+    machine.ok(&["chown", "-R", "alice", "/srv/origin"]);
+    commit
+}
 
 /// Runs gitops-sync inside; returns its exit code and the first repository's result.
 fn run(machine: &Machine, argv: &[&str]) -> (Option<i32>, serde_json::Value) {
@@ -17,9 +25,7 @@ fn without_root_systemctl_or_systemd_the_checkout_is_updated_and_the_reason_is_g
     machine.ok(&["useradd", "--create-home", "alice"]);
     let unit = service("app", "1");
     let folder_of = |who: &str| format!("/home/alice/{who}");
-    let commit = push(&machine, "infra", &[Text("file", "1"), Text("systemd/app.service", &unit)]);
-    // git serves a folder to its owner only.
-    machine.ok(&["chown", "-R", "alice", "/srv/origin"]);
+    let commit = push_for_alice(&machine, &[Text("file", "1"), Text("systemd/app.service", &unit)]);
     let cases: [(&str, &[&str], &str); 3] = [
         ("notroot", &["runuser", "-u", "alice", "--"], "not run as root"),
         ("nosystemctl", &["env", "PATH=/srv/few"], "systemctl is not installed"),
@@ -90,7 +96,6 @@ fn units_go_to_the_users_own_manager_where_asked() {
         "/srv/alice.toml",
         "acme/infra",
     ];
-    machine.ok(&["chown", "-R", "alice", "/srv/origin"]);
     let (exit, result) = run(&machine, &argv);
     assert_eq!(exit, Some(0), "{result:#}");
     assert!(result["not_deployed"].is_null(), "{result:#}");
@@ -102,8 +107,7 @@ fn units_go_to_the_users_own_manager_where_asked() {
     assert!(machine.exists("/home/alice/.config/systemd/user/mine.service.d/a.conf"));
     assert!(!machine.exists("/etc/systemd/system/mine.service"));
     assert_eq!(machine.read("/home/alice/infra/built"), "alice\n");
-    push(&machine, "infra", &[Text("systemd/mine.service", &of("2"))]);
-    machine.ok(&["chown", "-R", "alice", "/srv/origin"]);
+    push_for_alice(&machine, &[Text("systemd/mine.service", &of("2"))]);
     assert_eq!(run(&machine, &argv).0, Some(0));
     assert_eq!(machine.read("/srv/log"), "start mine 1\nstop mine 2\nstart mine 2\n");
     push(
@@ -111,7 +115,6 @@ fn units_go_to_the_users_own_manager_where_asked() {
         "infra",
         &[Text("systemd/mine.service", "[Service]\nExecStart=/usr/bin/false\n[Install]\nWantedBy=default.target\n")],
     );
-    machine.ok(&["chown", "-R", "alice", "/srv/origin"]);
     assert_eq!(run(&machine, &argv).0, Some(3));
     assert!(systemctl(&["is-active", "mine.service"]).status.success());
     assert_eq!(systemctl(&["show", "--value", "-p", "Description", "mine.service"]).stdout, b"mine 2\n");
