@@ -2,7 +2,7 @@
 //! at a chosen step of its journal, a random moment later, and one run after it; then commit, checkout, disk, enablement
 //! and the running processes are compared with what the commit says.
 //!
-//! `HUB_TEST_CRASHES` sets the number of tries (default 21; every eighth is a power cut).
+//! `HUB_TEST_CRASHES` sets the number of tries (default 21; every eighth is a power cut, every eighth a reboot).
 
 use std::collections::BTreeMap;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -160,16 +160,18 @@ fn a_deployment_cut_off_at_any_step_is_undone_or_done_by_the_next_run() {
         commit = push_version(&machine, version);
         let (step, longest) = STEPS[(number % STEPS.len() as u64) as usize];
         let delay = random.below(longest).to_string();
-        let power = number % 8 == 7;
+        let (power, reboot) = (number % 8 == 7, number % 8 == 3);
         // A pushed commit is the forge's and survives.
         machine.ok(&["sync", "-f", "/srv/origin"]);
-        let end = if power { "leave" } else { "kill" };
+        let end = if power || reboot { "leave" } else { "kill" };
         let at = machine.ok(&["perl", "/srv/cut-off", step, &delay, end]);
         if power {
             machine.pull_plug();
             machine.boot_again();
+        } else if reboot {
+            machine.reboot();
         }
-        let at = format!("{at}{}", if power { " (power)" } else { "" });
+        let at = format!("{at}{}", if power { " (power)" } else if reboot { " (reboot)" } else { "" });
         let what = format!("try {number}: {at}, {delay} ms after {step}");
         *reached.entry(at).or_default() += 1;
         // Held, a run only takes back what was cut off.

@@ -28,6 +28,7 @@ mod commands;
 mod crash;
 mod deliveries;
 mod deployment;
+mod figures;
 mod gitops;
 mod host;
 mod kinds;

@@ -65,6 +65,11 @@ fn each_kind_of_unit_that_must_not_be_deployed_is_refused_with_its_reason() {
         ("no such program", vec![Text("systemd/x.service", broken)], "no-such-program"),
         ("nothing to run", vec![Text("systemd/x.service", empty)], "x.service"),
         (
+            "a drop-in that breaks its unit",
+            vec![Text("systemd/app.service.d/x.conf", "[Service]\nExecStart=/usr/bin/true\n")],
+            "more than one ExecStart=",
+        ),
+        (
             "a drop-in for nobody's unit",
             vec![Text("systemd/dbus.service.d/x.conf", "[Service]\n")],
             "drop-in for dbus.service",
