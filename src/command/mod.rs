@@ -12,4 +12,4 @@ pub use account::{Account, current};
 pub use backoff::Backoff;
 pub use conversation::Conversation;
 pub use error::Error;
-pub use run::{Command, Output};
+pub use run::{Command, Output, Prepared};

@@ -55,6 +55,14 @@ pub struct Output {
     pub stderr: Vec<u8>,
 }
 
+/// A command that runs and waits for its input.
+#[derive(Debug)]
+pub struct Prepared {
+    input: File,
+    result: std::thread::JoinHandle<Result<Output, Error>>,
+    name: String,
+}
+
 impl Command {
     /// A command of `program` (a path, or a name found on `PATH`), ended after `limit`.
     pub fn new(program: impl AsRef<OsStr>, limit: Duration) -> Self {
@@ -176,6 +184,24 @@ impl Command {
         Conversation::new(child, File::from(write), name, self.limit)
     }
 
+    /// Starts the command now and gives it its input later, so that it gets ready meanwhile. Dropping what is returned
+    /// ends its input and leaves it to end by itself; its time runs from now on.
+    ///
+    /// # Errors
+    /// When there is no pipe to be had; all else is told by `Prepared::finish`.
+    pub fn prepare(mut self, consumer: Option<Self>) -> Result<Prepared, Error> {
+        let name = self.display_name();
+        let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
+            .map_err(|error| Error::Pipe { program: name.clone(), source: error.into() })?;
+        self.input = Input::Pipe(read);
+        // The children die with this thread, and it lives as long as they do.
+        let result = std::thread::spawn(move || match consumer {
+            Some(consumer) => self.pipe_to(consumer),
+            None => self.succeed(),
+        });
+        Ok(Prepared { input: File::from(write), result, name })
+    }
+
     fn display_name(&self) -> String {
         self.name.clone().unwrap_or_else(|| {
             let words = std::iter::once(&self.program).chain(&self.arguments);
@@ -295,6 +321,21 @@ impl Command {
                 return Ok(streams);
             }
         }
+    }
+}
+
+impl Prepared {
+    /// Gives the command its input, which must be small enough for a pipe (64 KiB), and waits for its end.
+    ///
+    /// # Errors
+    /// As `succeed` and `pipe_to`.
+    pub fn finish(mut self, input: &[u8]) -> Result<Output, Error> {
+        let lost = |source: std::io::Error| Error::Pipe { program: self.name.clone(), source };
+        let written = self.input.write_all(input);
+        drop(self.input);
+        let output = self.result.join().map_err(|_| lost(std::io::Error::other("its reader panicked")))??;
+        // What the command said about it counts more.
+        written.map_err(lost).map(|()| output)
     }
 }
 

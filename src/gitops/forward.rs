@@ -6,13 +6,22 @@ use super::mirror::empty_tree;
 use crate::command::{self, Command};
 
 impl Checkout<'_> {
-    /// Takes a commit's objects from `pack` and moves the branch to it.
+    /// The command that takes a pack from its standard input. As git's own fetch does, it keeps a large one as it is and
+    /// unpacks a small one; durably, because the branch is about to depend on it.
+    pub fn receive(&self, is_small: bool) -> Command {
+        if is_small {
+            let git = self.git().args(["-c", "core.fsync=loose-object", "-c", "core.fsyncMethod=batch"]);
+            git.args(["unpack-objects", "-q"]).name("git unpack-objects")
+        } else {
+            self.git().args(["index-pack", "--stdin", "--fix-thin"]).name("git index-pack")
+        }
+    }
+
+    /// Moves the branch to a commit whose objects were received.
     ///
     /// # Errors
     /// `Refused` when git found something of the operator's in the way, and then nothing was touched.
-    pub fn fast_forward(&self, pack: Command, look: &Look, commit: &str) -> Result<(), Error> {
-        let receive = self.git().args(["index-pack", "--stdin", "--fix-thin"]).name("git index-pack");
-        pack.pipe_to(receive)?;
+    pub fn fast_forward(&self, commit: &str) -> Result<(), Error> {
         let branch = &self.repository.branch;
         let merge = ["merge", "--ff-only", "--no-overwrite-ignore", "--no-autostash", "--no-verify-signatures"];
         let merge = self
@@ -31,6 +40,12 @@ impl Checkout<'_> {
             }
             _ => error.into(),
         })?;
+        Ok(())
+    }
+
+    /// Makes sure that it is the configured branch that moved, and tells its remote-tracking branch.
+    pub fn settle(&self, look: &Look, commit: &str) -> Result<(), Error> {
+        let branch = &self.repository.branch;
         let mut update = format!("verify refs/heads/{branch} {commit}\n");
         if look.upstream.as_deref() == Some(&format!("origin/{branch}")) {
             // Otherwise `git status` would tell the operator that the branch is ahead of its remote.

@@ -251,15 +251,18 @@ impl<'a> Mirror<'a> {
         self.objects()?.blob(object, limit)
     }
 
-    /// The command that writes everything between two commits to its standard output as a pack.
-    pub fn pack(&self, from: Option<&str>, to: &str) -> Command {
-        let revisions = from.map_or_else(|| format!("{to}\n"), |from| format!("{to}\n^{from}\n"));
+    /// The command that reads `revisions` and writes what lies between them to its standard output as a pack.
+    pub fn pack(&self) -> Command {
         self.git()
             // A bitmap would leave out what any ancestor of `from` has, and a shallow checkout does not have that.
             .args(["-c", "pack.useBitmaps=false"])
             .args(["pack-objects", "--revs", "--thin", "--stdout", "--quiet", "--delta-base-offset"])
-            .input(revisions.into_bytes())
             .name("git pack-objects")
+    }
+
+    /// Everything that `to` has and `from` (none: nobody) does not.
+    pub fn revisions(from: Option<&str>, to: &str) -> Vec<u8> {
+        from.map_or_else(|| format!("{to}\n"), |from| format!("{to}\n^{from}\n")).into_bytes()
     }
 
     /// Lets git tidy the mirror when it thinks it should.

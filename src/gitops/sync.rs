@@ -1,4 +1,4 @@
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::time::{Duration, Instant};
 
 use super::checkout::Checkout;
@@ -9,12 +9,14 @@ use super::mirror::{self, Mirror};
 use super::store::Store;
 use super::units::{self, Applied, Desired, Host, Manager};
 use super::{Error, Outcome, Status, commands, probe};
-use crate::command::{self, Account};
+use crate::command::{self, Account, Prepared};
 use crate::config::{Config, Repository};
 use crate::exit::Exit;
 use crate::log;
 use crate::state::Folder;
 
+/// A commit that changes more files than this is not unpacked into single objects.
+const FEW: usize = 100;
 /// How old a look at a checkout may be when its answer is used.
 const FRESH: Duration = Duration::from_secs(1);
 
@@ -38,6 +40,8 @@ struct Fetched<'a> {
     checkout: Checkout<'a>,
     /// How the checkout looked a moment ago; none where nobody looked, or where it is too long ago.
     look: Option<Result<Look, Error>>,
+    /// A transfer of few objects that waits for its revisions.
+    transfer: Option<Prepared>,
     deployed: Option<String>,
     to: String,
 }
@@ -48,6 +52,7 @@ struct Plan<'a> {
     mirror: Mirror<'a>,
     checkout: Checkout<'a>,
     look: Look,
+    transfer: Cell<Option<Prepared>>,
     /// The commit that is live, by the hub's own account.
     deployed: Option<String>,
     to: String,
@@ -135,14 +140,17 @@ impl Run<'_> {
             Mirror::open(self.config, repository, &self.store.folder, self.mirror_user.get_or_init(mirror::user))?;
         let deployed = self.store.deployed(repository)?.map(|deployed| deployed.commit);
         outcome.from.clone_from(&deployed);
-        let (to, early) = std::thread::scope(|scope| {
-            // Both take their time, and neither needs the other.
-            let early = (!checkout.is_missing()).then(|| scope.spawn(|| (Instant::now(), checkout.look_closely())));
+        let (began, missing) = (Instant::now(), checkout.is_missing());
+        // These get ready while git fetches.
+        let transfer = (!missing && !self.dry_run).then(|| mirror.pack().prepare(Some(checkout.receive(true))));
+        let transfer = transfer.transpose()?;
+        let (to, look) = std::thread::scope(|scope| {
+            let look = (!missing).then(|| scope.spawn(|| checkout.look_closely()));
             let to = mirror.fetch();
-            (to, early.and_then(|thread| thread.join().ok()))
+            (to, look.and_then(|thread| thread.join().ok()))
         });
         let to = to?;
-        let look = early.filter(|(began, _)| began.elapsed() < FRESH).map(|(_, look)| look);
+        let (look, transfer) = if began.elapsed() < FRESH { (look, transfer) } else { (None, None) };
         outcome.to = Some(to.clone());
         if let Some(old) = &deployed
             && !mirror.is_ancestor(old, &to)?
@@ -169,7 +177,7 @@ impl Run<'_> {
         if deployed.as_deref() != Some(&to) {
             mirror.verify(deployed.as_deref(), &to)?;
         }
-        let plan = self.plan(repository, Fetched { mirror, checkout, look, deployed, to }, outcome)?;
+        let plan = self.plan(repository, Fetched { mirror, checkout, look, transfer, deployed, to }, outcome)?;
         if outcome.from.is_none() {
             outcome.from.clone_from(&plan.look.head);
         }
@@ -193,7 +201,7 @@ impl Run<'_> {
         fetched: Fetched<'a>,
         outcome: &mut Outcome,
     ) -> Result<Plan<'a>, Error> {
-        let Fetched { mirror, checkout, look, deployed, to } = fetched;
+        let Fetched { mirror, checkout, look, transfer, deployed, to } = fetched;
         let mut lines = Vec::new();
         let path = repository.path.display();
         let missing = checkout.is_missing();
@@ -228,7 +236,8 @@ impl Run<'_> {
         if !missing {
             checkout.check(&look, &changes)?;
         }
-        Ok(Plan { repository, mirror, checkout, look, deployed, to, changes, units, lines })
+        let transfer = Cell::new(transfer);
+        Ok(Plan { repository, mirror, checkout, look, transfer, deployed, to, changes, units, lines })
     }
 
     /// Compares the commit's units with the host; none where the repository has none or they are not deployed here.
@@ -344,7 +353,12 @@ impl Run<'_> {
         let head = plan.look.head.as_deref();
         let live = plan.is_live();
         if head != Some(&plan.to) {
-            checkout.fast_forward(plan.mirror.pack(head, &plan.to), &plan.look, &plan.to)?;
+            let transfer = match plan.transfer.take().filter(|_| plan.changes.len() <= FEW) {
+                Some(transfer) => transfer,
+                None => plan.mirror.pack().prepare(Some(checkout.receive(false)))?,
+            };
+            transfer.finish(&Mirror::revisions(head, &plan.to))?;
+            checkout.fast_forward(&plan.to)?;
         }
         if !repository.build.is_empty() && !live {
             self.journal.reach(repository, entry, Step::Build)?;
@@ -367,7 +381,20 @@ impl Run<'_> {
             self.journal.reach(repository, entry, Step::After)?;
             commands::run(self.config, repository, checkout, plan.manager(), "after", &plan.to)?;
         }
+        self.settle(plan)?;
         self.probe(plan, entry, applied)
+    }
+
+    /// Makes what was applied as whole after a power cut as the record will say; git does not fsync a checkout's files.
+    fn settle(&self, plan: &Plan) -> Result<(), Error> {
+        let (checkout, look, to) = (&plan.checkout, &plan.look, &plan.to);
+        std::thread::scope(|scope| {
+            // One waits for the disk, the other for the processor.
+            let settled = (look.head.as_ref() != Some(to)).then(|| scope.spawn(|| checkout.settle(look, to)));
+            Folder::open(&plan.repository.path)?.sync_file_system()?;
+            let lost = || Err(Error::unexpected("git update-ref", b"nothing: its reader panicked"));
+            settled.map_or(Ok(()), |thread| thread.join().unwrap_or_else(|_| lost()))
+        })
     }
 
     fn probe(&self, plan: &Plan, entry: &mut Entry, applied: &Applied) -> Result<(), Error> {
@@ -386,8 +413,6 @@ impl Run<'_> {
 
     /// Makes a deployment that went well the last good one.
     fn keep(&self, plan: &Plan, applied: &Applied) -> Result<(), Error> {
-        // git does not fsync the files of a checkout; after a power cut they must be as whole as the record says.
-        Folder::open(&plan.repository.path)?.sync_file_system()?;
         if let Some((host, units)) = &plan.units {
             host.record(units, &applied.enabled)?;
         }
