@@ -6,22 +6,18 @@ use super::mirror::empty_tree;
 use crate::command::{self, Command};
 
 impl Checkout<'_> {
-    /// The command that takes a pack from its standard input. As git's own fetch does, it keeps a large one as it is and
-    /// unpacks a small one; durably, because the branch is about to depend on it.
-    pub fn receive(&self, is_small: bool) -> Command {
-        if is_small {
-            let git = self.git().args(["-c", "core.fsync=loose-object", "-c", "core.fsyncMethod=batch"]);
-            git.args(["unpack-objects", "-q"]).name("git unpack-objects")
-        } else {
-            self.git().args(["index-pack", "--stdin", "--fix-thin"]).name("git index-pack")
-        }
+    /// The command that takes a pack from its standard input.
+    pub fn receive(&self) -> Command {
+        self.git().args(["index-pack", "--stdin", "--fix-thin"]).name("git index-pack")
     }
 
     /// Moves the branch to a commit whose objects were received.
     ///
     /// # Errors
     /// `Refused` when git found something of the operator's in the way, and then nothing was touched.
-    pub fn fast_forward(&self, commit: &str) -> Result<(), Error> {
+    pub fn fast_forward(&self, look: &Look, commit: &str) -> Result<(), Error> {
+        // It gets ready while the other git merges.
+        let settling = self.git().args(["update-ref", "--stdin"]).prepare(None)?;
         let branch = &self.repository.branch;
         let merge = ["merge", "--ff-only", "--no-overwrite-ignore", "--no-autostash", "--no-verify-signatures"];
         let merge = self
@@ -40,18 +36,12 @@ impl Checkout<'_> {
             }
             _ => error.into(),
         })?;
-        Ok(())
-    }
-
-    /// Makes sure that it is the configured branch that moved, and tells its remote-tracking branch.
-    pub fn settle(&self, look: &Look, commit: &str) -> Result<(), Error> {
-        let branch = &self.repository.branch;
         let mut update = format!("verify refs/heads/{branch} {commit}\n");
         if look.upstream.as_deref() == Some(&format!("origin/{branch}")) {
             // Otherwise `git status` would tell the operator that the branch is ahead of its remote.
             update += &format!("update refs/remotes/origin/{branch} {commit}\n");
         }
-        self.git().args(["update-ref", "--stdin"]).input(update.into_bytes()).succeed()?;
+        settling.finish(update.as_bytes())?;
         Ok(())
     }
 

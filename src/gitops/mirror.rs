@@ -89,17 +89,21 @@ impl<'a> Mirror<'a> {
     ///
     /// # Errors
     /// `Refused` when the branch does not exist, `Fetch` when the remote does not answer, after tries with backoff for
-    /// a minute at most.
-    pub fn fetch(&self) -> Result<String, Error> {
+    /// a minute at most. `meanwhile` is called once, while git is at work.
+    pub fn fetch(&self, meanwhile: impl FnOnce() -> Result<(), Error>) -> Result<String, Error> {
         self.remove_stale_locks()?;
-        // It gets ready while git fetches.
-        drop(self.objects()?);
+        let mut meanwhile = Some(meanwhile);
         let (started, tries) = (Instant::now(), TRIES.min(self.fetch_limit()));
         let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(20));
         loop {
             // Anew for every try: git forgets a token that a server refused.
             let access = Access::prepare(self.config, self.repository, &self.mirrors, &self.user)?;
-            let error = match self.fetch_command(&access).succeed() {
+            let fetching = self.fetch_command(&access).prepare(None)?;
+            if let Some(meanwhile) = meanwhile.take() {
+                drop(self.objects()?);
+                meanwhile()?;
+            }
+            let error = match fetching.finish(b"") {
                 Ok(_) => return self.tip(),
                 Err(error) => error,
             };

@@ -15,8 +15,6 @@ use crate::exit::Exit;
 use crate::log;
 use crate::state::Folder;
 
-/// A commit that changes more files than this is not unpacked into single objects.
-const FEW: usize = 100;
 /// How old a look at a checkout may be when its answer is used.
 const FRESH: Duration = Duration::from_secs(1);
 
@@ -40,7 +38,7 @@ struct Fetched<'a> {
     checkout: Checkout<'a>,
     /// How the checkout looked a moment ago; none where nobody looked, or where it is too long ago.
     look: Option<Result<Look, Error>>,
-    /// A transfer of few objects that waits for its revisions.
+    /// A transfer that waits for its revisions.
     transfer: Option<Prepared>,
     deployed: Option<String>,
     to: String,
@@ -141,12 +139,18 @@ impl Run<'_> {
         let deployed = self.store.deployed(repository)?.map(|deployed| deployed.commit);
         outcome.from.clone_from(&deployed);
         let (began, missing) = (Instant::now(), checkout.is_missing());
-        // These get ready while git fetches.
-        let transfer = (!missing && !self.dry_run).then(|| mirror.pack().prepare(Some(checkout.receive(true))));
-        let transfer = transfer.transpose()?;
+        let mut transfer = None;
         let (to, look) = std::thread::scope(|scope| {
-            let look = (!missing).then(|| scope.spawn(|| checkout.look_closely()));
-            let to = mirror.fetch();
+            let mut look = None;
+            let to = mirror.fetch(|| {
+                if !missing {
+                    look = Some(scope.spawn(|| checkout.look_closely()));
+                }
+                if !missing && !self.dry_run {
+                    transfer = Some(mirror.pack().prepare(Some(checkout.receive()))?);
+                }
+                Ok(())
+            });
             (to, look.and_then(|thread| thread.join().ok()))
         });
         let to = to?;
@@ -353,12 +357,12 @@ impl Run<'_> {
         let head = plan.look.head.as_deref();
         let live = plan.is_live();
         if head != Some(&plan.to) {
-            let transfer = match plan.transfer.take().filter(|_| plan.changes.len() <= FEW) {
+            let transfer = match plan.transfer.take() {
                 Some(transfer) => transfer,
-                None => plan.mirror.pack().prepare(Some(checkout.receive(false)))?,
+                None => plan.mirror.pack().prepare(Some(checkout.receive()))?,
             };
             transfer.finish(&Mirror::revisions(head, &plan.to))?;
-            checkout.fast_forward(&plan.to)?;
+            checkout.fast_forward(&plan.look, &plan.to)?;
         }
         if !repository.build.is_empty() && !live {
             self.journal.reach(repository, entry, Step::Build)?;
@@ -381,20 +385,7 @@ impl Run<'_> {
             self.journal.reach(repository, entry, Step::After)?;
             commands::run(self.config, repository, checkout, plan.manager(), "after", &plan.to)?;
         }
-        self.settle(plan)?;
         self.probe(plan, entry, applied)
-    }
-
-    /// Makes what was applied as whole after a power cut as the record will say; git does not fsync a checkout's files.
-    fn settle(&self, plan: &Plan) -> Result<(), Error> {
-        let (checkout, look, to) = (&plan.checkout, &plan.look, &plan.to);
-        std::thread::scope(|scope| {
-            // One waits for the disk, the other for the processor.
-            let settled = (look.head.as_ref() != Some(to)).then(|| scope.spawn(|| checkout.settle(look, to)));
-            Folder::open(&plan.repository.path)?.sync_file_system()?;
-            let lost = || Err(Error::unexpected("git update-ref", b"nothing: its reader panicked"));
-            settled.map_or(Ok(()), |thread| thread.join().unwrap_or_else(|_| lost()))
-        })
     }
 
     fn probe(&self, plan: &Plan, entry: &mut Entry, applied: &Applied) -> Result<(), Error> {
@@ -413,6 +404,8 @@ impl Run<'_> {
 
     /// Makes a deployment that went well the last good one.
     fn keep(&self, plan: &Plan, applied: &Applied) -> Result<(), Error> {
+        // git does not fsync the files of a checkout; after a power cut they must be as whole as the record says.
+        Folder::open(&plan.repository.path)?.sync_file_system()?;
         if let Some((host, units)) = &plan.units {
             host.record(units, &applied.enabled)?;
         }
