@@ -2,6 +2,8 @@
 //! Every test binary uses a part of it.
 #![allow(dead_code)]
 
+#[cfg(feature = "postgres")]
+pub mod postgres;
 pub mod rows;
 pub mod skip;
 
@@ -59,6 +61,9 @@ impl Host {
         };
         let mut command = Command::new(path);
         for name in ["PORT", "GITHUB_WEBHOOK_SECRET", "CREDENTIALS_DIRECTORY", "RUNTIME_DIRECTORY", "NOTIFY_SOCKET"] {
+            command.env_remove(name);
+        }
+        for name in ["DATABASE_URL", "DB_HOST", "DB_PORT", "DB_USER", "DB_NAME", "SERVER_DB_PASSWORD"] {
             command.env_remove(name);
         }
         command.env("HUB_STATE_DIR", self.state());

@@ -79,7 +79,7 @@ fn login_advice(code: &SqlState, address: &Address) -> String {
 fn tls_advice(reason: &str) -> &'static str {
     if reason.contains("does not support TLS") {
         "; set ssl = on in postgresql.conf, or sslmode=disable where the network is trusted"
-    } else if reason.contains("UnknownIssuer") {
+    } else if reason.contains("UnknownIssuer") || reason.contains("BadSignature") {
         "; name the server's certificate authority with sslrootcert=/path/ca.pem"
     } else if reason.contains("not valid for name") || reason.contains("NotValidForName") {
         "; use the name that is in the certificate's subjectAltName, or sslmode=verify-ca"

@@ -50,6 +50,7 @@ pub(super) fn migrate(
     if missing.is_empty() {
         return Ok((server, metrics, adopted));
     }
+    let foreign_table = metrics.exists;
     let script = script(&missing, &server, &metrics, &address.role);
     let updated = session.call(MIGRATE_LIMIT, {
         let needed = needed.clone();
@@ -60,21 +61,16 @@ pub(super) fn migrate(
         Stop::Database(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Error::Rights {
             target: address.target.clone(),
             reason: format!("role {} may not make what is missing: {}", quoted(&address.role), said(&error)),
-            remedy: format!(
-                "let it (GRANT CREATE ON SCHEMA public TO {}), or run as the owner:\n{script}",
-                quoted(&address.role)
-            ),
+            remedy: if foreign_table {
+                format!("run as the owner of system_metrics:\n{script}")
+            } else {
+                format!("run GRANT CREATE ON SCHEMA public TO {}; or, as who may:\n{script}", quoted(&address.role))
+            },
         },
         Stop::Database(error) => explain(address, "update the schema", &error),
     })?;
-    for (statement, reason) in warnings {
-        log::warn!(
-            "schema_without",
-            database = address.target,
-            without = statement.without,
-            sql = statement.sql,
-            error = reason
-        );
+    for Warning { without, reason } in warnings {
+        log::warn!("schema_incomplete", database = address.target, without = without, error = reason);
     }
     Ok((server, metrics, adopted))
 }
@@ -92,7 +88,13 @@ fn said(error: &postgres::Error) -> String {
     error.as_db_error().map_or_else(|| error.to_string(), |said| said.message().to_owned())
 }
 
-type Updated = (Server, Metrics, bool, Vec<(Statement, String)>);
+/// What an update went on without.
+struct Warning {
+    without: &'static str,
+    reason: String,
+}
+
+type Updated = (Server, Metrics, bool, Vec<Warning>);
 
 /// One transaction under a lock, so that the first starts of many hosts come one after the other.
 fn update(client: &mut Client, needed: &[Object]) -> Result<Updated, Stop> {
@@ -110,12 +112,12 @@ fn update(client: &mut Client, needed: &[Object]) -> Result<Updated, Stop> {
     for (object, version) in schema::missing(needed, &versions).map_err(Stop::Newer)? {
         let was_there = version == 0 && *object == Object::Metrics && metrics.exists;
         adopted |= was_there;
-        for number in version + 1..=object.version() {
-            for statement in steps::step(object, number, &server, &metrics) {
-                if let Some(reason) = run(&mut transaction, &statement)? {
-                    warnings.push((statement, reason));
-                }
-            }
+        for statement in steps::steps(object, version, &server, &metrics) {
+            warnings.extend(run(&mut transaction, &statement)?);
+        }
+        if *object == Object::MetricViews && version == 0 && !server.taken_views.is_empty() {
+            let reason = format!("relations of these names are there already: {}", server.taken_views.join(", "));
+            warnings.push(Warning { without: "some views for panels", reason });
         }
         transaction.batch_execute(&record(object, was_there))?;
         metrics = server::look(&mut transaction)?.1;
@@ -124,11 +126,11 @@ fn update(client: &mut Client, needed: &[Object]) -> Result<Updated, Stop> {
     Ok((server, metrics, adopted, warnings))
 }
 
-/// Runs a statement; why it failed, where the update goes on without it.
-fn run(transaction: &mut Transaction<'_>, statement: &Statement) -> Result<Option<String>, postgres::Error> {
-    if statement.without.is_none() {
+/// Runs a statement; what is lost, where it failed and the update goes on.
+fn run(transaction: &mut Transaction<'_>, statement: &Statement) -> Result<Option<Warning>, postgres::Error> {
+    let Some(without) = statement.without else {
         return transaction.batch_execute(&statement.sql).map(|()| None);
-    }
+    };
     let mut attempt = transaction.savepoint("step")?;
     match attempt.batch_execute(&statement.sql) {
         Ok(()) => attempt.commit().map(|()| None),
@@ -136,7 +138,10 @@ fn run(transaction: &mut Transaction<'_>, statement: &Statement) -> Result<Optio
         Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) || error.as_db_error().is_none() => {
             Err(error)
         }
-        Err(error) => attempt.rollback().map(|()| Some(said(&error))),
+        Err(error) => {
+            attempt.rollback()?;
+            Ok(Some(Warning { without, reason: format!("{}: {}", said(&error), statement.sql) }))
+        }
     }
 }
 
@@ -162,9 +167,7 @@ fn script(missing: &[(&Object, i64)], server: &Server, metrics: &Metrics, role: 
     let role = quoted(role);
     let mut lines = vec![schema_table(), format!("GRANT SELECT ON {SCHEMA_TABLE} TO {role}")];
     for (object, version) in missing {
-        for number in version + 1..=object.version() {
-            lines.extend(steps::step(object, number, server, metrics).into_iter().map(|statement| statement.sql));
-        }
+        lines.extend(steps::steps(object, *version, server, metrics).into_iter().map(|statement| statement.sql));
         let table = match object {
             Object::MetricViews => None,
             Object::Readings(table) => Some(table.split('.').map(quoted).collect::<Vec<_>>().join(".")),

@@ -1,6 +1,7 @@
 use postgres::{GenericClient, Row};
 
 use crate::store::schema::{SCHEMA_TABLE, Version};
+use crate::store::views::VIEWS;
 
 /// What kind of server it is, as far as the SQL differs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +20,8 @@ pub(super) struct Server {
     pub kind: Kind,
     /// `hub_schema` is there.
     pub has_schema_table: bool,
+    /// Names of the hub's views that a relation has.
+    pub taken_views: Vec<String>,
 }
 
 /// What is known of `system_metrics`.
@@ -38,6 +41,7 @@ pub(super) struct Metrics {
 
 /// Looks at the catalogs in one round trip (two with TimescaleDB); works whatever is there.
 pub(super) fn look(client: &mut impl GenericClient) -> Result<(Server, Metrics), postgres::Error> {
+    let views: Vec<String> = VIEWS.iter().map(|view| format!("'{}'", view.name)).collect();
     let row = client.query_typed_one(
         &format!(
             "SELECT EXISTS (SELECT FROM pg_extension WHERE extname = 'timescaledb'), \
@@ -50,10 +54,12 @@ pub(super) fn look(client: &mut impl GenericClient) -> Result<(Server, Metrics),
                             AND i.indpred IS NULL AND i.indexprs IS NULL AND i.indnkeyatts = 3 \
                             AND ARRAY(SELECT k.attname::text FROM pg_attribute AS k WHERE k.attrelid = c.oid \
                                       AND k.attnum = ANY (i.indkey[0:2]) ORDER BY k.attname::text COLLATE \"C\") \
-                                = ARRAY['host', 'metric_type', 'time']) \
+                                = ARRAY['host', 'metric_type', 'time']), \
+                    ARRAY(SELECT name FROM unnest(ARRAY[{}]) AS name WHERE to_regclass(name) IS NOT NULL) \
              FROM (SELECT to_regclass('system_metrics') AS oid) AS wanted \
              LEFT JOIN pg_class AS c ON c.oid = wanted.oid \
-             LEFT JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attname = 'time'"
+             LEFT JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attname = 'time'",
+            views.join(", ")
         ),
         &[],
     )?;
@@ -84,7 +90,7 @@ fn read(row: &Row) -> Result<(Server, Metrics), postgres::Error> {
         unique_key: row.try_get(6)?,
         hypertable: false,
     };
-    Ok((Server { kind, has_schema_table }, metrics))
+    Ok((Server { kind, has_schema_table, taken_views: row.try_get(7)? }, metrics))
 }
 
 /// The rows of `hub_schema`, and whether `system_metrics` was there before the hub.
