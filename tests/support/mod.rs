@@ -1,6 +1,8 @@
 //! What the tests share: a host in a folder, services running in it, and real git repositories.
 //! Every test binary uses a part of it.
-#![allow(dead_code)]
+#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+pub mod gitops;
 
 #[cfg(feature = "postgres")]
 pub mod postgres;
@@ -297,6 +299,11 @@ impl Origin {
         git(&self.work, &["commit", "--quiet", "--allow-empty", "-m", "a change"]);
         git(&self.work, &["rev-parse", "HEAD"])
     }
+}
+
+/// An address of this host on which nobody listens at the moment.
+pub fn free_address() -> SocketAddr {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
 /// Waits until a condition holds.
