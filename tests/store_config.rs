@@ -1,4 +1,11 @@
 //! Where the database is looked for, and what a build without an engine says.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test may fail anywhere, and a child talks to its parent"
+)]
 
 mod support;
 

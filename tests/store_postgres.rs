@@ -1,4 +1,11 @@
 //! The PostgreSQL store on a real server: rows, adoption, rights, outages, deadlines.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test may fail anywhere, and a child talks to its parent"
+)]
 #![cfg(feature = "postgres")]
 
 mod support;
