@@ -9,7 +9,7 @@ use super::journal::Journal;
 use super::store::{Store, now};
 use super::sync::Run;
 use super::units::{Host, Manager};
-use super::{Error, Outcome, Request, Status, outcome};
+use super::{Error, Outcome, Request, Status, access, outcome};
 use crate::command;
 use crate::config::{Config, Repository};
 use crate::exit::Exit;
@@ -42,6 +42,7 @@ pub(super) fn run(config: &Config, request: &Request) -> Result<Vec<Outcome>, Er
     if !earlier.is_empty() {
         let ended = command::end_orphans(&earlier).map_err(failed)?;
         log::warn!("last_run_was_killed", processes_ended = ended);
+        access::remove_left(&gitops)?;
     }
     let run = Run {
         config,
