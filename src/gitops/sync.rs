@@ -416,7 +416,9 @@ impl Run<'_> {
         // git does not fsync the files of a checkout; after a power cut they must be as whole as the record says.
         Folder::open(&plan.repository.path)?.sync_file_system()?;
         if let Some((host, units)) = &plan.units {
-            host.sync()?;
+            if !units.is_idle() {
+                host.sync()?;
+            }
             host.record(units, &applied.enabled)?;
         }
         self.store.add_own(&applied.own)?;
