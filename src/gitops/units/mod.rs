@@ -10,6 +10,7 @@ mod manager;
 mod manifest;
 mod plan;
 mod probe;
+mod restart;
 mod restore;
 mod validate;
 
