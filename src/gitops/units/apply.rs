@@ -4,7 +4,6 @@ use serde::Serialize;
 
 use super::desired::UnitFile;
 use super::disk::OnDisk;
-use super::manager::UnitState;
 use super::plan::{Action, Line};
 use super::restore::{Before, concerns};
 use super::{Host, Plan, is_template, unit_of};
