@@ -251,7 +251,10 @@ impl Run<'_> {
             Error::Command(command::Error::Deadline { .. }) => plan.checkout.remove_stale_locks()?,
             _ => {}
         }
-        let undone = plan.checkout.undo(from, &plan.to).and_then(|()| self.redo_good(plan, entry.step));
+        let undone = plan.checkout.undo(from, &plan.to).and_then(|()| {
+            let good = from.filter(|_| plan.deployed.is_some());
+            self.redo_good(repository, &plan.checkout, good, entry.step)
+        });
         if let Err(cause) = undone {
             // The journal stays: the next run tries again to take it back.
             let reason = format!("{error}; going back to {} failed too: {cause}", from.map_or("nothing", short));
@@ -291,11 +294,17 @@ impl Run<'_> {
 
     /// Runs again, for the last good commit, the commands that had succeeded for the failed one: what they made is of
     /// the failed commit.
-    fn redo_good(&self, plan: &Plan, failed: Step) -> Result<(), Error> {
-        let Some(good) = plan.look.head.as_deref().filter(|_| plan.deployed.is_some()) else { return Ok(()) };
+    fn redo_good(
+        &self,
+        repository: &Repository,
+        checkout: &Checkout,
+        good: Option<&str>,
+        failed: Step,
+    ) -> Result<(), Error> {
+        let Some(good) = good else { return Ok(()) };
         for (step, name) in [(Step::Build, "build"), (Step::After, "after")] {
             if step < failed {
-                commands::run(self.config, plan.repository, &plan.checkout, name, good)?;
+                commands::run(self.config, repository, checkout, name, good)?;
             }
         }
         Ok(())
@@ -311,6 +320,11 @@ impl Run<'_> {
             if !checkout.is_missing() {
                 checkout.remove_stale_locks()?;
                 checkout.undo(entry.from.as_deref(), &entry.to)?;
+                // A bad commit is not tried again, so nothing else will make what the good one had made.
+                if self.store.bad(repository)?.is_some_and(|bad| bad.commit == entry.to) {
+                    let good = entry.from.as_deref().filter(|_| deployed.is_some());
+                    self.redo_good(repository, &checkout, good, entry.step)?;
+                }
             }
         }
         self.journal.end(repository).map_err(Into::into)
