@@ -720,7 +720,7 @@ fn a_failing_after_is_taken_back_and_the_good_build_made_again() {
 
 #[test]
 fn a_rollback_that_fails_says_so_and_the_bad_commit_is_remembered() {
-    // The good commit can be built once only.
+    // The good commit cannot be built again at first, and can be in the next run.
     let site = Site::with(
         "",
         &(sh("build", "echo >> ../builds; [ $(wc -l < ../builds) -ne 3 ]") + &sh("after", "! grep -q bad README")),
@@ -731,7 +731,7 @@ fn a_rollback_that_fails_says_so_and_the_bad_commit_is_remembered() {
     site.sync().expect(4, "rollback_failed").says("after failed").says("failed too");
     let run = site.sync();
     assert_eq!((run.code, site.head()), (Some(3), good), "{run:#?}");
-    // Taking it back was tried again, and the bad commit was not.
+    // Good, bad, good in vain, and good once more, which the next run owed; the bad one is not tried again.
     assert_eq!(std::fs::read_to_string(site.host.path("builds")).unwrap().len(), 4);
     site.assert_settled();
 }

@@ -108,6 +108,14 @@ impl<'a> Checkout<'a> {
         run("mv", &["-T", "--", UNFINISHED, ".git"])
     }
 
+    /// Looks at everything that `check` wants to know.
+    pub fn look_closely(&self) -> Result<Look, Error> {
+        // First what has a sentence for a repository that git cannot use.
+        let look = self.look()?;
+        let unseen = self.ls_files(&["--cached", "--others", "--directory", "--no-empty-directory"], &[])?;
+        Ok(Look { unseen, ..look })
+    }
+
     /// Looks at branch, commit and local changes.
     pub fn look(&self) -> Result<Look, Error> {
         let status = ["status", "--porcelain=v2", "--branch", "-z", "--untracked-files=no", "--ignore-submodules=all"];
@@ -153,16 +161,14 @@ impl<'a> Checkout<'a> {
                 listed(&local)
             )));
         }
-        let options = ["--cached", "--others", "--directory", "--no-empty-directory"];
-        let files = self.ls_files(&options, &[])?;
-        let hidden = self.hidden(&files, &touched)?;
+        let hidden = self.hidden(&look.unseen, &touched)?;
         if !hidden.is_empty() {
             return Err(refused(format!(
                 "{path} has files that git was told not to look at, and the commit changes them: {}; run: git -C {path} update-index --no-assume-unchanged --no-skip-worktree FILE",
                 listed(&hidden)
             )));
         }
-        let untracked = self.in_the_way(&files, changes)?;
+        let untracked = self.in_the_way(&look.unseen, changes)?;
         if !untracked.is_empty() {
             return Err(refused(format!(
                 "{path} has files that git does not track where the commit adds some: {}; move them away",

@@ -66,32 +66,9 @@ pub(super) struct Change {
     pub path: Vec<u8>,
 }
 
-/// Parses `git diff-tree -r -z --no-renames --name-status`; none where it has another form.
-pub(super) fn parse_changes(output: &[u8]) -> Option<Vec<Change>> {
-    let mut fields = output.split(|byte| *byte == 0);
-    let mut changes = Vec::new();
-    loop {
-        match (fields.next()?, fields.next()) {
-            ([], None) => return Some(changes),
-            ([kind], Some(path)) if !path.is_empty() => changes.push(Change { kind: *kind, path: path.to_owned() }),
-            _ => return None,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn changes_with_odd_names_are_parsed() {
-        let changes = parse_changes(b"A\0new line\n\0M\0-c\0D\0\xff\0").unwrap();
-        let seen: Vec<_> = changes.iter().map(|c| (c.kind as char, c.path.as_slice())).collect();
-        assert_eq!(seen, [('A', &b"new line\n"[..]), ('M', b"-c"), ('D', b"\xff")]);
-        assert_eq!(parse_changes(b""), Some(vec![]));
-        assert_eq!(parse_changes(b"A\0"), None);
-        assert_eq!(parse_changes(b"AM\0x\0"), None);
-    }
 
     #[test]
     fn only_full_object_names_are_commits() {

@@ -16,6 +16,16 @@ pub(super) struct Look {
     pub changed: Vec<Vec<u8>>,
     /// True where a merge left files that somebody has to decide about.
     pub unmerged: bool,
+    /// The files that status does not tell about.
+    pub unseen: Unseen,
+}
+
+impl Look {
+    /// How a checkout looks that the hub has just made.
+    pub fn of_new(branch: &str) -> Self {
+        let upstream = Some(format!("origin/{branch}"));
+        Self { branch: Some(branch.to_owned()), upstream, ..Self::default() }
+    }
 }
 
 /// Parses `git status --porcelain=v2 --branch -z --no-renames` (git-status(1), Porcelain Format Version 2); none where

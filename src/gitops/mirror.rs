@@ -1,9 +1,11 @@
+use std::cell::{RefCell, RefMut};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::access::Access;
-use super::git::{Change, LOCAL, git, is_commit, parse_changes};
+use super::git::{Change, LOCAL, git, is_commit};
+use super::objects::{Objects, TreeEntry};
 use super::{Error, signatures};
 use crate::command::{self, Account, Backoff, Command};
 use crate::config::{Config, Repository};
@@ -16,8 +18,8 @@ const USER: &str = "hub-git";
 const TIP: &str = "refs/hub/tip";
 /// How long a failing fetch is tried again within one run, but not longer than one fetch may take.
 const TRIES: Duration = Duration::from_secs(60);
-/// git's `diff-tree` of a very large commit.
-const LARGEST_DIFF: usize = 64 << 20;
+/// How far back an ancestor is looked for before git is asked.
+const FIRST_PARENTS: usize = 50;
 
 /// The bare mirror of a repository: what was fetched, owned by a user that owns nothing else.
 pub(super) struct Mirror<'a> {
@@ -26,6 +28,7 @@ pub(super) struct Mirror<'a> {
     user: Account,
     mirrors: Folder,
     path: PathBuf,
+    objects: RefCell<Option<Objects>>,
 }
 
 /// The user of the mirrors: `hub-git` where the caller is root and it exists, else the caller.
@@ -60,6 +63,7 @@ impl<'a> Mirror<'a> {
             user: user.clone(),
             path: mirrors.path().join(format!("{file_name}.git")),
             mirrors,
+            objects: RefCell::default(),
         };
         match std::fs::symlink_metadata(&mirror.path) {
             Ok(found) if found.is_dir() && found.uid() == user.uid => return Ok(mirror),
@@ -106,16 +110,22 @@ impl<'a> Mirror<'a> {
     ///
     /// # Errors
     /// `Refused` when the branch does not exist, `Fetch` when the remote does not answer, after tries with backoff for
-    /// a minute at most.
-    pub fn fetch(&self) -> Result<String, Error> {
+    /// a minute at most. `meanwhile` is called once, while git is at work.
+    pub fn fetch(&self, meanwhile: impl FnOnce() -> Result<(), Error>) -> Result<String, Error> {
         self.remove_stale_locks()?;
+        let mut meanwhile = Some(meanwhile);
         let (started, tries) = (Instant::now(), TRIES.min(self.fetch_limit()));
         let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(20));
         let mut is_new = false;
         loop {
             // Anew for every try: git forgets a token that a server refused.
             let access = Access::prepare(self.config, self.repository, &self.mirrors, &self.user)?;
-            let error = match self.fetch_command(&access).succeed() {
+            let fetching = self.fetch_command(&access).prepare(None)?;
+            if let Some(meanwhile) = meanwhile.take() {
+                drop(self.objects()?);
+                meanwhile()?;
+            }
+            let error = match fetching.finish(b"") {
                 Ok(_) => return self.tip(),
                 Err(error) => error,
             };
@@ -212,15 +222,31 @@ impl<'a> Mirror<'a> {
         Ok(())
     }
 
+    /// The reader of the mirror's objects, started where it is not there yet.
+    fn objects(&self) -> Result<RefMut<'_, Objects>, Error> {
+        let mut objects = self.objects.borrow_mut();
+        if objects.is_none() {
+            *objects = Some(Objects::open(self.git())?);
+        }
+        RefMut::filter_map(objects, Option::as_mut)
+            .map_err(|_| Error::unexpected("git cat-file", b"nothing, because it was not started"))
+    }
+
     fn tip(&self) -> Result<String, Error> {
-        let tip = self.git().args(["rev-parse", "--verify", "--quiet", TIP]).succeed()?.text();
-        if is_commit(&tip) { Ok(tip) } else { Err(Error::unexpected("git rev-parse", tip.as_bytes())) }
+        let tip = self.objects()?.resolve(TIP)?;
+        tip.ok_or_else(|| Error::unexpected("git cat-file", format!("{TIP} is no commit").as_bytes()))
     }
 
     /// True where `old` is `new` or one of its ancestors; false as well where the mirror does not know `old`.
     pub fn is_ancestor(&self, old: &str, new: &str) -> Result<bool, Error> {
-        if old == new {
-            return Ok(true);
+        // Most often it is a few commits back, and that needs no process of its own.
+        let mut commit = Some(new.to_owned());
+        for _ in 0..FIRST_PARENTS {
+            match commit {
+                Some(commit) if commit == old => return Ok(true),
+                Some(older) => commit = self.objects()?.first_parent(&older)?,
+                None => break,
+            }
         }
         let output = self.git().args(["merge-base", "--is-ancestor", old, new]).run()?;
         match output.status.code() {
@@ -244,24 +270,31 @@ impl<'a> Mirror<'a> {
 
     /// What changes from one commit (none: from nothing) to another.
     pub fn changes(&self, from: Option<&str>, to: &str) -> Result<Vec<Change>, Error> {
-        let from = match from {
-            Some(commit) => commit.to_owned(),
-            None => empty_tree(self.git())?,
-        };
-        let command = self.git().args(["diff-tree", "-r", "-z", "--no-renames", "--name-status", &from, to]);
-        let output = command.output_limit(LARGEST_DIFF).succeed()?;
-        parse_changes(&output.stdout).ok_or_else(|| Error::unexpected("git diff-tree", &output.stdout))
+        self.objects()?.changes(from, to)
     }
 
-    /// The command that writes everything between two commits to its standard output as a pack.
-    pub fn pack(&self, from: Option<&str>, to: &str) -> Command {
-        let revisions = from.map_or_else(|| format!("{to}\n"), |from| format!("{to}\n^{from}\n"));
+    /// The files below a folder of a commit, with their paths relative to it; empty where there is no such folder.
+    pub fn files(&self, commit: &str, folder: &str) -> Result<Vec<TreeEntry>, Error> {
+        self.objects()?.files(commit, folder)
+    }
+
+    /// A file's content by its object id; none where it has more bytes than `limit`.
+    pub fn blob(&self, object: &str, limit: u64) -> Result<Option<Vec<u8>>, Error> {
+        self.objects()?.blob(object, limit)
+    }
+
+    /// The command that reads `revisions` and writes what lies between them to its standard output as a pack.
+    pub fn pack(&self) -> Command {
         self.git()
             // A bitmap would leave out what any ancestor of `from` has, and a shallow checkout does not have that.
             .args(["-c", "pack.useBitmaps=false"])
             .args(["pack-objects", "--revs", "--thin", "--stdout", "--quiet", "--delta-base-offset"])
-            .input(revisions.into_bytes())
             .name("git pack-objects")
+    }
+
+    /// Everything that `to` has and `from` (none: nobody) does not.
+    pub fn revisions(from: Option<&str>, to: &str) -> Vec<u8> {
+        from.map_or_else(|| format!("{to}\n"), |from| format!("{to}\n^{from}\n")).into_bytes()
     }
 
     /// Lets git tidy the mirror when it thinks it should.

@@ -3,6 +3,9 @@ use serde::{Deserialize, Serialize};
 use crate::config::Repository;
 use crate::state::{Error, Folder, repository_file_name};
 
+/// The hub's own units that wait for their restart.
+const OWN: &str = "own-units.json";
+
 /// The commit that is live.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Deployed {
@@ -84,6 +87,26 @@ impl Store {
     pub fn set_checked(&self, repository: &Repository, status: &str, reason: Option<&str>) -> Result<(), Error> {
         let checked = Checked { at: now(), status: status.to_owned(), reason: reason.map(str::to_owned) };
         self.checked.publish_json(&file(repository), &checked)
+    }
+
+    /// Remembers units of the hub itself that are to be restarted when the run's result is durable.
+    pub fn add_own(&self, units: &[String]) -> Result<(), Error> {
+        if units.is_empty() {
+            return Ok(());
+        }
+        let mut all = self.own()?;
+        all.extend_from_slice(units);
+        self.folder.publish_json(OWN, &all)
+    }
+
+    /// The units of the hub itself that are to be restarted.
+    pub fn own(&self) -> Result<Vec<String>, Error> {
+        Ok(self.folder.read_json(OWN)?.unwrap_or_default())
+    }
+
+    /// Forgets them, once they were.
+    pub fn forget_own(&self) -> Result<(), Error> {
+        self.folder.remove(OWN.as_ref()).map(|_| ())
     }
 
     /// Seconds since the repository was last looked at; none where it never was, the clock went back, or the file is

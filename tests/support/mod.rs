@@ -1,8 +1,13 @@
 //! What the tests share: a host in a folder, services running in it, and real git repositories.
 //! Every test binary uses a part of it.
-#![allow(dead_code)]
+#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 pub mod gitops;
+
+#[cfg(feature = "postgres")]
+pub mod postgres;
+pub mod rows;
+pub mod skip;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -58,6 +63,9 @@ impl Host {
         };
         let mut command = Command::new(path);
         for name in ["PORT", "GITHUB_WEBHOOK_SECRET", "CREDENTIALS_DIRECTORY", "RUNTIME_DIRECTORY", "NOTIFY_SOCKET"] {
+            command.env_remove(name);
+        }
+        for name in ["DATABASE_URL", "DB_HOST", "DB_PORT", "DB_USER", "DB_NAME", "SERVER_DB_PASSWORD"] {
             command.env_remove(name);
         }
         command.env("HUB_STATE_DIR", self.state());
@@ -302,6 +310,11 @@ impl Origin {
     }
 }
 
+/// An address of this host on which nobody listens at the moment.
+pub fn free_address() -> SocketAddr {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
 /// Waits until a condition holds.
 pub fn eventually(what: &str, condition: impl Fn() -> bool) {
     let deadline = Instant::now() + PATIENCE;
@@ -309,4 +322,13 @@ pub fn eventually(what: &str, condition: impl Fn() -> bool) {
         assert!(Instant::now() < deadline, "it never came to pass: {what}");
         std::thread::sleep(Duration::from_millis(10));
     }
+}
+
+/// True, said aloud, where the tests do not run as root.
+pub fn skipped_without_root() -> bool {
+    let root = rustix::process::geteuid().is_root();
+    if !root {
+        skip::skip("what the store does as root", "the tests do not run as root");
+    }
+    !root
 }
