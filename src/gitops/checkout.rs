@@ -110,8 +110,9 @@ impl<'a> Checkout<'a> {
 
     /// Looks at everything that `check` wants to know.
     pub fn look_closely(&self) -> Result<Look, Error> {
+        let look = self.look()?;
         let unseen = self.ls_files(&["--cached", "--others", "--directory", "--no-empty-directory"], &[])?;
-        Ok(Look { unseen, ..self.look()? })
+        Ok(Look { unseen, ..look })
     }
 
     /// Looks at branch, commit and local changes.
