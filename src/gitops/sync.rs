@@ -423,7 +423,7 @@ impl Run<'_> {
         }
         self.store.add_own(&applied.own)?;
         self.store.set_deployed(plan.repository, &plan.to)?;
-        self.journal.end(plan.repository)?;
+        self.journal.close(plan.repository)?;
         Ok(())
     }
 
