@@ -144,8 +144,8 @@ fn five_hundred_hosts_within_a_minute() {
         std::thread::scope(|scope| {
             for n in 0..500 {
                 let config = &config;
-                // The timer spreads the hosts over the minute; here they have half of it.
-                std::thread::sleep(Duration::from_millis(60));
+                // The timer spreads the hosts over the minute; here they have a quarter of it.
+                std::thread::sleep(Duration::from_millis(30));
                 scope.spawn(move || {
                     let rows = sample(&format!("host-{n}"), 1_700_000_000_000 + round * 60_000);
                     // A sample that cannot be stored is spooled and sent again; this host does so at once.
