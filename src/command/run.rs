@@ -238,14 +238,21 @@ impl Command {
         if user.uid != me.uid {
             command.args(["--reuid", &user.uid.to_string(), "--regid", &user.gid.to_string(), "--init-groups"]);
         }
-        command.arg("--").arg(&self.program).args(&self.arguments).env_clear();
+        command.arg("--");
+        if let Some(folder) = &self.folder {
+            if user.uid == me.uid {
+                command.current_dir(folder);
+            } else {
+                // With the user's own rights: as root, a link that the user put in the folder's place would be followed
+                // to where the user may not go.
+                command.args(["env", "--chdir"]).arg(folder).arg("--");
+            }
+        }
+        command.arg(&self.program).args(&self.arguments).env_clear();
         command.env("PATH", path).env("LC_ALL", "C.UTF-8");
         command.env("HOME", &user.home).env("USER", &user.name).env("LOGNAME", &user.name);
         command.envs(super::orphans::mark().map(|mark| (super::orphans::VARIABLE, mark)));
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
-        if let Some(folder) = &self.folder {
-            command.current_dir(folder);
-        }
         command.stdin(stdin).stdout(stdout).stderr(Stdio::piped()).process_group(0);
         let child = command.spawn().map_err(|source| match source.kind() {
             // The working folder is the other thing that may be missing.

@@ -155,6 +155,7 @@ impl Run<'_> {
         });
         let to = to?;
         let (look, transfer) = if began.elapsed() < FRESH { (look, transfer) } else { (None, None) };
+        let transfer = transfer.filter(|_| !mirror.is_made_anew());
         outcome.to = Some(to.clone());
         if let Some(old) = &deployed
             && !mirror.is_ancestor(old, &to)?
@@ -423,7 +424,7 @@ impl Run<'_> {
         }
         self.store.add_own(&applied.own)?;
         self.store.set_deployed(plan.repository, &plan.to)?;
-        self.journal.end(plan.repository)?;
+        self.journal.close(plan.repository)?;
         Ok(())
     }
 

@@ -66,11 +66,17 @@ fn files(version: u64) -> BTreeMap<&'static str, String> {
         ("app.service", unit(version, sleep, INSTALL)),
         ("app.service.d/x.conf", only(version.is_multiple_of(2), format!("[Service]\nEnvironment=EXTRA={version}\n"))),
         ("extra.service", only(!version.is_multiple_of(3), unit(version, sleep, INSTALL))),
-        ("tick.timer", only(version % 2 == 1, "[Timer]\nOnCalendar=2090-01-01\n[Install]\nWantedBy=timers.target\n".into())),
+        (
+            "tick.timer",
+            only(version % 2 == 1, "[Timer]\nOnCalendar=2090-01-01\n[Install]\nWantedBy=timers.target\n".into()),
+        ),
         ("tick.service", only(version % 2 == 1, unit(version, "/usr/bin/true", "Type=oneshot\n"))),
         ("tmpl@.service", unit(version, sleep, INSTALL)),
         ("off.service", unit(version, sleep, INSTALL)),
-        ("code.service", unit(0, "/usr/bin/sh -c 'read CODE </srv/infra/app/main; export CODE; exec sleep infinity'", INSTALL)),
+        (
+            "code.service",
+            unit(0, "/usr/bin/sh -c 'read CODE </srv/infra/app/main; export CODE; exec sleep infinity'", INSTALL),
+        ),
     ])
 }
 
@@ -93,10 +99,21 @@ fn sha256(text: &str) -> String {
 fn expected(version: u64, commit: &str) -> String {
     let files = files(version);
     let has = |name: &str| !files[name].is_empty();
-    let order =
-        ["app.service", "app.service.d/x.conf", "extra.service", "tick.timer", "tick.service", "tmpl@.service", "off.service", "code.service"];
-    let mut lines = vec![format!("head {commit} status "), format!("deployed \"commit\": \"{commit}\""), "journal ".to_owned()];
-    lines.extend(order.map(|name| format!("file {name} {}", if has(name) { sha256(&files[name]) } else { String::new() })));
+    let order = [
+        "app.service",
+        "app.service.d/x.conf",
+        "extra.service",
+        "tick.timer",
+        "tick.service",
+        "tmpl@.service",
+        "off.service",
+        "code.service",
+    ];
+    let mut lines =
+        vec![format!("head {commit} status "), format!("deployed \"commit\": \"{commit}\""), "journal ".to_owned()];
+    lines.extend(
+        order.map(|name| format!("file {name} {}", if has(name) { sha256(&files[name]) } else { String::new() })),
+    );
     let mut links = vec!["app.service", "code.service"];
     if has("extra.service") {
         links.push("extra.service");
@@ -171,7 +188,16 @@ fn a_deployment_cut_off_at_any_step_is_undone_or_done_by_the_next_run() {
         } else if reboot {
             machine.reboot();
         }
-        let at = format!("{at}{}", if power { " (power)" } else if reboot { " (reboot)" } else { "" });
+        let at = format!(
+            "{at}{}",
+            if power {
+                " (power)"
+            } else if reboot {
+                " (reboot)"
+            } else {
+                ""
+            }
+        );
         let what = format!("try {number}: {at}, {delay} ms after {step}");
         *reached.entry(at).or_default() += 1;
         // Held, a run only takes back what was cut off.
@@ -187,7 +213,12 @@ fn a_deployment_cut_off_at_any_step_is_undone_or_done_by_the_next_run() {
         let run = sync(&machine, "infra");
         let state = state(&machine);
         if run.exit != 0 || state != expected(version, &commit) {
-            differences.push(format!("{what}:\n{:#}\n{}\n{state}\nexpected\n{}", run.result, run.log, expected(version, &commit)));
+            differences.push(format!(
+                "{what}:\n{:#}\n{}\n{state}\nexpected\n{}",
+                run.result,
+                run.log,
+                expected(version, &commit)
+            ));
         }
     }
     eprintln!("{tries} tries in {:?}, cut off at {reached:?}: {} differences", started.elapsed(), differences.len());

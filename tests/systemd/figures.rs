@@ -26,7 +26,10 @@ fn the_cost_of_units_and_the_way_from_202_to_a_live_unit() {
         }
     }
     let [with, without] = took.map(median);
-    eprintln!("a push that changes no unit: {with} ms; with units = \"\": {without} ms; difference {} ms", with - without);
+    eprintln!(
+        "a push that changes no unit: {with} ms; with units = \"\": {without} ms; difference {} ms",
+        with - without
+    );
 
     start_hub(&machine);
     let mut lives = Vec::new();
@@ -40,7 +43,8 @@ fn the_cost_of_units_and_the_way_from_202_to_a_live_unit() {
                 && show(&machine, "app.service", "SubState") == "running"
         });
         wait_deployed(&machine, "with", &commit);
-        let started: f64 = show(&machine, "app.service", "ExecMainStartTimestampMonotonic").parse().expect("microseconds");
+        let started: f64 =
+            show(&machine, "app.service", "ExecMainStartTimestampMonotonic").parse().expect("microseconds");
         lives.push(started / 1000.0 - accepted * 1000.0);
     }
     eprintln!("a changed unit runs {:.0} ms after its 202 (median of {lives:.0?})", median(lives.clone()));

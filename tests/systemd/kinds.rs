@@ -19,7 +19,9 @@ fn sockets_timers_paths_targets_slices_and_mounts_are_deployed() {
     let socket = |port: u16| format!("[Socket]\nListenStream=127.0.0.1:{port}\n[Install]\nWantedBy=sockets.target\n");
     let served = service("served", "1").replace("[Install]\nWantedBy=multi-user.target\n", "");
     let mount = |options: &str| {
-        format!("[Mount]\nWhat=tmpfs\nWhere=/srv/data\nType=tmpfs\nOptions={options}\n[Install]\nWantedBy=multi-user.target\n")
+        format!(
+            "[Mount]\nWhat=tmpfs\nWhere=/srv/data\nType=tmpfs\nOptions={options}\n[Install]\nWantedBy=multi-user.target\n"
+        )
     };
     push(
         &machine,
@@ -35,14 +37,28 @@ fn sockets_timers_paths_targets_slices_and_mounts_are_deployed() {
             Text("systemd/tick.timer", "[Timer]\nOnActiveSec=1h\n[Install]\nWantedBy=timers.target\n"),
             Text("systemd/tick.service", &service("tick", "1").replace("[Install]\nWantedBy=multi-user.target\n", "")),
             Text("systemd/all.target", "[Unit]\nDescription=All\n[Install]\nWantedBy=multi-user.target\n"),
-            Text("systemd/member.service", &service("member", "1").replace("multi-user.target", "all.target\n[Service]\nSlice=some.slice")),
+            Text(
+                "systemd/member.service",
+                &service("member", "1").replace("multi-user.target", "all.target\n[Service]\nSlice=some.slice"),
+            ),
             Text("systemd/some.slice", "[Slice]\nTasksMax=100\n"),
-            Text("systemd/fleet@.service", &service("fleet-%i", "1").replace("[Install]", "[Install]\nDefaultInstance=main")),
+            Text(
+                "systemd/fleet@.service",
+                &service("fleet-%i", "1").replace("[Install]", "[Install]\nDefaultInstance=main"),
+            ),
         ],
     );
     sync(&machine, "infra").expect(0);
     assert_eq!(happened(&machine), ["start fleet-main 1", "start member 1"]);
-    for unit in ["served.socket", "idle.socket", "srv-data.mount", "seen.path", "tick.timer", "all.target", "fleet@main.service"] {
+    for unit in [
+        "served.socket",
+        "idle.socket",
+        "srv-data.mount",
+        "seen.path",
+        "tick.timer",
+        "all.target",
+        "fleet@main.service",
+    ] {
         assert_eq!(show(&machine, unit, "ActiveState"), "active", "{unit}");
     }
     machine.ok(&["perl", "-MIO::Socket::INET", "-e", "IO::Socket::INET->new('127.0.0.1:7001') or die"]);
@@ -60,10 +76,16 @@ fn sockets_timers_paths_targets_slices_and_mounts_are_deployed() {
             Text("systemd/idle.socket", &socket(7012)),
             Text("systemd/srv-data.mount", &mount("size=2M")),
             Text("systemd/seen.path", "[Path]\nPathExists=/srv/other\n[Install]\nWantedBy=multi-user.target\n"),
-            Text("systemd/tick.timer", "[Timer]\nOnActiveSec=100ms\nAccuracySec=1ms\n[Install]\nWantedBy=timers.target\n"),
+            Text(
+                "systemd/tick.timer",
+                "[Timer]\nOnActiveSec=100ms\nAccuracySec=1ms\n[Install]\nWantedBy=timers.target\n",
+            ),
             Text("systemd/all.target", "[Unit]\nDescription=All of them\n[Install]\nWantedBy=multi-user.target\n"),
             Text("systemd/some.slice", "[Slice]\nTasksMax=200\n"),
-            Text("systemd/fleet@.service", &service("fleet-%i", "2").replace("[Install]", "[Install]\nDefaultInstance=main")),
+            Text(
+                "systemd/fleet@.service",
+                &service("fleet-%i", "2").replace("[Install]", "[Install]\nDefaultInstance=main"),
+            ),
         ],
     );
     let run = sync(&machine, "infra").expect(0);
@@ -88,8 +110,22 @@ fn sockets_timers_paths_targets_slices_and_mounts_are_deployed() {
     machine.wait_for("the path's service", SOON, || show(&machine, "seen.service", "ActiveState") == "active");
 
     // All of it goes.
-    let names = ["served.socket", "served.service", "idle.socket", "idle.service", "srv-data.mount", "seen.path", "seen.service", "tick.timer", "tick.service", "all.target", "member.service", "some.slice", "fleet@.service"]
-        .map(|name| format!("systemd/{name}"));
+    let names = [
+        "served.socket",
+        "served.service",
+        "idle.socket",
+        "idle.service",
+        "srv-data.mount",
+        "seen.path",
+        "seen.service",
+        "tick.timer",
+        "tick.service",
+        "all.target",
+        "member.service",
+        "some.slice",
+        "fleet@.service",
+    ]
+    .map(|name| format!("systemd/{name}"));
     push(&machine, "infra", &names.each_ref().map(|name| Gone(name)));
     sync(&machine, "infra").expect(0);
     for name in &names {
@@ -105,8 +141,12 @@ fn sockets_timers_paths_targets_slices_and_mounts_are_deployed() {
 fn a_unit_that_another_one_pulls_along_restarts_once() {
     let Some(machine) = Machine::boot() else { return };
     configure(&machine, &[repository("infra", "")]);
-    let bound = |version: &str| service("a-front", version).replace("[Unit]\n", "[Unit]\nRequires=z-base.service\nAfter=z-base.service\n");
-    let files = |version: &str| [("systemd/a-front.service", bound(version)), ("systemd/z-base.service", service("z-base", version))];
+    let bound = |version: &str| {
+        service("a-front", version).replace("[Unit]\n", "[Unit]\nRequires=z-base.service\nAfter=z-base.service\n")
+    };
+    let files = |version: &str| {
+        [("systemd/a-front.service", bound(version)), ("systemd/z-base.service", service("z-base", version))]
+    };
     for version in ["1", "2"] {
         let files = files(version);
         push(&machine, "infra", &files.each_ref().map(|(name, text)| Text(name, text)));

@@ -77,7 +77,8 @@ fn units_go_to_the_users_own_manager_where_asked() {
                 build = [\"sh\", \"-c\", \"id -un >built\"]\nhealth = { grace_seconds = 1 }\n";
     machine.write("/srv/alice.toml", toml);
     let of = |version: &str| service("mine", version).replace("multi-user", "default");
-    push_for_alice(&machine,
+    push_for_alice(
+        &machine,
         &[Text("systemd/mine.service", &of("1")), Text("systemd/mine.service.d/a.conf", "[Service]\nNice=3\n")],
     );
     let argv = [
@@ -108,7 +109,8 @@ fn units_go_to_the_users_own_manager_where_asked() {
     push_for_alice(&machine, &[Text("systemd/mine.service", &of("2"))]);
     assert_eq!(run(&machine, &argv).0, Some(0));
     assert_eq!(machine.read("/srv/log"), "start mine 1\nstop mine 2\nstart mine 2\n");
-    push_for_alice(&machine,
+    push_for_alice(
+        &machine,
         &[Text("systemd/mine.service", "[Service]\nExecStart=/usr/bin/false\n[Install]\nWantedBy=default.target\n")],
     );
     assert_eq!(run(&machine, &argv).0, Some(3));
