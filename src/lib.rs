@@ -1,12 +1,14 @@
 //! Observability Hub: the library behind its small binaries.
 //!
-//! Arrows run one way: `bin` → capability (`proxy`, `gitops`, `hub`, `webhook`) → ground floor (`config`, `log`,
-//! `state`, `exit`, `systemd`, `command`).
+//! Arrows run one way: `bin` → capability (`proxy`, `gitops`, `metrics`, `hub`, `webhook`) → `store` → ground floor (`config`,
+//! `log`, `state`, `exit`, `systemd`, `command`).
 
 pub mod command;
 pub mod config;
 pub mod exit;
 pub mod gitops;
 pub mod log;
+pub mod metrics;
 pub mod state;
+pub mod store;
 pub mod systemd;

@@ -71,6 +71,9 @@ pub(super) struct Baseline {
     /// File systems that did not answer.
     #[serde(default)]
     pub stuck: StuckMounts,
+    /// When old rows were deleted last, seconds since 1970.
+    #[serde(default)]
+    pub retention: f64,
 }
 
 /// The run before, as far as rates can be measured from it.

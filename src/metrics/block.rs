@@ -4,7 +4,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::baseline::{Past, increase, increase_32};
+use super::baseline::{increase, increase_32};
 use super::collect::Context;
 use super::payload::{Payload, Put, Report, decimal, percent};
 use super::{Error, roots};
@@ -83,7 +83,8 @@ fn device(line: &str) -> Option<(String, Counters)> {
 /// device at all, a partition is told by its name: that of another device, and a number.
 fn is_disk(name: &str, sys: &Path, others: &HashSet<String>) -> bool {
     let numbered = |prefix: &&str| {
-        name.strip_prefix(*prefix).is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_digit()))
+        name.strip_prefix(*prefix)
+            .is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_digit()))
     };
     if NO_DISKS.iter().any(|prefix| numbered(&prefix)) {
         return false;
@@ -186,7 +187,8 @@ mod tests {
 
     #[test]
     fn every_form_of_a_line_is_read_and_a_damaged_one_costs_itself() {
-        let text = b"   8  0 sda 1 2 3 4 5 6 7 8 9 10 11\n 8 1 sda1 1 2 3 4\n8 16 sdb 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15\n\
+        let text =
+            b"   8  0 sda 1 2 3 4 5 6 7 8 9 10 11\n 8 1 sda1 1 2 3 4\n8 16 sdb 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15\n\
             8 32 sdc 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17\n8 48 sdd 1 2 x 4 5\n8 64 sde 1 2 3\n";
         let (devices, unreadable) = parse(text);
         assert_eq!(devices.keys().collect::<Vec<_>>(), ["sda", "sda1", "sdb", "sdc"]);
@@ -197,7 +199,8 @@ mod tests {
 
     #[test]
     fn without_sysfs_partitions_are_told_by_their_names() {
-        let names = ["sda", "sda1", "mmcblk0", "mmcblk0p1", "nvme0n1", "nvme0n1p2", "xvda1", "loop0", "zram0", "dm-0", "sr0"];
+        let names =
+            ["sda", "sda1", "mmcblk0", "mmcblk0p1", "nvme0n1", "nvme0n1p2", "xvda1", "loop0", "zram0", "dm-0", "sr0"];
         let others: HashSet<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let disks: Vec<&str> =
             names.into_iter().filter(|name| is_disk(name, Path::new("/nonexistent"), &others)).collect();
@@ -206,7 +209,13 @@ mod tests {
 
     #[test]
     fn a_reset_or_another_device_gives_no_rate() {
-        let before = Counters { identity: "8:0".into(), reads: 100, read_sectors: 800, busy_ms: Some(50), ..Counters::default() };
+        let before = Counters {
+            identity: "8:0".into(),
+            reads: 100,
+            read_sectors: 800,
+            busy_ms: Some(50),
+            ..Counters::default()
+        };
         let mut now = Counters { reads: 160, read_sectors: 1400, busy_ms: Some(30_050), ..before.clone() };
         let rates = row(&now, Some(&before), 60.0);
         assert_eq!((&rates["reads_per_second"], &rates["read_bytes_per_second"]), (&1.0.into(), &5120.0.into()));

@@ -127,15 +127,32 @@ const LANES: [&[(&str, Collector)]; 4] = [
 
 /// Rows in the order they are stored and shown.
 const ORDER: [&str; 14] = [
-    "cpu", "memory", "disk", "network", "load", "swap", "pressure", "disk_io", "temperature", "fan", "power", "kernel",
-    "time", "systemd",
+    "cpu",
+    "memory",
+    "disk",
+    "network",
+    "load",
+    "swap",
+    "pressure",
+    "disk_io",
+    "temperature",
+    "fan",
+    "power",
+    "kernel",
+    "time",
+    "systemd",
 ];
 
 /// Measures everything once.
 ///
 /// # Errors
 /// When no thread can be started.
-pub(super) fn measure(roots: Roots, before: Option<Baseline>, wall: jiff::Timestamp, detailed: bool) -> Result<Measured, Error> {
+pub(super) fn measure(
+    roots: Roots,
+    before: Option<Baseline>,
+    wall: jiff::Timestamp,
+    detailed: bool,
+) -> Result<Measured, Error> {
     let stat = roots.proc("stat").and_then(|bytes| cpu::parse(&bytes)).map_err(Arc::new);
     let moment = time::moment(&roots, stat.as_ref().ok(), wall);
     let old = before.clone().unwrap_or_default();
@@ -226,7 +243,7 @@ fn gather(context: &Context, mut parts: BTreeMap<&'static str, (Duration, Result
         put_temperatures(cpu, &temperatures);
     }
     let rows = ORDER.iter().filter_map(|kind| Some((*kind, rows.remove(kind)?))).collect();
-    let baseline = Baseline { moment: context.moment.clone(), counters, stuck };
+    let baseline = Baseline { moment: context.moment.clone(), counters, stuck, retention: 0.0 };
     Measured { rows, done, baseline, interval: None }
 }
 

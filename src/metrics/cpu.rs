@@ -143,7 +143,8 @@ fn row(stat: &Stat, past: Option<&Past>, detailed: bool) -> (Payload, Counters) 
             }
         }
         if detailed {
-            let seconds = MODES.iter().zip(now).map(|(mode, count)| ((*mode).to_owned(), decimal(*count as f64 / TICKS, 2)));
+            let seconds =
+                MODES.iter().zip(now).map(|(mode, count)| ((*mode).to_owned(), decimal(*count as f64 / TICKS, 2)));
             cpu.put("seconds", seconds.collect::<Payload>());
         }
         if !cpu.is_empty() {
@@ -251,6 +252,9 @@ mod tests {
     #[test]
     fn the_first_run_has_no_rates() {
         let (row, _) = row(&parse(STAT).unwrap(), None, false);
-        assert_eq!(Value::Object(row), serde_json::json!({"usage": null, "package_temp": null, "core_temps": {}, "online": 2}));
+        assert_eq!(
+            Value::Object(row),
+            serde_json::json!({"usage": null, "package_temp": null, "core_temps": {}, "online": 2})
+        );
     }
 }

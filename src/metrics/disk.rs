@@ -118,11 +118,17 @@ pub(super) fn collect(context: &Context) -> Result<(Report, StuckMounts), Error>
             Some(Answer::Space(space)) => found.push((mount, space)),
             Some(Answer::NotAllowed) => {}
             Some(Answer::Failed(error)) => notes.push(error.to_string()),
-            Some(Answer::Stuck) => notes.push(format!("{key} ({}) does not answer; it is left alone for a while", mount.kind)),
+            Some(Answer::Stuck) => {
+                notes.push(format!("{key} ({}) does not answer; it is left alone for a while", mount.kind))
+            }
             None => notes.push(format!("{key} ({}) was not asked: the run's time was used up", mount.kind)),
         }
     }
-    notes.extend(waiting.iter().map(|mount| format!("{} ({}) did not answer before and is not asked yet", mount.key(), mount.kind)));
+    notes.extend(
+        waiting
+            .iter()
+            .map(|mount| format!("{} ({}) did not answer before and is not asked yet", mount.key(), mount.kind)),
+    );
     let stuck = remember(&stuck, &context.moment, &outcome);
     found.sort_by(|(one, _), (two, _)| one.point.cmp(&two.point));
     let mut payload = Map::new();
@@ -148,13 +154,17 @@ mod tests {
         let space = Space { unit: 4096, blocks: 100, free: 45, available: 40, inodes: 0, inodes_free: 0 };
         let row = row(&mount("1 0 8:1 / / rw - ext4 /dev/sda1 ro"), &space);
         assert_eq!((&row["total"], &row["used"], &row["free"]), (&409_600.into(), &225_280.into(), &163_840.into()));
-        assert_eq!((&row["used_percent"], &row["reserved"], &row["read_only"]), (&57.89.into(), &20480.into(), &true.into()));
+        assert_eq!(
+            (&row["used_percent"], &row["reserved"], &row["read_only"]),
+            (&57.89.into(), &20480.into(), &true.into())
+        );
         assert!(!row.contains_key("inodes"), "made as needed");
     }
 
     #[test]
     fn data_sets_that_share_a_pool_are_shown_once() {
-        let space = |available| Space { unit: 1024, blocks: 1000, free: available, available, inodes: 0, inodes_free: 0 };
+        let space =
+            |available| Space { unit: 1024, blocks: 1000, free: available, available, inodes: 0, inodes_free: 0 };
         let found = vec![
             (mount("1 0 0:30 / / rw - zfs rpool/ROOT/debian rw"), space(700)),
             (mount("2 0 0:31 / /home rw - zfs rpool/home rw"), space(700)),

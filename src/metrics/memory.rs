@@ -84,14 +84,16 @@ mod tests {
 
     #[test]
     fn used_is_what_is_not_available() {
-        let row = row(&parse(b"MemTotal: 1000 kB\nMemFree: 100 kB\nMemAvailable: 250 kB\nHugePages_Total: 0\n"), 0).unwrap();
+        let row =
+            row(&parse(b"MemTotal: 1000 kB\nMemFree: 100 kB\nMemAvailable: 250 kB\nHugePages_Total: 0\n"), 0).unwrap();
         assert_eq!((&row["used"], &row["used_percent"]), (&(750 * 1024).into(), &75.0.into()));
         assert!(!row.contains_key("available_estimated"));
     }
 
     #[test]
     fn without_memavailable_it_is_estimated_and_more_than_free() {
-        let text = b"MemTotal: 1000 kB\nMemFree: 100 kB\nActive(file): 200 kB\nInactive(file): 100 kB\nSReclaimable: 40 kB\n";
+        let text =
+            b"MemTotal: 1000 kB\nMemFree: 100 kB\nActive(file): 200 kB\nInactive(file): 100 kB\nSReclaimable: 40 kB\n";
         let row = row(&parse(text), 10 * 1024).unwrap();
         assert_eq!(row["available"], 1024 * 100 - 12800 + (1024 * 300 - 12800) + (1024 * 40 - 12800));
         assert_eq!(row["available_estimated"], true);

@@ -9,11 +9,51 @@ use super::{Error, roots};
 /// File systems without space of their own: kernel interfaces, memory, views of other file systems, read-only images
 /// that are always full.
 const WITHOUT_SPACE: [&str; 45] = [
-    "aufs", "autofs", "binder", "binfmt_misc", "bpf", "cgroup", "cgroup2", "configfs", "cramfs", "debugfs", "devpts",
-    "devtmpfs", "ecryptfs", "efivarfs", "erofs", "fuse.fuse-overlayfs", "fuse.gvfsd-fuse", "fuse.lxcfs",
-    "fuse.portal", "fuse.snapfuse", "fuse.squashfuse", "fusectl", "hugetlbfs", "iso9660", "mqueue", "none", "nsfs",
-    "overlay", "pipefs", "proc", "pstore", "ramfs", "resctrl", "rootfs", "rpc_pipefs", "securityfs", "selinuxfs",
-    "shiftfs", "smackfs", "sockfs", "squashfs", "sysfs", "tmpfs", "tracefs", "usbfs",
+    "aufs",
+    "autofs",
+    "binder",
+    "binfmt_misc",
+    "bpf",
+    "cgroup",
+    "cgroup2",
+    "configfs",
+    "cramfs",
+    "debugfs",
+    "devpts",
+    "devtmpfs",
+    "ecryptfs",
+    "efivarfs",
+    "erofs",
+    "fuse.fuse-overlayfs",
+    "fuse.gvfsd-fuse",
+    "fuse.lxcfs",
+    "fuse.portal",
+    "fuse.snapfuse",
+    "fuse.squashfuse",
+    "fusectl",
+    "hugetlbfs",
+    "iso9660",
+    "mqueue",
+    "none",
+    "nsfs",
+    "overlay",
+    "pipefs",
+    "proc",
+    "pstore",
+    "ramfs",
+    "resctrl",
+    "rootfs",
+    "rpc_pipefs",
+    "securityfs",
+    "selinuxfs",
+    "shiftfs",
+    "smackfs",
+    "sockfs",
+    "squashfs",
+    "sysfs",
+    "tmpfs",
+    "tracefs",
+    "usbfs",
 ];
 /// File systems that live on this host and answer from memory although they have no block device number.
 const LOCAL: [&str; 8] = ["apfs", "bcachefs", "btrfs", "f2fs", "ubifs", "jffs2", "xfs", "zfs"];
@@ -215,7 +255,9 @@ mod tests {
             let text = format!("1 0 {device} / /x rw - {kind} source rw\n");
             parse(text.as_bytes())[0].may_hang()
         };
-        for (device, kind) in [("0:50", "nfs4"), ("0:51", "fuse.sshfs"), ("8:1", "fuseblk"), ("0:9", "9p"), ("0:8", "new")] {
+        for (device, kind) in
+            [("0:50", "nfs4"), ("0:51", "fuse.sshfs"), ("8:1", "fuseblk"), ("0:9", "9p"), ("0:8", "new")]
+        {
             assert!(hangs(device, kind), "{kind}");
         }
         for (device, kind) in [("8:1", "ext4"), ("0:30", "btrfs"), ("0:31", "zfs"), ("179:2", "vfat")] {

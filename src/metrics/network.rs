@@ -158,7 +158,10 @@ pub(super) fn collect(context: &Context) -> Result<Report, Error> {
         });
         let mut row = row(&now, rates);
         row.put("kind", *kind);
-        row.put_some("up", roots::value(&folder.join("operstate")).filter(|state| state != "unknown").map(|state| state == "up"));
+        row.put_some(
+            "up",
+            roots::value(&folder.join("operstate")).filter(|state| state != "unknown").map(|state| state == "up"),
+        );
         let speed = roots::number::<i64>(&folder.join("speed")).filter(|speed| *speed > 0);
         row.put_some("speed_mbps", speed);
         payload.put(&name, Value::Object(row));
@@ -212,7 +215,10 @@ mod tests {
         // Inside a container.
         let names: Vec<String> = ["wg0", "lo", "docker0", "vethabc"].map(str::to_owned).to_vec();
         assert_eq!(select(dir.path(), &names).keys().collect::<Vec<_>>(), ["wg0"]);
-        assert_eq!(select(Path::new("/nonexistent"), &["lo".into(), "eth0".into()]).keys().collect::<Vec<_>>(), ["eth0"]);
+        assert_eq!(
+            select(Path::new("/nonexistent"), &["lo".into(), "eth0".into()]).keys().collect::<Vec<_>>(),
+            ["eth0"]
+        );
     }
 
     #[test]
@@ -221,7 +227,11 @@ mod tests {
         let near = (1 << 32) - 1000;
         assert_eq!(increases(&counters(near, 2), &counters(500, 2), None), None);
         assert_eq!(increases(&counters(near, 2), &counters(500, 2), Some(750_000_000)).map(|all| all[0]), Some(1500));
-        assert_eq!(increases(&counters(near, 2), &counters(500, 2), Some(u64::MAX)), None, "more than one wrap is possible");
+        assert_eq!(
+            increases(&counters(near, 2), &counters(500, 2), Some(u64::MAX)),
+            None,
+            "more than one wrap is possible"
+        );
         assert_eq!(increases(&counters(1, 2), &counters(500, 3), None), None, "another interface of that name");
     }
 }

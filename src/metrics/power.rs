@@ -47,7 +47,8 @@ fn under_voltage(sys: &Path) -> Option<bool> {
 fn throttle_counts(sys: &Path) -> Option<(u64, u64)> {
     let cpus = sys.join("devices/system/cpu");
     let names = roots::names(&cpus);
-    let is_cpu = |name: &str| name.strip_prefix("cpu").is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_digit()));
+    let is_cpu =
+        |name: &str| name.strip_prefix("cpu").is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_digit()));
     let folders = names.iter().filter(|name| is_cpu(&name.to_string_lossy()));
     let mut counts = None;
     for folder in folders.map(|name| cpus.join(name).join("thermal_throttle")) {

@@ -76,9 +76,8 @@ fn celsius(path: &Path) -> Option<f64> {
 /// The thermal zones (Documentation/driver-api/thermal/sysfs-api.rst) that no hwmon chip shows already: the kernel
 /// makes a chip for most zones, named like the zone with `_` for `-`, and `x86_pkg_temp` is coretemp's package.
 fn zones(class: &Path, chips: &[Chip]) -> Vec<Chip> {
-    let known = |name: &str| {
-        chips.iter().any(|chip| chip.name == name || (chip.name == "coretemp" && name == "x86_pkg_temp"))
-    };
+    let known =
+        |name: &str| chips.iter().any(|chip| chip.name == name || (chip.name == "coretemp" && name == "x86_pkg_temp"));
     let mut zones: Vec<Chip> = Vec::new();
     for folder in roots::names(class).iter().filter(|name| name.to_string_lossy().starts_with("thermal_zone")) {
         let folder = class.join(folder);
@@ -159,7 +158,9 @@ pub(super) fn of_cpu(chips: &[Chip]) -> CpuTemperatures {
     let labelled = |name: &'static str, prefixes: &'static [&'static str]| {
         let chips = chips.iter().filter(move |chip| chip.name == name);
         let readings = chips.flat_map(|chip| chip.temperatures.iter());
-        readings.filter(move |(label, _)| prefixes.iter().any(|prefix| label.starts_with(prefix))).map(|(_, celsius)| *celsius)
+        readings
+            .filter(move |(label, _)| prefixes.iter().any(|prefix| label.starts_with(prefix)))
+            .map(|(_, celsius)| *celsius)
     };
     let named = |prefix: &'static str| {
         let chips = chips.iter().filter(move |chip| chip.name.starts_with(prefix));
@@ -216,8 +217,15 @@ mod tests {
         let zone = ("class/thermal/thermal_zone0/type", "cpu-thermal\n");
         let temp = ("class/thermal/thermal_zone0/temp", "48312\n");
         let alone = read(tree(&[zone, temp]).path());
-        let both =
-            read(tree(&[zone, temp, ("class/hwmon/hwmon0/name", "cpu_thermal\n"), ("class/hwmon/hwmon0/temp1_input", "48312\n")]).path());
+        let both = read(
+            tree(&[
+                zone,
+                temp,
+                ("class/hwmon/hwmon0/name", "cpu_thermal\n"),
+                ("class/hwmon/hwmon0/temp1_input", "48312\n"),
+            ])
+            .path(),
+        );
         assert_eq!(temperatures(&alone), serde_json::json!({"cpu_thermal": {"temp1": 48.312}}));
         assert_eq!(temperatures(&alone), temperatures(&both));
         assert_eq!(of_cpu(&alone).package, Some(48.312));
@@ -240,7 +248,11 @@ mod tests {
             ("class/hwmon/hwmon1/temp2_label", "Core 0"),
         ]);
         for (hwmon, device) in [("hwmon3", "coretemp.0"), ("hwmon1", "coretemp.1")] {
-            std::os::unix::fs::symlink(dir.path().join("devices").join(device), dir.path().join("class/hwmon").join(hwmon).join("device")).unwrap();
+            std::os::unix::fs::symlink(
+                dir.path().join("devices").join(device),
+                dir.path().join("class/hwmon").join(hwmon).join("device"),
+            )
+            .unwrap();
         }
         let chips = read(dir.path());
         let cpu = of_cpu(&chips);

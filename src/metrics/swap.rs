@@ -38,11 +38,7 @@ pub(super) fn put_counters<'a>(
 }
 
 /// The `swap` row: bytes, and counters of pages and faults.
-fn row(
-    meminfo: &HashMap<String, u64>,
-    vmstat: &HashMap<String, i64>,
-    past: Option<&Past>,
-) -> (Payload, Counters) {
+fn row(meminfo: &HashMap<String, u64>, vmstat: &HashMap<String, i64>, past: Option<&Past>) -> (Payload, Counters) {
     let mut row = Map::new();
     if let Some(total) = meminfo.get("SwapTotal").copied() {
         let free = meminfo.get("SwapFree").copied().unwrap_or(0).min(total);
@@ -83,7 +79,8 @@ mod tests {
     #[test]
     fn rates_need_a_run_before_and_no_reset() {
         let vmstat = parse(b"pswpin 100\npswpout 50\npgmajfault 7\n").unwrap();
-        let counters = Counters { kernel: [("pswpin".into(), 40), ("pswpout".into(), 51)].into(), ..Counters::default() };
+        let counters =
+            Counters { kernel: [("pswpin".into(), 40), ("pswpout".into(), 51)].into(), ..Counters::default() };
         let past = Past { interval: 60.0, counters, clock_step: 0.0 };
         let (row, next) = row(&HashMap::new(), &vmstat, Some(&past));
         assert_eq!(row["in_pages_per_second"], 1.0);

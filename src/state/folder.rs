@@ -112,11 +112,25 @@ impl Folder {
     /// # Errors
     /// When a step fails; the unfinished file is removed.
     pub fn publish(&self, name: &str, content: &[u8], mode: u32) -> Result<(), Error> {
+        self.put(name, content, mode, true)?;
+        self.sync()
+    }
+
+    /// Replaces a file at once but without waiting for the disk: after a crash of the host it may be the old one, the
+    /// new one, or empty. For what is worth nothing then, and is written often.
+    ///
+    /// # Errors
+    /// When a step fails; the unfinished file is removed.
+    pub fn replace(&self, name: &str, content: &[u8], mode: u32) -> Result<(), Error> {
+        self.put(name, content, mode, false)
+    }
+
+    fn put(&self, name: &str, content: &[u8], mode: u32, durably: bool) -> Result<(), Error> {
         static COUNTER: AtomicU64 = AtomicU64::new(0);
         let number = COUNTER.fetch_add(1, Ordering::Relaxed);
         let unfinished = format!(".{name}.{}.{number}", std::process::id());
         let path = self.path.join(name);
-        let written = self.create(&unfinished, content, mode).and_then(|()| {
+        let written = self.create(&unfinished, content, mode, durably).and_then(|()| {
             fs::renameat(&self.fd, unfinished.as_str(), &self.fd, name)
                 .map_err(|error| Error::io("publish", &path, error))
         });
@@ -124,11 +138,10 @@ impl Folder {
             // The error that matters is the one above; a leftover begins with a dot and is never read.
             let _ = fs::unlinkat(&self.fd, unfinished.as_str(), AtFlags::empty());
         }
-        written?;
-        self.sync()
+        written
     }
 
-    fn create(&self, name: &str, content: &[u8], mode: u32) -> Result<(), Error> {
+    fn create(&self, name: &str, content: &[u8], mode: u32, durably: bool) -> Result<(), Error> {
         let path = self.path.join(name);
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = fs::openat(&self.fd, name, flags, Mode::from_raw_mode(0o600))
@@ -137,7 +150,7 @@ impl Folder {
         let step = |result: std::io::Result<()>| result.map_err(|error| Error::io("write", &path, error));
         step(file.write_all(content))?;
         step(fs::fchmod(&file, Mode::from_raw_mode(mode)).map_err(Into::into))?;
-        step(file.sync_all())
+        if durably { step(file.sync_all()) } else { Ok(()) }
     }
 
     /// Reads a regular file of at most `limit` bytes; none where there is no such name.
