@@ -119,7 +119,7 @@ fn line(line: &[u8]) -> Option<Mount> {
     let device = fields.nth(2)?;
     let (part, point, options) = (fields.next()?, fields.next()?, fields.next()?);
     fields.find(|field| *field == b"-")?;
-    let kind = fields.next()?;
+    let kind = fields.next().filter(|kind| !kind.is_empty())?;
     let (source, super_options) = (fields.next()?, fields.next().unwrap_or_default());
     let is_read_only = |options: &[u8]| options.split(|byte| *byte == b',').any(|option| option == b"ro");
     let device = String::from_utf8(device.to_vec()).ok().filter(|device| device.contains(':'))?;
