@@ -1,4 +1,11 @@
 //! The SQLite store: what is stored stays, whatever stands in the way is named.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test may fail anywhere, and a child talks to its parent"
+)]
 #![cfg(feature = "sqlite")]
 
 mod support;

@@ -117,8 +117,8 @@ impl Config {
     /// # Errors
     /// The first thing that is wrong, with file, line, key and what would be right.
     pub fn load(flag: Option<&Path>) -> Result<Self, Error> {
-        let named = flag.map(Path::to_owned).or_else(|| environment("HUB_CONFIG").map(PathBuf::from));
-        let path = named.clone().unwrap_or_else(|| DEFAULT_PATH.into());
+        let named = named_file(flag);
+        let path = Self::file_path(flag);
         let text = match file::read(&path)? {
             Some(text) => Some(text),
             None if named.is_some() => return Err(Error::Missing(path)),
@@ -155,6 +155,11 @@ impl Config {
         })
     }
 
+    /// The file that `load` reads, whether it exists or not.
+    pub fn file_path(flag: Option<&Path>) -> PathBuf {
+        named_file(flag).unwrap_or_else(|| DEFAULT_PATH.into())
+    }
+
     /// The credentials of this process: `$CREDENTIALS_DIRECTORY`, else `<state>/credentials`.
     pub fn credentials(&self) -> Credentials {
         Credentials::new(
@@ -181,6 +186,11 @@ impl Config {
             known: self.repositories.iter().map(|repository| repository.name.clone()).collect(),
         })
     }
+}
+
+/// The file that somebody named; it has to exist.
+fn named_file(flag: Option<&Path>) -> Option<PathBuf> {
+    flag.map(Path::to_owned).or_else(|| environment("HUB_CONFIG").map(PathBuf::from))
 }
 
 /// A variable of the environment; an empty one counts as not set.

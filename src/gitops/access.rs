@@ -17,6 +17,7 @@ pub(super) struct Access {
     folder: Option<PathBuf>,
     ssh_command: Option<String>,
     credential_helper: Option<String>,
+    known_hosts: PathBuf,
 }
 
 impl Access {
@@ -55,6 +56,28 @@ impl Access {
         command
     }
 
+    /// What to do about a reason that git or ssh gave, where the answer is in hub.toml.
+    pub fn advice(&self, reason: &str) -> Option<String> {
+        let says = |part: &str| reason.contains(part);
+        if says("Host key verification failed") {
+            let hosts = self.known_hosts.display();
+            return Some(format!(
+                "the host's key is not the one in {hosts}; compare it with what the forge publishes and put that there"
+            ));
+        }
+        if says("Permission denied (publickey") {
+            return Some(
+                "the forge does not take the key; add its public half there, and name the credential with ssh_key"
+                    .to_owned(),
+            );
+        }
+        if says("terminal prompts disabled") {
+            return Some("the repository is private or does not exist; name a credential with token".to_owned());
+        }
+        says("Authentication failed")
+            .then(|| "the forge does not take the token; put a valid one into the credential".to_owned())
+    }
+
     fn prepare_ssh(
         &mut self,
         config: &Config,
@@ -63,6 +86,7 @@ impl Access {
         user: &Account,
     ) -> Result<(), Error> {
         let known_hosts = word(&config.gitops.known_hosts)?;
+        self.known_hosts.clone_from(&config.gitops.known_hosts);
         let mut ssh = format!(
             "ssh -F /dev/null -o BatchMode=yes -o StrictHostKeyChecking=yes -o UserKnownHostsFile={known_hosts} \
              -o ConnectTimeout=15 -o ServerAliveInterval=15 -o ServerAliveCountMax=2 -o PermitLocalCommand=no"

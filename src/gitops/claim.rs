@@ -52,7 +52,7 @@ impl Claims {
     /// configured repository goes to `failed/`. None when there is nothing left.
     pub fn next<'a>(&self, repositories: &'a [Repository]) -> Result<Option<&'a Repository>, Error> {
         loop {
-            let Some(entry) = visible(&self.active)?.into_iter().next() else {
+            let Some(entry) = self.active.entries(ROUND)?.into_iter().next() else {
                 if self.claim()? {
                     continue;
                 }
@@ -68,7 +68,7 @@ impl Claims {
     /// Moves what is in the queue to `active/`; false where it is empty.
     fn claim(&self) -> Result<bool, Error> {
         let Some(queue) = &self.queue else { return Ok(false) };
-        let entries = visible(queue)?;
+        let entries = queue.entries(ROUND)?;
         for entry in &entries {
             if entry.kind == Kind::File {
                 queue.move_to(&entry.name, &self.active, &entry.name)?;
@@ -149,11 +149,4 @@ impl Claims {
         }
         Ok(())
     }
-}
-
-/// The entries of a folder whose names do not begin with a dot: those are unfinished.
-fn visible(folder: &Folder) -> Result<Vec<Entry>, Error> {
-    let mut entries = folder.entries(ROUND)?;
-    entries.retain(|entry| !entry.name.as_encoded_bytes().starts_with(b"."));
-    Ok(entries)
 }

@@ -29,7 +29,9 @@ pub(super) fn git(user: &Account, folder: &Path, limit: Duration) -> Command {
     for setting in SETTINGS {
         command = command.args(["-c", setting]);
     }
-    let above = folder.parent().unwrap_or(folder);
+    // git compares with the resolved path of where it is.
+    let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
+    let above = folder.parent().unwrap_or(&folder);
     command
         .env("GIT_CONFIG_NOSYSTEM", "1")
         .env("GIT_CONFIG_GLOBAL", "/dev/null")

@@ -1,6 +1,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::store::{file, now};
+use super::units::Before;
 use crate::config::Repository;
 use crate::state::{Error, Folder};
 
@@ -15,6 +16,9 @@ pub(super) struct Entry {
     /// The last step that was begun.
     pub step: Step,
     pub started: String,
+    /// How the host's units were before; none where they are not deployed.
+    #[serde(default)]
+    pub units: Option<Before>,
 }
 
 /// The steps of a deployment, in their order.
@@ -23,6 +27,8 @@ pub(super) struct Entry {
 pub(super) enum Step {
     Checkout,
     Build,
+    Validate,
+    Units,
     After,
     Health,
 }
@@ -38,13 +44,20 @@ impl Journal {
         Ok(Self { folder: gitops.sub_or_make("journal", 0o750)? })
     }
 
-    pub fn begin(&self, repository: &Repository, from: Option<&str>, to: &str) -> Result<Entry, Error> {
+    pub fn begin(
+        &self,
+        repository: &Repository,
+        from: Option<&str>,
+        to: &str,
+        units: Option<Before>,
+    ) -> Result<Entry, Error> {
         let entry = Entry {
             repository: repository.name.clone(),
             from: from.map(str::to_owned),
             to: to.to_owned(),
             step: Step::Checkout,
             started: now(),
+            units,
         };
         self.folder.publish_json(&file(repository), &entry)?;
         Ok(entry)

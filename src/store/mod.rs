@@ -4,6 +4,8 @@
 
 mod batch;
 mod error;
+#[cfg(feature = "postgres")]
+mod postgres;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod schema;
 #[cfg(feature = "sqlite")]
@@ -108,10 +110,17 @@ fn open_sqlite(_: &Config, _: &str) -> Result<Box<dyn Engine>, Error> {
     Err(not_built_in("SQLite", "sqlite"))
 }
 
+#[cfg(feature = "postgres")]
+fn open_postgres(config: &Config, url: &crate::config::DatabaseUrl) -> Result<Box<dyn Engine>, Error> {
+    Ok(Box::new(postgres::Postgres::open(config, url)?))
+}
+
+#[cfg(not(feature = "postgres"))]
 fn open_postgres(_: &Config, _: &crate::config::DatabaseUrl) -> Result<Box<dyn Engine>, Error> {
     Err(not_built_in("PostgreSQL", "postgres"))
 }
 
+#[cfg(not(all(feature = "postgres", feature = "sqlite")))]
 fn not_built_in(name: &str, feature: &str) -> Error {
     Error::Config(format!(
         "database.url names {name}, which this build leaves out; build with: cargo build --release --features {feature}"

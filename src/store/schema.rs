@@ -28,7 +28,7 @@ impl Object {
         }
     }
 
-    /// The number of its last step. A new step gets the next number and an arm in each engine's `steps`.
+    /// The number of its last step. A new step raises it, and gets its place in each engine's `steps`.
     pub(super) fn version(&self) -> i64 {
         match self {
             Self::Metrics | Self::MetricViews | Self::Readings(_) | Self::DeadLetters => 1,

@@ -63,6 +63,8 @@ pub(super) trait Dialect {
     const PAYLOAD: &'static str;
     /// The value of a row that `each` gives.
     const VALUE: &'static str;
+    /// The beginning of a statement that makes a view.
+    const CREATE: &'static str;
     /// A column expression: the number at a dotted path of a JSON expression.
     fn number(json: &str, path: &str) -> String;
     /// A FROM item that gives `key` and `value` of every member of the payload, or of the object at `path` in it.
@@ -71,12 +73,8 @@ pub(super) trait Dialect {
     fn is_object(object: bool) -> &'static str;
 }
 
-/// The statements that make all views anew.
-pub(super) fn statements<D: Dialect>() -> Vec<String> {
-    VIEWS.iter().flat_map(|view| [format!("DROP VIEW IF EXISTS {}", view.name), create::<D>(view)]).collect()
-}
-
-fn create<D: Dialect>(view: &View) -> String {
+/// The statement that makes a view, up to `D::CREATE` anew.
+pub(super) fn statement<D: Dialect>(view: &View) -> String {
     let (json, key_column, value_column, from, condition) = match view.rows {
         Rows::Payload => (D::PAYLOAD, None, None, String::new(), String::new()),
         Rows::EachObject(key) => (D::VALUE, Some(key), None, D::each(None), format!(" AND {}", D::is_object(true))),
@@ -89,7 +87,8 @@ fn create<D: Dialect>(view: &View) -> String {
     columns.extend(value_column.map(|name| format!("{} AS \"{name}\"", D::number(json, ""))));
     columns.extend(view.columns.iter().map(|(name, path)| format!("{} AS \"{name}\"", D::number(json, path))));
     format!(
-        "CREATE VIEW {} AS SELECT {} FROM {METRICS_TABLE} AS m{from} WHERE m.metric_type = '{}'{condition}",
+        "{} {} AS SELECT {} FROM {METRICS_TABLE} AS m{from} WHERE m.metric_type = '{}'{condition}",
+        D::CREATE,
         view.name,
         columns.join(", "),
         view.metric_type

@@ -1,7 +1,11 @@
 //! What the tests share: a host in a folder, services running in it, and real git repositories.
 //! Every test binary uses a part of it.
-#![allow(dead_code)]
+#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+pub mod gitops;
+
+#[cfg(feature = "postgres")]
+pub mod postgres;
 pub mod rows;
 pub mod skip;
 
@@ -55,10 +59,14 @@ impl Host {
             "hub" => env!("CARGO_BIN_EXE_hub"),
             "proxy" => env!("CARGO_BIN_EXE_proxy"),
             "gitops-sync" => env!("CARGO_BIN_EXE_gitops-sync"),
+            "system-metrics" => env!("CARGO_BIN_EXE_system-metrics"),
             other => panic!("{other} is no binary of the hub"),
         };
         let mut command = Command::new(path);
         for name in ["PORT", "GITHUB_WEBHOOK_SECRET", "CREDENTIALS_DIRECTORY", "RUNTIME_DIRECTORY", "NOTIFY_SOCKET"] {
+            command.env_remove(name);
+        }
+        for name in ["DATABASE_URL", "DB_HOST", "DB_PORT", "DB_USER", "DB_NAME", "SERVER_DB_PASSWORD"] {
             command.env_remove(name);
         }
         command.env("HUB_STATE_DIR", self.state());
@@ -292,6 +300,11 @@ impl Origin {
         git(&self.work, &["commit", "--quiet", "--allow-empty", "-m", "a change"]);
         git(&self.work, &["rev-parse", "HEAD"])
     }
+}
+
+/// An address of this host on which nobody listens at the moment.
+pub fn free_address() -> SocketAddr {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
 /// Waits until a condition holds.

@@ -15,6 +15,9 @@ pub fn config(host: &Host, url: &str, more: &str) -> Config {
 }
 
 pub fn config_in(file: &Path, state: &Path, url: &str, more: &str) -> Config {
+    for name in ["DATABASE_URL", "DB_HOST", "DB_PORT", "DB_USER", "DB_NAME", "SERVER_DB_PASSWORD"] {
+        assert!(std::env::var_os(name).is_none(), "{name} is set: the tests would write into that database");
+    }
     let state = toml_string(state.to_str().unwrap());
     let text = format!("state_dir = {state}\n[database]\nurl = {}\n{more}", toml_string(url));
     // Written whole or not at all: a parent and its child may do this at once.

@@ -1,4 +1,4 @@
-use crate::store::views::{self, Dialect};
+use crate::store::views::{self, Dialect, VIEWS, View};
 
 struct Sqlite;
 
@@ -7,6 +7,7 @@ struct Sqlite;
 impl Dialect for Sqlite {
     const HEAD: &'static str = "m.time / 1000 AS time, m.time AS time_ms, m.host, m.os";
     const PAYLOAD: &'static str = "m.payload";
+    const CREATE: &'static str = "CREATE VIEW";
     const VALUE: &'static str = "each.value";
 
     fn number(json: &str, path: &str) -> String {
@@ -34,5 +35,6 @@ fn json_path(path: &str) -> String {
 }
 
 pub(super) fn sql() -> String {
-    views::statements::<Sqlite>().join(";\n")
+    let anew = |view: &View| format!("DROP VIEW IF EXISTS {}; {}", view.name, views::statement::<Sqlite>(view));
+    VIEWS.iter().map(anew).collect::<Vec<_>>().join(";\n")
 }
