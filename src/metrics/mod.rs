@@ -74,9 +74,6 @@ struct Arguments {
     /// check the configuration and exit
     #[argh(switch)]
     check: bool,
-    /// print the space of the file system whose path is on stdin; for the program's own use
-    #[argh(switch, hidden_help)]
-    statvfs: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -104,9 +101,6 @@ pub fn main() -> ExitCode {
         Err(code) => return code,
     };
     log::start("system-metrics");
-    if arguments.statvfs {
-        return space::answer();
-    }
     if arguments.print {
         log::to_stderr();
     }

@@ -1,23 +1,19 @@
 use std::collections::HashMap;
-use std::ffi::OsString;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use rustix::fs::statvfs;
-use rustix::io::Errno;
 
 use super::Error;
 use crate::command::{self, Command};
-use crate::exit::Exit;
 
 /// How long a file system may take to say how full it is.
 const LIMIT: Duration = Duration::from_secs(2);
 /// How many are asked at the same time.
 const AT_ONCE: usize = 16;
-/// What ends the child where it may not look: a FUSE mount of another user refuses even root (fuse(8), allow_other).
-const NOT_ALLOWED: u8 = 13;
+/// What stat(1) says where it may not look: a FUSE mount of another user refuses even root (fuse(8), allow_other).
+const NOT_ALLOWED: &str = "Permission denied";
 
 /// How full a file system is (statvfs(3)), in units of `unit` bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,21 +98,20 @@ pub(super) fn ask_isolated(paths: &[PathBuf], budget: Duration) -> HashMap<PathB
     answers
 }
 
+/// coreutils' or busybox' stat(1): this program may run under another name, or its file may be gone.
 fn ask_child(path: &Path) -> Answer {
-    // The running program, also where its file was replaced since it was started.
-    let program = format!("/proc/{}/exe", std::process::id());
-    let command = Command::new(program, LIMIT)
-        .name(format!("statvfs of {}", path.display()))
-        .args(["--statvfs"])
-        .input(path.as_os_str().as_bytes().to_vec())
+    let command = Command::new("stat", LIMIT)
+        .name(format!("stat -f {}", path.display()))
+        .args(["-f", "-c", "%S %b %f %a %c %d", "--"])
+        .args([path])
         .output_limit(4096);
     match command.succeed() {
         Ok(output) => match parse(&output.text()) {
             Some(space) => Answer::Space(space),
-            None => Answer::Failed(Error::format(path, format!("statvfs printed {:?}", output.text()))),
+            None => Answer::Failed(Error::format(path, format!("stat printed {:?}", output.text()))),
         },
         Err(command::Error::Deadline { .. }) => Answer::Stuck,
-        Err(error) if error.code() == Some(i32::from(NOT_ALLOWED)) => Answer::NotAllowed,
+        Err(command::Error::Failed { output, .. }) if output.contains(NOT_ALLOWED) => Answer::NotAllowed,
         Err(error) => Answer::Failed(Error::Child(error)),
     }
 }
@@ -125,30 +120,6 @@ fn parse(line: &str) -> Option<Space> {
     let numbers: Result<Vec<u64>, _> = line.split(' ').map(str::parse).collect();
     let [unit, blocks, free, available, inodes, inodes_free] = numbers.ok()?.try_into().ok()?;
     Some(Space { unit, blocks, free, available, inodes, inodes_free })
-}
-
-/// The child's side: reads the path from standard input, prints six numbers.
-#[expect(clippy::print_stdout, clippy::print_stderr, reason = "the parent reads them")]
-pub(super) fn answer() -> std::process::ExitCode {
-    let mut path = Vec::new();
-    if let Err(error) = std::io::Read::read_to_end(&mut std::io::stdin(), &mut path) {
-        eprintln!("cannot read standard input: {error}");
-        return Exit::Error.into();
-    }
-    let path = PathBuf::from(OsString::from_vec(path));
-    match ask(&path) {
-        Ok(Space { unit, blocks, free, available, inodes, inodes_free }) => {
-            println!("{unit} {blocks} {free} {available} {inodes} {inodes_free}");
-            Exit::Done.into()
-        }
-        Err(Error::Read { source, .. }) if source.raw_os_error() == Some(Errno::ACCESS.raw_os_error()) => {
-            NOT_ALLOWED.into()
-        }
-        Err(error) => {
-            eprintln!("{error}");
-            Exit::Error.into()
-        }
-    }
 }
 
 #[cfg(test)]

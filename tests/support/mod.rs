@@ -8,6 +8,7 @@ pub mod gitops;
 pub mod postgres;
 pub mod rows;
 pub mod skip;
+pub mod tree;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
