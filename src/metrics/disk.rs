@@ -56,22 +56,23 @@ fn row(mount: &Mount, space: &Space) -> Payload {
 }
 
 /// Leaves out ZFS data sets that share what their pool has left: each would show the whole pool again. A data set
-/// with a quota or a reservation of its own has another amount left and stays.
+/// with a quota or a reservation of its own has another amount left and stays. Amounts within a hundredth are the
+/// same: the pool is written to between two questions.
 fn without_shared_pools(found: Vec<(Mount, Space)>) -> Vec<(Mount, Space)> {
-    let mut pools: BTreeMap<(String, u64), usize> = BTreeMap::new();
-    let mut kept: Vec<(Mount, Space)> = Vec::new();
-    for (mount, space) in found {
-        if mount.kind == "zfs" {
-            let pool = mount.source.split('/').next().unwrap_or_default().to_owned();
-            let left = space.available.saturating_mul(space.unit);
-            match pools.get(&(pool.clone(), left)) {
-                Some(_) => continue,
-                None => drop(pools.insert((pool, left), kept.len())),
-            }
+    let mut pools: Vec<(String, u64)> = Vec::new();
+    let mut is_shared = |mount: &Mount, space: &Space| {
+        if mount.kind != "zfs" {
+            return false;
         }
-        kept.push((mount, space));
-    }
-    kept
+        let pool = mount.source.split('/').next().unwrap_or_default();
+        let left = space.available.saturating_mul(space.unit);
+        let known = pools.iter().any(|(name, other)| name == pool && other.abs_diff(left) <= left / 100);
+        if !known {
+            pools.push((pool.to_owned(), left));
+        }
+        known
+    };
+    found.into_iter().filter(|(mount, space)| !is_shared(mount, space)).collect()
 }
 
 /// Which stuck file systems are left alone now, and the record after the answers are known.

@@ -77,5 +77,6 @@ pub(super) fn collect(context: &Context) -> Result<Report, Error> {
     }
     row.put_some("virtualization", virtualization(roots));
     row.put_some("kernel", roots::value(&roots.proc.join("sys/kernel/osrelease")));
-    Ok(Report { rows: vec![("time", row)], notes, ..Report::default() })
+    let rows = if row.is_empty() { Vec::new() } else { vec![("time", row)] };
+    Ok(Report { rows, notes, ..Report::default() })
 }
