@@ -82,11 +82,10 @@ fn device(line: &str) -> Option<(String, Counters)> {
 /// True for a whole disk: sysfs lists it in `/sys/block` and its partitions elsewhere. Where sysfs does not know the
 /// device at all, a partition is told by its name: that of another device, and a number.
 fn is_disk(name: &str, sys: &Path, others: &HashSet<String>) -> bool {
-    let numbered = |prefix: &&str| {
-        name.strip_prefix(*prefix)
-            .is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_digit()))
+    let numbered = |prefix: &str| {
+        name.strip_prefix(prefix).is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_digit()))
     };
-    if NO_DISKS.iter().any(|prefix| numbered(&prefix)) {
+    if NO_DISKS.iter().any(|prefix| numbered(prefix)) {
         return false;
     }
     // `/` in a device's name (cciss/c0d0) is `!` in sysfs.

@@ -106,7 +106,7 @@ fn select(sys: &Path, names: &[String]) -> BTreeMap<String, &'static str> {
 /// What an interface that has a speed can move at most, in bytes; none where its speed is not known.
 fn most_bytes(folder: &Path, interval: f64) -> Option<u64> {
     let megabits: i64 = roots::number(&folder.join("speed"))?;
-    (megabits > 0).then(|| (megabits as f64 * 125_000.0 * interval) as u64)
+    (megabits > 0).then_some((megabits as f64 * 125_000.0 * interval) as u64)
 }
 
 /// Increases of all counters; none where one of them was reset. On a kernel of 32 bits (`narrow`: the most that can
