@@ -1,11 +1,5 @@
 //! TLS to PostgreSQL: every `sslmode` against a real server with certificates of its own authority.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::print_stdout,
-    reason = "a test may fail anywhere, and a child talks to its parent"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail anywhere")]
 #![cfg(feature = "postgres")]
 
 mod support;

@@ -56,8 +56,8 @@ impl std::fmt::Debug for Store {
 
 impl Store {
     /// Opens the database that the configuration names and brings its schema up to date: `system_metrics`, its views,
-    /// and the tables of every configured pipeline. Takes at most 17 seconds on PostgreSQL, and 5 on SQLite while
-    /// another program holds the lock.
+    /// and the tables of every configured pipeline. Takes at most 8 seconds on PostgreSQL, 16 when the schema is
+    /// updated, and 5 on SQLite while another program holds the lock.
     ///
     /// # Errors
     /// When the URL is unusable, this build lacks the engine, the database cannot be reached or refuses the login, the
@@ -72,7 +72,8 @@ impl Store {
     }
 
     /// Stores rows, all or none, in one short transaction (one round trip on PostgreSQL). A row that is there already,
-    /// by host, time and `metric_type`, is left as it is, so a batch may be sent again.
+    /// by host, time and `metric_type`, is left as it is, so a batch may be sent again. Takes at most 6.5 seconds on
+    /// PostgreSQL (after that the call is given up and the store must be opened anew), and 5 on SQLite.
     ///
     /// # Errors
     /// When the database cannot be used, or refuses a row for itself (`Error::is_row_refused`); nothing is stored then.

@@ -8,9 +8,11 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Instant;
 
+use observability_hub::config::Config;
+use observability_hub::store::{Error, Store};
 use postgres::{Client, NoTls};
 
-use super::{PATIENCE, skip};
+use super::{Host, PATIENCE, skip};
 
 /// PostgreSQL and PgBouncer refuse to run as root; this account owns nothing else.
 const NOBODY: u32 = 65534;
@@ -22,6 +24,15 @@ pub struct Cluster {
     pub port: u16,
     settings: Vec<String>,
     server: Mutex<Option<Child>>,
+}
+
+/// The configuration that names a database, with more keys.
+pub fn configured(url: &str, more: &str) -> Config {
+    super::rows::config(&Host::new(), url, more)
+}
+
+pub fn open(url: &str) -> Result<Store, Error> {
+    Store::open(&configured(url, ""))
 }
 
 /// The cluster that the tests of a binary share, each with a database of its own; none, said aloud, without PostgreSQL.
@@ -165,6 +176,11 @@ impl Database<'_> {
 
     pub fn superuser(&self) -> Client {
         self.cluster.superuser(&self.name)
+    }
+
+    /// How many rows `system_metrics` has.
+    pub fn count(&self) -> i64 {
+        self.number("SELECT count(*) FROM system_metrics")
     }
 
     /// The number that a query gives, as a superuser sees it.

@@ -9,16 +9,16 @@ use super::explain::{explain, quoted};
 use super::server::{self, Metrics, Server};
 use super::session::Session;
 use super::steps::{self, Statement};
-use super::{CALL_LIMIT, MIGRATE_LOCK};
+use super::{LOOK_LIMIT, MIGRATE_LOCK};
 use crate::config::Config;
 use crate::log;
 use crate::store::Error;
 use crate::store::schema::{self, Object, SCHEMA_TABLE, Version};
 
 /// The whole update, with the wait for other hosts that do the same.
-const MIGRATE_LIMIT: Duration = Duration::from_secs(12);
+const MIGRATE_LIMIT: Duration = Duration::from_secs(8);
 /// What one statement may take in it, so that a large index is given up before the whole update is.
-const SETTINGS: &str = "SET LOCAL lock_timeout = '5s'; SET LOCAL statement_timeout = '6s'";
+const SETTINGS: &str = "SET LOCAL lock_timeout = '4s'; SET LOCAL statement_timeout = '4s'";
 
 /// Why an update stopped, before it is explained.
 enum Stop {
@@ -40,7 +40,7 @@ pub(super) fn migrate(
     config: &Config,
 ) -> Result<(Server, Metrics, bool), Error> {
     let needed = schema::needed(config);
-    let looked = session.call(CALL_LIMIT, |client| {
+    let looked = session.call(LOOK_LIMIT, |client| {
         let (server, metrics) = server::look(client)?;
         let (versions, adopted) = if server.has_schema_table { server::versions(client)? } else { (Vec::new(), false) };
         Ok::<_, postgres::Error>((server, metrics, versions, adopted))

@@ -25,8 +25,10 @@ use session::Session;
 
 /// From the first packet to the end of the login.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+/// One look at the catalogs.
+const LOOK_LIMIT: Duration = Duration::from_secs(3);
 /// One statement, or one short transaction.
-const CALL_LIMIT: Duration = Duration::from_secs(10);
+const CALL_LIMIT: Duration = Duration::from_secs(6);
 /// How long one call of `keep_metrics` begins new batches.
 const KEEP_TIME: Duration = Duration::from_secs(2);
 /// Rows that one transaction of `keep_metrics` deletes.
