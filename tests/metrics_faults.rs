@@ -1,5 +1,6 @@
 //! What system-metrics does when the host, the disk or the database is not well: it says what is wrong, the rest goes
 //! on, and the exit code tells whether samples were lost.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail anywhere")]
 
 mod support;
 
@@ -83,7 +84,7 @@ fn an_outage_of_five_runs_is_replayed_in_order_and_once() {
         assert!(lines.contains("metrics_spooled"), "{lines}");
     }
     let waiting = spooled_rows(&host);
-    assert!(waiting >= 5 * 10 && waiting % 5 == 0, "{waiting}");
+    assert!(waiting >= 5 * 10 && waiting.is_multiple_of(5), "{waiting}");
     assert_eq!(print(&host, &tree)["metrics"]["run"]["spool"]["rows"], waiting);
     let record = host.json("state/data/metrics/run.json");
     assert_eq!((&record["status"], &record["counts"]["spooled"]), (&"spooled".into(), &(waiting / 5).into()));
