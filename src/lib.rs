@@ -1,7 +1,7 @@
 //! Observability Hub: the library behind its small binaries.
 //!
-//! Arrows run one way: `bin` → capability (`proxy`, `gitops`, `hub`, `webhook`) → `store` → ground floor (`config`,
-//! `log`, `state`, `exit`, `systemd`, `command`).
+//! Arrows run one way: `bin` → capability (`proxy`, `gitops`, `metrics`, `hub`, `webhook`) → `store` →
+//! ground floor (`config`, `log`, `state`, `exit`, `systemd`, `command`).
 
 pub mod command;
 pub mod config;
@@ -9,6 +9,7 @@ pub mod exit;
 pub mod gitops;
 pub mod hub;
 pub mod log;
+pub mod metrics;
 pub mod proxy;
 pub mod state;
 pub mod store;
