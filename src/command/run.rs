@@ -138,6 +138,15 @@ impl Command {
         self.attend(&mut child, &input)
     }
 
+    /// Starts the command and leaves it to the caller: both output pipes are to be drained, the end to be awaited. It
+    /// dies with the thread that calls this; the limit is not applied.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn spawn(mut self) -> Result<Child, Error> {
+        self.start(Stdio::piped()).map(|(child, _)| child)
+    }
+
     /// Runs this command with its standard output as the standard input of `consumer`; both must succeed.
     ///
     /// # Errors

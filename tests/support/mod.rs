@@ -52,6 +52,7 @@ impl Host {
             "hub" => env!("CARGO_BIN_EXE_hub"),
             "proxy" => env!("CARGO_BIN_EXE_proxy"),
             "gitops-sync" => env!("CARGO_BIN_EXE_gitops-sync"),
+            "tailscale-gate" => env!("CARGO_BIN_EXE_tailscale-gate"),
             other => panic!("{other} is no binary of the hub"),
         };
         let mut command = Command::new(path);
