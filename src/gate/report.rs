@@ -91,7 +91,7 @@ impl Reporter {
     fn log(&mut self, state: State, cause: &Cause, is_new: bool, due: bool, facts: &Facts, now: Instant) {
         let (port, reason) = (self.port, cause.to_string());
         match (state, cause) {
-            (State::Open, Cause::Lasting(_)) => log::warn!("funnel_exposed", port = port, reason = reason),
+            (State::Open, Cause::Lasting(_)) => log::error!("funnel_exposed", port = port, reason = reason),
             (State::Open, _) if is_new => {
                 let url = url(facts, port);
                 log::info!("funnel_open", port = port, url = url, target = self.target, reason = reason);

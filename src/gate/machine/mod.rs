@@ -26,6 +26,8 @@ const INSPECT_EVERY: Duration = Duration::from_secs(15 * 60);
 const OPEN_WITHIN: Duration = Duration::from_secs(10);
 /// Rest between looks while a change is awaited or tailscale does not answer.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
+/// How long a session may outlive its process.
+const SESSION_ENDS: Duration = Duration::from_millis(500);
 /// Looks in a row that may fail before the funnel is closed because nobody can say what is public.
 const BLIND: u8 = 3;
 /// A funnel that was open this long starts the backoff anew.
@@ -46,6 +48,7 @@ pub(super) struct Machine {
     turned: Instant,
 
     child: Child,
+    ended: Option<Instant>,
     /// Counts changes of the child: what was seen before the last one is out of date.
     epoch: u64,
     drift: Option<String>,
@@ -61,6 +64,8 @@ pub(super) struct Machine {
     retry: Backoff,
     close_due: Instant,
     closing: Backoff,
+    /// Why the last try to close failed.
+    not_closed: Option<String>,
 
     state: State,
     cause: Cause,
@@ -76,6 +81,7 @@ impl Machine {
             proxy: Proxy::new(now),
             turned: now,
             child: Child::None,
+            ended: None,
             epoch: 0,
             drift: None,
             obstacle: None,
@@ -89,6 +95,7 @@ impl Machine {
             retry: Backoff::new(seconds(1), LOOK_EVERY * 2),
             close_due: now,
             closing: Backoff::new(seconds(1), LOOK_EVERY),
+            not_closed: None,
             state: State::Unknown,
             cause: Cause::Change("tailscale has not been asked yet".to_owned()),
             stopping: false,
@@ -110,6 +117,8 @@ impl Machine {
             Event::Done(report) => return self.done(report, now),
             Event::Stop => {
                 self.stopping = true;
+                // What failed earlier is tried once more before the end.
+                (self.not_closed, self.close_due) = (None, now);
                 self.look_due = now;
             }
         }
@@ -118,8 +127,9 @@ impl Machine {
 
     /// When to call `step` with `Tick` even if nothing happens.
     pub fn wake(&self) -> Instant {
-        let turn = self.turned + PERIOD;
-        self.proxy.due().filter(|_| !self.stopping).map_or(turn, |due| due.min(turn))
+        let looks = self.job.is_none() && self.child != Child::Ending && !self.stopped;
+        let dues = [self.proxy.due().filter(|_| !self.stopping), looks.then_some(self.look_due)];
+        dues.into_iter().flatten().fold(self.turned + PERIOD, Instant::min)
     }
 
     /// True when everything is done after `Stop`.
@@ -146,7 +156,7 @@ impl Machine {
             self.obstacle = Some(format!("tailscale funnel ended by itself: {how}"));
             self.rest_before_reopening(now);
         }
-        (self.child, self.drift) = (Child::None, None);
+        (self.child, self.drift, self.ended) = (Child::None, None, Some(now));
         self.epoch += 1;
         self.look_due = now;
     }
@@ -166,7 +176,10 @@ impl Machine {
             self.look_due = now;
             return self.decide(now);
         }
-        self.look_due = now + LOOK_EVERY;
+        // Where it could not be prepared nothing was seen, so that puts no look off.
+        if !matches!(report, Report::Prepared(Err(_))) {
+            self.look_due = now + LOOK_EVERY;
+        }
         match report {
             Report::Looked(Ok(seen)) => self.looked(&seen, now),
             Report::Looked(Err(reason)) => self.not_seen(reason, now),
@@ -192,10 +205,9 @@ impl Machine {
             }
             Report::Closed(Err(reason)) => {
                 self.close_due = now + self.closing.next_wait();
-                // It was public when it was last seen.
-                self.state = State::Open;
-                self.cause = Cause::Lasting(reason);
-                self.stopped = self.stopping;
+                self.not_closed = Some(reason);
+                // What it left is not a matter of guesses.
+                self.look_due = now;
             }
         }
         self.decide(now)
@@ -214,6 +226,7 @@ impl Machine {
                     self.drift = Some("the funnel was removed by somebody else".to_owned());
                 }
                 self.state = State::Closed;
+                self.not_closed = None;
                 self.stopped = self.stopping && self.child == Child::None;
             }
             (Seen::Ours, Child::Opening(_) | Child::Open(_)) => {
@@ -224,15 +237,21 @@ impl Machine {
                 self.state = State::Open;
                 self.cause = Cause::Change("the proxy is healthy".to_owned());
             }
+            // tailscaled is about to drop the session of the process that has just ended.
+            (Seen::Ours, Child::None) if self.ended.is_some_and(|at| now < at + SESSION_ENDS) => {
+                self.look_due = now + SESSION_ENDS / 10;
+            }
             (seen, child) => {
                 let what = match seen {
                     Seen::Other(what) => what.as_str(),
                     _ => "a foreground session of another process",
                 };
-                self.cause = Cause::Lasting(format!("not opened by this gate: {what}"));
+                let failed = self.not_closed.as_ref().map_or_else(String::new, |reason| format!("; {reason}"));
+                self.cause = Cause::Lasting(format!("not opened by this gate: {what}{failed}"));
                 self.state = State::Open;
                 if *child == Child::None {
                     self.stray = true;
+                    self.stopped = self.stopping && self.not_closed.is_some();
                 } else {
                     self.drift = Some(format!("something else is public on the port: {what}"));
                 }
