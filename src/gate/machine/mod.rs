@@ -49,14 +49,15 @@ pub(super) struct Machine {
 
     child: Child,
     ended: Option<Instant>,
-    /// Counts changes of the child: what was seen before the last one is out of date.
-    epoch: u64,
+    /// When the child last changed: a look that began before is out of date.
+    changed: Instant,
     drift: Option<String>,
     obstacle: Option<String>,
     reopen: Backoff,
     reopen_at: Instant,
 
-    job: Option<(Job, u64)>,
+    /// When the job under way began.
+    job: Option<Instant>,
     blind: u8,
     stray: bool,
     look_due: Instant,
@@ -82,7 +83,7 @@ impl Machine {
             turned: now,
             child: Child::None,
             ended: None,
-            epoch: 0,
+            changed: now,
             drift: None,
             obstacle: None,
             reopen: Backoff::new(seconds(1), seconds(60)),
@@ -157,7 +158,7 @@ impl Machine {
             self.rest_before_reopening(now);
         }
         (self.child, self.drift, self.ended) = (Child::None, None, Some(now));
-        self.epoch += 1;
+        self.changed = now;
         self.look_due = now;
     }
 
@@ -171,8 +172,8 @@ impl Machine {
     }
 
     fn done(&mut self, report: Report, now: Instant) -> Vec<Action> {
-        let Some((_, epoch)) = self.job.take() else { return self.decide(now) };
-        if epoch != self.epoch {
+        let Some(begun) = self.job.take() else { return self.decide(now) };
+        if begun < self.changed {
             self.look_due = now;
             return self.decide(now);
         }
@@ -181,27 +182,27 @@ impl Machine {
             self.look_due = now + LOOK_EVERY;
         }
         match report {
-            Report::Looked(Ok(seen)) => self.looked(&seen, now),
+            Report::Looked(Ok(seen)) => self.looked(&seen, begun, now),
             Report::Looked(Err(reason)) => self.not_seen(reason, now),
             Report::Prepared(Ok(Seen::Nothing)) => {
-                self.looked(&Seen::Nothing, now);
+                self.looked(&Seen::Nothing, begun, now);
                 self.retry.reset();
                 self.inspect_due = now + INSPECT_EVERY;
                 if self.wants_open() {
                     self.child = Child::Opening(now);
-                    self.epoch += 1;
+                    self.changed = now;
                     self.look_due = now + LOOK_AGAIN;
                     return vec![Action::Start];
                 }
             }
-            Report::Prepared(Ok(seen)) => self.looked(&seen, now),
+            Report::Prepared(Ok(seen)) => self.looked(&seen, begun, now),
             Report::Prepared(Err(reason)) => {
                 self.obstacle = Some(reason);
                 self.reopen_at = now + self.retry.next_wait();
             }
             Report::Closed(Ok(())) => {
                 self.closing.reset();
-                self.looked(&Seen::Nothing, now);
+                self.looked(&Seen::Nothing, begun, now);
             }
             Report::Closed(Err(reason)) => {
                 self.close_due = now + self.closing.next_wait();
@@ -213,7 +214,7 @@ impl Machine {
         self.decide(now)
     }
 
-    fn looked(&mut self, seen: &Seen, now: Instant) {
+    fn looked(&mut self, seen: &Seen, begun: Instant, now: Instant) {
         if self.blind > 0 {
             self.retry.reset();
         }
@@ -238,7 +239,7 @@ impl Machine {
                 self.cause = Cause::Change("the proxy is healthy".to_owned());
             }
             // tailscaled is about to drop the session of the process that has just ended.
-            (Seen::Ours, Child::None) if self.ended.is_some_and(|at| now < at + SESSION_ENDS) => {
+            (Seen::Ours, Child::None) if self.ended.is_some_and(|at| begun < at + SESSION_ENDS) => {
                 self.look_due = now + SESSION_ENDS / 10;
             }
             (seen, child) => {
@@ -300,7 +301,7 @@ impl Machine {
         if let Some(cause) = self.must_end(now) {
             self.rest_before_reopening(now);
             self.child = Child::Ending;
-            self.epoch += 1;
+            self.changed = now;
             // What holds until the next look: still open as far as anybody knows, and on its way to be closed.
             self.cause = cause;
             actions.push(Action::Kill);
@@ -313,7 +314,7 @@ impl Machine {
             && !self.stopped
             && let Some(job) = self.next_job(now)
         {
-            self.job = Some((job, self.epoch));
+            self.job = Some(now);
             actions.push(Action::Run(job));
         }
         actions
