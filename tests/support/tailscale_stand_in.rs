@@ -288,7 +288,7 @@ fn sessions(dir: &Path) -> Value {
     let mut found = Map::new();
     for entry in std::fs::read_dir(dir.join("sessions")).into_iter().flatten().flatten() {
         let Ok(mut file) = File::open(entry.path()) else { continue };
-        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
+        if flock(&file, FlockOperation::NonBlockingLockShared).is_ok() {
             let _ = std::fs::remove_file(entry.path());
             continue;
         }
