@@ -7,6 +7,7 @@ use std::process::Child;
 
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
+use super::Error;
 use crate::log;
 
 /// How much of what it says is kept for the reason of its end.
@@ -84,11 +85,6 @@ impl Funnel {
         heard
     }
 
-    /// What it said first, on one line.
-    pub fn said(&self) -> String {
-        log::printable(&self.said)
-    }
-
     /// True when the process has ended and can be reaped.
     ///
     /// # Errors
@@ -105,14 +101,18 @@ impl Funnel {
         }
     }
 
-    /// How it ended, and what it had said: call this once it `has_ended`.
+    /// Why it ended, by what it had said: call this once it `has_ended`.
     pub fn reap(mut self) -> String {
         self.drain();
         let how = match self.child.wait() {
             Ok(status) => status.to_string(),
             Err(error) => format!("its end is unknown: {error}"),
         };
-        let said = self.said();
-        if said.is_empty() { how } else { format!("{how}: {said}") }
+        let said = log::printable(&self.said);
+        match Error::from_output(&said) {
+            Some(error) => error.to_string(),
+            None if said.is_empty() => format!("tailscale funnel ended by itself: {how}"),
+            None => format!("tailscale funnel ended by itself: {how}: {said}"),
+        }
     }
 }

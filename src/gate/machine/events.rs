@@ -15,7 +15,7 @@ pub(in crate::gate) enum Event {
     Guarded(Result<bool, String>),
     /// The funnel's process said something.
     Spoke,
-    /// The funnel's process has ended, as the text says; or it could not be started.
+    /// The funnel's process has ended or could not be started; the text says why, where the gate did not end it.
     Ended(String),
     /// A job is done.
     Done(Report),

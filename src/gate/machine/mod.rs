@@ -114,7 +114,7 @@ impl Machine {
             Event::Guarded(answer) => self.proxy.guards(answer, now),
             Event::Spoke if matches!(self.child, Child::Opening(_)) => self.look_due = now,
             Event::Spoke => {}
-            Event::Ended(how) => self.child_ended(&how, now),
+            Event::Ended(why) => self.child_ended(why, now),
             Event::Done(report) => return self.done(report, now),
             Event::Stop => {
                 self.stopping = true;
@@ -152,9 +152,9 @@ impl Machine {
         self.proxy.objection().or_else(obstacle).unwrap_or_else(about)
     }
 
-    fn child_ended(&mut self, how: &str, now: Instant) {
+    fn child_ended(&mut self, why: String, now: Instant) {
         if !matches!(self.child, Child::Ending | Child::None) {
-            self.obstacle = Some(format!("tailscale funnel ended by itself: {how}"));
+            self.obstacle = Some(why);
             self.rest_before_reopening(now);
         }
         (self.child, self.drift, self.ended) = (Child::None, None, Some(now));
