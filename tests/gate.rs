@@ -1,5 +1,13 @@
 //! The gate with real processes: a real proxy, a stand-in `tailscale`.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test fails by a panic"
+)]
+
 mod support;
 #[path = "support/tailnet.rs"]
 mod tailnet;
@@ -56,7 +64,11 @@ fn a_hung_proxy_is_closed_and_opened_when_it_goes_on() {
     let (tailnet, proxy, gate) = open();
     proxy.signal("STOP");
     let took = tailnet.until_public(false);
-    println!("FIGURE proxy stopped with SIGSTOP -> not exposed: {} ms (at most {})", took.as_millis(), HUNG.as_millis());
+    println!(
+        "FIGURE proxy stopped with SIGSTOP -> not exposed: {} ms (at most {})",
+        took.as_millis(),
+        HUNG.as_millis()
+    );
     assert!(took <= HUNG, "{took:?}");
     assert_eq!(closed(&gate)["reason"], "the proxy did not answer within 400 ms");
     proxy.signal("CONT");
@@ -142,10 +154,13 @@ fn a_stranger_on_the_port_is_not_published() {
     // A proxy that lives, but whose port somebody else has.
     let other = tailnet.host.path("other.toml");
     let text = std::fs::read_to_string(tailnet.host.path("hub.toml")).unwrap();
-    std::fs::write(&other, text.replace(&format!("listen = \"{}\"", tailnet.public), "listen = \"127.0.0.1:0\"")).unwrap();
+    std::fs::write(&other, text.replace(&format!("listen = \"{}\"", tailnet.public), "listen = \"127.0.0.1:0\""))
+        .unwrap();
     let elsewhere = tailnet.host.start("proxy", &["--config", other.to_str().unwrap()]);
     elsewhere.line("listening");
-    gate.line_where("the stranger", |line| line["reason"].as_str().is_some_and(|reason| reason.starts_with("a stranger")));
+    gate.line_where("the stranger", |line| {
+        line["reason"].as_str().is_some_and(|reason| reason.starts_with("a stranger"))
+    });
     assert!(!tailnet.is_public());
 }
 
@@ -206,8 +221,12 @@ fn what_cannot_be_closed_is_said_loudly_and_tried_again() {
     assert!(text.contains("STILL PUBLIC") && text.contains("systemctl stop tailscaled"), "{text}");
     assert_eq!(tailnet.record()["status"], "open");
     let gate = tailnet.gate();
-    gate.line_where("the failure", |line| line["msg"] == "funnel_exposed" && line["reason"].as_str().unwrap().contains("no space left"));
-    eventually("the record says so", || tailnet.record()["error"].as_str().is_some_and(|error| error.contains("STILL PUBLIC")));
+    gate.line_where("the failure", |line| {
+        line["msg"] == "funnel_exposed" && line["reason"].as_str().unwrap().contains("no space left")
+    });
+    eventually("the record says so", || {
+        tailnet.record()["error"].as_str().is_some_and(|error| error.contains("STILL PUBLIC"))
+    });
     tailnet.set(json!({"write_fails": false}));
     tailnet.until_public(false);
     gate.line("funnel_closed");
@@ -238,7 +257,9 @@ fn the_gate_may_start_before_everything_else() {
     let tailnet = Tailnet::new();
     tailnet.set(json!({"down": true}));
     let gate = tailnet.gate();
-    gate.line_where("tailscaled", |line| line["reason"].as_str().is_some_and(|reason| reason.starts_with("tailscaled is not running")));
+    gate.line_where("tailscaled", |line| {
+        line["reason"].as_str().is_some_and(|reason| reason.starts_with("tailscaled is not running"))
+    });
     assert_eq!(tailnet.recorded("unknown")["details"]["state"], "unknown");
     let status = tailnet.run(&["status", "--json"]);
     assert_eq!(status.status.code(), Some(1), "what is not known is no success");
@@ -316,7 +337,10 @@ fn every_obstacle_is_named_with_what_to_do() {
     reason(json!({"backend": "Stopped"}), "tailscale is stopped; run: tailscale up");
     reason(json!({"no_https": true}), "HTTPS is not enabled for the tailnet");
     reason(json!({"no_funnel": true}), "Funnel is not enabled for this node");
-    reason(json!({"ports": "443,10000"}), "port 8443 is not allowed for Funnel by the tailnet, which allows: 443,10000");
+    reason(
+        json!({"ports": "443,10000"}),
+        "port 8443 is not allowed for Funnel by the tailnet, which allows: 443,10000",
+    );
     reason(json!({"version": "1.50.1"}), "tailscale 1.50.1 is too old");
     reason(json!({"denied": true}), "tailscale set --operator=NAME");
     reason(json!({"pretends": true}), "tailscale funnel ended by itself: exit status: 0");
@@ -328,7 +352,8 @@ fn every_obstacle_is_named_with_what_to_do() {
 fn a_missing_tailscale_is_named() {
     let tailnet = Tailnet::new();
     std::fs::remove_file(tailnet.host.path("bin/tailscale")).unwrap();
-    let setpriv = String::from_utf8(Command::new("sh").args(["-c", "command -v setpriv"]).output().unwrap().stdout).unwrap();
+    let setpriv =
+        String::from_utf8(Command::new("sh").args(["-c", "command -v setpriv"]).output().unwrap().stdout).unwrap();
     std::os::unix::fs::symlink(setpriv.trim(), tailnet.host.path("bin/setpriv")).unwrap();
     let mut command = tailnet.gate_command(&[]);
     command.env("PATH", tailnet.host.path("bin"));
@@ -363,7 +388,9 @@ fn a_port_in_other_use_is_left_alone() {
     let theirs = std::fs::read(tailnet.dir().join("serve.json")).unwrap();
     let _proxy = tailnet.proxy();
     let gate = tailnet.gate();
-    gate.line_where("the reason", |line| line["reason"].as_str().is_some_and(|reason| reason.contains("serves something else already")));
+    gate.line_where("the reason", |line| {
+        line["reason"].as_str().is_some_and(|reason| reason.contains("serves something else already"))
+    });
     assert_eq!(std::fs::read(tailnet.dir().join("serve.json")).unwrap(), theirs);
     assert!(tailnet.tailscale(&["serve", "--yes", "--https=8443", "off"]).status.success());
     tailnet.until_public(true);
@@ -437,12 +464,17 @@ fn random_events_never_leave_the_door_open() {
             while Instant::now() < end {
                 let now = Instant::now();
                 let public = tailnet.is_public();
-                assert!(!public || limit.is_none_or(|limit| now <= limit), "public {:?} too long", limit.map(|at| now - at));
+                assert!(
+                    !public || limit.is_none_or(|limit| now <= limit),
+                    "public {:?} too long",
+                    limit.map(|at| now - at)
+                );
                 was_public |= public;
                 std::thread::sleep(Duration::from_millis(1));
             }
             opened += usize::from(was_public);
-            let earlier = |wait: Duration| limit.map_or(Instant::now() + wait, |limit| limit.min(Instant::now() + wait));
+            let earlier =
+                |wait: Duration| limit.map_or(Instant::now() + wait, |limit| limit.min(Instant::now() + wait));
             match (random(&mut seed, 6), &mut proxy) {
                 (0, Some(running)) => {
                     running.signal("KILL");

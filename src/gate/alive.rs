@@ -64,10 +64,9 @@ impl Alive {
         // A socket that is missing everywhere is one fact; one that cannot be used is worth its own words.
         let worth = reasons.iter().find(|(_, error)| error.kind() != ErrorKind::NotFound).or(reasons.first());
         Err(match worth {
-            Some((path, error)) if error.kind() == ErrorKind::PermissionDenied => format!(
-                "{} may not be used: {error}; run the gate as root, in the group of the proxy",
-                path.display()
-            ),
+            Some((path, error)) if error.kind() == ErrorKind::PermissionDenied => {
+                format!("{} may not be used: {error}; run the gate as root, in the group of the proxy", path.display())
+            }
             Some((path, error)) => format!("the proxy is not running: {}: {error}", path.display()),
             None => "the proxy is not running".to_owned(),
         })
@@ -116,7 +115,8 @@ impl Alive {
 
 fn connect_in(folder: &Path) -> std::io::Result<UnixStream> {
     let folder = rustix::fs::open(folder, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None)?;
+    let socket =
+        socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None)?;
     // A socket address holds 108 bytes (unix(7)), a path may be longer.
     let path = format!("/proc/self/fd/{}/{NAME}", folder.as_raw_fd());
     connect(&socket, &SocketAddrUnix::new(path.as_str())?)?;

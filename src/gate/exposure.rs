@@ -47,12 +47,12 @@ impl ServeConfig {
     }
 
     /// What makes the port public, for any host name: a renamed node keeps its old keys.
-    fn public(&self, port: u16) -> Vec<(Option<&str>, &Map<String, Value>, &str)> {
+    fn public(&self, port: u16) -> Vec<Public<'_>> {
         let mut found = Vec::new();
         for (session, part) in self.parts() {
             for (key, on) in entries(part, "AllowFunnel") {
                 if on == &Value::Bool(true) && port_of(key) == Some(port) {
-                    found.push((session, part, key));
+                    found.push(Public { session, part, key });
                 }
             }
         }
@@ -62,7 +62,7 @@ impl ServeConfig {
     /// Judges the port. `name` is the node's DNS name without the last dot, `target` the URL that may be published.
     pub fn see(&self, port: u16, name: Option<&str>, target: &str) -> Seen {
         let public = self.public(port);
-        let [(session, part, key)] = public[..] else {
+        let &[Public { session, part, key }] = &public[..] else {
             return if public.is_empty() { Seen::Nothing } else { Seen::Other(describe(&public)) };
         };
         let expected = name.map(|name| format!("{name}:{port}"));
@@ -84,7 +84,7 @@ impl ServeConfig {
 
     /// True where nothing outside foreground sessions makes the port public.
     pub fn background_is_closed(&self, port: u16) -> bool {
-        self.public(port).iter().all(|(session, ..)| session.is_some())
+        self.public(port).iter().all(|public| public.session.is_some())
     }
 
     /// What is configured on the port at all; none where it is free.
@@ -115,6 +115,14 @@ impl ServeConfig {
     }
 }
 
+/// One key that makes a port public, and where it stands.
+struct Public<'a> {
+    /// The foreground session; none in the background.
+    session: Option<&'a str>,
+    part: &'a Map<String, Value>,
+    key: &'a str,
+}
+
 fn entries<'a>(part: &'a Map<String, Value>, section: &str) -> impl Iterator<Item = (&'a str, &'a Value)> {
     let section = part.get(section).and_then(Value::as_object);
     section.into_iter().flatten().map(|(key, value)| (key.as_str(), value))
@@ -126,9 +134,8 @@ fn port_of(key: &str) -> Option<u16> {
 }
 
 fn strip(part: &mut Map<String, Value>, port: u16) {
-    let sections: [(&str, fn(&str) -> Option<u16>); 3] =
-        [("TCP", |key| key.parse().ok()), ("Web", port_of), ("AllowFunnel", port_of)];
-    for (name, number) in sections {
+    for name in ["TCP", "Web", "AllowFunnel"] {
+        let number = |key: &str| if name == "TCP" { key.parse().ok() } else { port_of(key) };
         let Some(Value::Object(section)) = part.get_mut(name) else { continue };
         let had = section.len();
         section.retain(|key, _| number(key) != Some(port));
@@ -138,8 +145,8 @@ fn strip(part: &mut Map<String, Value>, port: u16) {
     }
 }
 
-fn describe(public: &[(Option<&str>, &Map<String, Value>, &str)]) -> String {
-    let one = |(session, part, key): &(Option<&str>, &Map<String, Value>, &str)| {
+fn describe(public: &[Public<'_>]) -> String {
+    let one = |Public { session, part, key }: &Public<'_>| {
         let handlers = part.get("Web").and_then(|web| web.get(*key)).and_then(|web| web.get("Handlers"));
         let handlers = handlers.map_or_else(String::new, |handlers| format!(" to {handlers:.200}"));
         format!("{key}, {}{handlers}", place(*session))
@@ -205,7 +212,8 @@ mod tests {
         let mut more = part(8443, TARGET, true);
         more["Web"][format!("{NAME}:8443")]["Handlers"]["/other"] = json!({"Text": "hello"});
         assert!(is_other(&json!({"Foreground": {"df16": more}})), "another mount is public too");
-        let tcp = json!({"TCP": {"8443": {"TCPForward": "127.0.0.1:8085"}}, "AllowFunnel": {"foo.test.ts.net:8443": true}});
+        let tcp =
+            json!({"TCP": {"8443": {"TCPForward": "127.0.0.1:8085"}}, "AllowFunnel": {"foo.test.ts.net:8443": true}});
         assert!(is_other(&tcp));
         assert!(is_other(&json!({"AllowFunnel": {"old-name.test.ts.net:8443": true}})), "a renamed node keeps its key");
     }

@@ -83,7 +83,7 @@ impl Reporter {
         self.log(state, &cause, is_new, due, facts, now);
         systemd::status(&format!("{}: {cause}", state.name()));
         let run = self.run(state, &cause, facts, now);
-        if let Some(Err(_)) = self.records.as_ref().map(|records| records.send((run, is_new))) {
+        if self.records.as_ref().is_some_and(|records| records.send((run, is_new)).is_err()) {
             log::warn!("run_record_failed", error = "the thread that writes it has ended");
         }
     }

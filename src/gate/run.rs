@@ -190,7 +190,9 @@ impl Gate {
         match question {
             Question::Health => Event::Health(answer.and_then(|answer| match answer {
                 Answer { status: 200, instance: Some(instance) } => Ok(instance),
-                Answer { status: 200, .. } => Err("what answers on the proxy's port does not name an instance".to_owned()),
+                Answer { status: 200, .. } => {
+                    Err("what answers on the proxy's port does not name an instance".to_owned())
+                }
                 Answer { status, .. } => Err(format!("the proxy answers {status} to GET /healthz")),
             })),
             Question::Guard => Event::Guarded(answer.map(|answer| self.is_guarded(answer.status))),

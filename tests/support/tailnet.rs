@@ -146,7 +146,8 @@ impl Tailnet {
             let Ok(file) = File::open(entry.path()) else { continue };
             let lives = flock(&file, FlockOperation::NonBlockingLockShared).is_err();
             if let (true, Ok(text)) = (lives, std::fs::read_to_string(entry.path())) {
-                config["Foreground"][entry.file_name().to_str().unwrap()] = serde_json::from_str(&text).unwrap_or_default();
+                config["Foreground"][entry.file_name().to_str().unwrap()] =
+                    serde_json::from_str(&text).unwrap_or_default();
             }
         }
         config
@@ -185,8 +186,9 @@ impl Tailnet {
     /// Waits for the state in the run record.
     pub fn recorded(&self, state: &str) -> Value {
         eventually(&format!("the record says {state}"), || {
-            std::fs::read(self.host.path("state/gate/run.json"))
-                .is_ok_and(|bytes| serde_json::from_slice::<Value>(&bytes).is_ok_and(|record| record["status"] == state))
+            std::fs::read(self.host.path("state/gate/run.json")).is_ok_and(|bytes| {
+                serde_json::from_slice::<Value>(&bytes).is_ok_and(|record| record["status"] == state)
+            })
         });
         self.record()
     }

@@ -3,6 +3,13 @@
 //!
 //! It keeps to facts/tailscale.md: exit codes, streams, JSON, what persists and what ends with its process.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "it is part of the tests, and its output is the answer"
+)]
+
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -141,7 +148,9 @@ impl Node {
         }
         // Closing by `funnel` asks for the capability too.
         if funnel && self.setting("prompt").is_string() {
-            println!("\nFunnel is not enabled on your tailnet.\nTo enable, visit:\n\n         https://login.example/f/funnel\n");
+            println!(
+                "\nFunnel is not enabled on your tailnet.\nTo enable, visit:\n\n         https://login.example/f/funnel\n"
+            );
             match self.text("prompt", "").as_str() {
                 "exit" => return Ok(()),
                 _ => loop {
@@ -225,7 +234,9 @@ impl Node {
         }
         if let Some(left) = self.setting("clashes").as_u64().filter(|left| *left > self.count("clash")) {
             self.note(&format!("clash {left}"));
-            return fail("Another client is changing the serve config; please try again.\nPreconditions failed: etag mismatch");
+            return fail(
+                "Another client is changing the serve config; please try again.\nPreconditions failed: etag mismatch",
+            );
         }
         for (section, key) in [("TCP", port), ("Web", key), ("AllowFunnel", key)] {
             take(&mut config, section, key);
@@ -293,7 +304,9 @@ fn sessions(dir: &Path) -> Value {
             continue;
         }
         let mut text = String::new();
-        if file.read_to_string(&mut text).is_ok() && let Ok(part) = serde_json::from_str(&text) {
+        if file.read_to_string(&mut text).is_ok()
+            && let Ok(part) = serde_json::from_str(&text)
+        {
             found.insert(entry.file_name().to_string_lossy().into_owned(), part);
         }
     }

@@ -287,17 +287,28 @@ impl World {
             State::Unknown => true,
         };
         self.honest = if honest { self.now } else { self.honest };
-        assert!(self.now <= self.honest + FOREIGN, "it does not say what is: {:?} {} {:#?}", self.seen(), self.daemon, self.machine);
+        assert!(
+            self.now <= self.honest + FOREIGN,
+            "it does not say what is: {:?} {} {:#?}",
+            self.seen(),
+            self.daemon,
+            self.machine
+        );
         if self.session.is_some() && self.machine.state().0 == State::Closed {
             self.unsaid.get_or_insert(self.now);
         } else {
             self.unsaid = None;
         }
         assert!(self.unsaid.is_none_or(|since| self.now <= since + UNSAID), "it says closed: {:#?}", self.machine);
-        if self.session.is_some() && let Some(limit) = self.limit {
+        if self.session.is_some()
+            && let Some(limit) = self.limit
+        {
             assert!(self.now <= limit, "public {:?} too long: {:#?}", self.now - limit, self.machine);
         }
-        if self.daemon && !self.write_fails && let Some(since) = self.foreign {
+        if self.daemon
+            && !self.write_fails
+            && let Some(since) = self.foreign
+        {
             assert!(self.now <= since + FOREIGN, "somebody's funnel stays: {:#?} {:#?}", self.machine, self.story);
         }
     }
