@@ -1,2 +1,17 @@
-//! The operator's command.
-fn main() {}
+//! The operator's command. It carries every service, so that `cargo run --bin hub -- up` needs no other binary.
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+use observability_hub::hub::{self, Service};
+use observability_hub::{gitops, proxy};
+
+/// The services by the names of their binaries.
+const SERVICES: &[Service] = &[
+    Service { name: "proxy", main: proxy::main, check: proxy::check },
+    Service { name: "gitops-sync", main: gitops::main, check: |_| Ok(()) },
+];
+
+fn main() -> ExitCode {
+    hub::main(SERVICES)
+}

@@ -1,2 +1,4 @@
 //! The gateway.
-fn main() {}
+fn main() -> std::process::ExitCode {
+    observability_hub::proxy::main()
+}

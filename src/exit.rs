@@ -44,33 +44,57 @@ impl From<Exit> for ExitCode {
 ///
 /// # Errors
 /// The exit code, when there is nothing left to do but to end.
-#[expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "help and usage errors are for the person at the terminal"
-)]
 pub fn arguments<T: argh::FromArgs>(program: &str) -> Result<T, ExitCode> {
     let mut words = Vec::new();
     for word in std::env::args_os().skip(1) {
         match word.into_string() {
             Ok(word) => words.push(word),
             Err(word) => {
-                eprintln!("{program}: argument {} is not UTF-8", word.display());
-                return Err(Exit::Usage.into());
+                return Err(usage_error(program, &format!("{program}: argument {} is not UTF-8", word.display())));
             }
         }
     }
+    parse_arguments(program, &words)
+}
+
+/// Parses `words`, the command line without the program's name, like `arguments`.
+///
+/// # Errors
+/// The exit code, when there is nothing left to do but to end.
+#[expect(clippy::print_stdout, reason = "help is for the person at the terminal")]
+pub fn parse_arguments<T: argh::FromArgs>(program: &str, words: &[String]) -> Result<T, ExitCode> {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     T::from_args(&[program], &words).map_err(|early| match early.status {
         Ok(()) => {
             println!("{}", early.output);
             Exit::Done.into()
         }
-        Err(()) => {
-            eprintln!("{}\nRun {program} --help for more information.", early.output.trim_end());
-            Exit::Usage.into()
-        }
+        Err(()) => usage_error(program, early.output.trim_end()),
     })
+}
+
+#[expect(clippy::print_stderr, reason = "usage errors are for the person at the terminal")]
+fn usage_error(program: &str, reason: &str) -> ExitCode {
+    eprintln!("{reason}\nRun {program} --help for more information.");
+    Exit::Usage.into()
+}
+
+/// Names the process that a service must not outlive: the id of the `hub up` that started it.
+pub const SUPERVISOR: &str = "HUB_SUPERVISOR";
+
+/// Ties this process to the supervisor that `$HUB_SUPERVISOR` names: SIGTERM comes when it dies, `kill -9` included
+/// (prctl(2), PR_SET_PDEATHSIG). Without the variable nothing happens. Call it before anything else.
+///
+/// Returns false where the supervisor is gone already.
+///
+/// # Errors
+/// When the system refuses the signal.
+pub fn follow_supervisor() -> std::io::Result<bool> {
+    let Some(supervisor) = std::env::var_os(SUPERVISOR) else { return Ok(true) };
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM))?;
+    // Asked after the signal is in force: a supervisor that died between the two is seen here.
+    let parent = rustix::process::getppid().map_or(0, rustix::process::Pid::as_raw_pid);
+    Ok(supervisor == parent.to_string().as_str())
 }
 
 /// Ends a program whose configuration is unusable: one log line with the reason, exit code 78.

@@ -10,18 +10,20 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_open, waitid};
 
-use super::{Account, Error, account};
+use super::{Account, Conversation, Error, account};
 
 /// Where `PATH` is not set.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// How much of a child's standard error is kept: the end, where the reason stands.
-const STDERR_KEPT: usize = 8 * 1024;
+pub(super) const STDERR_KEPT: usize = 8 * 1024;
+/// How many times a pipe is read before its reader looks at the clock again.
+const READS_IN_A_ROW: usize = 16;
 /// How long output is still read after the child and its group have ended: whoever holds the pipe now has left the
 /// group and is not waited for.
 const LAST_OUTPUT: Duration = Duration::from_millis(500);
 
-/// A command to run. The environment is empty but for `PATH`, `HOME`, `USER`, `LOGNAME`, `LC_ALL=C.UTF-8` and what
-/// the caller adds.
+/// A command to run. The environment is empty but for `PATH`, `HOME`, `USER`, `LOGNAME`, `LC_ALL=C.UTF-8`, the mark of
+/// `mark_children` and what the caller adds.
 #[derive(Debug)]
 pub struct Command {
     program: OsString,
@@ -51,6 +53,14 @@ pub struct Output {
     pub stdout: Vec<u8>,
     /// The end of what it wrote to standard error.
     pub stderr: Vec<u8>,
+}
+
+/// A command that runs and waits for its input.
+#[derive(Debug)]
+pub struct Prepared {
+    input: File,
+    result: std::thread::JoinHandle<Result<Output, Error>>,
+    name: String,
 }
 
 impl Command {
@@ -147,22 +157,60 @@ impl Command {
         self.start(Stdio::piped()).map(|(child, _)| child)
     }
 
-    /// Runs this command with its standard output as the standard input of `consumer`; both must succeed.
+    /// Starts the command and keeps it to be asked; the limit is then that of one answer.
     ///
     /// # Errors
-    /// The error of the side that failed by itself, where the other only failed because of it.
-    pub fn pipe_to(mut self, mut consumer: Self) -> Result<Output, Error> {
+    /// When it cannot be started.
+    pub fn converse(mut self) -> Result<Conversation, Error> {
         let name = self.display_name();
         let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
             .map_err(|error| Error::Pipe { program: name.clone(), source: error.into() })?;
-        let (mut producer, input) = self.start(Stdio::from(write))?;
-        consumer.input = Input::Pipe(read);
+        self.input = Input::Pipe(read);
+        let (child, _) = self.start(Stdio::piped())?;
+        Conversation::new(child, File::from(write), name, self.limit)
+    }
+
+    /// Starts the command now and gives it its input later, so that it gets ready meanwhile. With a `consumer`, that one
+    /// is started too and gets this one's output as its input.
+    ///
+    /// Dropping what is returned ends the input and leaves the commands to end by themselves. Their time runs from now on.
+    ///
+    /// # Errors
+    /// When they cannot be started.
+    pub fn prepare(mut self, consumer: Option<Self>) -> Result<Prepared, Error> {
+        let name = self.display_name();
+        let pipe = || {
+            let pipe = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC);
+            pipe.map_err(|error| Error::Pipe { program: name.clone(), source: error.into() })
+        };
+        let (read, input) = pipe()?;
+        self.input = Input::Pipe(read);
+        let result = match consumer {
+            None => {
+                let (mut child, _) = self.start(Stdio::piped())?;
+                std::thread::spawn(move || self.attend(&mut child, b"")?.require_success(&self.display_name()))
+            }
+            Some(mut consumer) => {
+                let (read, write) = pipe()?;
+                let (mut producer, _) = self.start(Stdio::from(write))?;
+                consumer.input = Input::Pipe(read);
+                let (mut child, _) = consumer.start(Stdio::piped())?;
+                std::thread::spawn(move || self.attend_both(&mut producer, &consumer, &mut child))
+            }
+        };
+        Ok(Prepared { input: File::from(input), result, name })
+    }
+
+    /// The error is that of the side that failed by itself, where the other only failed because of it.
+    fn attend_both(&self, producer: &mut Child, consumer: &Self, child: &mut Child) -> Result<Output, Error> {
+        let name = self.display_name();
         let (produced, consumed) = std::thread::scope(|scope| {
-            let attending = scope.spawn(|| self.attend(&mut producer, &input));
-            let consumed = consumer.succeed();
+            let attending = scope.spawn(|| self.attend(producer, b""));
+            let consumed = consumer.attend(child, b"");
             let lost = || Error::Pipe { program: name.clone(), source: std::io::Error::other("its reader panicked") };
             (attending.join().unwrap_or_else(|_| Err(lost())), consumed)
         });
+        let consumed = consumed.and_then(|output| output.require_success(&consumer.display_name()));
         match (produced.and_then(|output| output.require_success(&name)), consumed) {
             (Err(error), Err(_)) if !error.is_broken_pipe() => Err(error),
             (_, Err(error)) | (Err(error), Ok(_)) => Err(error),
@@ -202,6 +250,7 @@ impl Command {
         command.arg("--").arg(&self.program).args(&self.arguments).env_clear();
         command.env("PATH", path).env("LC_ALL", "C.UTF-8");
         command.env("HOME", &user.home).env("USER", &user.name).env("LOGNAME", &user.name);
+        command.envs(super::orphans::mark().map(|mark| (super::orphans::VARIABLE, mark)));
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         if let Some(folder) = &self.folder {
             command.current_dir(folder);
@@ -292,6 +341,21 @@ impl Command {
     }
 }
 
+impl Prepared {
+    /// Gives the command the rest of its input and waits for its successful end.
+    ///
+    /// # Errors
+    /// As `Command::succeed`; with a consumer, that of the side that failed by itself.
+    pub fn finish(mut self, input: &[u8]) -> Result<Output, Error> {
+        let lost = |source: std::io::Error| Error::Pipe { program: self.name.clone(), source };
+        let written = self.input.write_all(input);
+        drop(self.input);
+        let output = self.result.join().map_err(|_| lost(std::io::Error::other("its reader panicked")))??;
+        // What the command said about it counts more.
+        written.map_err(lost).map(|()| output)
+    }
+}
+
 impl Output {
     /// Turns anything but exit code 0 into `Error::Failed`; `command` names it.
     ///
@@ -321,18 +385,19 @@ fn said(stdout: &[u8], stderr: &[u8]) -> String {
     text[text.ceil_char_boundary(start)..].to_owned()
 }
 
-struct Streams {
-    stdout: Stream,
-    stderr: Stream,
+#[derive(Debug)]
+pub(super) struct Streams {
+    pub(super) stdout: Stream,
+    pub(super) stderr: Stream,
 }
 
 impl Streams {
-    fn poll_fds(&self) -> impl Iterator<Item = PollFd<'_>> {
+    pub(super) fn poll_fds(&self) -> impl Iterator<Item = PollFd<'_>> {
         let pipes = [&self.stdout.pipe, &self.stderr.pipe].into_iter();
         pipes.filter_map(|pipe| pipe.as_ref().map(|file| PollFd::new(file, PollFlags::IN)))
     }
 
-    fn read_available(&mut self) -> std::io::Result<()> {
+    pub(super) fn read_available(&mut self) -> std::io::Result<()> {
         self.stdout.read_available()?;
         self.stderr.read_available()
     }
@@ -348,21 +413,22 @@ impl Streams {
         }
     }
 
-    fn said(&self) -> String {
+    pub(super) fn said(&self) -> String {
         said(&self.stdout.kept, &self.stderr.kept)
     }
 }
 
-struct Stream {
-    pipe: Option<File>,
-    kept: Vec<u8>,
+#[derive(Debug)]
+pub(super) struct Stream {
+    pub(super) pipe: Option<File>,
+    pub(super) kept: Vec<u8>,
     limit: usize,
     tail: bool,
     overflowed: bool,
 }
 
 impl Stream {
-    fn new(pipe: Option<OwnedFd>, limit: usize, tail: bool) -> std::io::Result<Self> {
+    pub(super) fn new(pipe: Option<OwnedFd>, limit: usize, tail: bool) -> std::io::Result<Self> {
         let pipe = pipe.map(File::from);
         if let Some(pipe) = &pipe {
             rustix::io::ioctl_fionbio(pipe, true)?;
@@ -372,7 +438,9 @@ impl Stream {
 
     fn read_available(&mut self) -> std::io::Result<()> {
         let mut buffer = [0; 16 * 1024];
-        while let Some(pipe) = &mut self.pipe {
+        // Not for ever: a child that writes as fast as this reads must not keep the caller from its deadline.
+        for _ in 0..READS_IN_A_ROW {
+            let Some(pipe) = &mut self.pipe else { break };
             match pipe.read(&mut buffer) {
                 Ok(0) => self.pipe = None,
                 Ok(count) => {
@@ -396,7 +464,7 @@ impl Stream {
     }
 }
 
-fn timespec(duration: Duration) -> Timespec {
+pub(super) fn timespec(duration: Duration) -> Timespec {
     Timespec { tv_sec: duration.as_secs() as i64, tv_nsec: i64::from(duration.subsec_nanos()) }
 }
 
@@ -440,6 +508,14 @@ mod tests {
     }
 
     #[test]
+    fn a_flood_of_output_does_not_hold_up_the_deadline() {
+        let started = Instant::now();
+        let flood = Command::new("yes", Duration::from_millis(500)).output_tail();
+        assert!(matches!(flood.run(), Err(Error::Deadline { .. })));
+        assert!(started.elapsed() < Duration::from_secs(20));
+    }
+
+    #[test]
     fn what_a_command_leaves_behind_is_ended_and_not_waited_for() {
         let output = sh("sleep 60 & echo $!").succeed().unwrap();
         let pid: i32 = output.text().parse().unwrap();
@@ -464,12 +540,29 @@ mod tests {
     }
 
     #[test]
+    fn a_prepared_command_gets_its_input_later() {
+        let input = vec![b'x'; 3 << 20];
+        let cat = || Command::new("cat", Duration::from_secs(20)).output_limit(4 << 20);
+        assert_eq!(cat().prepare(None).unwrap().finish(&input).unwrap().stdout, input);
+        assert_eq!(cat().prepare(Some(cat())).unwrap().finish(&input).unwrap().stdout, input);
+        assert!(matches!(sh("exit 3").prepare(None).unwrap().finish(&input), Err(Error::Failed { code: Some(3), .. })));
+        let marker = tempfile::tempdir().unwrap();
+        drop(sh("cat; touch ended").folder(marker.path()).prepare(None).unwrap());
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !marker.path().join("ended").exists() {
+            assert!(Instant::now() < deadline, "its input does not end");
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
     fn a_pipe_reports_the_side_that_failed() {
         let consumer = || Command::new("cat", Duration::from_secs(20)).output_limit(1 << 22);
-        assert_eq!(sh("echo through").pipe_to(consumer()).unwrap().text(), "through");
-        let error = sh("echo first side >&2; exit 3").pipe_to(consumer()).unwrap_err();
+        let both = |producer: Command, consumer| producer.prepare(Some(consumer)).unwrap().finish(b"");
+        assert_eq!(both(sh("echo through"), consumer()).unwrap().text(), "through");
+        let error = both(sh("echo first side >&2; exit 3"), consumer()).unwrap_err();
         assert!(error.to_string().contains("first side"), "{error}");
-        let error = sh("cat /dev/zero").pipe_to(sh("echo second side >&2; exit 4")).unwrap_err();
+        let error = both(sh("cat /dev/zero"), sh("echo second side >&2; exit 4")).unwrap_err();
         assert!(error.to_string().contains("second side"), "{error}");
     }
 

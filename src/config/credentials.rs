@@ -36,6 +36,11 @@ impl Credentials {
         Self { folder }
     }
 
+    /// The credentials in a folder; it may be missing.
+    pub fn in_folder(folder: &std::path::Path) -> Self {
+        Self::new(folder.to_owned())
+    }
+
     /// The folder they are read from.
     pub fn folder(&self) -> &std::path::Path {
         &self.folder

@@ -3,6 +3,7 @@
 //! Secrets are read on demand, are never part of `Config`, and have no `Debug` or `Display` that shows them.
 
 mod credentials;
+mod database;
 mod error;
 mod file;
 mod remote;
@@ -13,6 +14,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 pub use credentials::{Credentials, Secret};
+pub use database::DatabaseUrl;
 pub use error::Error;
 pub use remote::Remote;
 pub use repository::{Health, Repository, RestartRule};
@@ -60,8 +62,8 @@ pub struct Proxy {
 /// `[database]`
 #[derive(Clone, Debug)]
 pub struct Database {
-    /// `sqlite:PATH` (relative to `<state>/data`) or `postgres://…`.
-    pub url: String,
+    /// What the file says, else the default `sqlite:hub.db`; `Config::database_url` is what is in force.
+    pub url: DatabaseUrl,
 }
 
 /// `[gitops]`
@@ -115,8 +117,8 @@ impl Config {
     /// # Errors
     /// The first thing that is wrong, with file, line, key and what would be right.
     pub fn load(flag: Option<&Path>) -> Result<Self, Error> {
-        let named = flag.map(Path::to_owned).or_else(|| environment("HUB_CONFIG").map(PathBuf::from));
-        let path = named.clone().unwrap_or_else(|| DEFAULT_PATH.into());
+        let named = named_file(flag);
+        let path = Self::file_path(flag);
         let text = match file::read(&path)? {
             Some(text) => Some(text),
             None if named.is_some() => return Err(Error::Missing(path)),
@@ -153,11 +155,25 @@ impl Config {
         })
     }
 
+    /// The file that `load` reads, whether it exists or not.
+    pub fn file_path(flag: Option<&Path>) -> PathBuf {
+        named_file(flag).unwrap_or_else(|| DEFAULT_PATH.into())
+    }
+
     /// The credentials of this process: `$CREDENTIALS_DIRECTORY`, else `<state>/credentials`.
     pub fn credentials(&self) -> Credentials {
         Credentials::new(
             environment("CREDENTIALS_DIRECTORY").map_or_else(|| self.state_dir.join("credentials"), PathBuf::from),
         )
+    }
+
+    /// Where the database is: `$DATABASE_URL`, else `$DB_HOST`, `$DB_PORT`, `$DB_USER` and `$DB_NAME`, else the credential
+    /// `database-url`, else `database.url`. A URL without a password takes it from `$SERVER_DB_PASSWORD`.
+    ///
+    /// # Errors
+    /// When the chosen one is no URL of a known database, or the credential cannot be read.
+    pub fn database_url(&self) -> Result<DatabaseUrl, Error> {
+        DatabaseUrl::choose(&self.database.url, &self.credentials())
     }
 
     /// The configured repository of a name.
@@ -170,6 +186,11 @@ impl Config {
             known: self.repositories.iter().map(|repository| repository.name.clone()).collect(),
         })
     }
+}
+
+/// The file that somebody named; it has to exist.
+fn named_file(flag: Option<&Path>) -> Option<PathBuf> {
+    flag.map(Path::to_owned).or_else(|| environment("HUB_CONFIG").map(PathBuf::from))
 }
 
 /// A variable of the environment; an empty one counts as not set.

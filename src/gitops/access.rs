@@ -10,6 +10,9 @@ use crate::command::{Account, Command};
 use crate::config::{Config, Repository};
 use crate::state::Folder;
 
+/// How the names of the folders with keys and tokens begin.
+const PREFIX: &str = ".access-";
+
 /// What a fetch from a private remote needs, for the time of the fetch: key or token in a folder that only the mirror's
 /// user can read, never in an argument. Dropping it removes the folder.
 #[derive(Debug, Default)]
@@ -17,6 +20,7 @@ pub(super) struct Access {
     folder: Option<PathBuf>,
     ssh_command: Option<String>,
     credential_helper: Option<String>,
+    known_hosts: PathBuf,
 }
 
 impl Access {
@@ -55,6 +59,28 @@ impl Access {
         command
     }
 
+    /// What to do about a reason that git or ssh gave, where the answer is in hub.toml.
+    pub fn advice(&self, reason: &str) -> Option<String> {
+        let says = |part: &str| reason.contains(part);
+        if says("Host key verification failed") {
+            let hosts = self.known_hosts.display();
+            return Some(format!(
+                "the host's key is not the one in {hosts}; compare it with what the forge publishes and put that there"
+            ));
+        }
+        if says("Permission denied (publickey") {
+            return Some(
+                "the forge does not take the key; add its public half there, and name the credential with ssh_key"
+                    .to_owned(),
+            );
+        }
+        if says("terminal prompts disabled") {
+            return Some("the repository is private or does not exist; name a credential with token".to_owned());
+        }
+        says("Authentication failed")
+            .then(|| "the forge does not take the token; put a valid one into the credential".to_owned())
+    }
+
     fn prepare_ssh(
         &mut self,
         config: &Config,
@@ -63,6 +89,7 @@ impl Access {
         user: &Account,
     ) -> Result<(), Error> {
         let known_hosts = word(&config.gitops.known_hosts)?;
+        self.known_hosts.clone_from(&config.gitops.known_hosts);
         let mut ssh = format!(
             "ssh -F /dev/null -o BatchMode=yes -o StrictHostKeyChecking=yes -o UserKnownHostsFile={known_hosts} \
              -o ConnectTimeout=15 -o ServerAliveInterval=15 -o ServerAliveCountMax=2 -o PermitLocalCommand=no"
@@ -99,7 +126,7 @@ impl Access {
 
     /// A new, empty folder that belongs to the mirror's user; one that a killed run left is removed first.
     fn private_folder(&mut self, repository: &Repository, mirrors: &Folder, user: &Account) -> Result<Folder, Error> {
-        let name = format!(".access-{}", crate::state::repository_file_name(&repository.name));
+        let name = format!("{PREFIX}{}", crate::state::repository_file_name(&repository.name));
         let path = mirrors.path().join(&name);
         remove(&path)?;
         let folder = mirrors.sub_or_make(&name, 0o700)?;
@@ -107,6 +134,23 @@ impl Access {
         give(folder.fd(), folder.path(), user)?;
         Ok(folder)
     }
+}
+
+/// Removes the keys and tokens that a killed run left in the folder of the mirrors.
+pub(super) fn remove_left(gitops: &Folder) -> Result<(), Error> {
+    let mirrors = gitops.path().join("mirror");
+    let failed = |source| crate::state::Error::Io { act: "list", path: mirrors.clone(), source };
+    let entries = match std::fs::read_dir(&mirrors) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        other => other.map_err(failed)?,
+    };
+    for entry in entries {
+        let name = entry.map_err(failed)?.file_name();
+        if name.as_encoded_bytes().starts_with(PREFIX.as_bytes()) {
+            remove(&mirrors.join(name))?;
+        }
+    }
+    Ok(())
 }
 
 impl Drop for Access {

@@ -1,36 +1,28 @@
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::Error;
-use super::git::{Change, LOCAL, git, is_commit, short};
-use super::mirror::empty_tree;
+use super::git::{Change, LOCAL, git};
+use super::look::{Look, Touched, Unseen, parse_files, parse_status};
 use crate::command::{self, Account, Command};
 use crate::config::Repository;
 use crate::log;
+use crate::state::is_roots_alone;
 
 /// The user that owns checkouts which the hub makes.
 const USER: &str = "hub";
+/// Where a new checkout's `.git` is made.
+const UNFINISHED: &str = ".hub-unfinished";
 /// How many bytes of paths go onto one command line; the kernel takes 128 KiB an argument and 2 MiB in all.
 const PATHS_PER_CALL: usize = 64 << 10;
 
 /// A repository's working copy, and the user it belongs to. Every git command here runs as that user, because the
 /// user controls `.git` and thereby what git runs.
 pub(super) struct Checkout<'a> {
-    repository: &'a Repository,
+    pub(super) repository: &'a Repository,
     pub user: Account,
-}
-
-/// What a look at the checkout showed.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Look {
-    /// The commit that is checked out; none where the branch has no commit yet.
-    pub head: Option<String>,
-    /// The branch that is checked out; none for a detached HEAD.
-    pub branch: Option<String>,
-    /// The remote-tracking branch that the branch follows.
-    pub upstream: Option<String>,
-    /// Tracked files that differ from the commit.
-    pub changed: Vec<Vec<u8>>,
 }
 
 impl<'a> Checkout<'a> {
@@ -67,22 +59,26 @@ impl<'a> Checkout<'a> {
         Ok(Self { repository, user })
     }
 
-    fn git(&self) -> Command {
-        git(&self.user, &self.repository.path, LOCAL).env("GIT_REFLOG_ACTION", "gitops-sync")
+    pub(super) fn git(&self) -> Command {
+        git(&self.user, &self.repository.path, LOCAL)
+            .env("GIT_REFLOG_ACTION", "gitops-sync")
+            // `core.worktree` would have git work on other files than those of the configured path.
+            .env("GIT_WORK_TREE", &self.repository.path)
     }
 
-    /// True where there is nothing yet that could be looked at.
+    /// True where there is no repository yet.
     pub fn is_missing(&self) -> bool {
-        !self.repository.path.join(".git/HEAD").exists() && !self.repository.path.join(".git").is_file()
+        std::fs::symlink_metadata(self.repository.path.join(".git")).is_err()
     }
 
     /// True where the path holds something that is no checkout.
     pub fn is_occupied(&self) -> bool {
         let mut entries = std::fs::read_dir(&self.repository.path).into_iter().flatten().flatten();
-        self.is_missing() && entries.any(|entry| entry.file_name() != ".git")
+        self.is_missing() && entries.any(|entry| entry.file_name() != UNFINISHED)
     }
 
-    /// Makes an empty checkout that follows the configured branch.
+    /// Makes an empty checkout that follows the configured branch. It is made under another name and renamed, so
+    /// that `.git` is either whole or not there.
     pub fn make(&self) -> Result<(), Error> {
         let path = &self.repository.path;
         let as_user = Command::new("mkdir", LOCAL).user(&self.user).args(["-p", "--"]).args([path]);
@@ -90,24 +86,52 @@ impl<'a> Checkout<'a> {
             make_as_root(path, &self.user)
                 .map_err(|reason| refused(format!("{} cannot be made: {reason} ({error})", path.display())))?;
         }
+        let config = path.join(UNFINISHED).join("config");
+        let run = |program: &str, arguments: &[&str]| -> Result<(), Error> {
+            Command::new(program, LOCAL).user(&self.user).folder(path).args(arguments).succeed()?;
+            Ok(())
+        };
+        run("rm", &["-rf", "--", UNFINISHED])?;
         let branch = &self.repository.branch;
-        let init = ["init", "--quiet", "--template=", &format!("--initial-branch={branch}")];
-        self.git().args(init).succeed()?;
+        let init =
+            ["init", "--quiet", "--bare", "--template=", &format!("--initial-branch={branch}"), "--", UNFINISHED];
+        git(&self.user, path, LOCAL).args(init).succeed()?;
         for (key, value) in [
+            ("core.bare", "false"),
             ("remote.origin.url", self.repository.remote.url()),
             ("remote.origin.fetch", "+refs/heads/*:refs/remotes/origin/*"),
             (&format!("branch.{branch}.remote"), "origin"),
             (&format!("branch.{branch}.merge"), &format!("refs/heads/{branch}")),
         ] {
-            self.git().args(["config", key, value]).succeed()?;
+            git(&self.user, path, LOCAL).args(["config", "--file"]).args([&config]).args([key, value]).succeed()?;
         }
-        Ok(())
+        run("mv", &["-T", "--", UNFINISHED, ".git"])
+    }
+
+    /// Looks at everything that `check` wants to know.
+    pub fn look_closely(&self) -> Result<Look, Error> {
+        // First what has a sentence for a repository that git cannot use.
+        let look = self.look()?;
+        let unseen = self.ls_files(&["--cached", "--others", "--directory", "--no-empty-directory"], &[])?;
+        Ok(Look { unseen, ..look })
     }
 
     /// Looks at branch, commit and local changes.
     pub fn look(&self) -> Result<Look, Error> {
         let status = ["status", "--porcelain=v2", "--branch", "-z", "--untracked-files=no", "--ignore-submodules=all"];
-        let output = self.git().args(status).args(["--no-renames"]).output_limit(64 << 20).succeed()?;
+        let command = self.git().args(status).args(["--no-renames"]).output_limit(64 << 20).name("git status");
+        let output = command.succeed().map_err(|error| {
+            let (path, name) = (self.repository.path.display(), &self.user.name);
+            match &error {
+                command::Error::Failed { output, .. } if output.contains("dubious ownership") => refused(format!(
+                    "{path}/.git does not belong to {name} as {path} does; run: chown -R {name}: {path}"
+                )),
+                command::Error::Failed { output, .. } if output.contains("not a git repository") => refused(format!(
+                    "{path}/.git is no repository that git can use; repair it, or move {path} away to have it made anew"
+                )),
+                _ => error.into(),
+            }
+        })?;
         parse_status(&output.stdout).ok_or_else(|| Error::unexpected("git status", &output.stdout))
     }
 
@@ -121,131 +145,86 @@ impl<'a> Checkout<'a> {
                 "{path} has {there} checked out, not {branch}; run: git -C {path} switch {branch}"
             )));
         }
-        let touched = |name: &[u8]| changes.iter().any(|change| overlap(&change.path, name));
-        let local: Vec<&[u8]> = look.changed.iter().map(Vec::as_slice).filter(|name| touched(name)).collect();
+        if look.unmerged {
+            return Err(refused(format!(
+                "{path} has a merge that nobody finished; commit it and push it, or run: git -C {path} merge --abort"
+            )));
+        }
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let touched = Touched::new(changes);
+        let local: Vec<&[u8]> = look.changed.iter().map(Vec::as_slice).filter(|name| touched.overlaps(name)).collect();
         if !local.is_empty() {
             return Err(refused(format!(
                 "{path} has local changes to {}, which the commit changes too; commit and push them, or undo them with: git -C {path} restore FILE",
                 listed(&local)
             )));
         }
-        let untracked = self.untracked(changes)?;
+        let hidden = self.hidden(&look.unseen, &touched)?;
+        if !hidden.is_empty() {
+            return Err(refused(format!(
+                "{path} has files that git was told not to look at, and the commit changes them: {}; run: git -C {path} update-index --no-assume-unchanged --no-skip-worktree FILE",
+                listed(&hidden)
+            )));
+        }
+        let untracked = self.in_the_way(&look.unseen, changes)?;
         if !untracked.is_empty() {
-            let names: Vec<&[u8]> = untracked.iter().map(Vec::as_slice).collect();
             return Err(refused(format!(
                 "{path} has files that git does not track where the commit adds some: {}; move them away",
-                listed(&names)
+                listed(&untracked)
             )));
         }
         Ok(())
     }
 
+    fn ls_files(&self, options: &[&str], paths: &[&[u8]]) -> Result<Unseen, Error> {
+        let command = self.git().args(["ls-files", "-v", "-z"]).args(options).args(["--"]).name("git ls-files");
+        let command = command.args(paths.iter().map(|path| OsStr::from_bytes(path)));
+        let output = command.output_limit(256 << 20).succeed()?;
+        parse_files(&output.stdout).ok_or_else(|| Error::unexpected("git ls-files", &output.stdout))
+    }
+
+    /// Tracked files that a commit changes and whose local changes `git status` does not show.
+    fn hidden(&self, files: &Unseen, touched: &Touched) -> Result<Vec<Vec<u8>>, Error> {
+        let touched_of = |paths: &[Vec<u8>]| -> Vec<Vec<u8>> {
+            paths.iter().filter(|path| touched.overlaps(path)).cloned().collect()
+        };
+        let (mut hidden, skipped) = (touched_of(&files.assumed), touched_of(&files.skipped));
+        if !skipped.is_empty() {
+            // In a sparse checkout git itself takes the mark from files that are there.
+            let sparse = self.git().args(["config", "--type=bool", "--get", "core.sparseCheckout"]).run()?;
+            if sparse.text() != "true" {
+                hidden.extend(skipped);
+            }
+        }
+        Ok(hidden)
+    }
+
     /// Files that git does not track (ignored ones too) at the places where a commit adds some.
-    fn untracked(&self, changes: &[Change]) -> Result<Vec<Vec<u8>>, Error> {
-        use std::os::unix::ffi::OsStrExt;
-        let added: Vec<&[u8]> = changes.iter().filter(|c| c.kind == b'A').map(|c| c.path.as_slice()).collect();
+    fn in_the_way(&self, files: &Unseen, changes: &[Change]) -> Result<Vec<Vec<u8>>, Error> {
+        let added = Touched::new(changes.iter().filter(|change| change.kind == b'A'));
         let mut found = Vec::new();
-        let mut rest = added.as_slice();
-        while !rest.is_empty() {
+        let mut unclear = Vec::new();
+        for entry in &files.untracked {
+            match entry.strip_suffix(b"/") {
+                Some(folder) if !added.has(folder) => unclear.extend(added.below(folder)),
+                None if !added.overlaps(entry) => {}
+                _ => found.push(entry.clone()),
+            }
+        }
+        // A folder that git does not track at all is listed as one; whether the files to come are there, is asked now.
+        while !unclear.is_empty() {
             let mut bytes = 0;
             let fits = |path: &&[u8]| {
                 bytes += path.len() + 1;
                 bytes <= PATHS_PER_CALL
             };
-            let count = rest.iter().copied().take_while(fits).count().max(1);
-            let command = self.git().args(["ls-files", "--others", "-z", "--"]).name("git ls-files --others");
-            let command = command.args(rest[..count].iter().map(|path| std::ffi::OsStr::from_bytes(path)));
-            let output = command.output_limit(64 << 20).succeed()?;
-            found.extend(output.stdout.split(|b| *b == 0).filter(|name| !name.is_empty()).map(<[u8]>::to_owned));
-            rest = &rest[count..];
+            let count = unclear.iter().copied().take_while(fits).count().max(1);
+            let asked: Vec<&[u8]> = unclear.drain(..count).collect();
+            found.extend(self.ls_files(&["--others"], &asked)?.untracked);
         }
         Ok(found)
-    }
-
-    /// Takes a commit's objects from `pack` and moves the branch to it.
-    pub fn fast_forward(&self, pack: Command, look: &Look, commit: &str) -> Result<(), Error> {
-        let receive = self.git().args(["index-pack", "--stdin", "--fix-thin"]).name("git index-pack");
-        pack.pipe_to(receive)?;
-        let merge = ["merge", "--ff-only", "--no-overwrite-ignore", "--no-autostash", "--no-verify-signatures"];
-        let merge = self.git().args(merge).args(["--no-stat", "--quiet", commit]).name("git merge --ff-only");
-        merge.succeed()?;
-        let tracking = format!("origin/{}", self.repository.branch);
-        if look.upstream.as_deref() == Some(&tracking) {
-            // Otherwise `git status` would tell the operator that the branch is ahead of its remote.
-            self.git().args(["update-ref", &format!("refs/remotes/{tracking}"), commit]).succeed()?;
-        }
-        Ok(())
-    }
-
-    /// Puts back what a fast-forward from one commit (none: from an empty branch) to another changed, however far it
-    /// came. Files that the two commits do not differ in, and files that git does not track, stay as they are: the
-    /// fast-forward was begun only after a check that nothing of the operator's was in its way.
-    pub fn undo(&self, from: Option<&str>, to: &str) -> Result<(), Error> {
-        self.remove_stale_locks()?;
-        let reference = format!("refs/heads/{}", self.repository.branch);
-        if !self.has(to)? {
-            // The fast-forward cannot have begun before the commit was there.
-            return Ok(());
-        }
-        let tip = self.git().args(["rev-parse", "--verify", "--quiet", &reference]).run()?.text();
-        let tip = (!tip.is_empty()).then_some(tip);
-        let look = self.look()?;
-        if look.branch.as_deref() != Some(&self.repository.branch) {
-            return Err(refused(format!("another branch than {} was checked out meanwhile", self.repository.branch)));
-        }
-        if tip.as_deref() != from && tip.as_deref() != Some(to) {
-            let tip = tip.unwrap_or_default();
-            return Err(refused(format!(
-                "the branch moved to {} meanwhile, which is not the hub's doing",
-                short(&tip)
-            )));
-        }
-        let empty = empty_tree(self.git())?;
-        let source = from.unwrap_or(&empty);
-        let diff = ["diff-tree", "-r", "-z", "--no-renames", "--name-only", source, to];
-        let paths = self.git().args(diff).output_limit(64 << 20).succeed()?.stdout;
-        if !paths.is_empty() {
-            // First the index as the fast-forward would have left it, so that git knows of every file that it may have
-            // written; then files and index as they were.
-            for arguments in [&["--staged", "--source", to][..], &["--staged", "--worktree", "--source", source]] {
-                let restore = self.git().args(["restore", "--quiet"]).args(arguments);
-                let restore = restore.args(["--pathspec-from-file=-", "--pathspec-file-nul"]);
-                restore.input(paths.clone()).name("git restore").succeed()?;
-            }
-        }
-        if tip.as_deref() == Some(to) && from != Some(to) {
-            match from {
-                Some(from) => self.git().args(["update-ref", &reference, from, to]).succeed()?,
-                None => self.git().args(["update-ref", "-d", &reference, to]).succeed()?,
-            };
-        }
-        Ok(())
-    }
-
-    fn has(&self, commit: &str) -> Result<bool, Error> {
-        let output = self.git().args(["cat-file", "-e", &format!("{commit}^{{commit}}")]).run()?;
-        Ok(output.status.success())
-    }
-
-    /// A killed git leaves its locks. Called only where the journal says that a fast-forward of the hub was cut off.
-    fn remove_stale_locks(&self) -> Result<(), Error> {
-        let branch = format!("refs/heads/{}.lock", self.repository.branch);
-        let tracking = format!("refs/remotes/origin/{}.lock", self.repository.branch);
-        let names = ["index.lock", "HEAD.lock", "ORIG_HEAD.lock", "packed-refs.lock", &branch, &tracking];
-        let mut command = self.git().args(["rev-parse"]);
-        for name in names {
-            command = command.args(["--git-path", name]);
-        }
-        let paths = command.succeed()?.text();
-        let remove = Command::new("rm", LOCAL).user(&self.user).folder(&self.repository.path).args(["-f", "--"]);
-        remove.args(paths.lines()).succeed()?;
-        Ok(())
-    }
-
-    /// Lets git tidy the checkout's objects when it thinks it should.
-    pub fn tidy(&self) -> Result<(), Error> {
-        self.git().args(["-c", "gc.auto=6700", "-c", "gc.autoDetach=false", "gc", "--auto", "--quiet"]).succeed()?;
-        Ok(())
     }
 }
 
@@ -300,80 +279,19 @@ fn make_as_root(path: &Path, user: &Account) -> Result<(), String> {
     }
     let existing =
         path.ancestors().find(|ancestor| ancestor.exists()).map_or_else(|| PathBuf::from("/"), Path::to_owned);
-    let metadata = std::fs::metadata(&existing).map_err(|error| error.to_string())?;
-    if metadata.uid() != 0 || metadata.mode() & 0o022 != 0 {
-        // There, another user could put a link in the way.
+    // Elsewhere, another user could put a link in the way.
+    if !is_roots_alone(&existing).map_err(|error| error.to_string())? {
         return Err(format!("{} is neither {}'s nor root's alone", existing.display(), user.name));
     }
-    std::fs::create_dir_all(path).map_err(|error| error.to_string())?;
+    for folder in path.ancestors().take_while(|folder| *folder != existing).collect::<Vec<_>>().into_iter().rev() {
+        std::fs::create_dir(folder).map_err(|error| error.to_string())?;
+    }
     std::os::unix::fs::lchown(path, Some(user.uid), Some(user.gid)).map_err(|error| error.to_string())
 }
 
-/// True where two paths are the same or one is a folder of the other.
-fn overlap(a: &[u8], b: &[u8]) -> bool {
-    let (short, long) = if a.len() <= b.len() { (a, b) } else { (b, a) };
-    long.strip_prefix(short).is_some_and(|rest| rest.first().is_none_or(|byte| *byte == b'/'))
-}
-
-fn listed(names: &[&[u8]]) -> String {
-    let shown: Vec<String> = names.iter().take(5).map(|name| log::printable(name)).collect();
+fn listed(names: &[impl AsRef<[u8]>]) -> String {
+    let shown: Vec<String> = names.iter().take(5).map(|name| log::printable(name.as_ref())).collect();
     let more = names.len().saturating_sub(shown.len());
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
     shown.join(", ") + &more
-}
-
-/// Parses `git status --porcelain=v2 --branch -z --no-renames` (git-status(1), Porcelain Format Version 2); none where
-/// it has another form.
-fn parse_status(output: &[u8]) -> Option<Look> {
-    let mut look = Look::default();
-    for entry in output.split(|byte| *byte == 0).filter(|entry| !entry.is_empty()) {
-        let text = String::from_utf8_lossy(entry);
-        if let Some(oid) = text.strip_prefix("# branch.oid ") {
-            look.head = (oid != "(initial)").then(|| oid.to_owned());
-            if look.head.as_deref().is_some_and(|head| !is_commit(head)) {
-                return None;
-            }
-        } else if let Some(name) = text.strip_prefix("# branch.head ") {
-            look.branch = (name != "(detached)").then(|| name.to_owned());
-        } else if let Some(name) = text.strip_prefix("# branch.upstream ") {
-            look.upstream = Some(name.to_owned());
-        } else if !text.starts_with("# ") {
-            // `1 XY sub mH mI mW hH hI path`, and `u XY sub m1 m2 m3 mW h1 h2 h3 path` for unmerged files.
-            let fields = match entry.first()? {
-                b'1' => 9,
-                b'u' => 11,
-                _ => return None,
-            };
-            look.changed.push(entry.splitn(fields, |byte| *byte == b' ').nth(fields - 1)?.to_owned());
-        }
-    }
-    Some(look)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn status_is_parsed_with_odd_names() {
-        let head = "1".repeat(40);
-        let entry = format!("1 .M N... 100644 100644 100644 {head} {head} a b\n#");
-        let output = format!(
-            "# branch.oid {head}\0# branch.head main\0# branch.upstream origin/main\0# branch.ab +0 -0\0{entry}\0"
-        );
-        let look = parse_status(output.as_bytes()).unwrap();
-        assert_eq!(look.head, Some(head));
-        assert_eq!((look.branch.as_deref(), look.upstream.as_deref()), (Some("main"), Some("origin/main")));
-        assert_eq!(look.changed, [b"a b\n#".to_vec()]);
-        let look = parse_status(b"# branch.oid (initial)\0# branch.head (detached)\0").unwrap();
-        assert_eq!(look, Look::default());
-        assert!(parse_status(b"# branch.oid HEAD\0").is_none());
-        assert!(parse_status(b"2 R. x\0").is_none());
-    }
-
-    #[test]
-    fn paths_overlap_when_one_is_a_folder_of_the_other() {
-        assert!(overlap(b"a/b", b"a/b") && overlap(b"a", b"a/b") && overlap(b"a/b/c", b"a/b"));
-        assert!(!overlap(b"a", b"ab") && !overlap(b"a/b", b"a/c"));
-    }
 }

@@ -1,6 +1,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::store::{file, now};
+use super::units::Before;
 use crate::config::Repository;
 use crate::state::{Error, Folder};
 
@@ -15,6 +16,9 @@ pub(super) struct Entry {
     /// The last step that was begun.
     pub step: Step,
     pub started: String,
+    /// How the host's units were before; none where they are not deployed.
+    #[serde(default)]
+    pub units: Option<Before>,
 }
 
 /// The steps of a deployment, in their order.
@@ -23,6 +27,9 @@ pub(super) struct Entry {
 pub(super) enum Step {
     Checkout,
     Build,
+    /// Verification of the units, the build being done.
+    Verify,
+    Units,
     After,
     Health,
 }
@@ -38,13 +45,20 @@ impl Journal {
         Ok(Self { folder: gitops.sub_or_make("journal", 0o750)? })
     }
 
-    pub fn begin(&self, repository: &Repository, from: Option<&str>, to: &str) -> Result<Entry, Error> {
+    pub fn begin(
+        &self,
+        repository: &Repository,
+        from: Option<&str>,
+        to: &str,
+        units: Option<Before>,
+    ) -> Result<Entry, Error> {
         let entry = Entry {
             repository: repository.name.clone(),
             from: from.map(str::to_owned),
             to: to.to_owned(),
             step: Step::Checkout,
             started: now(),
+            units,
         };
         self.folder.publish_json(&file(repository), &entry)?;
         Ok(entry)
@@ -61,6 +75,7 @@ impl Journal {
 
     /// The interrupted deployment of a repository.
     pub fn interrupted(&self, repository: &Repository) -> Result<Option<Entry>, Error> {
-        self.folder.read_json(&file(repository))
+        // A thousand unit files with their links and manifest entries are more than a usual record.
+        self.folder.read_json_within(&file(repository), 16 << 20)
     }
 }

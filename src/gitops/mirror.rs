@@ -1,9 +1,11 @@
+use std::cell::{RefCell, RefMut};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::access::Access;
-use super::git::{Change, LOCAL, git, is_commit, parse_changes};
+use super::git::{Change, LOCAL, git, is_commit};
+use super::objects::{Objects, TreeEntry};
 use super::{Error, signatures};
 use crate::command::{self, Account, Backoff, Command};
 use crate::config::{Config, Repository};
@@ -14,10 +16,10 @@ use crate::state::{self, Folder, repository_file_name};
 const USER: &str = "hub-git";
 /// The fetched tip of the configured branch.
 const TIP: &str = "refs/hub/tip";
-/// How long a failing fetch is tried again within one run.
+/// How long a failing fetch is tried again within one run, but not longer than one fetch may take.
 const TRIES: Duration = Duration::from_secs(60);
-/// git's `diff-tree` of a very large commit.
-const LARGEST_DIFF: usize = 64 << 20;
+/// How far back an ancestor is looked for before git is asked.
+const FIRST_PARENTS: usize = 50;
 
 /// The bare mirror of a repository: what was fetched, owned by a user that owns nothing else.
 pub(super) struct Mirror<'a> {
@@ -26,6 +28,7 @@ pub(super) struct Mirror<'a> {
     user: Account,
     mirrors: Folder,
     path: PathBuf,
+    objects: RefCell<Option<Objects>>,
 }
 
 /// The user of the mirrors: `hub-git` where the caller is root and it exists, else the caller.
@@ -50,6 +53,9 @@ impl<'a> Mirror<'a> {
     ) -> Result<Self, Error> {
         let mirrors = gitops.sub_or_make("mirror", 0o750)?;
         own(&mirrors, user)?;
+        if rustix::process::geteuid().as_raw() != user.uid {
+            let_through(gitops)?;
+        }
         let file_name = repository_file_name(&repository.name);
         let mirror = Self {
             config,
@@ -57,24 +63,43 @@ impl<'a> Mirror<'a> {
             user: user.clone(),
             path: mirrors.path().join(format!("{file_name}.git")),
             mirrors,
+            objects: RefCell::default(),
         };
-        let failed = |act, source| state::Error::Io { act, path: mirror.path.clone(), source };
         match std::fs::symlink_metadata(&mirror.path) {
             Ok(found) if found.is_dir() && found.uid() == user.uid => return Ok(mirror),
-            Ok(_) => std::fs::remove_dir_all(&mirror.path).map_err(|error| failed("remove", error))?,
+            Ok(_) => {}
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => return Err(failed("inspect", error).into()),
+            Err(error) => return Err(mirror.failed("inspect", error)),
         }
-        // Made under another name and renamed, so that a mirror is either whole or not there.
-        let unfinished = mirror.mirrors.path().join(format!(".{file_name}.new"));
-        if unfinished.exists() {
-            std::fs::remove_dir_all(&unfinished).map_err(|error| failed("remove", error))?;
-        }
-        let init = git(user, mirror.mirrors.path(), LOCAL).args(["init", "--quiet", "--bare", "--template=", "--"]);
-        init.args([&unfinished]).succeed()?;
-        std::fs::rename(&unfinished, &mirror.path).map_err(|error| failed("make", error))?;
-        mirror.mirrors.sync()?;
+        mirror.make()?;
         Ok(mirror)
+    }
+
+    fn failed(&self, act: &'static str, source: std::io::Error) -> Error {
+        state::Error::Io { act, path: self.path.clone(), source }.into()
+    }
+
+    /// Makes an empty mirror in place of what is there: under another name and renamed, so that it is either whole or
+    /// not there.
+    fn make(&self) -> Result<(), Error> {
+        let unfinished = self.mirrors.path().join(format!(".{}.new", repository_file_name(&self.repository.name)));
+        for path in [&unfinished, &self.path] {
+            match std::fs::remove_dir_all(path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(self.failed("remove", error)),
+                _ => {}
+            }
+        }
+        let init = git(&self.user, self.mirrors.path(), LOCAL).args(["init", "--quiet", "--bare", "--template=", "--"]);
+        init.args([&unfinished]).succeed()?;
+        std::fs::rename(&unfinished, &self.path).map_err(|error| self.failed("make", error))?;
+        self.mirrors.sync()?;
+        Ok(())
+    }
+
+    /// True where the tip of an earlier fetch is not there whole: a new mirror, or one that a power cut damaged.
+    fn is_damaged(&self) -> Result<bool, Error> {
+        let tree = format!("{TIP}^{{tree}}");
+        Ok(!self.git().args(["rev-parse", "--verify", "--quiet", &tree]).run()?.status.success())
     }
 
     fn git(&self) -> Command {
@@ -85,30 +110,49 @@ impl<'a> Mirror<'a> {
     ///
     /// # Errors
     /// `Refused` when the branch does not exist, `Fetch` when the remote does not answer, after tries with backoff for
-    /// a minute at most.
-    pub fn fetch(&self) -> Result<String, Error> {
-        let access = Access::prepare(self.config, self.repository, &self.mirrors, &self.user)?;
-        let started = Instant::now();
+    /// a minute at most. `meanwhile` is called once, while git is at work.
+    pub fn fetch(&self, meanwhile: impl FnOnce() -> Result<(), Error>) -> Result<String, Error> {
+        self.remove_stale_locks()?;
+        let mut meanwhile = Some(meanwhile);
+        let (started, tries) = (Instant::now(), TRIES.min(self.fetch_limit()));
         let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(20));
+        let mut is_new = false;
         loop {
-            let error = match self.fetch_command(&access).succeed() {
+            // Anew for every try: git forgets a token that a server refused.
+            let access = Access::prepare(self.config, self.repository, &self.mirrors, &self.user)?;
+            let fetching = self.fetch_command(&access).prepare(None)?;
+            if let Some(meanwhile) = meanwhile.take() {
+                drop(self.objects()?);
+                meanwhile()?;
+            }
+            let error = match fetching.finish(b"") {
                 Ok(_) => return self.tip(),
                 Err(error) => error,
             };
-            self.remove_stale_locks()?;
-            if self.branch_is_missing(&access) {
+            let hung = matches!(error, command::Error::Deadline { .. });
+            if !hung && self.branch_is_missing(&access) {
                 return Err(Error::Refused(format!(
                     "the branch {} does not exist at {}; push it again, or change branch in hub.toml",
                     self.repository.branch,
                     self.repository.remote.url()
                 )));
             }
+            if !hung && !is_new && self.is_damaged()? {
+                log::warn!("mirror_made_anew", repo = self.repository.name, error = error.to_string());
+                self.make()?;
+                is_new = true;
+                continue;
+            }
             let wait = backoff.next_wait();
             // A local folder that cannot be read now cannot be read in a minute.
             let local = self.repository.remote.local_path().is_some();
-            if local || started.elapsed() + wait >= TRIES {
+            if local || started.elapsed() + wait >= tries {
                 let url = self.repository.remote.url().to_owned();
-                return Err(Error::Fetch { url, reason: error.to_string() });
+                let reason = error.to_string();
+                return Err(Error::Fetch {
+                    url,
+                    reason: access.advice(&reason).map_or(reason.clone(), |advice| format!("{reason}; {advice}")),
+                });
             }
             log::warn!(
                 "fetch_retried",
@@ -147,10 +191,13 @@ impl<'a> Mirror<'a> {
         self.mirrors.path().join(name)
     }
 
+    fn fetch_limit(&self) -> Duration {
+        Duration::from_secs(self.config.gitops.fetch_timeout_seconds)
+    }
+
     fn fetch_command(&self, access: &Access) -> Command {
-        let limit = Duration::from_secs(self.config.gitops.fetch_timeout_seconds);
         let refspec = format!("+refs/heads/{}:{TIP}", self.repository.branch);
-        self.remote_git(access, limit)
+        self.remote_git(access, self.fetch_limit())
             .args(["fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--no-auto-maintenance"])
             .args(["--no-recurse-submodules", "--", self.repository.remote.url(), &refspec])
             .name(format!("git fetch {}", self.repository.remote.url()))
@@ -159,7 +206,7 @@ impl<'a> Mirror<'a> {
     /// `git ls-remote --exit-code` ends with 2 when the remote answers and has no such ref.
     fn branch_is_missing(&self, access: &Access) -> bool {
         let reference = format!("refs/heads/{}", self.repository.branch);
-        let command = self.remote_git(access, Duration::from_secs(30));
+        let command = self.remote_git(access, self.fetch_limit().min(Duration::from_secs(30)));
         let command = command.args(["ls-remote", "--exit-code", "--", self.repository.remote.url(), &reference]);
         command.output_limit(1 << 16).run().is_ok_and(|output| output.status.code() == Some(2))
     }
@@ -167,20 +214,39 @@ impl<'a> Mirror<'a> {
     /// A killed fetch leaves its locks; this run holds the global one, so nobody else is at work here.
     fn remove_stale_locks(&self) -> Result<(), Error> {
         let locks = ["refs/hub/tip.lock", "packed-refs.lock", "shallow.lock", "config.lock", "HEAD.lock"];
+        if !locks.iter().any(|lock| std::fs::symlink_metadata(self.path.join(lock)).is_ok()) {
+            return Ok(());
+        }
         let remove = Command::new("rm", LOCAL).user(&self.user).folder(&self.path).args(["-f", "--"]).args(locks);
         remove.succeed()?;
         Ok(())
     }
 
+    /// The reader of the mirror's objects, started where it is not there yet.
+    fn objects(&self) -> Result<RefMut<'_, Objects>, Error> {
+        let mut objects = self.objects.borrow_mut();
+        if objects.is_none() {
+            *objects = Some(Objects::open(self.git())?);
+        }
+        RefMut::filter_map(objects, Option::as_mut)
+            .map_err(|_| Error::unexpected("git cat-file", b"nothing, because it was not started"))
+    }
+
     fn tip(&self) -> Result<String, Error> {
-        let tip = self.git().args(["rev-parse", "--verify", "--quiet", TIP]).succeed()?.text();
-        if is_commit(&tip) { Ok(tip) } else { Err(Error::unexpected("git rev-parse", tip.as_bytes())) }
+        let tip = self.objects()?.resolve(TIP)?;
+        tip.ok_or_else(|| Error::unexpected("git cat-file", format!("{TIP} is no commit").as_bytes()))
     }
 
     /// True where `old` is `new` or one of its ancestors; false as well where the mirror does not know `old`.
     pub fn is_ancestor(&self, old: &str, new: &str) -> Result<bool, Error> {
-        if old == new {
-            return Ok(true);
+        // Most often it is a few commits back, and that needs no process of its own.
+        let mut commit = Some(new.to_owned());
+        for _ in 0..FIRST_PARENTS {
+            match commit {
+                Some(commit) if commit == old => return Ok(true),
+                Some(older) => commit = self.objects()?.first_parent(&older)?,
+                None => break,
+            }
         }
         let output = self.git().args(["merge-base", "--is-ancestor", old, new]).run()?;
         match output.status.code() {
@@ -204,22 +270,31 @@ impl<'a> Mirror<'a> {
 
     /// What changes from one commit (none: from nothing) to another.
     pub fn changes(&self, from: Option<&str>, to: &str) -> Result<Vec<Change>, Error> {
-        let from = match from {
-            Some(commit) => commit.to_owned(),
-            None => empty_tree(self.git())?,
-        };
-        let command = self.git().args(["diff-tree", "-r", "-z", "--no-renames", "--name-status", &from, to]);
-        let output = command.output_limit(LARGEST_DIFF).succeed()?;
-        parse_changes(&output.stdout).ok_or_else(|| Error::unexpected("git diff-tree", &output.stdout))
+        self.objects()?.changes(from, to)
     }
 
-    /// The command that writes everything between two commits to its standard output as a pack.
-    pub fn pack(&self, from: Option<&str>, to: &str) -> Command {
-        let revisions = from.map_or_else(|| format!("{to}\n"), |from| format!("{to}\n^{from}\n"));
+    /// The files below a folder of a commit, with their paths relative to it; empty where there is no such folder.
+    pub fn files(&self, commit: &str, folder: &str) -> Result<Vec<TreeEntry>, Error> {
+        self.objects()?.files(commit, folder)
+    }
+
+    /// A file's content by its object id; none where it has more bytes than `limit`.
+    pub fn blob(&self, object: &str, limit: u64) -> Result<Option<Vec<u8>>, Error> {
+        self.objects()?.blob(object, limit)
+    }
+
+    /// The command that reads `revisions` and writes what lies between them to its standard output as a pack.
+    pub fn pack(&self) -> Command {
         self.git()
+            // A bitmap would leave out what any ancestor of `from` has, and a shallow checkout does not have that.
+            .args(["-c", "pack.useBitmaps=false"])
             .args(["pack-objects", "--revs", "--thin", "--stdout", "--quiet", "--delta-base-offset"])
-            .input(revisions.into_bytes())
             .name("git pack-objects")
+    }
+
+    /// Everything that `to` has and `from` (none: nobody) does not.
+    pub fn revisions(from: Option<&str>, to: &str) -> Vec<u8> {
+        from.map_or_else(|| format!("{to}\n"), |from| format!("{to}\n^{from}\n")).into_bytes()
     }
 
     /// Lets git tidy the mirror when it thinks it should.
@@ -233,6 +308,21 @@ impl<'a> Mirror<'a> {
 pub(super) fn empty_tree(git: Command) -> Result<String, Error> {
     let tree = git.args(["hash-object", "-t", "tree", "--stdin"]).succeed()?.text();
     if is_commit(&tree) { Ok(tree) } else { Err(Error::unexpected("git hash-object", tree.as_bytes())) }
+}
+
+/// Lets other users pass through a folder without letting them list it: on the way to its mirror, git looks at every
+/// folder above. (In the group of the folder its user would read the state of every service.)
+fn let_through(folder: &Folder) -> Result<(), Error> {
+    let failed = |source: rustix::io::Errno| state::Error::Io {
+        act: "change the mode of",
+        path: folder.path().to_owned(),
+        source: source.into(),
+    };
+    let mode = rustix::fs::Mode::from_raw_mode(rustix::fs::fstat(folder.fd()).map_err(failed)?.st_mode & 0o7777);
+    if !mode.contains(rustix::fs::Mode::XOTH) {
+        rustix::fs::fchmod(folder.fd(), mode | rustix::fs::Mode::XOTH).map_err(failed)?;
+    }
+    Ok(())
 }
 
 /// Hands a folder that root made to the mirrors' user.

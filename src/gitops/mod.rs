@@ -7,15 +7,19 @@ mod checkout;
 mod claim;
 mod commands;
 mod error;
+mod forward;
 mod git;
 mod journal;
+mod look;
 mod mirror;
+mod objects;
 mod outcome;
 mod probe;
 mod report;
 mod signatures;
 mod store;
 mod sync;
+mod units;
 mod worker;
 
 use std::path::PathBuf;
@@ -28,13 +32,13 @@ use crate::exit::{self, Exit};
 use crate::log;
 
 pub use error::Error;
-pub use outcome::{Outcome, Status};
+use outcome::{Outcome, Status};
 
 /// Pull the configured repositories and apply what changed.
 ///
 /// Without names: what is queued, what is to be retried, and every repository not checked for 55 minutes.
 /// Exit codes: 0 in sync, 1 error, 2 usage, 3 rolled back, 4 rollback failed, 5 refused (signature, history, local
-/// changes), 75 another run holds the lock, 78 configuration.
+/// changes, foreign unit), 75 another run holds the lock, 78 configuration.
 #[derive(FromArgs)]
 struct Arguments {
     /// repositories to sync now, as owner/name
@@ -43,6 +47,12 @@ struct Arguments {
     /// show what would be done and change nothing but the mirror
     #[argh(switch)]
     dry_run: bool,
+    /// take over this unit, which somebody else installed; its present version is kept in the state folder
+    #[argh(option)]
+    adopt: Vec<String>,
+    /// deploy units to the calling user's own systemd manager
+    #[argh(switch)]
+    user_units: bool,
     /// print the result as JSON on stdout; log lines go to stderr
     #[argh(switch)]
     json: bool,
@@ -59,6 +69,10 @@ struct Request {
     /// Named on the command line; empty for a queued run.
     names: Vec<String>,
     dry_run: bool,
+    /// Units that are taken over although somebody else installed them.
+    adopt: Vec<String>,
+    /// Units go to the caller's own manager.
+    user_units: bool,
 }
 
 /// The program `gitops-sync`.
@@ -68,6 +82,9 @@ pub fn main() -> ExitCode {
         Err(code) => return code,
     };
     log::start("gitops-sync");
+    // The unit's mask is for the state folder, whose files get their modes explicitly; checkouts and what commands make
+    // are to be as readable as with any other git.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     if arguments.json || arguments.dry_run {
         log::to_stderr();
     }
@@ -82,7 +99,12 @@ pub fn main() -> ExitCode {
         log::error!("usage", error = error.to_string());
         return Exit::Usage.into();
     }
-    let request = Request { names: arguments.repositories, dry_run: arguments.dry_run };
+    let request = Request {
+        names: arguments.repositories,
+        dry_run: arguments.dry_run,
+        adopt: arguments.adopt,
+        user_units: arguments.user_units,
+    };
     let (exit, outcomes) = match worker::run(&config, &request) {
         Ok(outcomes) => (outcome::worst(&outcomes), outcomes),
         Err(error) => {

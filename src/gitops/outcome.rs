@@ -1,5 +1,6 @@
 use serde::Serialize;
 
+use super::units::{Line, Restart};
 use crate::exit::Exit;
 
 /// What became of one repository in a run.
@@ -53,7 +54,7 @@ impl Status {
 
 /// One repository's result, as run record and `--json` show it.
 #[derive(Clone, Debug, Serialize)]
-pub struct Outcome {
+pub(super) struct Outcome {
     /// `owner/name`
     pub repository: String,
     /// What became of it.
@@ -67,6 +68,15 @@ pub struct Outcome {
     /// Dry run: each thing that would be done.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub plan: Vec<String>,
+    /// The unit files that change, each with its reason.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub units: Vec<Line>,
+    /// What was done to units, and why.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub restarts: Vec<Restart>,
+    /// Why the commit's units were not deployed, where they were not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_deployed: Option<String>,
     /// Wall time in milliseconds.
     pub duration_ms: u64,
     /// Whether another try later may succeed.
@@ -74,8 +84,27 @@ pub struct Outcome {
     pub retry: bool,
 }
 
+impl Outcome {
+    /// A result that nothing is known of yet.
+    pub fn new(repository: &str) -> Self {
+        Self {
+            repository: repository.to_owned(),
+            status: Status::Failed,
+            from: None,
+            to: None,
+            reason: None,
+            plan: Vec::new(),
+            units: Vec::new(),
+            restarts: Vec::new(),
+            not_deployed: None,
+            duration_ms: 0,
+            retry: false,
+        }
+    }
+}
+
 /// The worst result of several repositories, in the order 4, 3, 5, 1, 0 (design §6).
-pub fn worst(outcomes: &[Outcome]) -> Exit {
+pub(super) fn worst(outcomes: &[Outcome]) -> Exit {
     let order = [Exit::RollbackFailed, Exit::RolledBack, Exit::Refused, Exit::Error];
     let has = |exit: &Exit| outcomes.iter().any(|outcome| outcome.status.exit() == *exit);
     order.into_iter().find(has).unwrap_or(Exit::Done)

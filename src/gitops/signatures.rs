@@ -1,11 +1,10 @@
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use super::Error;
 use super::git::{LOCAL, is_commit, short};
 use crate::command::{Account, Command};
 use crate::config::Repository;
-use crate::state::{Folder, repository_file_name};
+use crate::state::{Folder, is_roots_alone, repository_file_name};
 
 /// Checks that commits are signed by a listed key (design §6, step 2).
 ///
@@ -72,13 +71,12 @@ fn meaning(result: &str) -> &'static str {
 
 /// Whoever can write the list of signers decides what root runs.
 fn trusted<'a>(path: &'a Path, key: &str) -> Result<&'a Path, Error> {
-    let metadata = std::fs::metadata(path)
+    let safe = is_roots_alone(path)
         .map_err(|error| Error::Refused(format!("{key}: {} cannot be read: {error}", path.display())))?;
-    let root = rustix::process::geteuid().is_root();
-    if root && (metadata.uid() != 0 || metadata.mode() & 0o022 != 0) {
+    if rustix::process::geteuid().is_root() && !safe {
         let path = path.display();
         return Err(Error::Refused(format!(
-            "{key}: {path} can be written by others than root; run: chown root: {path} && chmod go-w {path}"
+            "{key}: {path} or a folder above it can be written by others than root; run: chown root: {path} && chmod go-w {path}, and keep it in a folder of root's"
         )));
     }
     Ok(path)

@@ -3,6 +3,9 @@ use serde::{Deserialize, Serialize};
 use crate::config::Repository;
 use crate::state::{Error, Folder, repository_file_name};
 
+/// The hub's own units that wait for their restart.
+const OWN: &str = "own-units.json";
+
 /// The commit that is live.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Deployed {
@@ -86,12 +89,39 @@ impl Store {
         self.checked.publish_json(&file(repository), &checked)
     }
 
-    /// Seconds since the repository was last looked at; none where it never was or the clock went back.
-    pub fn seconds_since_checked(&self, repository: &Repository) -> Result<Option<i64>, Error> {
-        let Some(checked) = self.checked.read_json::<Checked>(&file(repository))? else { return Ok(None) };
-        let Ok(at) = checked.at.parse::<jiff::Timestamp>() else { return Ok(None) };
+    /// Remembers units of the hub itself that are to be restarted when the run's result is durable.
+    pub fn add_own(&self, units: &[String]) -> Result<(), Error> {
+        if units.is_empty() {
+            return Ok(());
+        }
+        let mut all = self.own()?;
+        all.extend_from_slice(units);
+        self.folder.publish_json(OWN, &all)
+    }
+
+    /// The units of the hub itself that are to be restarted.
+    pub fn own(&self) -> Result<Vec<String>, Error> {
+        Ok(self.folder.read_json(OWN)?.unwrap_or_default())
+    }
+
+    /// Forgets them, once they were.
+    pub fn forget_own(&self) -> Result<(), Error> {
+        self.folder.remove(OWN.as_ref()).map(|_| ())
+    }
+
+    /// Seconds since the repository was last looked at; none where it never was, the clock went back, or the file is
+    /// damaged (the next look replaces it).
+    pub fn seconds_since_checked(&self, repository: &Repository) -> Option<i64> {
+        let checked = match self.checked.read_json::<Checked>(&file(repository)) {
+            Ok(checked) => checked?,
+            Err(error) => {
+                crate::log::warn!("state_damaged", repo = repository.name, error = error.to_string());
+                return None;
+            }
+        };
+        let at: jiff::Timestamp = checked.at.parse().ok()?;
         let seconds = jiff::Timestamp::now().as_second() - at.as_second();
-        Ok((seconds >= 0).then_some(seconds))
+        (seconds >= 0).then_some(seconds)
     }
 }
 

@@ -1,3 +1,4 @@
+use std::cell::OnceCell;
 use std::collections::HashSet;
 use std::time::Instant;
 
@@ -7,7 +8,9 @@ use super::claim::Claims;
 use super::journal::Journal;
 use super::store::{Store, now};
 use super::sync::Run;
-use super::{Error, Outcome, Request, Status, mirror, outcome};
+use super::units::{Host, Manager};
+use super::{Error, Outcome, Request, Status, access, outcome};
+use crate::command;
 use crate::config::{Config, Repository};
 use crate::exit::Exit;
 use crate::log;
@@ -15,6 +18,9 @@ use crate::state::{self, Folder, Lock, Record};
 
 /// A repository that was looked at less than this many seconds ago is left alone by the timer's run.
 const FRESH: i64 = 55 * 60;
+
+/// The unit that starts the worker when something is queued.
+const PATH_UNIT: &str = "gitops-sync.path";
 
 /// One run: takes the lock, syncs what was asked for, keeps the record.
 ///
@@ -24,22 +30,40 @@ pub(super) fn run(config: &Config, request: &Request) -> Result<Vec<Outcome>, Er
     let root = Folder::open_or_make(&config.state_dir, 0o755)?;
     let gitops = root.sub_or_make("gitops", 0o750)?;
     let manual = request.dry_run || !request.names.is_empty();
-    let _lock = if manual { Lock::attempt(&gitops, "lock")?.ok_or(Error::Busy)? } else { Lock::wait(&gitops, "lock")? };
+    let mut lock =
+        if manual { Lock::attempt(&gitops, "lock")?.ok_or(Error::Busy)? } else { Lock::wait(&gitops, "lock")? };
     let (started, clock) = (now(), Instant::now());
+    let failed = |source| state::Error::Io {
+        act: "end what is left of the last run in",
+        path: gitops.path().to_owned(),
+        source,
+    };
+    let earlier = lock.exchange(command::mark_children().map_err(failed)?)?;
+    if !earlier.is_empty() {
+        let ended = command::end_orphans(&earlier).map_err(failed)?;
+        log::warn!("last_run_was_killed", processes_ended = ended);
+        access::remove_left(&gitops)?;
+    }
     let run = Run {
         config,
         journal: Journal::open(&gitops)?,
         store: Store::open(root.sub("gitops")?)?,
-        mirror_user: mirror::user(),
+        mirror_user: OnceCell::new(),
         dry_run: request.dry_run,
+        adopt: &request.adopt,
+        user_units: request.user_units,
+        manager: OnceCell::new(),
     };
-    let mut worker = Worker { run, claims: Claims::open(&root, &gitops)?, outcomes: Vec::new() };
-    let result = worker.work(config, request);
-    let outcomes = worker.outcomes;
-    if !request.dry_run && (!outcomes.is_empty() || result.is_err()) {
-        Record::add(&gitops, "gitops-sync", record(started, clock, &outcomes, result.as_ref().err()))?;
+    let mut worker = Worker { run, claims: Claims::open(&gitops)?, outcomes: Vec::new() };
+    let result = worker.work(&root, config, request);
+    if !request.dry_run && (!worker.outcomes.is_empty() || result.is_err()) {
+        let run = record(started, clock, &worker.outcomes, result.as_ref().err());
+        Record::add(&gitops, "gitops-sync", run)?;
+        worker.look_after_own_units(!manual)?;
     }
-    result.map(|()| outcomes)
+    result?;
+    lock.exchange("")?;
+    Ok(worker.outcomes)
 }
 
 struct Worker<'a> {
@@ -49,7 +73,7 @@ struct Worker<'a> {
 }
 
 impl Worker<'_> {
-    fn work(&mut self, config: &Config, request: &Request) -> Result<(), Error> {
+    fn work(&mut self, root: &Folder, config: &Config, request: &Request) -> Result<(), Error> {
         let repositories = &config.repositories;
         if request.dry_run || !request.names.is_empty() {
             let asked = |repository: &&Repository| request.names.is_empty() || request.names.contains(&repository.name);
@@ -62,16 +86,18 @@ impl Worker<'_> {
             }
             return Ok(());
         }
+        // Without a queue the repositories that are due are still looked at.
+        let queue = self.claims.open_queue(root);
         let mut done = self.drain(repositories)?;
         for repository in repositories {
-            if !done.contains(&repository.name) && self.is_due(repository)? {
+            if !done.contains(&repository.name) && self.is_due(repository) {
                 self.sync(repository)?;
                 self.run.tidy(repository);
                 // A push that came meanwhile is not left to the next start.
                 done.extend(self.drain(repositories)?);
             }
         }
-        Ok(())
+        queue.map_err(Into::into)
     }
 
     /// Syncs what is queued until the queue is empty; returns the names.
@@ -96,10 +122,30 @@ impl Worker<'_> {
         Ok(())
     }
 
-    fn is_due(&self, repository: &Repository) -> Result<bool, Error> {
-        Ok(self.run.is_interrupted(repository)?
-            || self.claims.is_to_retry(repository)?
-            || self.run.store.seconds_since_checked(repository)?.is_none_or(|seconds| seconds >= FRESH))
+    /// Now that the result is on disk: restarts those of the hub's own units that changed, and starts the path unit again
+    /// where systemd gave it up. Both only where the host's systemd is there.
+    fn look_after_own_units(&self, queued: bool) -> Result<(), Error> {
+        let own = self.run.store.own()?;
+        if own.is_empty() && !queued {
+            return Ok(());
+        }
+        let Ok(manager @ Manager::System) = self.run.manager() else { return Ok(()) };
+        if !own.is_empty() {
+            Host::open(manager, self.run.config, self.run.store.folder.path())?.restart_own(&own)?;
+            self.run.store.forget_own()?;
+            log::info!("own_units_restarted", units = own);
+        }
+        if queued && manager.revive(PATH_UNIT)? {
+            log::warn!("path_unit_revived", unit = PATH_UNIT);
+        }
+        Ok(())
+    }
+
+    /// What cannot be read counts as due: the sync that follows says what is wrong, and the other repositories go on.
+    fn is_due(&self, repository: &Repository) -> bool {
+        self.run.is_interrupted(repository).unwrap_or(true)
+            || self.claims.is_to_retry(repository).unwrap_or(true)
+            || self.run.store.seconds_since_checked(repository).is_none_or(|seconds| seconds >= FRESH)
     }
 }
 

@@ -77,8 +77,11 @@ impl Folder {
     pub fn sub(&self, name: &str) -> Result<Self, Error> {
         let path = self.path.join(name);
         let flags = OPEN_FOLDER | OFlags::NOFOLLOW;
-        let fd = fs::openat(&self.fd, name, flags, Mode::empty()).map_err(|error| Error::io("open", &path, error))?;
-        Ok(Self { fd, path })
+        match fs::openat(&self.fd, name, flags, Mode::empty()) {
+            Ok(fd) => Ok(Self { fd, path }),
+            Err(Errno::NOTDIR | Errno::LOOP) => Err(Error::NotFolder(path)),
+            Err(error) => Err(Error::io("open", &path, error)),
+        }
     }
 
     /// Opens a folder inside this one, made with `mode` where missing.
@@ -131,8 +134,14 @@ impl Folder {
     fn create(&self, name: &str, content: &[u8], mode: u32) -> Result<(), Error> {
         let path = self.path.join(name);
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd = fs::openat(&self.fd, name, flags, Mode::from_raw_mode(0o600))
-            .map_err(|error| Error::io("create", &path, error))?;
+        let open = || fs::openat(&self.fd, name, flags, Mode::from_raw_mode(0o600));
+        let fd = match open() {
+            // Left by a process that was killed and whose number this one has now.
+            Err(Errno::EXIST) => {
+                self.remove(OsStr::new(name)).and_then(|_| open().map_err(|e| Error::io("create", &path, e)))?
+            }
+            other => other.map_err(|error| Error::io("create", &path, error))?,
+        };
         let mut file = File::from(fd);
         let step = |result: std::io::Result<()>| result.map_err(|error| Error::io("write", &path, error));
         step(file.write_all(content))?;
@@ -202,16 +211,14 @@ impl Folder {
             .map_err(|reason| Error::Content { path: self.path.join(name), reason: reason.to_string() })
     }
 
-    /// Moves a name into another folder of the same file system and makes the move durable. A link is moved, not
-    /// followed.
+    /// Moves a name into another folder of the same file system. A link is moved, not followed. After a power cut the name
+    /// is in one of the two folders; `sync` of both makes it the second.
     ///
     /// # Errors
-    /// When the rename or one of the two fsyncs fails.
+    /// When the rename fails.
     pub fn move_to(&self, name: &OsStr, target: &Self, target_name: &OsStr) -> Result<(), Error> {
         fs::renameat(&self.fd, name, &target.fd, target_name)
-            .map_err(|error| Error::io("move", &self.path.join(name), error))?;
-        target.sync()?;
-        self.sync()
+            .map_err(|error| Error::io("move", &self.path.join(name), error))
     }
 
     /// Removes a file or link; false where there was none.
@@ -226,17 +233,77 @@ impl Folder {
         }
     }
 
-    /// What is in the folder, sorted by name; `.` and `..` left out, at most `limit` entries.
+    /// Where a link points to; none where the name is no link, or nothing.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn link_target(&self, name: &OsStr) -> Result<Option<PathBuf>, Error> {
+        match fs::readlinkat(&self.fd, name, Vec::new()) {
+            Ok(target) => Ok(Some(PathBuf::from(OsStr::from_bytes(target.to_bytes())))),
+            Err(Errno::INVAL | Errno::NOENT) => Ok(None),
+            Err(error) => Err(Error::io("read", &self.path.join(name), error)),
+        }
+    }
+
+    /// Makes a link.
+    ///
+    /// # Errors
+    /// When the name is taken, or the link cannot be made.
+    pub fn make_link(&self, name: &str, target: &Path) -> Result<(), Error> {
+        fs::symlinkat(target, &self.fd, name).map_err(|error| Error::io("link", &self.path.join(name), error))?;
+        self.sync()
+    }
+
+    /// Removes a folder that is empty; false where it is not.
+    ///
+    /// # Errors
+    /// When it cannot be removed.
+    pub fn remove_empty_folder(&self, name: &str) -> Result<bool, Error> {
+        match fs::unlinkat(&self.fd, name, AtFlags::REMOVEDIR) {
+            Ok(()) => self.sync().map(|()| true),
+            Err(Errno::NOTEMPTY) => Ok(false),
+            Err(error) => Err(Error::io("remove", &self.path.join(name), error)),
+        }
+    }
+
+    /// Removes the unfinished files that a killed `publish` of a name left.
+    ///
+    /// # Errors
+    /// When the folder cannot be read or a file not be removed.
+    pub fn remove_unfinished(&self, name: &str) -> Result<(), Error> {
+        let prefix = format!(".{name}.");
+        for entry in self.unfinished()? {
+            let rest = entry.name.to_str().and_then(|found| found.strip_prefix(&prefix));
+            if rest.is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_digit() || b == b'.')) {
+                self.remove(&entry.name)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What is in the folder, sorted by name, at most `limit` entries; names that begin with a dot are left out.
     ///
     /// # Errors
     /// When the folder cannot be read.
     pub fn entries(&self, limit: usize) -> Result<Vec<Entry>, Error> {
+        self.list(limit, |name| !name.starts_with(b"."))
+    }
+
+    /// The entries whose names begin with a dot: files that their writers have not finished, or never will.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub fn unfinished(&self) -> Result<Vec<Entry>, Error> {
+        self.list(usize::MAX, |name| name.starts_with(b".") && name != b"." && name != b"..")
+    }
+
+    fn list(&self, limit: usize, wanted: impl Fn(&[u8]) -> bool) -> Result<Vec<Entry>, Error> {
         let failed = |error: Errno| Error::io("list", &self.path, error);
         let mut entries = Vec::new();
         for item in fs::Dir::read_from(&self.fd).map_err(failed)? {
             let item = item.map_err(failed)?;
             let name = OsStr::from_bytes(item.file_name().to_bytes());
-            if name == "." || name == ".." {
+            if !wanted(name.as_bytes()) {
                 continue;
             }
             let stat = match fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
@@ -300,6 +367,16 @@ mod tests {
         folder.publish("a.json", b"two", 0o640).unwrap();
         assert_eq!(folder.read("a.json", 10).unwrap().unwrap(), b"two");
         assert_eq!(folder.entries(10).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn what_a_killed_writer_left_is_in_nobodys_way() {
+        let (dir, folder) = folder();
+        for number in 0..20 {
+            std::fs::write(dir.path().join(format!(".a.json.{}.{number}", std::process::id())), "torn").unwrap();
+        }
+        folder.publish("a.json", b"one", 0o640).unwrap();
+        assert_eq!(folder.entries(1).unwrap()[0].name, "a.json");
     }
 
     #[test]

@@ -39,6 +39,24 @@ pub fn root(configured: Option<&Path>) -> Result<PathBuf, Error> {
     std::path::absolute(&chosen).map_err(|source| Error::io("resolve", &chosen, source))
 }
 
+/// True where only root can change what `path` names: every folder on the way, links resolved, and the file or folder
+/// itself belong to root and nobody else can write them, or have the sticky bit.
+///
+/// # Errors
+/// When the path cannot be resolved or looked at.
+pub fn is_roots_alone(path: &Path) -> std::io::Result<bool> {
+    use std::os::unix::fs::MetadataExt;
+    const STICKY: u32 = 0o1000;
+    for part in path.canonicalize()?.ancestors() {
+        let found = std::fs::symlink_metadata(part)?;
+        let shared = found.mode() & 0o022 != 0 && !(found.is_dir() && found.mode() & STICKY != 0);
+        if found.uid() != 0 || shared {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 /// The file name of a repository in queue, mirror and state folders: `acme/infra` becomes `acme__infra`.
 pub fn repository_file_name(repository: &str) -> String {
     repository.replace('/', "__")

@@ -1,6 +1,13 @@
 //! What the tests share: a host in a folder, services running in it, and real git repositories.
 //! Every test binary uses a part of it.
-#![allow(dead_code)]
+#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+pub mod gitops;
+
+#[cfg(feature = "postgres")]
+pub mod postgres;
+pub mod rows;
+pub mod skip;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -57,6 +64,9 @@ impl Host {
         };
         let mut command = Command::new(path);
         for name in ["PORT", "GITHUB_WEBHOOK_SECRET", "CREDENTIALS_DIRECTORY", "RUNTIME_DIRECTORY", "NOTIFY_SOCKET"] {
+            command.env_remove(name);
+        }
+        for name in ["DATABASE_URL", "DB_HOST", "DB_PORT", "DB_USER", "DB_NAME", "SERVER_DB_PASSWORD"] {
             command.env_remove(name);
         }
         command.env("HUB_STATE_DIR", self.state());
@@ -128,7 +138,9 @@ impl Service {
     }
 
     pub fn signal(&self, name: &str) {
-        assert!(Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status().unwrap().success());
+        assert!(
+            Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status().unwrap().success()
+        );
     }
 
     /// Waits for the end and returns the exit code; none where a signal ended it.
@@ -161,12 +173,17 @@ pub struct Answer {
 
 impl Answer {
     pub fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {:?}", String::from_utf8_lossy(&self.body)))
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|error| panic!("{error}: {:?}", String::from_utf8_lossy(&self.body)))
     }
 
     /// A header's value.
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.head.lines().filter_map(|line| line.split_once(':')).find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v.trim())
+        self.head
+            .lines()
+            .filter_map(|line| line.split_once(':'))
+            .find(|(n, _)| n.eq_ignore_ascii_case(name))
+            .map(|(_, v)| v.trim())
     }
 }
 
@@ -233,7 +250,16 @@ pub fn push_body(repository: &str, branch: &str) -> Vec<u8> {
 /// Runs git for a test's own repositories, free of the machine's configuration.
 pub fn git(folder: &Path, arguments: &[&str]) -> String {
     let output = Command::new("git")
-        .args(["-c", "user.name=Tester", "-c", "user.email=tester@example.org", "-c", "init.defaultBranch=main"])
+        .args([
+            "-c",
+            "safe.directory=*",
+            "-c",
+            "user.name=Tester",
+            "-c",
+            "user.email=tester@example.org",
+            "-c",
+            "init.defaultBranch=main",
+        ])
         .args(arguments)
         .current_dir(folder)
         .env("GIT_CONFIG_GLOBAL", "/dev/null")
@@ -285,6 +311,11 @@ impl Origin {
     }
 }
 
+/// An address of this host on which nobody listens at the moment.
+pub fn free_address() -> SocketAddr {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
 /// Waits until a condition holds.
 pub fn eventually(what: &str, condition: impl Fn() -> bool) {
     let deadline = Instant::now() + PATIENCE;
@@ -292,4 +323,13 @@ pub fn eventually(what: &str, condition: impl Fn() -> bool) {
         assert!(Instant::now() < deadline, "it never came to pass: {what}");
         std::thread::sleep(Duration::from_millis(10));
     }
+}
+
+/// True, said aloud, where the tests do not run as root.
+pub fn skipped_without_root() -> bool {
+    let root = rustix::process::geteuid().is_root();
+    if !root {
+        skip::skip("what the store does as root", "the tests do not run as root");
+    }
+    !root
 }

@@ -1,0 +1,50 @@
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::state::{Error, Folder};
+
+const FILE: &str = "manifest.json";
+
+/// Which unit files the hub installed, for which repository. What is not listed here is not the hub's to change.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Manifest {
+    /// By their place below the units folder.
+    pub files: BTreeMap<String, Owned>,
+}
+
+/// One installed unit file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Owned {
+    pub repository: String,
+    /// git's name of the content.
+    pub object: String,
+    /// SHA-256 of the content, to see drift without git.
+    pub digest: String,
+    /// The commit that brought this content.
+    pub commit: String,
+    /// It was enabled once; what the operator did with it since is the operator's.
+    #[serde(default)]
+    pub enabled_once: bool,
+}
+
+impl Manifest {
+    pub fn read(gitops: &Folder) -> Result<Self, Error> {
+        Ok(gitops.read_json_within(FILE, 16 << 20)?.unwrap_or_default())
+    }
+
+    pub fn write(&self, gitops: &Folder) -> Result<(), Error> {
+        gitops.publish_json(FILE, self)
+    }
+
+    /// The files of one repository.
+    pub fn of<'a>(&'a self, repository: &'a str) -> impl Iterator<Item = (&'a String, &'a Owned)> {
+        self.files.iter().filter(move |(_, owned)| owned.repository == repository)
+    }
+}
+
+/// SHA-256 in hex.
+pub(super) fn digest(content: &[u8]) -> String {
+    use sha2::Digest;
+    sha2::Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,106 @@
+//! The repository's systemd units: what the commit wants, what is installed, how the one becomes the other and back.
+//! Only unit files, their enablement and their jobs are touched here; the checkout and git's history are not.
+//! Content comes from the mirror by object id, and the host is asked through `systemctl` and `systemd-analyze` alone.
+
+mod apply;
+mod desired;
+mod disk;
+mod host;
+mod manager;
+mod manifest;
+mod plan;
+mod probe;
+mod restore;
+mod validate;
+
+pub(super) use apply::{Applied, Restart};
+pub(super) use desired::Desired;
+pub(super) use host::Host;
+pub(super) use manager::Manager;
+pub(super) use plan::{Action, Line, Plan};
+pub(super) use restore::Before;
+
+/// The hub's own units, which it deploys too: last, when the result is durable, and without waiting (design §6).
+pub(super) const OWN: [&str; 10] = [
+    "gitops-sync.path",
+    "gitops-sync.service",
+    "gitops-sync.timer",
+    "proxy.service",
+    "reading-sync.service",
+    "reading-sync.timer",
+    "system-metrics.service",
+    "system-metrics.timer",
+    "tailscale-gate.service",
+    "observability-hub.target",
+];
+
+/// The kinds of units that are deployed (systemd.unit(5)).
+const KINDS: [&str; 9] =
+    [".service", ".socket", ".timer", ".path", ".target", ".mount", ".automount", ".slice", ".swap"];
+
+/// True for the name of a unit or template that can be deployed: a known kind, the characters that systemd.unit(5)
+/// allows, no leading dot or dash.
+pub(super) fn is_unit_name(name: &str) -> bool {
+    let Some(kind) = KINDS.iter().find(|kind| name.ends_with(**kind)) else { return false };
+    let stem = &name[..name.len() - kind.len()];
+    !stem.is_empty()
+        && name.len() <= 200
+        && !stem.starts_with(['.', '-', '@'])
+        && stem.matches('@').count() <= 1
+        && stem.bytes().all(|b| b.is_ascii_alphanumeric() || b":-_.\\@".contains(&b))
+}
+
+/// True for `name@.service`.
+pub(super) fn is_template(unit: &str) -> bool {
+    unit.rsplit_once('.').is_some_and(|(stem, _)| stem.ends_with('@'))
+}
+
+/// The unit that a file belongs to: `app.service` for itself and for `app.service.d/limits.conf`.
+pub(super) fn unit_of(file: &str) -> &str {
+    file.split_once('/').map_or(file, |(folder, _)| folder.strip_suffix(".d").unwrap_or(folder))
+}
+
+/// The template that a unit is an instance of: `app@.service` for `app@1.service`.
+pub(super) fn template_of(unit: &str) -> Option<String> {
+    let (stem, kind) = unit.rsplit_once('.')?;
+    let (name, instance) = stem.split_once('@')?;
+    (!instance.is_empty()).then(|| format!("{name}@.{kind}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unit_names_are_those_of_systemd() {
+        for name in ["app.service", "app@.service", "app@1.timer", "srv-data.mount", "a:b_c\\x2d.slice"] {
+            assert!(is_unit_name(name), "{name}");
+        }
+        for name in [
+            "",
+            ".service",
+            "app",
+            "app.conf",
+            ".app.service",
+            "-app.service",
+            "a@b@c.service",
+            "a b.service",
+            "ä.service",
+            "a/b.service",
+            "app.scope",
+            "@.service",
+        ] {
+            assert!(!is_unit_name(name), "{name}");
+        }
+        assert!(!is_unit_name(&format!("{}.service", "a".repeat(250))));
+    }
+
+    #[test]
+    fn files_belong_to_units_and_instances_to_templates() {
+        assert_eq!(unit_of("app.service.d/limits.conf"), "app.service");
+        assert_eq!(unit_of("app@.service"), "app@.service");
+        assert_eq!(template_of("app@x.service").as_deref(), Some("app@.service"));
+        assert_eq!(template_of("app@.service"), None);
+        assert!(is_template("app@.service") && !is_template("app@x.service"));
+    }
+}

@@ -1,0 +1,382 @@
+use std::collections::BTreeSet;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_open, waitid};
+
+use super::watch::{Request, requests};
+use crate::command::Backoff;
+use crate::{exit, log};
+
+/// How long a service may take to stop before it is killed.
+const STOP_LIMIT: Duration = Duration::from_secs(8);
+/// A service that lived this long was well: its next failure is a first one.
+const WELL_AFTER: Duration = Duration::from_secs(60);
+
+/// Between a failure and the next start, doubled from the first to the longest.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// When a service runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Schedule {
+    /// From start to stop.
+    Always,
+    /// At start, this long after each run, and when there is something in its queue.
+    Every(Duration),
+}
+
+/// What every service gets: the environment that makes it see what `hub up` sees.
+pub(super) struct Launch {
+    /// The program that carries all services.
+    pub(super) program: PathBuf,
+    /// Variables besides the inherited ones.
+    pub(super) environment: Vec<(&'static str, PathBuf)>,
+}
+
+/// A service under `hub up`.
+pub(super) struct Job {
+    /// The name of the service.
+    pub(super) name: String,
+    /// When it runs.
+    pub(super) schedule: Schedule,
+    queue: Option<PathBuf>,
+    due: Instant,
+    /// Until when a request must wait, because the last run failed or left its queue as it was.
+    held_until: Option<Instant>,
+    asked_again: bool,
+    backoff: Backoff,
+    running: Option<Running>,
+}
+
+struct Running {
+    child: Child,
+    ended: OwnedFd,
+    started: Instant,
+    found: BTreeSet<Request>,
+    stop_asked: bool,
+    kill_at: Option<Instant>,
+}
+
+impl Job {
+    /// A service that starts as soon as the loop runs. `queue` is a folder that wants the service while it holds
+    /// anything.
+    pub(super) fn new(name: &str, schedule: Schedule, queue: Option<PathBuf>) -> Self {
+        Self {
+            name: name.to_owned(),
+            schedule,
+            queue,
+            due: Instant::now(),
+            held_until: None,
+            asked_again: false,
+            backoff: Backoff::new(FIRST_PAUSE, LONGEST_PAUSE),
+            running: None,
+        }
+    }
+
+    /// Something is queued or changed: run soon, or once more after the current run.
+    pub(super) fn request(&mut self, now: Instant) {
+        if self.running.is_some() {
+            self.asked_again = true;
+        } else {
+            self.due = self.due.min(self.held_until.map_or(now, |until| until.max(now)));
+        }
+    }
+
+    /// Looks whether the queue holds anything, and asks for a run then.
+    pub(super) fn look_at_queue(&mut self, now: Instant) {
+        // What arrives during a run is found when it has ended.
+        if self.running.is_none() && !self.waiting().is_empty() {
+            self.request(now);
+        }
+    }
+
+    /// Does not let failures of the past delay the next start.
+    pub(super) fn forgive(&mut self) {
+        self.held_until = None;
+        self.backoff.reset();
+    }
+
+    /// When it wants to be started; none while it runs.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.running.is_none().then_some(self.due)
+    }
+
+    /// The descriptor that becomes readable when it ends.
+    pub(super) fn ended_fd(&self) -> Option<&OwnedFd> {
+        self.running.as_ref().map(|running| &running.ended)
+    }
+
+    /// When it is killed if it has not stopped.
+    pub(super) fn kill_at(&self) -> Option<Instant> {
+        self.running.as_ref().and_then(|running| running.kill_at)
+    }
+
+    /// True while it has a process.
+    pub(super) fn is_running(&self) -> bool {
+        self.running.is_some()
+    }
+
+    /// Starts it.
+    pub(super) fn start(&mut self, launch: &Launch, now: Instant) {
+        let found = self.waiting();
+        match self.spawn(launch, now, found) {
+            Ok(running) => {
+                if self.schedule == Schedule::Always {
+                    log::info!("service_started", child = self.name, pid = running.child.id());
+                }
+                self.running = Some(running);
+                self.asked_again = false;
+                self.held_until = None;
+            }
+            Err(error) => {
+                let wait = self.hold(now);
+                let (error, seconds) = (error.to_string(), wait.as_secs());
+                log::error!("service_not_started", child = self.name, error = error, again_in_seconds = seconds);
+            }
+        }
+    }
+
+    fn spawn(&self, launch: &Launch, now: Instant, found: BTreeSet<Request>) -> std::io::Result<Running> {
+        let mut command = Command::new(&launch.program);
+        command.arg0(&self.name).stdin(Stdio::null());
+        command.envs(launch.environment.iter().map(|(name, value)| (name, value)));
+        command.env(exit::SUPERVISOR, std::process::id().to_string());
+        // A group of its own: Ctrl-C reaches hub only, which then stops everything in one way, once.
+        let mut child = command.process_group(0).spawn()?;
+        match pidfd_open(Pid::from_child(&child), PidfdFlags::empty()) {
+            Ok(ended) => Ok(Running { child, ended, started: now, found, stop_asked: false, kill_at: None }),
+            Err(error) => {
+                child.kill()?;
+                child.wait()?;
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Asks the process to stop; it is killed when it takes too long.
+    pub(super) fn stop(&mut self, now: Instant) {
+        if let Some(running) = &mut self.running
+            && !running.stop_asked
+        {
+            running.stop_asked = true;
+            running.kill_at = Some(now + STOP_LIMIT);
+            signal(&self.name, &running.child, Signal::TERM);
+        }
+    }
+
+    /// Makes its time to stop be over now.
+    pub(super) fn hurry(&mut self, now: Instant) {
+        if let Some(running) = &mut self.running {
+            running.kill_at = running.kill_at.map(|_| now);
+        }
+    }
+
+    /// Kills it where its time to stop is over.
+    pub(super) fn kill_if_late(&mut self, now: Instant) {
+        if let Some(running) = &mut self.running
+            && running.kill_at.is_some_and(|limit| limit <= now)
+        {
+            // Once: what a kill does not end is ended by nothing.
+            running.kill_at = None;
+            log::warn!("service_killed", child = self.name, reason = "it did not stop when it was asked to");
+            signal(&self.name, &running.child, Signal::KILL);
+        }
+    }
+
+    /// Takes note of its end, if it has ended, and plans the next start.
+    pub(super) fn reap(&mut self, now: Instant, stopping: bool) {
+        let Some(mut running) = self.running.take() else { return };
+        let peek = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        match waitid(WaitId::PidFd(running.ended.as_fd()), peek) {
+            Ok(Some(_)) => {}
+            Ok(None) | Err(_) => {
+                self.running = Some(running);
+                return;
+            }
+        }
+        // What it left behind ends with it, as under systemd. Its number is still its own: it is not reaped yet.
+        signal(&self.name, &running.child, Signal::KILL);
+        match running.child.wait() {
+            Ok(status) if stopping => self.log_stop(status),
+            Ok(status) => self.plan(status, &running, now),
+            Err(error) => {
+                log::error!("service_lost", child = self.name, error = error.to_string());
+                self.hold(now);
+            }
+        }
+    }
+
+    fn log_stop(&self, status: ExitStatus) {
+        log::info!("service_stopped", child = self.name, ended = describe(status));
+    }
+
+    fn plan(&mut self, status: ExitStatus, running: &Running, now: Instant) {
+        let lived = now.duration_since(running.started);
+        if lived >= WELL_AFTER {
+            self.forgive();
+        }
+        match self.schedule {
+            // Stopped on purpose, to start again with another configuration.
+            Schedule::Always if running.stop_asked => {
+                self.log_stop(status);
+                self.due = now;
+            }
+            Schedule::Always => {
+                let seconds = self.hold(now).as_secs();
+                let ended = describe(status);
+                log::warn!("service_ended", child = self.name, ended = ended, again_in_seconds = seconds);
+            }
+            Schedule::Every(pause) => self.plan_run(status, running, pause, now),
+        }
+    }
+
+    fn plan_run(&mut self, status: ExitStatus, running: &Running, pause: Duration, now: Instant) {
+        let waiting = self.waiting();
+        // Codes that the service gives on purpose: it has said what is wrong and keeps what is to be done again.
+        let answered = matches!(status.code(), Some(0..=5 | 78));
+        let untouched = waiting.intersection(&running.found).count();
+        let duration = u64::try_from(now.duration_since(running.started).as_millis()).unwrap_or(u64::MAX);
+        if answered && untouched == 0 {
+            self.forgive();
+            self.due = if self.asked_again || !waiting.is_empty() { now } else { now + pause };
+        } else {
+            self.hold(now);
+        }
+        let ended = describe(status);
+        if status.success() && untouched == 0 {
+            log::info!("run_ended", child = self.name, ended = ended, duration_ms = duration);
+        } else {
+            let seconds = self.due.duration_since(now).as_secs();
+            log::warn!(
+                "run_ended",
+                child = self.name,
+                ended = ended,
+                duration_ms = duration,
+                left_in_queue = untouched,
+                again_in_seconds = seconds
+            );
+        }
+    }
+
+    /// Plans the next start after a failure.
+    fn hold(&mut self, now: Instant) -> Duration {
+        let wait = self.backoff.next_wait();
+        self.due = now + wait;
+        self.held_until = Some(self.due);
+        wait
+    }
+
+    fn waiting(&self) -> BTreeSet<Request> {
+        let look = |queue: &Path| {
+            requests(queue).unwrap_or_else(|error| {
+                log::warn!("queue_unreadable", path = queue.display().to_string(), error = error.to_string());
+                BTreeSet::new()
+            })
+        };
+        self.queue.as_deref().map(look).unwrap_or_default()
+    }
+}
+
+/// Signals the process group of a child that is not reaped yet.
+fn signal(name: &str, child: &Child, signal: Signal) {
+    match kill_process_group(Pid::from_child(child), signal) {
+        // PERM: nobody is left in the group but the dead leader of a service that changed its user.
+        Ok(()) | Err(rustix::io::Errno::SRCH | rustix::io::Errno::PERM) => {}
+        Err(error) => log::warn!("service_not_signalled", child = name, error = error.to_string()),
+    }
+}
+
+fn describe(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("exit code {code}"),
+        (None, Some(signal)) => format!("signal {signal}"),
+        (None, None) => status.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Runs a program once as a job and waits for its end.
+    fn run_once(job: &mut Job, launch: &Launch) -> Instant {
+        job.start(launch, Instant::now());
+        wait_and_reap(job)
+    }
+
+    fn wait_and_reap(job: &mut Job) -> Instant {
+        let mut ended = [rustix::event::PollFd::new(job.ended_fd().unwrap(), rustix::event::PollFlags::IN)];
+        rustix::event::poll(&mut ended, None).unwrap();
+        let now = Instant::now();
+        job.reap(now, false);
+        now
+    }
+
+    fn program(path: &str) -> Launch {
+        Launch { program: path.into(), environment: Vec::new() }
+    }
+
+    fn pause(job: &Job, now: Instant) -> u64 {
+        job.due().unwrap().duration_since(now).as_secs()
+    }
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    #[test]
+    fn a_run_that_leaves_its_queue_as_it_was_is_repeated_with_patience() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut job = Job::new("gitops-sync", Schedule::Every(HOUR), Some(dir.path().to_owned()));
+        std::fs::write(dir.path().join("stuck.json"), "{}").unwrap();
+        for expected in [1, 2, 4] {
+            let now = run_once(&mut job, &program("true"));
+            assert_eq!(pause(&job, now), expected);
+            // Another look at the same entry does not shorten the pause.
+            job.look_at_queue(now);
+            assert_eq!(pause(&job, now), expected);
+        }
+        std::fs::remove_file(dir.path().join("stuck.json")).unwrap();
+        let now = run_once(&mut job, &program("true"));
+        assert_eq!(pause(&job, now), 3600);
+        job.look_at_queue(now);
+        assert_eq!(pause(&job, now), 3600);
+        std::fs::write(dir.path().join("new.json"), "{}").unwrap();
+        job.look_at_queue(now);
+        assert_eq!(pause(&job, now), 0);
+    }
+
+    #[test]
+    fn what_arrives_during_a_run_is_taken_up_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut job = Job::new("gitops-sync", Schedule::Every(HOUR), Some(dir.path().to_owned()));
+        job.start(&program("true"), Instant::now());
+        std::fs::write(dir.path().join("new.json"), "{}").unwrap();
+        let now = wait_and_reap(&mut job);
+        assert_eq!(pause(&job, now), 0);
+    }
+
+    #[test]
+    fn a_refused_run_waits_for_its_timer_and_a_crashed_one_does_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut job = Job::new("gitops-sync", Schedule::Every(HOUR), Some(dir.path().to_owned()));
+        let now = run_once(&mut job, &program("false"));
+        assert_eq!(pause(&job, now), 3600);
+        let script = dir.path().join("crash");
+        std::fs::write(&script, "kill -9 $$\n").unwrap();
+        let mut job = Job::new("gitops-sync", Schedule::Every(HOUR), None);
+        let now = run_once(&mut job, &Launch { program: "bash".into(), environment: vec![("BASH_ENV", script)] });
+        assert_eq!(pause(&job, now), 1);
+    }
+
+    #[test]
+    fn what_cannot_be_started_is_tried_again() {
+        let mut job = Job::new("proxy", Schedule::Always, None);
+        let now = Instant::now();
+        job.start(&program("/nonexistent"), now);
+        assert!(!job.is_running());
+        assert_eq!(pause(&job, now), 1);
+    }
+}

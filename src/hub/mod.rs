@@ -1,0 +1,143 @@
+//! The operator's command: `hub up` and what a person or a script asks of the installation.
+//! No service's work is done here: services are started by name, and asked through the queue and their files.
+//! Imports the ground floor and the webhook's queue and ids, no other capability; later `status` reads everyone's run records.
+
+mod error;
+mod greeting;
+mod job;
+mod log;
+mod repository;
+mod supervisor;
+mod up;
+mod watch;
+mod webhook_test;
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::ExitCode;
+
+pub use error::Error;
+
+use crate::config::{self, Config};
+use crate::exit::{self, Exit};
+
+/// Observability Hub: this host updates itself from git.
+#[derive(argh::FromArgs)]
+#[argh(
+    note = "The configuration is /etc/observability-hub/hub.toml, or HUB_CONFIG names it; it may be missing.",
+    example = "{command_name} up                          run everything here, without systemd units",
+    example = "{command_name} webhook-test                make the webhook secret and send a signed delivery",
+    example = "{command_name} deploy acme/infra           bring the host to the branch's newest commit",
+    error_code(1, "It could not be done; the message says why."),
+    error_code(2, "The command line is wrong."),
+    error_code(78, "The configuration is wrong.")
+)]
+struct Arguments {
+    #[argh(subcommand)]
+    command: Command,
+}
+
+#[derive(argh::FromArgs)]
+#[argh(subcommand)]
+enum Command {
+    Up(up::Arguments),
+    WebhookTest(webhook_test::Arguments),
+    Deploy(repository::Deploy),
+    Hold(repository::Hold),
+    Release(repository::Release),
+    Retry(repository::Retry),
+    Log(log::Arguments),
+}
+
+/// A service that the program carries.
+pub struct Service {
+    /// The name of its binary.
+    pub name: &'static str,
+    /// Its main function.
+    pub main: fn() -> ExitCode,
+    /// What it looks at before it starts with a configuration, its credentials for instance.
+    pub check: fn(&Config) -> Result<(), config::Error>,
+}
+
+/// Runs `hub`, or, where the program was called by the name of one of `services`, that service: `hub up` starts them
+/// so, from the one binary that `cargo run --bin hub` builds.
+pub fn main(services: &[Service]) -> ExitCode {
+    let mut words = std::env::args_os();
+    let called = words.next().unwrap_or_default();
+    let called = Path::new(&called).file_name().unwrap_or_default();
+    if let Some(service) = services.iter().find(|service| called == service.name) {
+        return as_service(service);
+    }
+    crate::log::start("hub");
+    let words: Vec<OsString> = words.collect();
+    if words.is_empty() {
+        return help();
+    }
+    // A script's log line must not be lost to a byte that is not UTF-8.
+    let parsed = if words[0] == "log" {
+        let words: Vec<String> = words.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+        exit::parse_arguments("hub", &words)
+    } else {
+        exit::arguments("hub")
+    };
+    match parsed {
+        Ok(Arguments { command }) => run(command, services),
+        Err(code) => code,
+    }
+}
+
+fn run(command: Command, services: &[Service]) -> ExitCode {
+    let done = match command {
+        Command::Up(arguments) => return up::main(&arguments, services).into(),
+        Command::WebhookTest(arguments) => webhook_test::main(&arguments),
+        Command::Deploy(arguments) => repository::deploy(&arguments),
+        Command::Hold(arguments) => repository::hold(&arguments),
+        Command::Release(arguments) => repository::release(&arguments),
+        Command::Retry(arguments) => repository::retry(&arguments),
+        Command::Log(arguments) => log::main(&arguments),
+    };
+    match done {
+        Ok(()) => Exit::Done.into(),
+        Err(error) => {
+            complain(&error);
+            error.exit().into()
+        }
+    }
+}
+
+fn as_service(service: &Service) -> ExitCode {
+    // What ps(1) and pkill(1) call it; started through /proc/self/exe it would be "exe". Cosmetic, so it may fail.
+    let _ = std::fs::write("/proc/self/comm", service.name);
+    match exit::follow_supervisor() {
+        Ok(true) => (service.main)(),
+        // The hub that wanted it has gone; nothing has been begun.
+        Ok(false) => Exit::Error.into(),
+        Err(error) => {
+            crate::log::start(service.name);
+            crate::log::error!("start_failed", error = format!("cannot follow hub up: {error}"));
+            Exit::Error.into()
+        }
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "help is for the person at the terminal")]
+fn help() -> ExitCode {
+    if let Err(early) = <Arguments as argh::FromArgs>::from_args(&["hub"], &["--help"]) {
+        eprintln!("{}", early.output.trim_end());
+    }
+    Exit::Usage.into()
+}
+
+#[expect(clippy::print_stderr, reason = "commands for people answer people")]
+fn complain(error: &Error) {
+    eprintln!("hub: {error}");
+}
+
+#[expect(clippy::print_stdout, reason = "commands for people answer people")]
+fn say(text: &str) {
+    println!("{text}");
+}
+
+fn random_id() -> Result<String, Error> {
+    crate::webhook::random_id().map_err(|source| Error::System { act: "get random bytes", source })
+}

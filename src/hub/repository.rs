@@ -1,0 +1,144 @@
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+use super::{Error, say};
+use crate::command;
+use crate::config::Config;
+use crate::log::rfc3339;
+use crate::state::{Folder, repository_file_name};
+use crate::webhook::queue::Queue;
+
+/// Queue a deployment of a repository, as a push to its branch does.
+#[derive(argh::FromArgs)]
+#[argh(
+    subcommand,
+    name = "deploy",
+    note = "gitops-sync takes it up at once where hub up or gitops-sync.path runs.",
+    example = "hub deploy acme/infra"
+)]
+pub(super) struct Deploy {
+    #[argh(positional, arg_name = "REPO")]
+    /// owner/name, as in hub.toml
+    repository: String,
+    /// the configuration file
+    #[argh(option, arg_name = "PATH")]
+    config: Option<PathBuf>,
+}
+
+/// Suspend deployments of a repository until hub release.
+#[derive(argh::FromArgs)]
+#[argh(
+    subcommand,
+    name = "hold",
+    note = "What is pushed meanwhile is deployed after the release; a running deployment is not interrupted.",
+    example = "hub hold acme/infra --reason \"database move, ask Ada\""
+)]
+pub(super) struct Hold {
+    #[argh(positional, arg_name = "REPO")]
+    /// owner/name, as in hub.toml
+    repository: String,
+    /// why, for whoever finds it on hold
+    #[argh(option, arg_name = "TEXT")]
+    reason: Option<String>,
+    /// the configuration file
+    #[argh(option, arg_name = "PATH")]
+    config: Option<PathBuf>,
+}
+
+/// Resume deployments of a repository and queue one.
+#[derive(argh::FromArgs)]
+#[argh(subcommand, name = "release", example = "hub release acme/infra")]
+pub(super) struct Release {
+    #[argh(positional, arg_name = "REPO")]
+    /// owner/name, as in hub.toml
+    repository: String,
+    /// the configuration file
+    #[argh(option, arg_name = "PATH")]
+    config: Option<PathBuf>,
+}
+
+/// Try again the commit that was rolled back, and what could not be fetched.
+#[derive(argh::FromArgs)]
+#[argh(
+    subcommand,
+    name = "retry",
+    note = "Without this a commit that failed is not tried again until the branch moves.",
+    example = "hub retry acme/infra"
+)]
+pub(super) struct Retry {
+    #[argh(positional, arg_name = "REPO")]
+    /// owner/name, as in hub.toml
+    repository: String,
+    /// forget the deployed commit too, because the branch was rewritten and that is wanted; move the checkout there
+    /// by hand first
+    #[argh(switch)]
+    rewritten: bool,
+    /// the configuration file
+    #[argh(option, arg_name = "PATH")]
+    config: Option<PathBuf>,
+}
+
+/// A configured repository and the state it is in.
+struct Target {
+    name: String,
+    file: String,
+    state: PathBuf,
+}
+
+impl Target {
+    fn find(name: &str, config: Option<&Path>) -> Result<Self, Error> {
+        let config = Config::load(config)?;
+        let name = config.repository(name)?.name.clone();
+        Ok(Self { file: format!("{}.json", repository_file_name(&name)), name, state: config.state_dir })
+    }
+
+    /// A folder of gitops-sync's state, made where missing.
+    fn gitops(&self, folder: &str) -> Result<Folder, Error> {
+        let gitops = Folder::open_or_make(&self.state, 0o755)?.sub_or_make("gitops", 0o750)?;
+        Ok(gitops.sub_or_make(folder, 0o750)?)
+    }
+
+    fn queue_deployment(&self) -> Result<(), Error> {
+        let delivery = format!("manual-{}", super::random_id()?);
+        Queue::open(&self.state)?.push(&self.name, &delivery)?;
+        say(&format!("queued a deployment of {} ({delivery})", self.name));
+        Ok(())
+    }
+}
+
+pub(super) fn deploy(arguments: &Deploy) -> Result<(), Error> {
+    Target::find(&arguments.repository, arguments.config.as_deref())?.queue_deployment()
+}
+
+pub(super) fn hold(arguments: &Hold) -> Result<(), Error> {
+    let target = Target::find(&arguments.repository, arguments.config.as_deref())?;
+    let hold = json!({
+        "since": rfc3339(jiff::Timestamp::now()),
+        "by": command::current().name,
+        "reason": arguments.reason,
+    });
+    target.gitops("hold")?.publish_json(&target.file, &hold)?;
+    say(&format!("{0} is on hold; resume with: hub release {0}", target.name));
+    Ok(())
+}
+
+pub(super) fn release(arguments: &Release) -> Result<(), Error> {
+    let target = Target::find(&arguments.repository, arguments.config.as_deref())?;
+    let was_held = target.gitops("hold")?.remove(OsStr::new(&target.file))?;
+    say(&format!("{} {}", target.name, if was_held { "is released" } else { "was not on hold" }));
+    // Also where it was not on hold: an earlier release may have been interrupted between the two.
+    target.queue_deployment()
+}
+
+pub(super) fn retry(arguments: &Retry) -> Result<(), Error> {
+    let target = Target::find(&arguments.repository, arguments.config.as_deref())?;
+    let was_bad = target.gitops("bad")?.remove(OsStr::new(&target.file))?;
+    let note = if was_bad { "the failed commit may be tried again" } else { "no commit is marked as failed" };
+    say(&format!("{}: {note}", target.name));
+    if arguments.rewritten && target.gitops("deployed")?.remove(OsStr::new(&target.file))? {
+        say(&format!("{}: the deployed commit is forgotten; the next run starts from the checkout", target.name));
+    }
+    target.queue_deployment()
+}

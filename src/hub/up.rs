@@ -1,0 +1,158 @@
+use std::io::IsTerminal;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::job::{Job, Schedule};
+use super::supervisor::Supervisor;
+use super::{Error, Service, complain, greeting};
+use crate::command::Command;
+use crate::config::{self, Config};
+use crate::exit::{self, Exit};
+use crate::state::{Folder, Lock};
+use crate::{log, systemd};
+
+/// Run everything on this host without systemd units, in the foreground: the proxy, and gitops-sync at start, hourly
+/// and whenever a webhook is queued. Ctrl-C or SIGTERM stops everything.
+#[derive(argh::FromArgs)]
+#[argh(
+    subcommand,
+    name = "up",
+    note = "A changed configuration or credential is taken into use at once, or refused with the reason. It does not \
+            start while the installed units are active.",
+    example = "hub up\nhub up --config ./hub.toml\nhub up --check"
+)]
+pub(super) struct Arguments {
+    /// the configuration file
+    #[argh(option, arg_name = "PATH")]
+    config: Option<PathBuf>,
+    /// say whether the configuration is right, and start nothing
+    #[argh(switch)]
+    check: bool,
+}
+
+/// How often gitops-sync looks at repositories that nobody announced: a forge does not deliver a webhook twice.
+const BACKSTOP: Duration = Duration::from_secs(60 * 60);
+
+/// The units that do what `hub up` does.
+const UNITS: [&str; 9] = [
+    "proxy.service",
+    "gitops-sync.path",
+    "gitops-sync.timer",
+    "gitops-sync.service",
+    "tailscale-gate.service",
+    "system-metrics.timer",
+    "system-metrics.service",
+    "reading-sync.timer",
+    "reading-sync.service",
+];
+
+pub(super) fn main(arguments: &Arguments, services: &[Service]) -> Exit {
+    let flag = arguments.config.as_deref();
+    let done = match check(flag, services) {
+        Ok(config) if arguments.check => return exit::configuration_valid(&config),
+        Ok(config) => run(&config, flag, services),
+        Err(error) => Err(error.into()),
+    };
+    match done {
+        Ok(()) => Exit::Done,
+        Err(error) => {
+            // A person reads a sentence, a program reads a line.
+            if std::io::stdout().is_terminal() {
+                complain(&error);
+            } else if let Error::Config(error) = &error {
+                return exit::configuration_error(error);
+            } else {
+                log::error!("up_failed", error = error.to_string());
+            }
+            error.exit()
+        }
+    }
+}
+
+/// Reads the configuration and asks every service whether it would start with it.
+pub(super) fn check(flag: Option<&Path>, services: &[Service]) -> Result<Config, config::Error> {
+    let config = Config::load(flag)?;
+    services.iter().try_for_each(|service| (service.check)(&config))?;
+    Ok(config)
+}
+
+/// `<state>/proxy/queue`
+pub(super) fn queue(state: &Path) -> PathBuf {
+    state.join("proxy/queue")
+}
+
+pub(super) fn absolute(path: &Path) -> Result<PathBuf, Error> {
+    std::path::absolute(path).map_err(|source| Error::System { act: "see the working folder", source })
+}
+
+fn run(config: &Config, flag: Option<&Path>, services: &[Service]) -> Result<(), Error> {
+    if systemd::is_running() {
+        let active = active_units()?;
+        if !active.is_empty() {
+            return Err(Error::UnitsActive(active));
+        }
+    }
+    let state = make_state(&config.state_dir)?;
+    let Some(_lock) = Lock::attempt(&state, "up.lock")? else {
+        return Err(Error::AlreadyUp(config.state_dir.clone()));
+    };
+    // The proxy would say it too, again and again; a person who has just typed the command wants to hear it once.
+    try_address("proxy.listen", config.proxy.listen)?;
+    try_address("proxy.admin_listen", config.proxy.admin_listen)?;
+    let jobs = vec![
+        Job::new("proxy", Schedule::Always, None),
+        Job::new("gitops-sync", Schedule::Every(BACKSTOP), Some(queue(&config.state_dir))),
+    ];
+    let supervisor = Supervisor::new(jobs, services, config, flag)?;
+    greeting::greet(config, flag);
+    supervisor.run()
+}
+
+/// The state folder, readable by all where it is made: what is private has folders of its own in it.
+fn make_state(path: &Path) -> Result<Folder, Error> {
+    match Folder::open(path) {
+        Err(error) if error.is_missing() => {
+            let folder = Folder::open_or_make(path, 0o755)?;
+            // Whatever the umask of the first person who started it was.
+            rustix::fs::fchmod(folder.fd(), rustix::fs::Mode::from_raw_mode(0o755))
+                .map_err(|error| Error::System { act: "set the mode of the state folder", source: error.into() })?;
+            Ok(folder)
+        }
+        other => Ok(other?),
+    }
+}
+
+fn try_address(key: &'static str, address: SocketAddr) -> Result<(), Error> {
+    TcpListener::bind(address).map(drop).map_err(|source| Error::Listen { key, address, source })
+}
+
+fn active_units() -> Result<Vec<String>, Error> {
+    // It ends with a code other than 0 as soon as one unit is not active; the lines say which.
+    let output = Command::new("systemctl", Duration::from_secs(10))
+        .args(["is-active"])
+        .args(UNITS)
+        .run()
+        .map_err(Error::Units)?;
+    Ok(among_active(&output.text()))
+}
+
+/// The active units, from `systemctl is-active`'s line for each.
+fn among_active(states: &str) -> Vec<String> {
+    let states = UNITS.iter().zip(states.lines());
+    let active = states.filter(|(_, state)| matches!(state.trim(), "active" | "activating" | "reloading"));
+    active.map(|(unit, _)| (*unit).to_owned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn active_units_are_named() {
+        let states = "inactive\nactive\nactive\ninactive\nfailed\nunknown\nactivating\ninactive\ninactive";
+        assert_eq!(among_active(states), ["gitops-sync.path", "gitops-sync.timer", "system-metrics.service"]);
+        assert!(among_active("inactive\ninactive").is_empty());
+        assert!(among_active("").is_empty());
+    }
+}

@@ -1,0 +1,199 @@
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use hmac::{Hmac, KeyInit, Mac};
+use serde_json::{Value, json};
+use sha2::Sha256;
+
+use super::greeting::{WEBHOOK, command_line, url};
+use super::{Error, random_id, say};
+use crate::config::{Config, Credentials, Secret};
+use crate::state::Folder;
+
+/// Make the webhook secret when there is none, say what to enter on the forge, and send a signed delivery to the proxy
+/// on this host: a push of the repository's branch, or a ping where no repository is configured.
+#[derive(argh::FromArgs)]
+#[argh(
+    subcommand,
+    name = "webhook-test",
+    note = "The push makes gitops-sync look at the repository, as any delivery does. The secret itself is never shown.",
+    example = "hub webhook-test\nhub webhook-test acme/infra",
+    error_code(1, "The delivery was not accepted; the message says what to do.")
+)]
+pub(super) struct Arguments {
+    #[argh(positional, arg_name = "REPO")]
+    /// owner/name, as in hub.toml; default: the first one there
+    repository: Option<String>,
+    /// the configuration file
+    #[argh(option, arg_name = "PATH")]
+    config: Option<PathBuf>,
+}
+
+const CREDENTIAL: &str = "webhook-secret";
+/// Where the installed units' `LoadCredential=` finds credentials (systemd.exec(5)).
+const CREDSTORE: &str = "/etc/credstore";
+const INSTALLED: [&str; 2] = ["/etc/systemd/system/proxy.service", "/usr/lib/systemd/system/proxy.service"];
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a proxy is given to take up a new secret, and the time between two attempts.
+const TAKE_UP: Duration = Duration::from_secs(10);
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// The secret and where it comes from.
+struct Known {
+    secret: Secret,
+    source: String,
+    is_new: bool,
+}
+
+/// What the proxy answered.
+struct Answer {
+    status: u16,
+    reason: String,
+}
+
+pub(super) fn main(arguments: &Arguments) -> Result<(), Error> {
+    let flag = arguments.config.as_deref();
+    let config = Config::load(flag)?;
+    let repository = match &arguments.repository {
+        Some(name) => Some(config.repository(name)?),
+        None => config.repositories.first(),
+    };
+    let installed = rustix::process::geteuid().is_root() && INSTALLED.iter().any(|unit| Path::new(unit).exists());
+    let credentials = if installed { Credentials::in_folder(Path::new(CREDSTORE)) } else { config.credentials() };
+    let known = secret(&config, &credentials)?;
+    let target = url(config.proxy.listen, WEBHOOK);
+    say(&format!(
+        "For the webhook's settings on the forge:\n\n  \
+         Payload URL   {target}\n                \
+         (as this host sees it; on the forge write the public host name of the funnel or reverse proxy)\n  \
+         Content type  application/json\n  \
+         Secret        {}\n  \
+         Events        push and pull_request (others are answered and ignored)\n",
+        known.source
+    ));
+    let (event, body) = match repository {
+        Some(repository) => (
+            "push",
+            json!({
+                "ref": format!("refs/heads/{}", repository.branch),
+                "deleted": false,
+                "repository": { "full_name": repository.name },
+            }),
+        ),
+        None => ("ping", json!({ "zen": "A ping from hub webhook-test." })),
+    };
+    let delivery = format!("test-{}", random_id()?);
+    say(&format!("Sending a signed {event} to {target} ..."));
+    let answer = deliver(&target, &known, event, &delivery, body.to_string().as_bytes());
+    let answer = answer.map_err(|reason| Error::Delivery(format!("{reason}; {}", start_it(installed, flag))))?;
+    match (answer.status, repository) {
+        (202, Some(repository)) => {
+            say(&format!(
+                "202: accepted. {} is queued as delivery {delivery}; gitops-sync looks at it now.",
+                repository.name
+            ));
+            Ok(())
+        }
+        (200, None) => {
+            let hint = "Add a [[repository]] to hub.toml to have something to deploy (contrib/hub.toml shows how).";
+            say(&format!("200: pong, the signature holds. {hint}"));
+            Ok(())
+        }
+        _ => Err(Error::Delivery(refused(&answer, installed, flag))),
+    }
+}
+
+/// The secret in force, made where there is none.
+fn secret(config: &Config, credentials: &Credentials) -> Result<Known, Error> {
+    let path = credentials.folder().join(CREDENTIAL);
+    let from_environment = std::env::var_os("GITHUB_WEBHOOK_SECRET").is_some_and(|value| !value.is_empty());
+    let found = credentials.webhook_secrets()?;
+    if let Some(secret) = found.into_iter().next() {
+        let source = if from_environment {
+            "the value of GITHUB_WEBHOOK_SECRET".to_owned()
+        } else {
+            format!("the first line of {}", path.display())
+        };
+        return Ok(Known { secret, source, is_new: false });
+    }
+    Folder::open_or_make(&config.state_dir, 0o755)?;
+    let content = format!("{}{}\n", random_id()?, random_id()?);
+    Folder::open_or_make(credentials.folder(), 0o700)?.publish(CREDENTIAL, content.as_bytes(), 0o600)?;
+    let made = credentials.webhook_secrets()?.into_iter().next();
+    let secret =
+        made.ok_or_else(|| Error::Usage(format!("{} changed while it was made; try again", path.display())))?;
+    Ok(Known { secret, source: format!("the content of {} (made just now, mode 0600)", path.display()), is_new: true })
+}
+
+/// Sends a delivery. A secret that has just been made may not have reached the proxy, so that it gets some time.
+fn deliver(target: &str, known: &Known, event: &str, delivery: &str, body: &[u8]) -> Result<Answer, String> {
+    let deadline = Instant::now() + TAKE_UP;
+    loop {
+        let outcome = post(target, &known.secret, event, delivery, body);
+        let not_ready = match &outcome {
+            Ok(answer) => answer.status == 503,
+            Err(_) => true,
+        };
+        if !(not_ready && known.is_new) || Instant::now() >= deadline {
+            return outcome;
+        }
+        std::thread::sleep(PAUSE);
+    }
+}
+
+fn post(target: &str, secret: &Secret, event: &str, delivery: &str, body: &[u8]) -> Result<Answer, String> {
+    let agent = ureq::Agent::new_with_config(
+        ureq::Agent::config_builder()
+            .timeout_global(Some(TIMEOUT))
+            .http_status_as_error(false)
+            .max_redirects(0)
+            // It goes to this host, whatever the environment says about the way out.
+            .proxy(None)
+            .build(),
+    );
+    let request = agent
+        .post(target)
+        .header("Content-Type", "application/json")
+        .header("X-GitHub-Event", event)
+        .header("X-GitHub-Delivery", delivery)
+        .header("X-Hub-Signature-256", signature(secret, body));
+    let mut response = request.send(body).map_err(|error| format!("{target} does not answer: {error}"))?;
+    let text = response.body_mut().with_config().limit(64 << 10).read_to_string();
+    let text = text.map_err(|error| format!("{target} broke off its answer: {error}"))?;
+    let json: Value = serde_json::from_str(&text).unwrap_or_default();
+    let reason = json["reason"].as_str().map_or_else(|| "no reason given".to_owned(), str::to_owned);
+    Ok(Answer { status: response.status().as_u16(), reason: crate::log::printable(reason.as_bytes()) })
+}
+
+/// GitHub's signature of a body (docs.github.com, "Validating webhook deliveries").
+fn signature(secret: &Secret, body: &[u8]) -> String {
+    // HMAC takes keys of any length, so there is always a digest; an empty one would be refused by the proxy.
+    let digest =
+        Hmac::<Sha256>::new_from_slice(secret.bytes()).map(|mac| mac.chain_update(body).finalize().into_bytes());
+    let hex: String = digest.unwrap_or_default().iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("sha256={hex}")
+}
+
+fn start_it(installed: bool, flag: Option<&Path>) -> String {
+    if installed {
+        "start the proxy with: systemctl start proxy.service".to_owned()
+    } else {
+        format!("start it with: {}", command_line("up", flag))
+    }
+}
+
+/// What to do about an answer that is no success.
+fn refused(answer: &Answer, installed: bool, flag: Option<&Path>) -> String {
+    let restart = if installed {
+        "systemctl restart proxy.service".to_owned()
+    } else {
+        format!("stop it and run {}", command_line("up", flag))
+    };
+    let advice = match answer.status {
+        401 => format!("the running proxy has another secret; {restart}"),
+        404 => format!("the running proxy has another configuration, or another program listens there; {restart}"),
+        503 => format!("the running proxy uses other credentials, or cannot write its queue; {restart}"),
+        _ => "is it the proxy that listens there? Its log says more".to_owned(),
+    };
+    format!("{}: {}; {advice}", answer.status, answer.reason)
+}

@@ -1,0 +1,238 @@
+//! The status page: plain HTML without a script, its pictures drawn here as SVG.
+
+use std::fmt::{self, Display, Write};
+
+use rouille::Response;
+
+use super::answer;
+use super::status::{Connections, Outcome, RepositoryStatus, Status, seconds_between, short};
+use crate::state::{Record, Run};
+use crate::webhook::random_id;
+
+const STYLE: &str = include_str!("page.css");
+/// How often the page loads itself anew, in seconds.
+const REFRESH: u32 = 15;
+
+/// Bars in a picture: the newest run and its history.
+const BARS: usize = 21;
+const BAR_STEP: usize = 12;
+const HEIGHT: f64 = 40.0;
+
+/// Text in HTML, in elements and quoted attributes.
+struct Escaped<T>(T);
+
+impl<T: Display> Display for Escaped<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for c in self.0.to_string().chars() {
+            match c {
+                '&' => f.write_str("&amp;")?,
+                '<' => f.write_str("&lt;")?,
+                '>' => f.write_str("&gt;")?,
+                '"' => f.write_str("&quot;")?,
+                '\'' => f.write_str("&#39;")?,
+                c if c.is_control() => f.write_char(' ')?,
+                c => f.write_char(c)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Answers with the page.
+pub(super) fn answer(status: &Status) -> Response {
+    let Ok(nonce) = random_id() else { return answer::error(500, "the system gives no random bytes") };
+    let mut html = String::new();
+    if write(&mut html, status, &nonce).is_err() {
+        return answer::error(500, "the page could not be written");
+    }
+    let policy = format!(
+        "default-src 'none'; style-src 'nonce-{nonce}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    );
+    Response::html(html)
+        .with_additional_header("Content-Security-Policy", policy)
+        .with_additional_header("Referrer-Policy", "no-referrer")
+        .with_additional_header("Cache-Control", "no-store")
+}
+
+fn write(html: &mut String, status: &Status, nonce: &str) -> fmt::Result {
+    write!(
+        html,
+        "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
+         <meta name=\"color-scheme\" content=\"light dark\"><meta http-equiv=\"refresh\" content=\"{REFRESH}\">\
+         <title>Observability Hub: {state}</title><style nonce=\"{nonce}\">{STYLE}</style></head><body>\
+         <header><h1>Observability Hub</h1><p class=\"pill {state}\">{state}</p></header><main>",
+        state = status.status,
+    )?;
+    if !status.reason.is_empty() {
+        write!(html, "<p class=\"notice\">{}</p>", Escaped(&status.reason))?;
+    }
+    for problem in &status.unreadable {
+        write!(html, "<p class=\"notice\">{}</p>", Escaped(problem))?;
+    }
+    tiles(html, status)?;
+    html.push_str("<h2>Repositories</h2>");
+    if status.repositories.is_empty() {
+        html.push_str(
+            "<p class=\"empty\">No repository is configured yet: hub.toml takes [[repository]] sections.</p>",
+        );
+    }
+    for repository in &status.repositories {
+        repository_card(html, repository, status.now)?;
+    }
+    html.push_str("<h2>Runs</h2>");
+    if status.services.is_empty() {
+        html.push_str("<p class=\"empty\">No service has run yet.</p>");
+    }
+    for service in &status.services {
+        service_card(html, service, status.now)?;
+    }
+    writeln!(
+        html,
+        "</main><footer>{} · version {} · instance {} · <a href=\"/api/status\">JSON</a> · \
+         <a href=\"/metrics\">metrics</a></footer></body></html>",
+        Escaped(&status.time),
+        Escaped(status.proxy.version),
+        Escaped(short(&status.proxy.instance)),
+    )
+}
+
+fn tiles(html: &mut String, status: &Status) -> fmt::Result {
+    let proxy = &status.proxy;
+    let counts = proxy.deliveries;
+    html.push_str("<section class=\"tiles\">");
+    tile(html, "Proxy up", &span(proxy.uptime_seconds), &format!("since {}", proxy.started))?;
+    let more = format!("{} ignored · {} refused · {} pings", counts.ignored, counts.refused, counts.pong);
+    tile(html, "Deliveries queued", &counts.queued.to_string(), &more)?;
+    let waiting = match (&status.queue.error, status.queue.oldest_age_seconds) {
+        (Some(_), _) => "takes nothing".to_owned(),
+        (None, Some(age)) => format!("oldest waits {}", span(age)),
+        (None, None) => "empty".to_owned(),
+    };
+    tile(html, "In the queue", &status.queue.requests.to_string(), &waiting)?;
+    let about = |of: &Connections| format!("{} accepted · {} evicted", of.accepted, of.evicted);
+    tile(html, "Public connections", &proxy.public.open.to_string(), &about(&proxy.public))?;
+    html.push_str("</section>");
+    Ok(())
+}
+
+fn tile(html: &mut String, name: &str, value: &str, more: &str) -> fmt::Result {
+    let (name, value, more) = (Escaped(name), Escaped(value), Escaped(more));
+    write!(html, "<div class=\"tile\"><h3>{name}</h3><p class=\"value\">{value}</p><p class=\"more\">{more}</p></div>")
+}
+
+fn repository_card(html: &mut String, repository: &RepositoryStatus, now: jiff::Timestamp) -> fmt::Result {
+    write!(
+        html,
+        "<section class=\"card\"><h3>{} <span class=\"more\">{}</span></h3><dl>",
+        Escaped(&repository.repository),
+        Escaped(&repository.branch)
+    )?;
+    match &repository.deployed {
+        Some(deployed) => {
+            let commit = Escaped(short(&deployed.commit));
+            write!(html, "<dt>Deployed</dt><dd><code>{commit}</code> {}</dd>", Escaped(ago(&deployed.at, now)))?;
+        }
+        None => html.push_str("<dt>Deployed</dt><dd>nothing yet</dd>"),
+    }
+    if let Some(checked) = &repository.checked {
+        let reason = checked.reason.as_deref().unwrap_or_default();
+        write!(
+            html,
+            "<dt>Last check</dt><dd><b class=\"{}\">{}</b> {} <span class=\"more\">{}</span></dd>",
+            class(Outcome::of_word(&checked.status)),
+            Escaped(&checked.status),
+            Escaped(ago(&checked.at, now)),
+            Escaped(reason)
+        )?;
+    }
+    if let Some(hold) = &repository.hold {
+        let by = hold.by.as_deref().unwrap_or("an operator");
+        let since = hold.since.as_deref().map(|since| ago(since, now)).unwrap_or_default();
+        write!(html, "<dt>Held</dt><dd class=\"same\">by {} {}</dd>", Escaped(by), Escaped(since))?;
+    }
+    if let Some(bad) = &repository.bad {
+        let (commit, reason) = (short(&bad.commit), bad.reason.as_deref().unwrap_or_default());
+        let at = bad.at.as_deref().map(|at| ago(at, now)).unwrap_or_default();
+        let (commit, at, reason) = (Escaped(commit), Escaped(at), Escaped(reason));
+        write!(html, "<dt>Bad commit</dt><dd class=\"bad\"><code>{commit}</code> {at} {reason}</dd>")?;
+    }
+    html.push_str("</dl></section>");
+    Ok(())
+}
+
+fn service_card(html: &mut String, record: &Record, now: jiff::Timestamp) -> fmt::Result {
+    let last = &record.last;
+    write!(
+        html,
+        "<section class=\"card run\"><div><h3>{}</h3><p><b class=\"{}\">{}</b> {} <span class=\"more\">took {}</span></p>",
+        Escaped(&record.service),
+        class(Outcome::of(last)),
+        Escaped(&last.status),
+        Escaped(ago(&last.started, now)),
+        Escaped(milliseconds(last.duration_ms)),
+    )?;
+    if let Some(error) = &last.error {
+        write!(html, "<p class=\"bad\">{}</p>", Escaped(error))?;
+    }
+    html.push_str("</div>");
+    picture(html, record)?;
+    html.push_str("</section>");
+    Ok(())
+}
+
+/// One bar a run, the newest at the right: height is the duration, colour the outcome.
+fn picture(html: &mut String, record: &Record) -> fmt::Result {
+    let runs: Vec<&Run> = std::iter::once(&record.last).chain(&record.history).take(BARS).collect();
+    let longest = runs.iter().map(|run| run.duration_ms).max().unwrap_or(1).max(1) as f64;
+    write!(
+        html,
+        "<svg viewBox=\"0 0 {width} {HEIGHT}\" width=\"{width}\" height=\"{HEIGHT}\" role=\"img\" \
+         aria-label=\"The last {} runs of {}\">",
+        runs.len(),
+        Escaped(&record.service),
+        width = BARS * BAR_STEP,
+    )?;
+    for (place, run) in runs.iter().enumerate() {
+        let height = (run.duration_ms as f64 / longest * HEIGHT).max(3.0);
+        write!(
+            html,
+            "<rect class=\"{}\" x=\"{}\" y=\"{:.1}\" width=\"{}\" height=\"{height:.1}\" rx=\"2\"><title>{} {} {}</title></rect>",
+            class(Outcome::of(run)),
+            (BARS - 1 - place) * BAR_STEP,
+            HEIGHT - height,
+            BAR_STEP - 3,
+            Escaped(&run.started),
+            Escaped(&run.status),
+            milliseconds(run.duration_ms),
+        )?;
+    }
+    html.push_str("</svg>");
+    Ok(())
+}
+
+fn class(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Done => "good",
+        Outcome::Nothing => "same",
+        Outcome::Failed => "bad",
+    }
+}
+
+/// How long ago an RFC 3339 instant was; the text itself where it is none.
+fn ago(instant: &str, now: jiff::Timestamp) -> String {
+    instant.parse().map_or_else(|_| instant.to_owned(), |then| format!("{} ago", span(seconds_between(then, now))))
+}
+
+fn span(seconds: u64) -> String {
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7200 => format!("{} min", seconds / 60),
+        7200..172_800 => format!("{} h", seconds / 3600),
+        _ => format!("{} days", seconds / 86_400),
+    }
+}
+
+fn milliseconds(duration: u64) -> String {
+    if duration < 10_000 { format!("{duration} ms") } else { span(duration / 1000) }
+}

@@ -1,0 +1,197 @@
+//! The life of the process: everything made ready, the accept loop on the main thread, the end.
+
+use std::fmt::Display;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use super::Secrets;
+use super::admin::Admin;
+use super::alive::{self, Alive};
+use super::deliveries::Deliveries;
+use super::listener::{Counters, Engine, Limits};
+use super::public::{self, Public};
+use super::status::Sources;
+use crate::config::{Config, Error as ConfigError};
+use crate::exit::{self, Exit};
+use crate::state::{Folder, Record, Run};
+use crate::webhook::queue::Queue;
+use crate::webhook::random_id;
+use crate::{log, systemd};
+
+/// Connections of the admin listener.
+const ADMIN_CONNECTIONS: usize = 32;
+const ADMIN_BODY_MEMORY: usize = 64 << 10;
+/// How long requests in flight get when the process stops.
+const GRACE: Duration = Duration::from_secs(5);
+/// The longest turn of the accept loop; what it looks after besides is done at least as often.
+const TURN: Duration = Duration::from_secs(1);
+
+/// What the accept loop looks after.
+struct Gateway {
+    engine: Engine,
+    alive: Alive,
+    holders: Arc<AtomicUsize>,
+    deliveries: Arc<Deliveries>,
+    stop: std::os::unix::net::UnixStream,
+}
+
+/// Serves until a signal asks for the end.
+pub(super) fn serve(config: &Config, secrets: Secrets) -> Exit {
+    let started = jiff::Timestamp::now();
+    let begin = Instant::now();
+    let deliveries = Arc::new(Deliveries::default());
+    let result = start(config, secrets, started, Arc::clone(&deliveries)).and_then(Gateway::run);
+    if let Err(error) = &result {
+        log::error!("proxy_failed", error = error);
+    }
+    record(config, started, begin, Some(&deliveries), result.as_ref().err().map(String::as_str));
+    if result.is_ok() {
+        log::info!("stopped", duration_ms = begin.elapsed().as_millis() as u64);
+        Exit::Done
+    } else {
+        Exit::Error
+    }
+}
+
+/// Does not serve, because of the configuration.
+pub(super) fn refuse(config: &Config, error: &ConfigError) -> Exit {
+    record(config, jiff::Timestamp::now(), Instant::now(), None, Some(&error.to_string()));
+    exit::configuration_error(error)
+}
+
+fn record(
+    config: &Config,
+    started: jiff::Timestamp,
+    begin: Instant,
+    deliveries: Option<&Deliveries>,
+    error: Option<&str>,
+) {
+    let counts = deliveries.map(Deliveries::counts).map(|counts| json!(counts));
+    let run = Run {
+        started: log::rfc3339(started),
+        duration_ms: begin.elapsed().as_millis() as u64,
+        status: if error.is_some() { "failed" } else { "stopped" }.to_owned(),
+        counts: counts.and_then(|counts| counts.as_object().cloned()).unwrap_or_default(),
+        error: error.map(str::to_owned),
+        details: serde_json::Value::Null,
+    };
+    let folder = Folder::open_or_make(&config.state_dir, 0o755).and_then(|root| root.sub_or_make("proxy", 0o750));
+    if let Err(error) = folder.and_then(|folder| Record::add(&folder, "proxy", run)) {
+        log::warn!("run_record_failed", error = error.to_string());
+    }
+}
+
+fn start(
+    config: &Config,
+    secrets: Secrets,
+    started: jiff::Timestamp,
+    deliveries: Arc<Deliveries>,
+) -> Result<Gateway, String> {
+    let text = |error: &dyn Display| error.to_string();
+    let instance = random_id().map_err(|error| format!("the system gives no random bytes: {error}"))?;
+    let stop = exit::stop_signals().map_err(|error| format!("cannot watch for signals: {error}"))?;
+    let queue = Arc::new(Queue::open(&config.state_dir).map_err(|error| text(&error))?);
+    let (public_socket, public_address) = bind("proxy.listen", config.proxy.listen)?;
+    let (admin_socket, admin_address) = bind("proxy.admin_listen", config.proxy.admin_listen)?;
+    let alive = Alive::listen(&alive::folder(&config.state_dir), &instance).map_err(|error| text(&error))?;
+    let holders = Arc::new(AtomicUsize::new(0));
+    let (public_counters, admin_counters): (Arc<Counters>, Arc<Counters>) = Default::default();
+    let branches = config.repositories.iter().map(|repository| (repository.name.clone(), repository.branch.clone()));
+    let admin = Admin {
+        hosts: config.proxy.admin_hosts.clone(),
+        token: secrets.token,
+        sources: Sources {
+            folder: Folder::open(&config.state_dir).map_err(|error| text(&error))?,
+            repositories: branches.collect(),
+            queue: Arc::clone(&queue),
+            deliveries: Arc::clone(&deliveries),
+            public: Arc::clone(&public_counters),
+            admin: Arc::clone(&admin_counters),
+            holders: Arc::clone(&holders),
+            instance: instance.clone(),
+            started,
+        },
+    };
+    let secret_missing = secrets.webhook.is_empty();
+    let public = Public {
+        repositories: config.repositories.clone(),
+        max_body: config.proxy.max_body,
+        secrets: public::Secrets::new(secrets.credentials, secrets.webhook),
+        queue,
+        deliveries: Arc::clone(&deliveries),
+        instance: instance.clone(),
+    };
+    let defaults = Limits::default();
+    let largest = usize::try_from(config.proxy.max_body).unwrap_or(usize::MAX);
+    let public_limits = Limits { body_memory: defaults.body_memory.max(largest), ..defaults.clone() };
+    let admin_limits = Limits { connections: ADMIN_CONNECTIONS, body_memory: ADMIN_BODY_MEMORY, ..defaults };
+    let mut engine = Engine::new();
+    engine.listen(public_socket, public_limits, Arc::new(public), public_counters).map_err(|error| text(&error))?;
+    engine.listen(admin_socket, admin_limits, Arc::new(admin), admin_counters).map_err(|error| text(&error))?;
+    if secret_missing {
+        log::warn!(
+            "secret_missing",
+            reason = "no webhook secret: deliveries get 503 until the credential webhook-secret is there"
+        );
+    }
+    log::info!(
+        "listening",
+        listen = public_address.to_string(),
+        admin_listen = admin_address.to_string(),
+        alive = alive.path().display().to_string(),
+        instance = instance
+    );
+    systemd::ready(&format!("webhooks on {public_address}, status on http://{admin_address}/"));
+    Ok(Gateway { engine, alive, holders, deliveries, stop })
+}
+
+fn bind(key: &str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), String> {
+    let bound = TcpListener::bind(address).and_then(|socket| socket.local_addr().map(|actual| (socket, actual)));
+    bound.map_err(|error| match error.kind() {
+        std::io::ErrorKind::AddrInUse => {
+            format!("{key}: another process listens on {address}; stop it or choose another port in hub.toml")
+        }
+        _ => format!("{key}: cannot listen on {address}: {error}"),
+    })
+}
+
+impl Gateway {
+    /// The accept loop. It pings the watchdog itself, so that a loop that hangs is restarted.
+    fn run(mut self) -> Result<(), String> {
+        let ping_every = systemd::watchdog_interval();
+        let turn = ping_every.map_or(TURN, |interval| TURN.min(interval / 2));
+        let (mut pinged, mut looked) = (Instant::now(), Instant::now());
+        loop {
+            if ping_every.is_some_and(|interval| pinged.elapsed() >= interval / 2) {
+                systemd::watchdog_ping();
+                pinged = Instant::now();
+            }
+            if looked.elapsed() >= TURN {
+                self.deliveries.flush();
+                self.holders.store(self.alive.prune(), Relaxed);
+                looked = Instant::now();
+            }
+            let mut others = vec![self.stop.as_fd()];
+            others.extend(self.alive.fd());
+            let ready = self.engine.turn(turn, &others).map_err(|error| error.to_string())?;
+            if ready.contains(&0) {
+                break;
+            }
+            if ready.contains(&1) {
+                self.alive.accept();
+            }
+        }
+        systemd::stopping();
+        log::info!("stopping");
+        let cut = self.engine.stop(GRACE);
+        if cut > 0 {
+            log::warn!("requests_cut", count = cut);
+        }
+        Ok(())
+    }
+}

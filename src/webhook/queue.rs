@@ -1,0 +1,370 @@
+//! The durable queue: one file a repository, "at least one request since T" (design §6).
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fmt;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use rustix::fs::{Access, AtFlags, StatVfsMountFlags};
+use rustix::io::Errno;
+use rustix::process::{Pid, test_kill_process};
+use serde::{Deserialize, Serialize};
+
+use crate::log;
+use crate::state::{self, Folder, repository_file_name};
+
+/// More names than this are no queue any more: nobody works on it.
+const MOST_ENTRIES: usize = 1000;
+/// Delivery ids that a request keeps.
+const NEWEST: usize = 50;
+/// A request with all its ids is far shorter.
+const LONGEST_FILE: usize = 64 << 10;
+/// No write takes as long; an unfinished file this old has no writer.
+const UNFINISHED_SECONDS: i64 = 60;
+
+/// Why the queue does not take a request.
+#[derive(Clone, Debug)]
+pub enum Error {
+    /// There are too many entries.
+    Full(PathBuf),
+    /// The file system takes nothing more.
+    NoSpace(PathBuf),
+    /// The file system is mounted read-only.
+    ReadOnly(PathBuf),
+    /// Reading or writing failed.
+    State(Arc<state::Error>),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full(path) => {
+                write!(f, "{} has more than {MOST_ENTRIES} entries; is gitops-sync running?", path.display())
+            }
+            Self::NoSpace(path) => write!(f, "the file system of {} is full; free some space", path.display()),
+            Self::ReadOnly(path) => write!(f, "the file system of {} is read-only", path.display()),
+            Self::State(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<state::Error> for Error {
+    fn from(error: state::Error) -> Self {
+        Self::State(Arc::new(error))
+    }
+}
+
+/// The content of a queue file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Request {
+    /// `owner/name`.
+    pub repository: String,
+    /// When the first delivery came that no run has taken up, RFC 3339.
+    pub since: String,
+    /// When the latest came, RFC 3339.
+    pub latest: String,
+    /// The newest delivery ids, the latest last, at most 50.
+    pub deliveries: Vec<String>,
+    /// How many deliveries came since `since`.
+    pub count: u64,
+}
+
+/// How much is queued.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Depth {
+    /// Requests.
+    pub requests: u64,
+    /// Last change of the file that has waited longest, in seconds since 1970.
+    pub oldest: Option<i64>,
+}
+
+/// Deliveries that are written together, and how that went.
+#[derive(Default)]
+struct Round {
+    outcome: OnceLock<BTreeMap<String, Result<(), Error>>>,
+}
+
+#[derive(Default)]
+struct Gathering {
+    deliveries: BTreeMap<String, Vec<String>>,
+    round: Arc<Round>,
+    writing: bool,
+}
+
+/// The queue folder. Any number of threads may push at once: while one of them writes, the others' deliveries gather
+/// and are written together, so that the disk's fsync bounds the waiting time but not the number of deliveries.
+pub struct Queue {
+    state_dir: PathBuf,
+    gathering: Mutex<Gathering>,
+    written: Condvar,
+}
+
+impl Queue {
+    /// Opens `<state_dir>/proxy/queue`, made where missing, and removes what earlier writers left unfinished.
+    ///
+    /// # Errors
+    /// When the folder cannot be made, opened or cleaned.
+    pub fn open(state_dir: &Path) -> Result<Self, Error> {
+        let queue = Self { state_dir: state_dir.to_owned(), gathering: Mutex::default(), written: Condvar::new() };
+        let folder = queue.folder()?;
+        let now = jiff::Timestamp::now().as_second();
+        for entry in folder.unfinished()? {
+            if entry.kind == state::Kind::File
+                && (now - entry.modified > UNFINISHED_SECONDS || writer(&entry.name).is_none_or(has_ended))
+            {
+                folder.remove(&entry.name)?;
+            }
+        }
+        Ok(queue)
+    }
+
+    /// Opened anew for each use, so that a queue folder that was removed or replaced does not need a restart.
+    fn folder(&self) -> Result<Folder, Error> {
+        let proxy = Folder::open_or_make(&self.state_dir, 0o755)?.sub_or_make("proxy", 0o750)?;
+        Ok(proxy.sub_or_make("queue", 0o750)?)
+    }
+
+    /// Queues a request for a repository. Returns when it is durable: file and folder are fsynced.
+    ///
+    /// # Errors
+    /// When the queue is full or cannot be written; the earlier file, if any, is then still there.
+    pub fn push(&self, repository: &str, delivery: &str) -> Result<(), Error> {
+        let mut gathering = self.lock();
+        gathering.deliveries.entry(repository.to_owned()).or_default().push(delivery.to_owned());
+        let round = Arc::clone(&gathering.round);
+        loop {
+            if let Some(outcome) = round.outcome.get() {
+                return outcome.get(repository).cloned().unwrap_or(Ok(()));
+            }
+            if gathering.writing {
+                gathering = self.written.wait(gathering).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+            // Nobody writes, so the round that gathers now is this thread's.
+            let deliveries = std::mem::take(&mut gathering.deliveries);
+            gathering.round = Arc::default();
+            gathering.writing = true;
+            drop(gathering);
+            let write = |(repository, ids): (String, Vec<String>)| {
+                let result = self.write(&repository, &ids);
+                (repository, result)
+            };
+            let outcome = deliveries.into_iter().map(write).collect();
+            gathering = self.lock();
+            gathering.writing = false;
+            round.outcome.get_or_init(|| outcome);
+            self.written.notify_all();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Gathering> {
+        // Nothing panics while it holds the lock half-way through a change.
+        self.gathering.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Another process may take the file or write one meanwhile. Then ids may be kept twice or not at all, but a file
+    /// that is younger than the deliveries is there, and that is what starts the worker.
+    fn write(&self, repository: &str, ids: &[String]) -> Result<(), Error> {
+        let folder = self.folder()?;
+        let name = format!("{}.json", repository_file_name(repository));
+        let now = log::rfc3339(jiff::Timestamp::now());
+        let earlier = match folder.read(&name, LONGEST_FILE) {
+            Ok(Some(bytes)) => serde_json::from_slice::<Request>(&bytes).ok(),
+            Ok(None) if folder.entries(MOST_ENTRIES + 1)?.len() > MOST_ENTRIES => {
+                return Err(Error::Full(folder.path().to_owned()));
+            }
+            // What cannot be read is replaced: it could not have told the worker anything either.
+            Ok(None) | Err(_) => None,
+        };
+        let mut request = earlier.filter(|earlier| earlier.repository == repository).unwrap_or_else(|| Request {
+            repository: repository.to_owned(),
+            since: now.clone(),
+            latest: String::new(),
+            deliveries: Vec::new(),
+            count: 0,
+        });
+        request.latest = now;
+        request.deliveries.extend_from_slice(ids);
+        request.deliveries.drain(..request.deliveries.len().saturating_sub(NEWEST));
+        request.count = request.count.saturating_add(ids.len() as u64);
+        Ok(folder.publish_json(&name, &request)?)
+    }
+
+    /// Whether a push would succeed, as far as can be told without writing.
+    ///
+    /// # Errors
+    /// What a push would fail with.
+    pub fn check(&self) -> Result<(), Error> {
+        let folder = self.folder()?;
+        let path = || folder.path().to_owned();
+        let failed = |source: Errno| state::Error::Io { act: "write to", path: path(), source: source.into() };
+        let space = rustix::fs::fstatvfs(folder.fd()).map_err(failed)?;
+        if space.f_flag.contains(StatVfsMountFlags::RDONLY) {
+            return Err(Error::ReadOnly(path()));
+        }
+        // Some blocks and inodes are kept for root; file systems without a fixed number of inodes say 0 in all.
+        let root = rustix::process::geteuid().is_root();
+        let (blocks, inodes) = if root { (space.f_bfree, space.f_ffree) } else { (space.f_bavail, space.f_favail) };
+        if blocks == 0 || (inodes == 0 && space.f_files != 0) {
+            return Err(Error::NoSpace(path()));
+        }
+        rustix::fs::accessat(folder.fd(), ".", Access::WRITE_OK | Access::EXEC_OK, AtFlags::empty()).map_err(failed)?;
+        if folder.entries(MOST_ENTRIES + 1)?.len() > MOST_ENTRIES {
+            return Err(Error::Full(path()));
+        }
+        Ok(())
+    }
+
+    /// How much is queued.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub fn depth(&self) -> Result<Depth, Error> {
+        let entries = self.folder()?.entries(MOST_ENTRIES + 1)?;
+        Ok(Depth { requests: entries.iter().count() as u64, oldest: entries.iter().map(|entry| entry.modified).min() })
+    }
+}
+
+/// The process that writes an unfinished file: `.NAME.PID.NUMBER`, see `Folder::publish`.
+fn writer(name: &OsStr) -> Option<Pid> {
+    Pid::from_raw(name.to_str()?.rsplit('.').nth(1)?.parse().ok()?)
+}
+
+/// True for a process that is gone, or dead and not yet reaped: that one takes signals and has no program any more.
+fn has_ended(pid: Pid) -> bool {
+    match test_kill_process(pid) {
+        Ok(()) => {
+            std::fs::read_link(format!("/proc/{pid}/exe")).is_err_and(|error| error.kind() == ErrorKind::NotFound)
+        }
+        Err(error) => error == Errno::SRCH,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn queue() -> (tempfile::TempDir, Queue) {
+        let dir = tempfile::tempdir().unwrap();
+        let queue = Queue::open(dir.path()).unwrap();
+        (dir, queue)
+    }
+
+    fn request(queue: &Queue, name: &str) -> Request {
+        queue.folder().unwrap().read_json(name).unwrap().unwrap()
+    }
+
+    #[test]
+    fn a_request_gathers_deliveries_until_it_is_taken() {
+        let (dir, queue) = queue();
+        for number in 0..60 {
+            queue.push("acme/infra", &format!("id-{number}")).unwrap();
+        }
+        let gathered = request(&queue, "acme__infra.json");
+        assert_eq!((gathered.repository.as_str(), gathered.count), ("acme/infra", 60));
+        assert_eq!(gathered.deliveries, (10..60).map(|n| format!("id-{n}")).collect::<Vec<_>>());
+        assert!(gathered.since < gathered.latest);
+        std::fs::remove_file(dir.path().join("proxy/queue/acme__infra.json")).unwrap();
+        queue.push("acme/infra", "next").unwrap();
+        assert_eq!(request(&queue, "acme__infra.json").count, 1);
+    }
+
+    #[test]
+    fn foreign_files_are_replaced_and_links_not_followed() {
+        let (dir, queue) = queue();
+        let file = dir.path().join("proxy/queue/acme__infra.json");
+        let victim = dir.path().join("victim");
+        std::fs::write(&victim, "precious").unwrap();
+        std::os::unix::fs::symlink(&victim, &file).unwrap();
+        queue.push("acme/infra", "1").unwrap();
+        assert_eq!(std::fs::read(&victim).unwrap(), b"precious");
+        assert_eq!(request(&queue, "acme__infra.json").count, 1);
+        for foreign in
+            ["", "{\"repository\":", r#"{"repository":"other/one","since":"","latest":"","deliveries":[],"count":7}"#]
+        {
+            std::fs::write(&file, foreign).unwrap();
+            queue.push("acme/infra", "2").unwrap();
+            assert_eq!(request(&queue, "acme__infra.json").count, 1);
+        }
+    }
+
+    #[test]
+    fn concurrent_pushes_are_all_there() {
+        let (_dir, queue) = queue();
+        std::thread::scope(|scope| {
+            for thread in 0..16 {
+                let queue = &queue;
+                scope.spawn(move || {
+                    for number in 0..20 {
+                        queue.push(&format!("acme/r{}", number % 4), &format!("{thread}-{number}")).unwrap();
+                    }
+                });
+            }
+        });
+        let total: u64 = (0..4).map(|n| request(&queue, &format!("acme__r{n}.json")).count).sum();
+        assert_eq!(total, 320);
+        assert_eq!(queue.depth().unwrap().requests, 4);
+    }
+
+    #[test]
+    fn a_full_queue_takes_known_repositories_only() {
+        let (dir, queue) = queue();
+        queue.push("acme/infra", "1").unwrap();
+        for number in 0..MOST_ENTRIES {
+            std::fs::write(dir.path().join(format!("proxy/queue/{number}")), "").unwrap();
+        }
+        assert!(matches!(queue.push("acme/other", "1"), Err(Error::Full(_))));
+        assert!(matches!(queue.check(), Err(Error::Full(_))));
+        queue.push("acme/infra", "2").unwrap();
+    }
+
+    #[test]
+    fn a_removed_folder_comes_back() {
+        let (dir, queue) = queue();
+        std::fs::remove_dir_all(dir.path().join("proxy")).unwrap();
+        queue.push("acme/infra", "1").unwrap();
+        queue.check().unwrap();
+        assert_eq!(request(&queue, "acme__infra.json").count, 1);
+    }
+
+    #[test]
+    fn a_failed_write_is_reported_and_leaves_nothing() {
+        let (dir, queue) = queue();
+        let place = dir.path().join("proxy/queue/acme__infra.json");
+        std::fs::create_dir_all(place.join("inside")).unwrap();
+        assert!(matches!(queue.push("acme/infra", "1"), Err(Error::State(_))));
+        assert_eq!(std::fs::read_dir(dir.path().join("proxy/queue")).unwrap().count(), 1);
+        queue.push("acme/other", "1").unwrap();
+    }
+
+    #[test]
+    fn unfinished_files_of_dead_writers_are_removed() {
+        let (dir, _queue) = queue();
+        let folder = dir.path().join("proxy/queue");
+        let living = format!(".acme__infra.json.{}.0", std::process::id());
+        for name in [".acme__infra.json.4194304.0", ".odd", &living] {
+            std::fs::write(folder.join(name), "{").unwrap();
+        }
+        Queue::open(dir.path()).unwrap();
+        let left: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, [std::ffi::OsString::from(living)]);
+    }
+
+    #[test]
+    fn a_dead_child_that_nobody_reaped_has_ended() {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let pid = Pid::from_child(&child);
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        while !has_ended(pid) {
+            assert!(std::time::Instant::now() < deadline);
+            std::thread::yield_now();
+        }
+        assert!(test_kill_process(pid).is_ok(), "it still takes signals");
+        child.wait().unwrap();
+        assert!(!has_ended(rustix::process::getpid()));
+    }
+}

@@ -1,0 +1,271 @@
+//! What a person asks of the installation: deploy, hold, release, retry, webhook-test.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail anywhere")]
+
+mod support;
+
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+use support::{Host, Origin, Service, eventually, free_address, send_raw};
+
+const REPOSITORIES: &str = r#"
+[[repository]]
+name = "acme/infra"
+url = "/srv/git/infra.git"
+path = "/srv/infra"
+[[repository]]
+name = "acme/web"
+url = "/srv/git/web.git"
+path = "/srv/web"
+branch = "live"
+"#;
+
+fn configured() -> Host {
+    let host = Host::new();
+    host.configure(REPOSITORIES);
+    host
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+#[track_caller]
+fn ends_with(output: &Output, code: i32, part: &str) {
+    let said = text(&output.stdout) + &text(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{said}");
+    assert!(said.contains(part), "{said}");
+}
+
+fn mode(path: &Path) -> u32 {
+    std::fs::metadata(path).unwrap().permissions().mode() & 0o7777
+}
+
+fn user() -> String {
+    text(&Command::new("id").arg("-un").output().unwrap().stdout).trim().to_owned()
+}
+
+#[test]
+fn deploy_queues_a_request() {
+    let host = configured();
+    ends_with(&host.run("hub", &["deploy", "acme/infra"]), 0, "queued a deployment of acme/infra (manual-");
+    let request = host.json("state/proxy/queue/acme__infra.json");
+    assert_eq!(request["repository"], "acme/infra");
+    let id = request["deliveries"][0].as_str().unwrap();
+    assert!(id.strip_prefix("manual-").is_some_and(|hex| hex.bytes().all(|byte| byte.is_ascii_hexdigit())), "{id}");
+}
+
+#[test]
+fn hold_says_who_and_why_and_release_queues_what_was_missed() {
+    let host = configured();
+    ends_with(
+        &host.run("hub", &["hold", "acme/infra", "--reason", "moving the \"database\""]),
+        0,
+        "hub release acme/infra",
+    );
+    let file = host.path("state/gitops/hold/acme__infra.json");
+    let hold = host.json("state/gitops/hold/acme__infra.json");
+    assert_eq!((&hold["by"], &hold["reason"]), (&user().into(), &"moving the \"database\"".into()));
+    assert!(hold["since"].as_str().unwrap().parse::<jiff::Timestamp>().is_ok());
+    assert_eq!(mode(&host.path("state/gitops")), 0o750);
+    let queued = host.path("state/proxy/queue/acme__infra.json");
+    assert!(!queued.exists());
+
+    ends_with(&host.run("hub", &["release", "acme/infra"]), 0, "acme/infra is released");
+    assert!(!file.exists() && queued.exists());
+    std::fs::remove_file(&queued).unwrap();
+    ends_with(&host.run("hub", &["release", "acme/infra"]), 0, "acme/infra was not on hold");
+    assert!(queued.exists(), "an interrupted release can be repeated");
+
+    host.run("hub", &["hold", "acme/web"]);
+    assert_eq!(host.json("state/gitops/hold/acme__web.json")["reason"], Value::Null);
+}
+
+#[test]
+fn retry_forgets_the_failed_commit() {
+    let host = configured();
+    std::fs::create_dir_all(host.path("state/gitops/bad")).unwrap();
+    let bad = host.path("state/gitops/bad/acme__infra.json");
+    let other = host.path("state/gitops/bad/acme__web.json");
+    std::fs::write(&bad, "{}").unwrap();
+    std::fs::write(&other, "{}").unwrap();
+    ends_with(&host.run("hub", &["retry", "acme/infra"]), 0, "the failed commit may be tried again");
+    assert!(!bad.exists() && other.exists());
+    assert!(host.path("state/proxy/queue/acme__infra.json").exists());
+
+    let deployed = host.path("state/gitops/deployed/acme__infra.json");
+    std::fs::create_dir_all(deployed.parent().unwrap()).unwrap();
+    std::fs::write(&deployed, "{}").unwrap();
+    ends_with(&host.run("hub", &["retry", "acme/infra"]), 0, "no commit is marked as failed");
+    assert!(deployed.exists(), "what guards against an older commit goes on the operator's word only");
+    ends_with(&host.run("hub", &["retry", "acme/infra", "--rewritten"]), 0, "the deployed commit is forgotten");
+    assert!(!deployed.exists());
+}
+
+#[test]
+fn a_held_repository_is_deployed_after_its_release_only() {
+    let host = Host::new();
+    let origin = Origin::new(&host);
+    origin.push(&[("file", "one")]);
+    host.configure(&format!(
+        "[[repository]]\nname = \"acme/infra\"\nurl = \"{}\"\npath = \"{}\"\nunits = \"\"\nuser = \"{}\"\n",
+        origin.url(),
+        host.path("checkout").display(),
+        user()
+    ));
+    for command in ["hold", "deploy"] {
+        ends_with(&host.run("hub", &[command, "acme/infra"]), 0, "acme/infra");
+    }
+    assert_eq!(host.run("gitops-sync", &[]).status.code(), Some(0));
+    assert!(!host.path("checkout/file").exists());
+    ends_with(&host.run("hub", &["release", "acme/infra"]), 0, "released");
+    assert_eq!(host.run("gitops-sync", &[]).status.code(), Some(0));
+    assert!(host.path("checkout/file").exists());
+}
+
+#[test]
+fn an_unknown_repository_is_a_usage_error_that_lists_the_known_ones() {
+    let host = configured();
+    for command in ["deploy", "hold", "release", "retry", "webhook-test"] {
+        ends_with(
+            &host.run("hub", &[command, "acme/other"]),
+            2,
+            "acme/other is not configured; hub.toml has acme/infra, acme/web",
+        );
+    }
+    let host = Host::new();
+    host.configure("");
+    ends_with(&host.run("hub", &["deploy", "acme/infra"]), 2, "hub.toml has no [[repository]] yet");
+    assert_eq!(std::fs::read_dir(host.state()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_state_folder_of_somebody_else_is_named_with_what_to_do() {
+    let host = configured();
+    std::fs::set_permissions(host.state(), std::fs::Permissions::from_mode(0o555)).unwrap();
+    let hub = host.path("hub");
+    std::fs::copy(env!("CARGO_BIN_EXE_hub"), &hub).unwrap();
+    let is_root = user() == "root";
+    if is_root {
+        // Modes do not stop root, so the command runs as nobody, who has to reach the files.
+        std::fs::set_permissions(host.path("."), std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    for command in ["deploy", "hold", "release", "retry"] {
+        let mut line = if is_root { Command::new("setpriv") } else { Command::new(&hub) };
+        if is_root {
+            line.args(["--reuid", "nobody", "--clear-groups", "--"]).arg(&hub);
+        }
+        line.args([command, "acme/infra"]).env("HUB_STATE_DIR", host.state()).env("HUB_CONFIG", host.path("hub.toml"));
+        let output = line.output().unwrap();
+        ends_with(&output, 1, "Permission denied");
+        ends_with(&output, 1, "run it as root");
+    }
+}
+
+/// A host with `hub up` running in it.
+struct Running {
+    host: Host,
+    listen: SocketAddr,
+    service: Service,
+}
+
+impl Running {
+    fn start(repositories: &str) -> Self {
+        let (host, listen) = (Host::new(), free_address());
+        let text = format!("[proxy]\nlisten = \"{listen}\"\nadmin_listen = \"{}\"\n{repositories}", free_address());
+        host.configure(&text);
+        let service = host.start("hub", &["up"]);
+        let request = format!("GET / HTTP/1.1\r\nHost: {listen}\r\n\r\n");
+        eventually("the proxy answers", || {
+            send_raw(listen, request.as_bytes()).is_ok_and(|answer| answer.status == 200)
+        });
+        Self { host, listen, service }
+    }
+}
+
+#[test]
+fn webhook_test_makes_a_secret_once_and_never_shows_it() {
+    let running = Running::start("");
+    let folder = running.host.path("state/credentials");
+    let file = folder.join("webhook-secret");
+    let first = running.host.run("hub", &["webhook-test"]);
+    ends_with(&first, 0, "200: pong");
+    for part in [
+        &format!("http://{}/api/webhook/gitops", running.listen),
+        "application/json",
+        "push and pull_request",
+        "funnel",
+        &format!("the content of {} (made just now, mode 0600)", file.display()),
+    ] {
+        ends_with(&first, 0, part);
+    }
+    assert_eq!((mode(&folder), mode(&file)), (0o700, 0o600));
+    let secret = std::fs::read_to_string(&file).unwrap();
+    let digits = secret.trim();
+    assert!(digits.len() == 64 && digits.bytes().all(|byte| byte.is_ascii_hexdigit()));
+
+    let second = running.host.run("hub", &["webhook-test"]);
+    ends_with(&second, 0, &format!("the first line of {}", file.display()));
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), secret);
+    for output in [first, second] {
+        assert!(!(text(&output.stdout) + &text(&output.stderr)).contains(digits));
+    }
+    assert!(running.service.lines().iter().all(|line| !line.to_string().contains(digits)));
+}
+
+#[test]
+fn webhook_test_delivers_a_push_that_is_applied() {
+    let host = Host::new();
+    let origin = Origin::new(&host);
+    origin.push(&[("file", "one")]);
+    let checkout = host.path("checkout");
+    let running = Running::start(&format!(
+        "[[repository]]\nname = \"acme/infra\"\nurl = \"{}\"\npath = \"{}\"\nunits = \"\"\nuser = \"{}\"\n",
+        origin.url(),
+        checkout.display(),
+        user()
+    ));
+    let applied = |text: &'static str| {
+        let file = checkout.join("file");
+        eventually(text, || std::fs::read_to_string(&file).is_ok_and(|content| content == text));
+    };
+    applied("one");
+    origin.push(&[("file", "two")]);
+    ends_with(&running.host.run("hub", &["webhook-test", "acme/infra"]), 0, "202: accepted");
+    applied("two");
+}
+
+#[test]
+fn webhook_test_says_what_to_do_where_the_delivery_is_not_taken() {
+    let running = Running::start(REPOSITORIES);
+    let config = running.host.path("hub.toml");
+    running.host.credential("webhook-secret", "0123456789abcdef-first");
+    ends_with(&running.host.run("hub", &["webhook-test"]), 0, "202");
+
+    let with = |secret: &str, config: &Path| {
+        let mut command = running.host.command("hub");
+        command.args(["webhook-test", "--config"]).arg(config).env("GITHUB_WEBHOOK_SECRET", secret);
+        command.stdin(Stdio::null()).output().unwrap()
+    };
+    let wrong = with("fedcba9876543210-other", &config);
+    ends_with(&wrong, 1, "401: ");
+    ends_with(&wrong, 1, "the running proxy has another secret");
+    ends_with(&wrong, 1, "the value of GITHUB_WEBHOOK_SECRET");
+    ends_with(&with("short", &config), 78, "at least 16 are needed");
+
+    let other = running.host.path("other.toml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&other, text.replacen("acme/infra", "acme/unheard", 1)).unwrap();
+    ends_with(&with("0123456789abcdef-first", &other), 1, "404: ");
+    ends_with(&with("0123456789abcdef-first", &other), 1, "another configuration");
+
+    let nobody = running.host.path("nobody.toml");
+    let free = free_address();
+    std::fs::write(&nobody, text.replacen(&running.listen.to_string(), &free.to_string(), 1)).unwrap();
+    let unanswered = with("0123456789abcdef-first", &nobody);
+    ends_with(&unanswered, 1, &format!("http://{free}/api/webhook/gitops does not answer"));
+    ends_with(&unanswered, 1, &format!("up --config {}", nobody.display()));
+}

@@ -1,0 +1,137 @@
+//! Hostile clients against the real binary: it lives, stays small, and answers a signed delivery within 2 s meanwhile.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail anywhere")]
+
+#[path = "support/gateway.rs"]
+mod gateway;
+#[path = "support/http_attack.rs"]
+mod http_attack;
+mod support;
+
+use std::time::{Duration, Instant};
+
+use gateway::{Gateway, WEBHOOK, host};
+use http_attack::{ABSURD_LENGTHS, Crowd, exchange, flood, hold, limit, loose_framing, pipeline, process_status};
+
+/// The contract's limits: an answer within 2 s, less than 40 MB resident at any moment.
+const PROMPT: Duration = Duration::from_secs(2);
+const MOST_MEMORY_KIB: u64 = 40 << 10;
+
+const SLOW_HEAD: &[u8] = b"POST /api/webhook/gitops HTTP/1.1\r\nHost: x\r\nX-Slow";
+
+/// A signed delivery is queued within the contract's time, and the memory never was above its limit.
+fn stands(gateway: &Gateway, during: &str) {
+    let begin = Instant::now();
+    let answer = gateway.push(during);
+    let took = begin.elapsed();
+    assert_eq!(answer.status, 202, "{during}: {answer:?}");
+    assert!(took < PROMPT, "{during}: a delivery took {took:?}");
+    let peak = process_status(gateway.service.child.id(), "VmHWM").expect("the proxy lives");
+    assert!(peak < MOST_MEMORY_KIB, "{during}: {peak} KiB resident");
+}
+
+#[test]
+fn absurd_lengths_and_loose_framing_are_refused() {
+    let gateway = Gateway::new();
+    for (length, status) in ABSURD_LENGTHS {
+        let request = format!(
+            "POST {WEBHOOK} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\nabc"
+        );
+        assert_eq!(exchange(gateway.public, request.as_bytes(), PROMPT).unwrap().status, status, "{length}");
+    }
+    for path in [WEBHOOK, "/", "/nowhere"] {
+        for (request, status) in loose_framing(path) {
+            let answer = exchange(gateway.public, request.as_bytes(), PROMPT).unwrap();
+            assert_eq!(answer.status, status, "{request}");
+        }
+    }
+    stands(&gateway, "after-framing");
+}
+
+#[test]
+fn silent_and_slow_clients_keep_nobody_out() {
+    http_attack::raise_descriptor_limit();
+    let gateway = Gateway::new();
+    for bytes in [&b""[..], SLOW_HEAD] {
+        let held = hold(gateway.public, 1500, bytes);
+        stands(&gateway, "held");
+        drop(held);
+    }
+    let crowd = Crowd::connect(gateway.public, 4, 300, SLOW_HEAD);
+    for _ in 0..5 {
+        stands(&gateway, "storm");
+    }
+    drop(crowd);
+    let evicted = gateway.get_admin("/api/status").json()["proxy"]["public"]["evicted"].as_u64().unwrap();
+    assert!(evicted > 0, "the cap was never reached");
+}
+
+#[test]
+fn bodies_that_never_end_keep_nobody_out() {
+    let gateway = Gateway::on(host("max_body = \"25 MiB\""));
+    // A signature in the right form makes the proxy read the body.
+    let head = format!(
+        "POST {WEBHOOK} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nX-Hub-Signature-256: sha256={}\r\n\
+         Content-Length: {}\r\n\r\n",
+        "0".repeat(64),
+        24 << 20
+    );
+    let address = gateway.public;
+    let crowd = Crowd::start(6, move |stop| {
+        use std::io::Write;
+        let Ok(mut stream) = std::net::TcpStream::connect(address) else { return };
+        let _ = stream.set_write_timeout(Some(Duration::from_millis(500)));
+        if stream.write_all(head.as_bytes()).is_err() {
+            return;
+        }
+        let block = [b'x'; 64 << 10];
+        let mut left = (24 << 20) - 1;
+        while left > 0 && !stop.load(std::sync::atomic::Ordering::Relaxed) {
+            match stream.write(&block[..left.min(block.len())]) {
+                Ok(count) => left -= count,
+                Err(_) => return,
+            }
+        }
+    });
+    for _ in 0..10 {
+        stands(&gateway, "bodies");
+    }
+    drop(crowd);
+    stands(&gateway, "after-bodies");
+}
+
+#[test]
+fn pipelines_and_header_floods_get_one_answer() {
+    let gateway = Gateway::new();
+    let request = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n";
+    assert_eq!(pipeline(gateway.public, 5000, request), 1);
+    let start = "GET / HTTP/1.1\r\nHost: x\r\n";
+    for chunk in ["X-A: b\r\n", "x"] {
+        assert!(matches!(flood(gateway.public, start, chunk, 64 << 20), Some(431 | 400) | None), "{chunk}");
+    }
+    stands(&gateway, "after-floods");
+}
+
+#[test]
+fn a_process_without_descriptors_goes_on() {
+    let gateway = Gateway::new();
+    limit(gateway.service.child.id(), rustix::process::Resource::Nofile, 128);
+    let held = hold(gateway.public, 400, SLOW_HEAD);
+    for _ in 0..3 {
+        stands(&gateway, "no-descriptors");
+    }
+    drop(held);
+    stands(&gateway, "descriptors-are-back");
+    assert_eq!(gateway.get_admin("/api/status").status, 200);
+}
+
+#[test]
+fn the_admin_listener_answers_while_the_public_one_is_under_attack() {
+    http_attack::raise_descriptor_limit();
+    let gateway = Gateway::new();
+    let _held = hold(gateway.public, 1500, SLOW_HEAD);
+    let _crowd = Crowd::connect(gateway.public, 2, 100, b"");
+    let begin = Instant::now();
+    assert_eq!(gateway.get_admin("/api/status").status, 200);
+    assert_eq!(gateway.get("/healthz").status, 200);
+    assert!(begin.elapsed() < 2 * PROMPT);
+}

@@ -1,0 +1,42 @@
+//! Tests under a real systemd, in a Debian machine of their own.
+//!
+//! `make-root` makes a Debian 12 root with debootstrap, once a host (about a minute, 210 MB, kept in `HUB_TEST_CACHE`
+//! or `~/.cache/observability-hub-tests`). `supervise` boots it as PID 1 systemd in systemd-nspawn, on an overlay
+//! over that root, so no test can spoil it; a machine boots in about a second. [`machine::Machine`] drives one from Rust:
+//!
+//! ```ignore
+//! let Some(machine) = Machine::boot() else { return };   // None: skipped, and said so
+//! machine.write("/etc/systemd/system/a.service", "[Service]\nExecStart=/usr/bin/true\n");
+//! machine.ok(&["systemctl", "daemon-reload"]);
+//! ```
+//!
+//! A machine has the binaries of this build in /usr/bin, the repository's `systemd/` units in /etc/systemd/system
+//! (not enabled), the users `hub` and `hub-git`, git, gpg, ssh, and a network of its own with nothing but loopback.
+//! Its disk is an ext4 image: [`machine::Machine::pull_plug`] loses what was not fsynced, as a real one would.
+//! Sandboxing directives of units are in force as on a host (see `sandbox`); MemoryMax=, TasksMax= and CPUQuota= only
+//! where the host's cgroup v2 hierarchy has the controllers.
+//!
+//! Nothing outlives the test process, not even `kill -9` of it: see the head of `supervise`.
+//!
+//! Environment: `HUB_TEST_CACHE`, `HUB_TEST_MIRROR`; `HUB_TEST_REQUIRE=all` makes a skip a failure;
+//! `HUB_TEST_WITHOUT_SYSTEMD=1` skips in any case.
+
+#![allow(clippy::expect_used, clippy::panic, reason = "the harness reports by failing the test")]
+
+mod boot;
+mod commands;
+mod deliveries;
+mod deployment;
+mod gitops;
+mod host;
+mod machine;
+mod operator;
+mod own_units;
+mod refused;
+mod rollback;
+mod sandbox;
+mod units;
+mod without_systemd;
+
+#[path = "../support/skip.rs"]
+mod skip;
