@@ -1,11 +1,12 @@
 //! Observability Hub: the library behind its small binaries.
 //!
-//! Arrows run one way: `bin` → capability (`proxy`, `gitops`, `metrics`, `hub`, `webhook`) → `store` →
+//! Arrows run one way: `bin` → capability (`proxy`, `gitops`, `metrics`, `gate`, `hub`, `webhook`) → `store` →
 //! ground floor (`config`, `log`, `state`, `exit`, `systemd`, `command`).
 
 pub mod command;
 pub mod config;
 pub mod exit;
+pub mod gate;
 pub mod gitops;
 pub mod hub;
 pub mod log;

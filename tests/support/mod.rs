@@ -61,6 +61,7 @@ impl Host {
             "proxy" => env!("CARGO_BIN_EXE_proxy"),
             "gitops-sync" => env!("CARGO_BIN_EXE_gitops-sync"),
             "system-metrics" => env!("CARGO_BIN_EXE_system-metrics"),
+            "tailscale-gate" => env!("CARGO_BIN_EXE_tailscale-gate"),
             other => panic!("{other} is no binary of the hub"),
         };
         let mut command = Command::new(path);
