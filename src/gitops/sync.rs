@@ -155,6 +155,7 @@ impl Run<'_> {
         });
         let to = to?;
         let (look, transfer) = if began.elapsed() < FRESH { (look, transfer) } else { (None, None) };
+        let transfer = transfer.filter(|_| !mirror.is_made_anew());
         outcome.to = Some(to.clone());
         if let Some(old) = &deployed
             && !mirror.is_ancestor(old, &to)?
