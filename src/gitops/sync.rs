@@ -7,7 +7,7 @@ use super::journal::{Entry, Journal, Step};
 use super::look::Look;
 use super::mirror::{self, Mirror};
 use super::store::Store;
-use super::units::{self, Applied, Desired, Host, Manager};
+use super::units::{self, Applied, Desired, Found, Host, Manager};
 use super::{Error, Outcome, Status, commands, probe};
 use crate::command::{self, Account, Prepared};
 use crate::config::{Config, Repository};
@@ -29,7 +29,7 @@ pub(super) struct Run<'a> {
     pub adopt: &'a [String],
     pub user_units: bool,
     /// The manager that units go to, or why they go nowhere; asked for once.
-    pub manager: OnceCell<Result<Manager, String>>,
+    pub manager: OnceCell<Result<Found, String>>,
 }
 
 /// What a plan is made from.
@@ -274,8 +274,8 @@ impl Run<'_> {
         Ok(Some((host, plan)))
     }
 
-    pub fn manager(&self) -> Result<Manager, String> {
-        self.manager.get_or_init(|| Manager::find(self.user_units)).clone()
+    pub fn manager(&self) -> Result<&Found, String> {
+        self.manager.get_or_init(|| Manager::find(self.user_units)).as_ref().map_err(String::clone)
     }
 
     /// The plan in words, for a dry run.
@@ -475,12 +475,12 @@ impl Run<'_> {
         let host = match (&entry.units, self.manager()) {
             (None, manager) => {
                 if let Ok(manager) = manager {
-                    commands::end_leftovers(manager, &repository.name)?;
+                    commands::end_leftovers(manager.manager, &repository.name)?;
                 }
                 None
             }
             (Some(_), Ok(manager)) => {
-                commands::end_leftovers(manager, &repository.name)?;
+                commands::end_leftovers(manager.manager, &repository.name)?;
                 Some(Host::open(manager, self.config, self.store.folder.path())?)
             }
             (Some(_), Err(reason)) => return Err(Error::Refused(format!("units cannot be put back: {reason}"))),

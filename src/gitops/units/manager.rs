@@ -48,12 +48,20 @@ impl UnitState {
     }
 }
 
+/// A manager that answered.
+#[derive(Clone, Debug)]
+pub(in crate::gitops) struct Found {
+    pub manager: Manager,
+    /// The folders that it loads units from.
+    pub unit_path: Vec<PathBuf>,
+}
+
 impl Manager {
     /// The manager that this caller can deploy to.
     ///
     /// # Errors
     /// The reason why units are not deployed here.
-    pub fn find(user_units: bool) -> Result<Self, String> {
+    pub fn find(user_units: bool) -> Result<Found, String> {
         let manager = if user_units { Self::User } else { Self::System };
         if !user_units && !rustix::process::geteuid().is_root() {
             return Err("not run as root (--user-units deploys to your own manager)".to_owned());
@@ -61,8 +69,10 @@ impl Manager {
         if !user_units && !systemd::is_running() {
             return Err("systemd does not run on this host".to_owned());
         }
-        match manager.systemctl(QUESTION, &["show", "--property=Version", "--value"]).succeed() {
-            Ok(_) => Ok(manager),
+        match manager.systemctl(QUESTION, &["show", "--property=UnitPath", "--value"]).succeed() {
+            Ok(output) => {
+                Ok(Found { manager, unit_path: output.text().split_whitespace().map(PathBuf::from).collect() })
+            }
             Err(Error::NotFound(_)) => Err("systemctl is not installed".to_owned()),
             Err(error) => Err(format!("the systemd manager does not answer: {error}")),
         }
@@ -96,12 +106,6 @@ impl Manager {
     pub fn user_folder() -> PathBuf {
         let configured = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
         configured.unwrap_or_else(|| command::current().home.join(".config")).join("systemd/user")
-    }
-
-    /// The folders that the manager loads units from.
-    pub fn unit_path(self) -> Result<Vec<PathBuf>, Error> {
-        let output = self.systemctl(QUESTION, &["show", "--property=UnitPath", "--value"]).succeed()?;
-        Ok(output.text().split_whitespace().map(PathBuf::from).collect())
     }
 
     /// The state of each of these units.
