@@ -148,6 +148,15 @@ impl Command {
         self.attend(&mut child, &input)
     }
 
+    /// Starts the command and leaves it to the caller: both output pipes are to be drained, the end to be awaited. It
+    /// dies with the thread that calls this; the limit is not applied.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn spawn(mut self) -> Result<Child, Error> {
+        self.start(Stdio::piped()).map(|(child, _)| child)
+    }
+
     /// Starts the command and keeps it to be asked; the limit is then that of one answer.
     ///
     /// # Errors
