@@ -3,7 +3,7 @@
 //! and the running processes are compared with what the commit says.
 //!
 //! `HUB_TEST_CRASHES` sets the number of tries (default 21; every eighth is a power cut, every eighth a reboot). A run
-//! of 200 found no difference, in 21 minutes on a host that was busy with ten times its cores; idle, a try takes 2 s.
+//! of 200 found no difference (21 minutes on a host with a load of ten times its cores).
 
 use std::collections::BTreeMap;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
