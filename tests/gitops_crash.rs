@@ -1,4 +1,5 @@
 //! Killed at any moment, gitops-sync converges in the next run, and nothing of the operator's is lost.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail anywhere")]
 
 mod support;
 

@@ -1,6 +1,7 @@
 //! Nothing that the owner of a checkout, or a repository's content, can write runs as root.
 //!
 //! The users exist only in the mount namespace that gitops-sync is started in, so the host's user list stays as it is.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail anywhere")]
 
 mod support;
 

@@ -17,8 +17,6 @@ impl Checkout<'_> {
     /// `Refused` when git found something of the operator's in the way, `InUse` when the operator's git holds the index;
     /// then nothing was touched.
     pub fn fast_forward(&self, look: &Look, commit: &str) -> Result<(), Error> {
-        // It gets ready while the other git merges.
-        let settling = self.git().args(["update-ref", "--stdin"]).prepare(None)?;
         let branch = &self.repository.branch;
         let merge = ["merge", "--ff-only", "--no-overwrite-ignore", "--no-autostash", "--no-verify-signatures"];
         let merge = self
@@ -27,8 +25,11 @@ impl Checkout<'_> {
             .args(["-c", &format!("branch.{branch}.mergeOptions=")])
             .args(merge)
             .args(["--no-stat", "--quiet", commit])
-            .name("git merge --ff-only");
-        merge.succeed().map_err(|error| match &error {
+            .name("git merge --ff-only")
+            .prepare(None)?;
+        // It gets ready while the other git merges.
+        let settling = self.git().args(["update-ref", "--stdin"]).prepare(None);
+        merge.finish(b"").map_err(|error| match &error {
             // What git says before it touches anything.
             command::Error::Failed { output, .. }
                 if output.contains("Aborting") || output.contains("have not concluded") =>
@@ -43,7 +44,7 @@ impl Checkout<'_> {
             // Otherwise `git status` would tell the operator that the branch is ahead of its remote.
             update += &format!("update refs/remotes/origin/{branch} {commit}\n");
         }
-        settling.finish(update.as_bytes())?;
+        settling?.finish(update.as_bytes())?;
         Ok(())
     }
 

@@ -1,4 +1,4 @@
-use std::cell::{RefCell, RefMut};
+use std::cell::{Cell, RefCell, RefMut};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -29,6 +29,7 @@ pub(super) struct Mirror<'a> {
     mirrors: Folder,
     path: PathBuf,
     objects: RefCell<Option<Objects>>,
+    made_anew: Cell<bool>,
 }
 
 /// The user of the mirrors: `hub-git` where the caller is root and it exists, else the caller.
@@ -64,6 +65,7 @@ impl<'a> Mirror<'a> {
             path: mirrors.path().join(format!("{file_name}.git")),
             mirrors,
             objects: RefCell::default(),
+            made_anew: Cell::default(),
         };
         match std::fs::symlink_metadata(&mirror.path) {
             Ok(found) if found.is_dir() && found.uid() == user.uid => return Ok(mirror),
@@ -82,6 +84,9 @@ impl<'a> Mirror<'a> {
     /// Makes an empty mirror in place of what is there: under another name and renamed, so that it is either whole or
     /// not there.
     fn make(&self) -> Result<(), Error> {
+        // Its reader would go on in the folder that is removed.
+        self.objects.replace(None);
+        self.made_anew.set(true);
         let unfinished = self.mirrors.path().join(format!(".{}.new", repository_file_name(&self.repository.name)));
         for path in [&unfinished, &self.path] {
             match std::fs::remove_dir_all(path) {
@@ -100,6 +105,11 @@ impl<'a> Mirror<'a> {
     fn is_damaged(&self) -> Result<bool, Error> {
         let tree = format!("{TIP}^{{tree}}");
         Ok(!self.git().args(["rev-parse", "--verify", "--quiet", &tree]).run()?.status.success())
+    }
+
+    /// True where this run made the mirror: commands that were prepared before work in a folder that is gone.
+    pub fn is_made_anew(&self) -> bool {
+        self.made_anew.get()
     }
 
     fn git(&self) -> Command {

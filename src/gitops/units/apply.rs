@@ -205,10 +205,11 @@ impl Host {
 
     fn start(&self, plan: &Plan, units: &[String], applied: &mut Applied) -> Result<(), Error> {
         let states = self.manager.show(units)?;
-        let oneshot = |unit: &str| states.get(unit).is_some_and(UnitState::is_oneshot);
+        // What runs already is restarted instead, as stale.
+        let idle = |unit: &String| states.get(unit).is_some_and(|state| !state.is_oneshot() && !state.is_active());
         let (own, units): (Vec<String>, Vec<String>) = units.iter().cloned().partition(|unit| self.is_own(unit));
         applied.own.extend(own);
-        let units: Vec<String> = units.into_iter().filter(|unit| !oneshot(unit)).collect();
+        let units: Vec<String> = units.into_iter().filter(idle).collect();
         let result = self.job(&["start"], &units);
         for unit in units {
             let file = plan.desired.files.keys().find(|file| **file == unit).map(String::as_str);

@@ -68,8 +68,19 @@ impl Manager {
         }
     }
 
+    /// True where the manager is on its way out, or gone.
+    pub fn is_leaving(self) -> bool {
+        let answer = self.systemctl(QUESTION, &["show", "--property=SystemState", "--value"]).succeed();
+        answer.map_or(true, |output| output.text() == "stopping")
+    }
+
     fn systemctl(self, limit: Duration, arguments: &[&str]) -> Command {
-        let mut command = Command::new("systemctl", limit);
+        self.command("systemctl", limit).args(["--no-pager", "--no-ask-password"]).args(arguments)
+    }
+
+    /// A command of systemd's that talks about this manager.
+    pub(super) fn command(self, program: &str, limit: Duration) -> Command {
+        let mut command = Command::new(program, limit);
         if self == Self::User {
             command = command.args(["--user"]);
             for name in ["XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS"] {
@@ -78,7 +89,7 @@ impl Manager {
                 }
             }
         }
-        command.args(["--no-pager", "--no-ask-password"]).args(arguments)
+        command
     }
 
     /// The folder that the user's own units are installed into (systemd.unit(5), "Unit File Load Path").
