@@ -236,12 +236,12 @@ fn the_mirror_heals() {
 fn an_edit_while_git_is_at_work_is_not_lost() {
     let site = Site::new();
     site.sync().expect(0, "deployed");
-    // The objects arrive only after the checkout was looked at; that is when the operator saves a file.
+    // git starts to merge only after the checkout was looked at; that is when the operator saves a file.
     let hook = site.host.path("bin");
     std::fs::create_dir(&hook).unwrap();
     let real = String::from_utf8(Command::new("sh").args(["-c", "command -v git"]).output().unwrap().stdout).unwrap();
     let script = format!(
-        "#!/bin/sh\ncase \" $* \" in *\" index-pack \"*) echo mine > {0}/README; echo mine > {0}/new;; esac\nexec {1} \"$@\"\n",
+        "#!/bin/sh\ncase \" $* \" in *\" merge \"*) echo mine > {0}/README; echo mine > {0}/new;; esac\nexec {1} \"$@\"\n",
         site.checkout.display(),
         real.trim()
     );

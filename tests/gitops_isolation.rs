@@ -364,8 +364,8 @@ fn the_mirror_is_hub_gits() {
 }
 
 #[test]
-fn a_link_that_comes_while_git_is_at_work_leads_nowhere() {
-    let test = "a_link_that_comes_while_git_is_at_work_leads_nowhere";
+fn a_link_that_comes_during_a_run_leads_nowhere() {
+    let test = "a_link_that_comes_during_a_run_leads_nowhere";
     let Some(mut shared) = Shared::new(test, false) else { return };
     let home = shared.site.host.path("home");
     std::fs::create_dir(&home).unwrap();
@@ -378,11 +378,16 @@ fn a_link_that_comes_while_git_is_at_work_leads_nowhere() {
     std::fs::set_permissions(&vault, PermissionsExt::from_mode(0o700)).unwrap();
     shared.site.configure("", "user = \"infra\"\n");
     shared.sync().expect(0, "deployed");
+    // The first command, which is the user's, swaps the folder; the second is started in what is there then.
     let (app, away) = (shared.site.checkout.display().to_string(), home.join("away").display().to_string());
-    let swap = format!("cat; mv {app} {away}; ln -s {} {app}", vault.join("open").display());
-    shared.as_infra(&["config", "filter.swap.smudge", &swap]);
-    shared.site.configure("", "user = \"infra\"\nbuild = [\"/bin/sh\", \"-c\", \"cat file; false\"]\n");
-    shared.site.origin.push(&[(".gitattributes", "swapped filter=swap\n"), ("swapped", "x\n")]);
+    let swap = format!("mv {app} {away}; ln -s {} {app}", vault.join("open").display());
+    shared.site.configure(
+        "",
+        &format!(
+            "user = \"infra\"\nbuild = [\"/bin/sh\", \"-c\", \"{swap}\"]\nafter = [\"/bin/sh\", \"-c\", \"cat file\"]\n"
+        ),
+    );
+    shared.site.origin.push(&[("README", "two\n")]);
     let run = shared.sync();
     assert!(home.join("away").exists(), "{run:#?}");
     assert!(!run.log.contains("the secret") && !run.report.to_string().contains("the secret"), "{run:#?}");
