@@ -22,8 +22,8 @@ const READS_IN_A_ROW: usize = 16;
 /// group and is not waited for.
 const LAST_OUTPUT: Duration = Duration::from_millis(500);
 
-/// A command to run. The environment is empty but for `PATH`, `HOME`, `USER`, `LOGNAME`, `LC_ALL=C.UTF-8` and what
-/// the caller adds.
+/// A command to run. The environment is empty but for `PATH`, `HOME`, `USER`, `LOGNAME`, `LC_ALL=C.UTF-8`, the mark of
+/// `mark_children` and what the caller adds.
 #[derive(Debug)]
 pub struct Command {
     program: OsString,
@@ -241,6 +241,7 @@ impl Command {
         command.arg("--").arg(&self.program).args(&self.arguments).env_clear();
         command.env("PATH", path).env("LC_ALL", "C.UTF-8");
         command.env("HOME", &user.home).env("USER", &user.name).env("LOGNAME", &user.name);
+        command.envs(super::orphans::mark().map(|mark| (super::orphans::VARIABLE, mark)));
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         if let Some(folder) = &self.folder {
             command.current_dir(folder);

@@ -14,7 +14,8 @@ impl Checkout<'_> {
     /// Moves the branch to a commit whose objects were received.
     ///
     /// # Errors
-    /// `Refused` when git found something of the operator's in the way, and then nothing was touched.
+    /// `Refused` when git found something of the operator's in the way, `InUse` when the operator's git holds the index;
+    /// then nothing was touched.
     pub fn fast_forward(&self, look: &Look, commit: &str) -> Result<(), Error> {
         let branch = &self.repository.branch;
         let merge = ["merge", "--ff-only", "--no-overwrite-ignore", "--no-autostash", "--no-verify-signatures"];
@@ -35,6 +36,7 @@ impl Checkout<'_> {
             {
                 Error::Refused(format!("{}: {error}", self.repository.path.display()))
             }
+            command::Error::Failed { output, .. } if output.contains("index.lock") => Error::InUse(error.to_string()),
             _ => error.into(),
         })?;
         let mut update = format!("verify refs/heads/{branch} {commit}\n");

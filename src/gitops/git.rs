@@ -6,28 +6,30 @@ use crate::command::{Account, Command};
 /// For git commands that work on local files only; a healthy one takes milliseconds, a first checkout minutes.
 pub(super) const LOCAL: Duration = Duration::from_secs(600);
 
-/// Settings that keep a repository's content and its `.git/config` from running programs or reaching elsewhere, each on
-/// the command line because that beats every file (git-config(1)).
-const SETTINGS: [&str; 12] = [
-    "core.hooksPath=/dev/null",
-    "core.fsmonitor=false",
-    "core.attributesFile=/dev/null",
-    "core.excludesFile=/dev/null",
-    "core.askPass=",
-    "credential.helper=",
-    "submodule.recurse=false",
-    "fetch.recurseSubmodules=false",
-    "transfer.bundleURI=false",
-    "gc.auto=0",
-    "maintenance.auto=false",
-    "advice.detachedHead=false",
+/// Settings that keep a repository's content and its `.git/config` from running programs or reaching elsewhere. They are
+/// handed over as `GIT_CONFIG_COUNT`, which beats every file as `-c` does (git-config(1)) and keeps errors readable.
+const SETTINGS: [(&str, &str); 12] = [
+    ("core.hooksPath", "/dev/null"),
+    ("core.fsmonitor", "false"),
+    ("core.attributesFile", "/dev/null"),
+    ("core.excludesFile", "/dev/null"),
+    ("core.askPass", ""),
+    ("credential.helper", ""),
+    ("submodule.recurse", "false"),
+    ("fetch.recurseSubmodules", "false"),
+    ("transfer.bundleURI", "false"),
+    ("gc.auto", "0"),
+    ("maintenance.auto", "false"),
+    ("advice.detachedHead", "false"),
 ];
 
 /// A git command in `folder` as `user`, free of ambient configuration, hooks, prompts and submodules.
 pub(super) fn git(user: &Account, folder: &Path, limit: Duration) -> Command {
     let mut command = Command::new("git", limit).user(user).folder(folder);
-    for setting in SETTINGS {
-        command = command.args(["-c", setting]);
+    command = command.env("GIT_CONFIG_COUNT", SETTINGS.len().to_string());
+    for (number, (key, value)) in SETTINGS.iter().enumerate() {
+        command =
+            command.env(&format!("GIT_CONFIG_KEY_{number}"), key).env(&format!("GIT_CONFIG_VALUE_{number}"), value);
     }
     // git compares with the resolved path of where it is.
     let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());

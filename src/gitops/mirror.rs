@@ -53,6 +53,9 @@ impl<'a> Mirror<'a> {
     ) -> Result<Self, Error> {
         let mirrors = gitops.sub_or_make("mirror", 0o750)?;
         own(&mirrors, user)?;
+        if rustix::process::geteuid().as_raw() != user.uid {
+            let_through(gitops)?;
+        }
         let file_name = repository_file_name(&repository.name);
         let mirror = Self {
             config,
@@ -62,23 +65,41 @@ impl<'a> Mirror<'a> {
             mirrors,
             objects: RefCell::default(),
         };
-        let failed = |act, source| state::Error::Io { act, path: mirror.path.clone(), source };
         match std::fs::symlink_metadata(&mirror.path) {
             Ok(found) if found.is_dir() && found.uid() == user.uid => return Ok(mirror),
-            Ok(_) => std::fs::remove_dir_all(&mirror.path).map_err(|error| failed("remove", error))?,
+            Ok(_) => {}
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => return Err(failed("inspect", error).into()),
+            Err(error) => return Err(mirror.failed("inspect", error)),
         }
-        // Made under another name and renamed, so that a mirror is either whole or not there.
-        let unfinished = mirror.mirrors.path().join(format!(".{file_name}.new"));
-        if unfinished.exists() {
-            std::fs::remove_dir_all(&unfinished).map_err(|error| failed("remove", error))?;
-        }
-        let init = git(user, mirror.mirrors.path(), LOCAL).args(["init", "--quiet", "--bare", "--template=", "--"]);
-        init.args([&unfinished]).succeed()?;
-        std::fs::rename(&unfinished, &mirror.path).map_err(|error| failed("make", error))?;
-        mirror.mirrors.sync()?;
+        mirror.make()?;
         Ok(mirror)
+    }
+
+    fn failed(&self, act: &'static str, source: std::io::Error) -> Error {
+        state::Error::Io { act, path: self.path.clone(), source }.into()
+    }
+
+    /// Makes an empty mirror in place of what is there: under another name and renamed, so that it is either whole or
+    /// not there.
+    fn make(&self) -> Result<(), Error> {
+        let unfinished = self.mirrors.path().join(format!(".{}.new", repository_file_name(&self.repository.name)));
+        for path in [&unfinished, &self.path] {
+            match std::fs::remove_dir_all(path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(self.failed("remove", error)),
+                _ => {}
+            }
+        }
+        let init = git(&self.user, self.mirrors.path(), LOCAL).args(["init", "--quiet", "--bare", "--template=", "--"]);
+        init.args([&unfinished]).succeed()?;
+        std::fs::rename(&unfinished, &self.path).map_err(|error| self.failed("make", error))?;
+        self.mirrors.sync()?;
+        Ok(())
+    }
+
+    /// True where the tip of an earlier fetch is not there whole: a new mirror, or one that a power cut damaged.
+    fn is_damaged(&self) -> Result<bool, Error> {
+        let tree = format!("{TIP}^{{tree}}");
+        Ok(!self.git().args(["rev-parse", "--verify", "--quiet", &tree]).run()?.status.success())
     }
 
     fn git(&self) -> Command {
@@ -95,6 +116,7 @@ impl<'a> Mirror<'a> {
         let mut meanwhile = Some(meanwhile);
         let (started, tries) = (Instant::now(), TRIES.min(self.fetch_limit()));
         let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(20));
+        let mut is_new = false;
         loop {
             // Anew for every try: git forgets a token that a server refused.
             let access = Access::prepare(self.config, self.repository, &self.mirrors, &self.user)?;
@@ -114,6 +136,12 @@ impl<'a> Mirror<'a> {
                     self.repository.branch,
                     self.repository.remote.url()
                 )));
+            }
+            if !hung && !is_new && self.is_damaged()? {
+                log::warn!("mirror_made_anew", repo = self.repository.name, error = error.to_string());
+                self.make()?;
+                is_new = true;
+                continue;
             }
             let wait = backoff.next_wait();
             // A local folder that cannot be read now cannot be read in a minute.
@@ -280,6 +308,21 @@ impl<'a> Mirror<'a> {
 pub(super) fn empty_tree(git: Command) -> Result<String, Error> {
     let tree = git.args(["hash-object", "-t", "tree", "--stdin"]).succeed()?.text();
     if is_commit(&tree) { Ok(tree) } else { Err(Error::unexpected("git hash-object", tree.as_bytes())) }
+}
+
+/// Lets other users pass through a folder without letting them list it: on the way to its mirror, git looks at every
+/// folder above. (In the group of the folder its user would read the state of every service.)
+fn let_through(folder: &Folder) -> Result<(), Error> {
+    let failed = |source: rustix::io::Errno| state::Error::Io {
+        act: "change the mode of",
+        path: folder.path().to_owned(),
+        source: source.into(),
+    };
+    let mode = rustix::fs::Mode::from_raw_mode(rustix::fs::fstat(folder.fd()).map_err(failed)?.st_mode & 0o7777);
+    if !mode.contains(rustix::fs::Mode::XOTH) {
+        rustix::fs::fchmod(folder.fd(), mode | rustix::fs::Mode::XOTH).map_err(failed)?;
+    }
+    Ok(())
 }
 
 /// Hands a folder that root made to the mirrors' user.

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use super::{is_unit_name, unit_of};
+use super::{is_unit_name, template_of, unit_of};
 use crate::gitops::Error;
 use crate::gitops::mirror::Mirror;
 use crate::gitops::objects::TreeEntry;
@@ -63,7 +63,8 @@ impl Desired {
         }
         for file in desired.files.keys() {
             let unit = unit_of(file);
-            if unit != file && !desired.files.contains_key(unit) {
+            let template = template_of(unit);
+            if ![Some(unit), template.as_deref()].into_iter().flatten().any(|unit| desired.files.contains_key(unit)) {
                 desired.problems.push(format!(
                     "{file} is a drop-in for {unit}, which the repository does not have; add the unit, or configure it by hand"
                 ));
