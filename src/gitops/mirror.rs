@@ -1,4 +1,4 @@
-use std::cell::{RefCell, RefMut};
+use std::cell::{Cell, RefCell, RefMut};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -29,6 +29,8 @@ pub(super) struct Mirror<'a> {
     mirrors: Folder,
     path: PathBuf,
     objects: RefCell<Option<Objects>>,
+    /// True where it was made in this run.
+    is_new: Cell<bool>,
 }
 
 /// The user of the mirrors: `hub-git` where the caller is root and it exists, else the caller.
@@ -64,6 +66,7 @@ impl<'a> Mirror<'a> {
             path: mirrors.path().join(format!("{file_name}.git")),
             mirrors,
             objects: RefCell::default(),
+            is_new: Cell::new(false),
         };
         match std::fs::symlink_metadata(&mirror.path) {
             Ok(found) if found.is_dir() && found.uid() == user.uid => return Ok(mirror),
@@ -93,7 +96,15 @@ impl<'a> Mirror<'a> {
         init.args([&unfinished]).succeed()?;
         std::fs::rename(&unfinished, &self.path).map_err(|error| self.failed("make", error))?;
         self.mirrors.sync()?;
+        // It reads what was there before.
+        self.objects.take();
+        self.is_new.set(true);
         Ok(())
+    }
+
+    /// True where the mirror was made in this run, so that whatever was started in it before is worth nothing.
+    pub fn is_new(&self) -> bool {
+        self.is_new.get()
     }
 
     /// True where the tip of an earlier fetch is not there whole: a new mirror, or one that a power cut damaged.
@@ -116,7 +127,6 @@ impl<'a> Mirror<'a> {
         let mut meanwhile = Some(meanwhile);
         let (started, tries) = (Instant::now(), TRIES.min(self.fetch_limit()));
         let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(20));
-        let mut is_new = false;
         loop {
             // Anew for every try: git forgets a token that a server refused.
             let access = Access::prepare(self.config, self.repository, &self.mirrors, &self.user)?;
@@ -137,10 +147,9 @@ impl<'a> Mirror<'a> {
                     self.repository.remote.url()
                 )));
             }
-            if !hung && !is_new && self.is_damaged()? {
+            if !hung && !self.is_new() && self.is_damaged()? {
                 log::warn!("mirror_made_anew", repo = self.repository.name, error = error.to_string());
                 self.make()?;
-                is_new = true;
                 continue;
             }
             let wait = backoff.next_wait();
