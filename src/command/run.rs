@@ -58,7 +58,8 @@ pub struct Output {
 /// A command that runs and waits for its input.
 #[derive(Debug)]
 pub struct Prepared {
-    input: File,
+    input: Option<File>,
+    written: std::io::Result<()>,
     result: std::thread::JoinHandle<Result<Output, Error>>,
     name: String,
 }
@@ -198,7 +199,7 @@ impl Command {
                 std::thread::spawn(move || self.attend_both(&mut producer, &consumer, &mut child))
             }
         };
-        Ok(Prepared { input: File::from(input), result, name })
+        Ok(Prepared { input: Some(File::from(input)), written: Ok(()), result, name })
     }
 
     /// The error is that of the side that failed by itself, where the other only failed because of it.
@@ -349,17 +350,23 @@ impl Command {
 }
 
 impl Prepared {
-    /// Gives the command the rest of its input and waits for its successful end.
+    /// Gives the command its input and does not wait for its end. It takes no more input then.
+    pub fn feed(&mut self, input: &[u8]) {
+        if let Some(mut pipe) = self.input.take() {
+            self.written = pipe.write_all(input);
+        }
+    }
+
+    /// Gives the command its input, where it has not been fed yet, and waits for its successful end.
     ///
     /// # Errors
     /// As `Command::succeed`; with a consumer, that of the side that failed by itself.
     pub fn finish(mut self, input: &[u8]) -> Result<Output, Error> {
+        self.feed(input);
         let lost = |source: std::io::Error| Error::Pipe { program: self.name.clone(), source };
-        let written = self.input.write_all(input);
-        drop(self.input);
         let output = self.result.join().map_err(|_| lost(std::io::Error::other("its reader panicked")))??;
         // What the command said about it counts more.
-        written.map_err(lost).map(|()| output)
+        self.written.map_err(lost).map(|()| output)
     }
 }
 

@@ -4,6 +4,7 @@ use super::git::{LOCAL, short};
 use super::look::Look;
 use super::mirror::empty_tree;
 use crate::command::{self, Command};
+use crate::state::Folder;
 
 impl Checkout<'_> {
     /// The command that takes a pack from its standard input.
@@ -11,7 +12,7 @@ impl Checkout<'_> {
         self.git().args(["index-pack", "--stdin", "--fix-thin"]).name("git index-pack")
     }
 
-    /// Moves the branch to a commit whose objects were received.
+    /// Moves the branch to a commit whose objects were received, durably.
     ///
     /// # Errors
     /// `Refused` when git found something of the operator's in the way, `InUse` when the operator's git holds the index;
@@ -44,7 +45,11 @@ impl Checkout<'_> {
             // Otherwise `git status` would tell the operator that the branch is ahead of its remote.
             update += &format!("update refs/remotes/origin/{branch} {commit}\n");
         }
-        settling?.finish(update.as_bytes())?;
+        let mut settling = settling?;
+        settling.feed(update.as_bytes());
+        // git does not fsync the files of a checkout; after a power cut they must be as whole as the record will say.
+        Folder::open(&self.repository.path)?.sync_file_system()?;
+        settling.finish(b"")?;
         Ok(())
     }
 

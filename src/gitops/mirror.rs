@@ -29,7 +29,8 @@ pub(super) struct Mirror<'a> {
     mirrors: Folder,
     path: PathBuf,
     objects: RefCell<Option<Objects>>,
-    made_anew: Cell<bool>,
+    /// True where it was made in this run.
+    is_new: Cell<bool>,
 }
 
 /// The user of the mirrors: `hub-git` where the caller is root and it exists, else the caller.
@@ -65,7 +66,7 @@ impl<'a> Mirror<'a> {
             path: mirrors.path().join(format!("{file_name}.git")),
             mirrors,
             objects: RefCell::default(),
-            made_anew: Cell::default(),
+            is_new: Cell::new(false),
         };
         match std::fs::symlink_metadata(&mirror.path) {
             Ok(found) if found.is_dir() && found.uid() == user.uid => return Ok(mirror),
@@ -84,9 +85,6 @@ impl<'a> Mirror<'a> {
     /// Makes an empty mirror in place of what is there: under another name and renamed, so that it is either whole or
     /// not there.
     fn make(&self) -> Result<(), Error> {
-        // Its reader would go on in the folder that is removed.
-        self.objects.replace(None);
-        self.made_anew.set(true);
         let unfinished = self.mirrors.path().join(format!(".{}.new", repository_file_name(&self.repository.name)));
         for path in [&unfinished, &self.path] {
             match std::fs::remove_dir_all(path) {
@@ -98,18 +96,21 @@ impl<'a> Mirror<'a> {
         init.args([&unfinished]).succeed()?;
         std::fs::rename(&unfinished, &self.path).map_err(|error| self.failed("make", error))?;
         self.mirrors.sync()?;
+        // It reads what was there before.
+        self.objects.take();
+        self.is_new.set(true);
         Ok(())
+    }
+
+    /// True where the mirror was made in this run, so that whatever was started in it before is worth nothing.
+    pub fn is_new(&self) -> bool {
+        self.is_new.get()
     }
 
     /// True where the tip of an earlier fetch is not there whole: a new mirror, or one that a power cut damaged.
     fn is_damaged(&self) -> Result<bool, Error> {
         let tree = format!("{TIP}^{{tree}}");
         Ok(!self.git().args(["rev-parse", "--verify", "--quiet", &tree]).run()?.status.success())
-    }
-
-    /// True where this run made the mirror: commands that were prepared before work in a folder that is gone.
-    pub fn is_made_anew(&self) -> bool {
-        self.made_anew.get()
     }
 
     fn git(&self) -> Command {
@@ -126,7 +127,6 @@ impl<'a> Mirror<'a> {
         let mut meanwhile = Some(meanwhile);
         let (started, tries) = (Instant::now(), TRIES.min(self.fetch_limit()));
         let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(20));
-        let mut is_new = false;
         loop {
             // Anew for every try: git forgets a token that a server refused.
             let access = Access::prepare(self.config, self.repository, &self.mirrors, &self.user)?;
@@ -147,10 +147,9 @@ impl<'a> Mirror<'a> {
                     self.repository.remote.url()
                 )));
             }
-            if !hung && !is_new && self.is_damaged()? {
+            if !hung && !self.is_new() && self.is_damaged()? {
                 log::warn!("mirror_made_anew", repo = self.repository.name, error = error.to_string());
                 self.make()?;
-                is_new = true;
                 continue;
             }
             let wait = backoff.next_wait();

@@ -154,8 +154,8 @@ impl Run<'_> {
             (to, look.and_then(|thread| thread.join().ok()))
         });
         let to = to?;
-        let (look, transfer) = if began.elapsed() < FRESH { (look, transfer) } else { (None, None) };
-        let transfer = transfer.filter(|_| !mirror.is_made_anew());
+        let is_fresh = began.elapsed() < FRESH;
+        let (look, transfer) = (look.filter(|_| is_fresh), transfer.filter(|_| is_fresh && !mirror.is_new()));
         outcome.to = Some(to.clone());
         if let Some(old) = &deployed
             && !mirror.is_ancestor(old, &to)?
@@ -414,8 +414,12 @@ impl Run<'_> {
 
     /// Makes a deployment that went well the last good one.
     fn keep(&self, plan: &Plan, applied: &Applied) -> Result<(), Error> {
-        // git does not fsync the files of a checkout; after a power cut they must be as whole as the record says.
-        Folder::open(&plan.repository.path)?.sync_file_system()?;
+        let repository = plan.repository;
+        let forwarded = plan.look.head.as_ref() != Some(&plan.to);
+        // A fast-forward is on disk already; what commands made, or somebody else's commit, may not be.
+        if !forwarded || !repository.build.is_empty() || !repository.after.is_empty() {
+            Folder::open(&repository.path)?.sync_file_system()?;
+        }
         if let Some((host, units)) = &plan.units {
             if !units.is_idle() {
                 host.sync()?;
@@ -423,8 +427,8 @@ impl Run<'_> {
             host.record(units, &applied.enabled)?;
         }
         self.store.add_own(&applied.own)?;
-        self.store.set_deployed(plan.repository, &plan.to)?;
-        self.journal.close(plan.repository)?;
+        self.store.set_deployed(repository, &plan.to)?;
+        self.journal.close(repository)?;
         Ok(())
     }
 
