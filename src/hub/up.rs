@@ -29,6 +29,9 @@ pub(super) struct Arguments {
     /// say whether the configuration is right, and start nothing
     #[argh(switch)]
     check: bool,
+    /// run tailscale-gate as well, which opens Tailscale Funnel while the proxy is healthy
+    #[argh(switch)]
+    gate: bool,
 }
 
 /// How often gitops-sync looks at repositories that nobody announced: a forge does not deliver a webhook twice.
@@ -54,7 +57,7 @@ pub(super) fn main(arguments: &Arguments, services: &[Service]) -> Exit {
     let flag = arguments.config.as_deref();
     let done = match check(flag, services) {
         Ok(config) if arguments.check => return exit::configuration_valid(&config),
-        Ok(config) => run(&config, flag, services),
+        Ok(config) => run(&config, flag, arguments.gate, services),
         Err(error) => Err(error.into()),
     };
     match done {
@@ -89,7 +92,7 @@ pub(super) fn absolute(path: &Path) -> Result<PathBuf, Error> {
     std::path::absolute(path).map_err(|source| Error::System { act: "see the working folder", source })
 }
 
-fn run(config: &Config, flag: Option<&Path>, services: &[Service]) -> Result<(), Error> {
+fn run(config: &Config, flag: Option<&Path>, gate: bool, services: &[Service]) -> Result<(), Error> {
     if systemd::is_running() {
         let active = active_units()?;
         if !active.is_empty() {
@@ -103,11 +106,14 @@ fn run(config: &Config, flag: Option<&Path>, services: &[Service]) -> Result<(),
     // The proxy would say it too, again and again; a person who has just typed the command wants to hear it once.
     try_address("proxy.listen", config.proxy.listen)?;
     try_address("proxy.admin_listen", config.proxy.admin_listen)?;
-    let jobs = vec![
+    let mut jobs = vec![
         Job::new("proxy", Schedule::Always, None),
         Job::new("gitops-sync", Schedule::Every(BACKSTOP), Some(queue(&config.state_dir))),
         Job::new("system-metrics", Schedule::Every(SAMPLE), None),
     ];
+    if gate {
+        jobs.push(Job::new("tailscale-gate", Schedule::Always, None));
+    }
     let supervisor = Supervisor::new(jobs, services, config, flag)?;
     greeting::greet(config, flag);
     supervisor.run()
