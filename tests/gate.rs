@@ -398,7 +398,7 @@ fn a_port_in_other_use_is_left_alone() {
 
 #[test]
 fn clients_that_fill_the_public_listener_do_not_close_the_gate() {
-    let (tailnet, _proxy, _gate) = open();
+    let (tailnet, _proxy, gate) = open();
     let begin = Instant::now();
     let mut held = Vec::new();
     let mut opened = 0;
@@ -413,7 +413,7 @@ fn clients_that_fill_the_public_listener_do_not_close_the_gate() {
         if held.len() > 600 {
             held.drain(..300);
         }
-        assert!(tailnet.is_public(), "closed after {opened} connections");
+        assert!(tailnet.is_public(), "after {opened} connections: {}", closed(&gate));
     }
     println!("{opened} hostile connections in 5 s");
     assert!(opened > 300, "the attack must be one: {opened}");

@@ -3,6 +3,7 @@
 //! ureq would block the loop that has to notice the end of the proxy, and a thread for it would have to be waited for;
 //! the whole conversation is one small request and one small answer.
 
+use std::fmt;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -22,8 +23,28 @@ const HEADERS: usize = 32;
 pub(super) enum Question {
     /// `GET /healthz`: who are you, and can you take work?
     Health,
+    /// The same to the listener that nobody outside reaches: are you there at all?
+    Probe,
     /// An unsigned delivery: would you refuse it?
     Guard,
+}
+
+/// Why there is no answer to judge.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// It did not come within this time.
+    Late(Duration),
+    /// The text says what came instead.
+    Wrong(String),
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Late(limit) => write!(f, "the proxy did not answer within {} ms", limit.as_millis()),
+            Self::Wrong(reason) => f.write_str(reason),
+        }
+    }
 }
 
 /// What was answered.
@@ -51,7 +72,7 @@ impl Check {
     ///
     /// # Errors
     /// A sentence, where nobody takes the connection.
-    pub fn start(question: Question, address: SocketAddr, now: Instant, limit: Duration) -> Result<Self, String> {
+    pub fn start(question: Question, address: SocketAddr, now: Instant, limit: Duration) -> Result<Self, Failure> {
         let dial = || -> rustix::io::Result<_> {
             let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
             let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
@@ -63,7 +84,7 @@ impl Check {
         };
         let stream = dial().map_err(|error| refused(address, &error.into()))?;
         let request = match question {
-            Question::Health => format!("GET /healthz HTTP/1.1\r\nHost: {address}\r\n"),
+            Question::Health | Question::Probe => format!("GET /healthz HTTP/1.1\r\nHost: {address}\r\n"),
             Question::Guard => format!(
                 "POST /api/webhook/gitops HTTP/1.1\r\nHost: {address}\r\nX-GitHub-Event: ping\r\n\
                  Content-Type: application/json\r\nContent-Length: 0\r\n"
@@ -84,19 +105,17 @@ impl Check {
     }
 
     /// Goes on as far as possible without waiting; none while there is something to wait for.
-    pub fn advance(&mut self, now: Instant) -> Option<Result<Answer, String>> {
+    pub fn advance(&mut self, now: Instant) -> Option<Result<Answer, Failure>> {
         match self.exchange() {
             Ok(true) => Some(parse(&self.answer)),
-            Ok(false) if now >= self.deadline => {
-                Some(Err(format!("the proxy did not answer within {} ms", self.limit.as_millis())))
-            }
+            Ok(false) if now >= self.deadline => Some(Err(Failure::Late(self.limit))),
             Ok(false) => None,
             Err(error) => {
                 let address = self.stream.peer_addr();
-                Some(Err(match address {
+                Some(Err(Failure::Wrong(match address {
                     Ok(_) => format!("the proxy broke off: {error}"),
                     Err(_) => format!("nobody listens on the proxy's port: {error}"),
-                }))
+                })))
             }
         }
     }
@@ -125,8 +144,8 @@ impl Check {
     }
 }
 
-fn refused(address: SocketAddr, error: &std::io::Error) -> String {
-    format!("nobody listens on {address}: {error}")
+fn refused(address: SocketAddr, error: &std::io::Error) -> Failure {
+    Failure::Wrong(format!("nobody listens on {address}: {error}"))
 }
 
 /// True where the kernel is not ready yet; `NotConnected` while the connection is being made.
@@ -152,11 +171,11 @@ fn is_complete(bytes: &[u8]) -> bool {
     }
 }
 
-fn parse(bytes: &[u8]) -> Result<Answer, String> {
-    let stranger = |reason: &str| format!("what answers on the proxy's port is not the proxy: {reason}");
+fn parse(bytes: &[u8]) -> Result<Answer, Failure> {
+    let stranger = |reason: &str| Failure::Wrong(format!("what answers on the proxy's port is not the proxy: {reason}"));
     let (status, length, start) = match head(bytes) {
         Ok(Some(head)) => head,
-        Ok(None) if bytes.is_empty() => return Err("the proxy closed the connection without an answer".to_owned()),
+        Ok(None) if bytes.is_empty() => return Err(Failure::Wrong("the proxy closed the connection without an answer".to_owned())),
         Ok(None) => return Err(stranger("its answer breaks off")),
         Err(error) => return Err(stranger(&error.to_string())),
     };
@@ -176,7 +195,7 @@ mod tests {
     use super::*;
 
     /// Asks a server that receives the request and sends these pieces, the connection open until the answer is judged.
-    fn ask(pieces: &[&str]) -> Result<Answer, String> {
+    fn ask(pieces: &[&str]) -> Result<Answer, Failure> {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let limit = Duration::from_millis(400);
@@ -209,19 +228,19 @@ mod tests {
     #[test]
     fn silence_and_slow_answers_end_at_the_deadline() {
         for pieces in [vec![], vec!["HTTP/1.1 200 OK\r\n"], vec!["HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{"]] {
-            assert_eq!(ask(&pieces), Err("the proxy did not answer within 400 ms".to_owned()));
+            assert_eq!(ask(&pieces), Err(Failure::Late(Duration::from_millis(400))));
         }
     }
 
     #[test]
     fn what_is_not_the_proxy_is_an_error() {
-        assert!(ask(&["SSH-2.0-OpenSSH_9.2\r\n"]).unwrap_err().contains("not the proxy"));
+        assert!(ask(&["SSH-2.0-OpenSSH_9.2\r\n"]).unwrap_err().to_string().contains("not the proxy"));
         let answer = ask(&["HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"]).unwrap();
         assert_eq!(answer, Answer { status: 404, instance: None });
         let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let now = Instant::now();
         let refused = Check::start(Question::Guard, closed, now, Duration::from_secs(9))
             .and_then(|mut check| check.advance(now).unwrap_or(Ok(Answer { status: 0, instance: None })).map(drop));
-        assert!(refused.unwrap_err().contains("nobody listens"));
+        assert!(refused.unwrap_err().to_string().contains("nobody listens"));
     }
 }

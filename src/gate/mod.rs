@@ -76,6 +76,8 @@ struct Status {
 struct Target {
     address: SocketAddr,
     url: String,
+    /// The listener that is never published. What it answers tells a proxy that is flooded from one that hangs.
+    admin: SocketAddr,
 }
 
 /// The program `tailscale-gate`.
@@ -121,12 +123,17 @@ fn target(config: &Config) -> Result<Target, Error> {
              give the two listeners different ports"
         )));
     }
-    let address = match public.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => SocketAddr::from((Ipv4Addr::LOCALHOST, public.port())),
-        IpAddr::V6(ip) if ip.is_unspecified() => SocketAddr::from((Ipv6Addr::LOCALHOST, public.port())),
-        _ => public,
-    };
-    Ok(Target { address, url: format!("http://{address}") })
+    let address = reachable(public);
+    Ok(Target { address, url: format!("http://{address}"), admin: reachable(admin) })
+}
+
+/// Where a listener on this address is reached from this host.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => SocketAddr::from((Ipv4Addr::LOCALHOST, address.port())),
+        IpAddr::V6(ip) if ip.is_unspecified() => SocketAddr::from((Ipv6Addr::LOCALHOST, address.port())),
+        _ => address,
+    }
 }
 
 /// `<state>/gate`, made where missing.

@@ -11,7 +11,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::alive::{self, Alive, News};
 use super::funnel::Funnel;
-use super::health::{Answer, Check, Question};
+use super::health::{Answer, Check, Failure, Question};
 use super::machine::{Action, Event, Machine, PERIOD, State};
 use super::report::Reporter;
 use super::tailscale::Tailscale;
@@ -32,9 +32,11 @@ struct Gate {
     reporter: Reporter,
     folders: Vec<PathBuf>,
     address: SocketAddr,
+    admin: SocketAddr,
     credentials: Credentials,
     alive: Option<Alive>,
-    check: Option<Check>,
+    /// The question to the public listener, and the one to the other.
+    checks: [Option<Check>; 2],
     funnel: Option<Funnel>,
     stop: UnixStream,
     stopping: Option<Instant>,
@@ -85,9 +87,10 @@ fn prepare(config: &Config, target: &Target) -> Result<Option<(Gate, Lock)>, Str
         reporter: Reporter::start(folder, port, target.url.clone()).map_err(system)?,
         folders: alive::folders(&config.state_dir),
         address: target.address,
+        admin: target.admin,
         credentials: config.credentials(),
         alive: None,
-        check: None,
+        checks: [None, None],
         funnel: None,
         stop: exit::stop_signals().map_err(system)?,
         stopping: None,
@@ -127,18 +130,17 @@ impl Gate {
         let (worker, alive) = (self.worker.fd(), self.alive.as_ref().map(Alive::fd));
         waited.push(PollFd::from_borrowed_fd(worker, PollFlags::IN));
         waited.extend(alive.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
-        waited.extend(self.check.as_ref().map(Check::fd).map(|(fd, flags)| PollFd::from_borrowed_fd(fd, flags)));
+        let checks = self.checks.iter().flatten();
+        waited.extend(checks.clone().map(Check::fd).map(|(fd, flags)| PollFd::from_borrowed_fd(fd, flags)));
         if let Some(funnel) = &self.funnel {
             waited.push(PollFd::from_borrowed_fd(funnel.ended(), PollFlags::IN));
             waited.extend(funnel.pipes().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
         }
-        let deadlines = [
-            Some(self.machine.wake()),
-            self.check.as_ref().map(Check::deadline),
-            self.alive.as_ref().and_then(Alive::deadline),
-        ];
+        let mut deadlines: Vec<Instant> = checks.map(Check::deadline).collect();
+        deadlines.push(self.machine.wake());
+        deadlines.extend(self.alive.as_ref().and_then(Alive::deadline));
         let now = Instant::now();
-        let next = deadlines.into_iter().flatten().map(|at| at.saturating_duration_since(now)).min();
+        let next = deadlines.into_iter().map(|at| at.saturating_duration_since(now)).min();
         let left = next.unwrap_or(longest).min(longest);
         let left = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) };
         match poll(&mut waited, Some(&left)) {
@@ -157,13 +159,16 @@ impl Gate {
                 self.feed(Event::NotAlive(reason))?;
             }
         }
-        if let Some(check) = &mut self.check
-            && let Some(answer) = check.advance(now)
-        {
-            let question = check.question;
-            let event = self.judged(question, answer);
-            self.check = None;
-            self.feed(event)?;
+        // The probe first: what it tells decides what a late answer means.
+        for slot in [1, 0] {
+            if let Some(check) = &mut self.checks[slot]
+                && let Some(answer) = check.advance(now)
+            {
+                let question = check.question;
+                self.checks[slot] = None;
+                let event = self.judged(question, answer);
+                self.feed(event)?;
+            }
         }
         if let Some(funnel) = &mut self.funnel {
             let spoke = funnel.drain();
@@ -186,15 +191,16 @@ impl Gate {
         Ok(())
     }
 
-    fn judged(&self, question: Question, answer: Result<Answer, String>) -> Event {
+    fn judged(&self, question: Question, answer: Result<Answer, Failure>) -> Event {
         match question {
             Question::Health => Event::Health(answer.and_then(|answer| match answer {
                 Answer { status: 200, instance: Some(instance) } => Ok(instance),
                 Answer { status: 200, .. } => {
-                    Err("what answers on the proxy's port does not name an instance".to_owned())
+                    Err(Failure::Wrong("what answers on the proxy's port does not name an instance".to_owned()))
                 }
-                Answer { status, .. } => Err(format!("the proxy answers {status} to GET /healthz")),
+                Answer { status, .. } => Err(Failure::Wrong(format!("the proxy answers {status} to GET /healthz"))),
             })),
+            Question::Probe => Event::Probed(answer.is_ok()),
             Question::Guard => Event::Guarded(answer.map(|answer| self.is_guarded(answer.status))),
         }
     }
@@ -222,7 +228,7 @@ impl Gate {
     }
 
     fn perform(&mut self, action: Action, now: Instant) -> Result<Option<Event>, String> {
-        let question = match action {
+        let (slot, question, address, limit) = match action {
             Action::Connect => {
                 return match Alive::connect(&self.folders, now) {
                     Ok(alive) => {
@@ -241,15 +247,16 @@ impl Gate {
                 }
                 return Ok(None);
             }
-            Action::Check => Question::Health,
-            Action::Ask => Question::Guard,
+            Action::Check(limit) => (0, Question::Health, self.address, limit),
+            Action::Ask => (0, Question::Guard, self.address, PERIOD),
+            Action::Probe => (1, Question::Probe, self.admin, PERIOD),
         };
-        match Check::start(question, self.address, now, PERIOD) {
+        match Check::start(question, address, now, limit) {
             Ok(check) => {
-                self.check = Some(check);
+                self.checks[slot] = Some(check);
                 Ok(None)
             }
-            Err(reason) => Ok(Some(self.judged(question, Err(reason)))),
+            Err(failure) => Ok(Some(self.judged(question, Err(failure)))),
         }
     }
 

@@ -1,4 +1,7 @@
+use std::time::Duration;
+
 use crate::gate::exposure::Seen;
+use crate::gate::health::Failure;
 
 /// What happens to the gate.
 #[derive(Debug)]
@@ -10,9 +13,11 @@ pub(in crate::gate) enum Event {
     /// There is no connection to `alive.sock`, or no longer.
     NotAlive(String),
     /// `GET /healthz`: the instance that answered 200, or what was wrong.
-    Health(Result<String, String>),
+    Health(Result<String, Failure>),
+    /// Whether the proxy's other listener answers anything.
+    Probed(bool),
     /// Whether the proxy refuses unsigned deliveries, or why that is not known.
-    Guarded(Result<bool, String>),
+    Guarded(Result<bool, Failure>),
     /// The funnel's process said something.
     Spoke,
     /// The funnel's process has ended or could not be started; the text says why, where the gate did not end it.
@@ -39,8 +44,10 @@ pub(in crate::gate) enum Report {
 pub(in crate::gate) enum Action {
     /// Connect to `alive.sock`; answered with `Alive` or `NotAlive`.
     Connect,
-    /// Ask for the proxy's health; answered with `Health`.
-    Check,
+    /// Ask for the proxy's health within this time; answered with `Health`.
+    Check(Duration),
+    /// Ask the proxy's admin listener for anything; answered with `Probed`.
+    Probe,
     /// Ask whether it refuses unsigned deliveries; answered with `Guarded`.
     Ask,
     /// Start the funnel's process; answered with `Ended` at its end.

@@ -111,6 +111,7 @@ impl Machine {
             Event::Alive(instance) => self.proxy.appeared(instance, now),
             Event::NotAlive(reason) => self.proxy.vanished(reason),
             Event::Health(answer) => self.proxy.judge(answer),
+            Event::Probed(answered) => self.proxy.probed(answered),
             Event::Guarded(answer) => self.proxy.guards(answer, now),
             Event::Spoke if matches!(self.child, Child::Opening(_)) => self.look_due = now,
             Event::Spoke => {}
@@ -307,7 +308,7 @@ impl Machine {
             actions.push(Action::Kill);
         }
         if !self.stopping {
-            actions.extend(self.proxy.question(now));
+            actions.extend(self.proxy.questions(now));
         }
         if self.job.is_none()
             && self.child != Child::Ending

@@ -2,6 +2,7 @@
 //! promises hold all the same.
 
 use super::*;
+use crate::gate::health::Failure;
 
 const MS: Duration = Duration::from_millis(1);
 /// Killed proxy, hung proxy, what somebody else opened: how long the port may be public then.
@@ -56,6 +57,8 @@ struct World {
     /// When the port must no longer be public because of what happened to the proxy.
     limit: Option<Instant>,
     squatter: bool,
+    /// The public listener answers late because of attackers.
+    flooded: bool,
     connected: bool,
     child: Option<u32>,
     children: u32,
@@ -83,6 +86,7 @@ impl World {
             instance: 0,
             limit: None,
             squatter: false,
+            flooded: false,
             connected: false,
             child: None,
             children: 0,
@@ -108,11 +112,13 @@ impl World {
 
     fn act(&mut self, action: Action) {
         match action {
-            Action::Connect | Action::Check | Action::Ask => {
+            Action::Connect | Action::Check(_) | Action::Ask | Action::Probe => {
                 let wait = match (action, self.proxy) {
                     (_, Life::Dead) => MS,
                     (Action::Connect, Life::Hung) => MS * 2000,
+                    (Action::Check(limit), Life::Hung) => limit,
                     (_, Life::Hung) => PERIOD,
+                    (Action::Check(limit), Life::Well) if self.flooded => limit.min(MS * 1500),
                     (_, Life::Well) => self.random.within(1, 60),
                 };
                 self.later(wait, Happening::Answer(action, self.instance));
@@ -160,10 +166,13 @@ impl World {
             }
             (Action::Connect, _) => Event::NotAlive("no proxy".into()),
             (Action::Ask, Life::Well) if same => Event::Guarded(Ok(true)),
-            (Action::Ask, _) => Event::Guarded(Err("no answer".into())),
+            (Action::Ask, _) => Event::Guarded(Err(Failure::Late(PERIOD))),
+            (Action::Probe, life) => Event::Probed(same && life == Life::Well),
+            (Action::Check(PERIOD), Life::Well) if self.flooded => Event::Health(Err(Failure::Late(PERIOD))),
             (_, Life::Well) if same => Event::Health(Ok(instance.to_string())),
             (_, Life::Dead) if self.squatter => Event::Health(Ok("stranger".into())),
-            _ => Event::Health(Err("no answer".into())),
+            (_, Life::Dead) => Event::Health(Err(Failure::Wrong("nobody listens".into()))),
+            _ => Event::Health(Err(Failure::Late(PERIOD))),
         }
     }
 
@@ -190,7 +199,7 @@ impl World {
 
     /// Something random happens.
     fn disturb(&mut self) {
-        let choice = self.random.below(13);
+        let choice = self.random.below(14);
         self.story.push(format!("{:?}: {choice}", self.now));
         match choice {
             0 | 1 => self.proxy_ends(),
@@ -209,6 +218,7 @@ impl World {
             10 => self.daemon_ends(),
             11 => self.daemon = true,
             12 => self.write_fails = !self.write_fails,
+            13 => self.flooded = !self.flooded,
             _ => {}
         }
     }
@@ -336,7 +346,7 @@ fn a_thousand_random_stories_never_leave_the_door_open() {
             }
             opened += usize::from(world.session.is_some());
         }
-        (world.daemon, world.write_fails) = (true, false);
+        (world.daemon, world.write_fails, world.flooded) = (true, false, false);
         world.foreign = world.foreign.map(|_| world.now);
         if seed % 2 == 0 {
             world.proxy_is_well();
@@ -394,6 +404,26 @@ fn a_hang_and_a_kill_close_within_their_limits() {
         (0..100).for_each(|_| turn(&mut world));
         let limit = if seed % 2 == 0 { MS * 1700 } else { MS * 100 };
         assert!(ended - begin <= limit, "seed {seed}: {:?}", ended - begin);
+    }
+}
+
+#[test]
+fn a_flood_does_not_close_and_a_hang_in_it_does() {
+    for seed in 1..100 {
+        let mut world = open_world(seed);
+        world.flooded = true;
+        let end = world.now + Duration::from_secs(120);
+        while world.now < end {
+            world.turn(end);
+            assert!(world.session.is_some(), "seed {seed}: closed by a flood: {:#?}", world.machine);
+        }
+        let wait = world.random.within(0, 3000);
+        world.run(wait);
+        let begin = world.now;
+        world.proxy = Life::Hung;
+        world.limit = Some(begin + AFTER_HANG);
+        world.run(AFTER_HANG + MS);
+        assert!(world.session.is_none(), "seed {seed}");
     }
 }
 
