@@ -1,4 +1,5 @@
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
 use uzers::os::unix::UserExt;
 
@@ -45,6 +46,12 @@ impl Account {
 /// The user this process runs as; one without an entry in the user database gets its number for a name and `/` for a
 /// home.
 pub fn current() -> Account {
+    // It does not change, and is asked for with every child.
+    static CURRENT: OnceLock<Account> = OnceLock::new();
+    CURRENT.get_or_init(find_current).clone()
+}
+
+fn find_current() -> Account {
     let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     Account::by_uid(uid).unwrap_or_else(|| Account { name: uid.to_string(), uid, gid, home: PathBuf::from("/") })
 }

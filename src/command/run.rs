@@ -238,12 +238,15 @@ impl Command {
         };
         let program = self.program.to_string_lossy().into_owned();
         let path = std::env::var_os("PATH").unwrap_or_else(|| DEFAULT_PATH.into());
-        if !is_executable(&self.program, &path, self.folder.as_deref()) {
+        if find(&self.program, &path, self.folder.as_deref()).is_none() {
             return Err(Error::NotFound(program));
         }
+        // By its path: for a name, the standard library forks instead of calling posix_spawn(3), which costs more.
+        let setpriv = find("setpriv".as_ref(), &path, None).and_then(|path| std::path::absolute(path).ok());
+        let setpriv = setpriv.ok_or_else(|| Error::NotFound("setpriv (package util-linux)".to_owned()))?;
         let me = account::current();
         let user = self.user.clone().unwrap_or_else(|| me.clone());
-        let mut command = std::process::Command::new("setpriv");
+        let mut command = std::process::Command::new(setpriv);
         command.args(["--pdeathsig", "KILL"]);
         if user.uid != me.uid {
             command.args(["--reuid", &user.uid.to_string(), "--regid", &user.gid.to_string(), "--init-groups"]);
@@ -482,12 +485,12 @@ pub(super) fn timespec(duration: Duration) -> Timespec {
     Timespec { tv_sec: duration.as_secs() as i64, tv_nsec: i64::from(duration.subsec_nanos()) }
 }
 
-fn is_executable(program: &OsStr, path: &OsStr, folder: Option<&Path>) -> bool {
-    let executable = |file: &Path| rustix::fs::access(file, rustix::fs::Access::EXEC_OK).is_ok() && file.is_file();
+fn find(program: &OsStr, path: &OsStr, folder: Option<&Path>) -> Option<PathBuf> {
+    let executable = |file: &PathBuf| rustix::fs::access(file, rustix::fs::Access::EXEC_OK).is_ok() && file.is_file();
     if program.as_encoded_bytes().contains(&b'/') {
-        return executable(&folder.unwrap_or(Path::new("")).join(program));
+        return Some(folder.unwrap_or(Path::new("")).join(program)).filter(executable);
     }
-    std::env::split_paths(path).any(|folder| executable(&folder.join(program)))
+    std::env::split_paths(path).map(|folder| folder.join(program)).find(executable)
 }
 
 #[cfg(test)]

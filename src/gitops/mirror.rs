@@ -177,6 +177,8 @@ impl<'a> Mirror<'a> {
         let mut command = git(&self.user, &self.path, limit)
             .env("GIT_ALLOW_PROTOCOL", self.repository.remote.protocol())
             // A server that sends less than 1,000 bytes a second for 20 s has gone away.
+            // What a push brings is too little for threads; a first clone is not.
+            .args(if self.is_new() { &[][..] } else { &["-c", "pack.threads=1"] })
             .args(["-c", "http.lowSpeedLimit=1000", "-c", "http.lowSpeedTime=20"])
             .args(["-c", "fetch.fsckObjects=true", "-c", "fetch.fsck.zeroPaddedFilemode=ignore"]);
         let caller_owns_nothing = rustix::process::geteuid().as_raw() != self.user.uid;
