@@ -4,10 +4,14 @@
 
 mod account;
 mod backoff;
+mod conversation;
 mod error;
+mod orphans;
 mod run;
 
 pub use account::{Account, current};
 pub use backoff::Backoff;
+pub use conversation::Conversation;
 pub use error::Error;
+pub use orphans::{end_orphans, mark_children};
 pub use run::{Command, Output};

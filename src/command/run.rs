@@ -10,20 +10,20 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_open, waitid};
 
-use super::{Account, Error, account};
+use super::{Account, Conversation, Error, account};
 
 /// Where `PATH` is not set.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// How much of a child's standard error is kept: the end, where the reason stands.
-const STDERR_KEPT: usize = 8 * 1024;
+pub(super) const STDERR_KEPT: usize = 8 * 1024;
 /// How many times a pipe is read before its reader looks at the clock again.
 const READS_IN_A_ROW: usize = 16;
 /// How long output is still read after the child and its group have ended: whoever holds the pipe now has left the
 /// group and is not waited for.
 const LAST_OUTPUT: Duration = Duration::from_millis(500);
 
-/// A command to run. The environment is empty but for `PATH`, `HOME`, `USER`, `LOGNAME`, `LC_ALL=C.UTF-8` and what
-/// the caller adds.
+/// A command to run. The environment is empty but for `PATH`, `HOME`, `USER`, `LOGNAME`, `LC_ALL=C.UTF-8`, the mark of
+/// `mark_children` and what the caller adds.
 #[derive(Debug)]
 pub struct Command {
     program: OsString,
@@ -163,6 +163,19 @@ impl Command {
         }
     }
 
+    /// Starts the command and keeps it to be asked; the limit is then that of one answer.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn converse(mut self) -> Result<Conversation, Error> {
+        let name = self.display_name();
+        let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
+            .map_err(|error| Error::Pipe { program: name.clone(), source: error.into() })?;
+        self.input = Input::Pipe(read);
+        let (child, _) = self.start(Stdio::piped())?;
+        Conversation::new(child, File::from(write), name, self.limit)
+    }
+
     fn display_name(&self) -> String {
         self.name.clone().unwrap_or_else(|| {
             let words = std::iter::once(&self.program).chain(&self.arguments);
@@ -195,6 +208,7 @@ impl Command {
         command.arg("--").arg(&self.program).args(&self.arguments).env_clear();
         command.env("PATH", path).env("LC_ALL", "C.UTF-8");
         command.env("HOME", &user.home).env("USER", &user.name).env("LOGNAME", &user.name);
+        command.envs(super::orphans::mark().map(|mark| (super::orphans::VARIABLE, mark)));
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         if let Some(folder) = &self.folder {
             command.current_dir(folder);
@@ -314,18 +328,19 @@ fn said(stdout: &[u8], stderr: &[u8]) -> String {
     text[text.ceil_char_boundary(start)..].to_owned()
 }
 
-struct Streams {
-    stdout: Stream,
-    stderr: Stream,
+#[derive(Debug)]
+pub(super) struct Streams {
+    pub(super) stdout: Stream,
+    pub(super) stderr: Stream,
 }
 
 impl Streams {
-    fn poll_fds(&self) -> impl Iterator<Item = PollFd<'_>> {
+    pub(super) fn poll_fds(&self) -> impl Iterator<Item = PollFd<'_>> {
         let pipes = [&self.stdout.pipe, &self.stderr.pipe].into_iter();
         pipes.filter_map(|pipe| pipe.as_ref().map(|file| PollFd::new(file, PollFlags::IN)))
     }
 
-    fn read_available(&mut self) -> std::io::Result<()> {
+    pub(super) fn read_available(&mut self) -> std::io::Result<()> {
         self.stdout.read_available()?;
         self.stderr.read_available()
     }
@@ -341,21 +356,22 @@ impl Streams {
         }
     }
 
-    fn said(&self) -> String {
+    pub(super) fn said(&self) -> String {
         said(&self.stdout.kept, &self.stderr.kept)
     }
 }
 
-struct Stream {
-    pipe: Option<File>,
-    kept: Vec<u8>,
+#[derive(Debug)]
+pub(super) struct Stream {
+    pub(super) pipe: Option<File>,
+    pub(super) kept: Vec<u8>,
     limit: usize,
     tail: bool,
     overflowed: bool,
 }
 
 impl Stream {
-    fn new(pipe: Option<OwnedFd>, limit: usize, tail: bool) -> std::io::Result<Self> {
+    pub(super) fn new(pipe: Option<OwnedFd>, limit: usize, tail: bool) -> std::io::Result<Self> {
         let pipe = pipe.map(File::from);
         if let Some(pipe) = &pipe {
             rustix::io::ioctl_fionbio(pipe, true)?;
@@ -391,7 +407,7 @@ impl Stream {
     }
 }
 
-fn timespec(duration: Duration) -> Timespec {
+pub(super) fn timespec(duration: Duration) -> Timespec {
     Timespec { tv_sec: duration.as_secs() as i64, tv_nsec: i64::from(duration.subsec_nanos()) }
 }
 

@@ -10,6 +10,9 @@ use crate::command::{Account, Command};
 use crate::config::{Config, Repository};
 use crate::state::Folder;
 
+/// How the names of the folders with keys and tokens begin.
+const PREFIX: &str = ".access-";
+
 /// What a fetch from a private remote needs, for the time of the fetch: key or token in a folder that only the mirror's
 /// user can read, never in an argument. Dropping it removes the folder.
 #[derive(Debug, Default)]
@@ -123,7 +126,7 @@ impl Access {
 
     /// A new, empty folder that belongs to the mirror's user; one that a killed run left is removed first.
     fn private_folder(&mut self, repository: &Repository, mirrors: &Folder, user: &Account) -> Result<Folder, Error> {
-        let name = format!(".access-{}", crate::state::repository_file_name(&repository.name));
+        let name = format!("{PREFIX}{}", crate::state::repository_file_name(&repository.name));
         let path = mirrors.path().join(&name);
         remove(&path)?;
         let folder = mirrors.sub_or_make(&name, 0o700)?;
@@ -131,6 +134,23 @@ impl Access {
         give(folder.fd(), folder.path(), user)?;
         Ok(folder)
     }
+}
+
+/// Removes the keys and tokens that a killed run left in the folder of the mirrors.
+pub(super) fn remove_left(gitops: &Folder) -> Result<(), Error> {
+    let mirrors = gitops.path().join("mirror");
+    let failed = |source| crate::state::Error::Io { act: "list", path: mirrors.clone(), source };
+    let entries = match std::fs::read_dir(&mirrors) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        other => other.map_err(failed)?,
+    };
+    for entry in entries {
+        let name = entry.map_err(failed)?.file_name();
+        if name.as_encoded_bytes().starts_with(PREFIX.as_bytes()) {
+            remove(&mirrors.join(name))?;
+        }
+    }
+    Ok(())
 }
 
 impl Drop for Access {

@@ -77,8 +77,8 @@ impl<'a> Checkout<'a> {
         self.is_missing() && entries.any(|entry| entry.file_name() != UNFINISHED)
     }
 
-    /// Makes an empty checkout that follows the configured branch. It is made in a folder of its own and moved, so that
-    /// `.git` is either whole or not there.
+    /// Makes an empty checkout that follows the configured branch. It is made under another name and renamed, so
+    /// that `.git` is either whole or not there.
     pub fn make(&self) -> Result<(), Error> {
         let path = &self.repository.path;
         let as_user = Command::new("mkdir", LOCAL).user(&self.user).args(["-p", "--"]).args([path]);
@@ -86,26 +86,34 @@ impl<'a> Checkout<'a> {
             make_as_root(path, &self.user)
                 .map_err(|reason| refused(format!("{} cannot be made: {reason} ({error})", path.display())))?;
         }
-        let unfinished = path.join(UNFINISHED);
-        let run = |program: &str, arguments: &[&OsStr]| {
-            Command::new(program, LOCAL).user(&self.user).folder(path).args(arguments).succeed()
+        let config = path.join(UNFINISHED).join("config");
+        let run = |program: &str, arguments: &[&str]| -> Result<(), Error> {
+            Command::new(program, LOCAL).user(&self.user).folder(path).args(arguments).succeed()?;
+            Ok(())
         };
-        run("rm", &["-rf".as_ref(), "--".as_ref(), UNFINISHED.as_ref()])?;
+        run("rm", &["-rf", "--", UNFINISHED])?;
         let branch = &self.repository.branch;
-        let init = ["init", "--quiet", "--template=", &format!("--initial-branch={branch}"), "--", UNFINISHED];
+        let init =
+            ["init", "--quiet", "--bare", "--template=", &format!("--initial-branch={branch}"), "--", UNFINISHED];
         git(&self.user, path, LOCAL).args(init).succeed()?;
         for (key, value) in [
+            ("core.bare", "false"),
             ("remote.origin.url", self.repository.remote.url()),
             ("remote.origin.fetch", "+refs/heads/*:refs/remotes/origin/*"),
             (&format!("branch.{branch}.remote"), "origin"),
             (&format!("branch.{branch}.merge"), &format!("refs/heads/{branch}")),
         ] {
-            git(&self.user, &unfinished, LOCAL).args(["config", key, value]).succeed()?;
+            git(&self.user, path, LOCAL).args(["config", "--file"]).args([&config]).args([key, value]).succeed()?;
         }
-        let made = unfinished.join(".git");
-        run("mv", &["-T".as_ref(), "--".as_ref(), made.as_ref(), ".git".as_ref()])?;
-        run("rmdir", &["--".as_ref(), UNFINISHED.as_ref()])?;
-        Ok(())
+        run("mv", &["-T", "--", UNFINISHED, ".git"])
+    }
+
+    /// Looks at everything that `check` wants to know.
+    pub fn look_closely(&self) -> Result<Look, Error> {
+        // First what has a sentence for a repository that git cannot use.
+        let look = self.look()?;
+        let unseen = self.ls_files(&["--cached", "--others", "--directory", "--no-empty-directory"], &[])?;
+        Ok(Look { unseen, ..look })
     }
 
     /// Looks at branch, commit and local changes.
@@ -153,16 +161,14 @@ impl<'a> Checkout<'a> {
                 listed(&local)
             )));
         }
-        let options = ["--cached", "--others", "--directory", "--no-empty-directory"];
-        let files = self.ls_files(&options, &[])?;
-        let hidden = self.hidden(&files, &touched)?;
+        let hidden = self.hidden(&look.unseen, &touched)?;
         if !hidden.is_empty() {
             return Err(refused(format!(
                 "{path} has files that git was told not to look at, and the commit changes them: {}; run: git -C {path} update-index --no-assume-unchanged --no-skip-worktree FILE",
                 listed(&hidden)
             )));
         }
-        let untracked = self.in_the_way(&files, changes)?;
+        let untracked = self.in_the_way(&look.unseen, changes)?;
         if !untracked.is_empty() {
             return Err(refused(format!(
                 "{path} has files that git does not track where the commit adds some: {}; move them away",

@@ -1,3 +1,4 @@
+use std::cell::Cell;
 use std::ffi::{OsStr, OsString};
 
 use serde::Deserialize;
@@ -22,6 +23,8 @@ pub(super) struct Claims {
     active: Folder,
     retry: Folder,
     failed: Folder,
+    /// How many entries this run refused.
+    refused: Cell<usize>,
 }
 
 /// The part of a request that is looked at. It names a configured repository and decides nothing else.
@@ -33,19 +36,28 @@ struct Request {
 }
 
 impl Claims {
-    /// Opens the folders. `root` is the state root; a queue that nobody made yet is empty.
-    pub fn open(root: &Folder, gitops: &Folder) -> Result<Self, Error> {
-        let queue = match root.sub("proxy").and_then(|proxy| proxy.sub("queue")) {
+    /// Opens gitops-sync's own folders; the queue comes with `open_queue`.
+    pub fn open(gitops: &Folder) -> Result<Self, Error> {
+        Ok(Self {
+            queue: None,
+            active: gitops.sub_or_make("active", 0o750)?,
+            retry: gitops.sub_or_make("retry", 0o750)?,
+            failed: gitops.sub_or_make("failed", 0o750)?,
+            refused: Cell::new(0),
+        })
+    }
+
+    /// Opens the queue. `root` is the state root; a queue that nobody made yet is empty.
+    ///
+    /// # Errors
+    /// When the queue, or the proxy's folder, is a link or cannot be read. What is claimed already can still be worked on.
+    pub fn open_queue(&mut self, root: &Folder) -> Result<(), Error> {
+        self.queue = match root.sub("proxy").and_then(|proxy| proxy.sub("queue")) {
             Ok(queue) => Some(queue),
             Err(error) if error.is_missing() => None,
             Err(error) => return Err(error),
         };
-        Ok(Self {
-            queue,
-            active: gitops.sub_or_make("active", 0o750)?,
-            retry: gitops.sub_or_make("retry", 0o750)?,
-            failed: gitops.sub_or_make("failed", 0o750)?,
-        })
+        Ok(())
     }
 
     /// Claims the next request: one that an interrupted run left first, then the queue's. What is no request for a
@@ -127,6 +139,11 @@ impl Claims {
     fn fail_from(&self, folder: &Folder, name: &OsStr, reason: &str) -> Result<(), Error> {
         let shown = log::printable(name.as_encoded_bytes());
         log::error!("request_refused", entry = shown, reason = reason);
+        self.refused.set(self.refused.get() + 1);
+        if self.refused.get() > FAILED_KEPT && folder.remove(name).is_ok() {
+            // A flood; the log has the reasons of what is not kept.
+            return Ok(());
+        }
         let target = format!("{}-{}", jiff::Timestamp::now().as_microsecond(), std::process::id());
         let note = serde_json::json!({ "name": shown, "reason": format!("{shown} {reason}"), "at": now() });
         self.failed.publish_json(&format!("{target}.reason.json"), &note)?;

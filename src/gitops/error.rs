@@ -10,6 +10,8 @@ pub enum Error {
     Busy,
     /// A rule forbids it; the sentence says which and what to do.
     Refused(String),
+    /// Somebody else's git is at work in the checkout; worth another try.
+    InUse(String),
     /// The remote cannot be reached or does not answer; worth another try.
     Fetch {
         /// From where.
@@ -57,7 +59,7 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Busy => f.write_str("another gitops-sync is at work; try again when it is done"),
-            Self::Refused(reason) => f.write_str(reason),
+            Self::Refused(reason) | Self::InUse(reason) => f.write_str(reason),
             Self::Fetch { url, reason } => write!(f, "cannot fetch from {url}: {reason}"),
             Self::Step { step, reason } => write!(f, "{step} failed: {reason}"),
             Self::Command(error) => error.fmt(f),

@@ -9,7 +9,8 @@ impl Checkout<'_> {
     /// Takes a commit's objects from `pack` and moves the branch to it.
     ///
     /// # Errors
-    /// `Refused` when git found something of the operator's in the way, and then nothing was touched.
+    /// `Refused` when git found something of the operator's in the way, `InUse` when the operator's git holds the index;
+    /// then nothing was touched.
     pub fn fast_forward(&self, pack: Command, look: &Look, commit: &str) -> Result<(), Error> {
         let receive = self.git().args(["index-pack", "--stdin", "--fix-thin"]).name("git index-pack");
         pack.pipe_to(receive)?;
@@ -29,6 +30,7 @@ impl Checkout<'_> {
             {
                 Error::Refused(format!("{}: {error}", self.repository.path.display()))
             }
+            command::Error::Failed { output, .. } if output.contains("index.lock") => Error::InUse(error.to_string()),
             _ => error.into(),
         })?;
         let mut update = format!("verify refs/heads/{branch} {commit}\n");

@@ -6,28 +6,30 @@ use crate::command::{Account, Command};
 /// For git commands that work on local files only; a healthy one takes milliseconds, a first checkout minutes.
 pub(super) const LOCAL: Duration = Duration::from_secs(600);
 
-/// Settings that keep a repository's content and its `.git/config` from running programs or reaching elsewhere, each on
-/// the command line because that beats every file (git-config(1)).
-const SETTINGS: [&str; 12] = [
-    "core.hooksPath=/dev/null",
-    "core.fsmonitor=false",
-    "core.attributesFile=/dev/null",
-    "core.excludesFile=/dev/null",
-    "core.askPass=",
-    "credential.helper=",
-    "submodule.recurse=false",
-    "fetch.recurseSubmodules=false",
-    "transfer.bundleURI=false",
-    "gc.auto=0",
-    "maintenance.auto=false",
-    "advice.detachedHead=false",
+/// Settings that keep a repository's content and its `.git/config` from running programs or reaching elsewhere. They are
+/// handed over as `GIT_CONFIG_COUNT`, which beats every file as `-c` does (git-config(1)) and keeps errors readable.
+const SETTINGS: [(&str, &str); 12] = [
+    ("core.hooksPath", "/dev/null"),
+    ("core.fsmonitor", "false"),
+    ("core.attributesFile", "/dev/null"),
+    ("core.excludesFile", "/dev/null"),
+    ("core.askPass", ""),
+    ("credential.helper", ""),
+    ("submodule.recurse", "false"),
+    ("fetch.recurseSubmodules", "false"),
+    ("transfer.bundleURI", "false"),
+    ("gc.auto", "0"),
+    ("maintenance.auto", "false"),
+    ("advice.detachedHead", "false"),
 ];
 
 /// A git command in `folder` as `user`, free of ambient configuration, hooks, prompts and submodules.
 pub(super) fn git(user: &Account, folder: &Path, limit: Duration) -> Command {
     let mut command = Command::new("git", limit).user(user).folder(folder);
-    for setting in SETTINGS {
-        command = command.args(["-c", setting]);
+    command = command.env("GIT_CONFIG_COUNT", SETTINGS.len().to_string());
+    for (number, (key, value)) in SETTINGS.iter().enumerate() {
+        command =
+            command.env(&format!("GIT_CONFIG_KEY_{number}"), key).env(&format!("GIT_CONFIG_VALUE_{number}"), value);
     }
     // git compares with the resolved path of where it is.
     let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
@@ -64,32 +66,9 @@ pub(super) struct Change {
     pub path: Vec<u8>,
 }
 
-/// Parses `git diff-tree -r -z --no-renames --name-status`; none where it has another form.
-pub(super) fn parse_changes(output: &[u8]) -> Option<Vec<Change>> {
-    let mut fields = output.split(|byte| *byte == 0);
-    let mut changes = Vec::new();
-    loop {
-        match (fields.next()?, fields.next()) {
-            ([], None) => return Some(changes),
-            ([kind], Some(path)) if !path.is_empty() => changes.push(Change { kind: *kind, path: path.to_owned() }),
-            _ => return None,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn changes_with_odd_names_are_parsed() {
-        let changes = parse_changes(b"A\0new line\n\0M\0-c\0D\0\xff\0").unwrap();
-        let seen: Vec<_> = changes.iter().map(|c| (c.kind as char, c.path.as_slice())).collect();
-        assert_eq!(seen, [('A', &b"new line\n"[..]), ('M', b"-c"), ('D', b"\xff")]);
-        assert_eq!(parse_changes(b""), Some(vec![]));
-        assert_eq!(parse_changes(b"A\0"), None);
-        assert_eq!(parse_changes(b"AM\0x\0"), None);
-    }
 
     #[test]
     fn only_full_object_names_are_commits() {

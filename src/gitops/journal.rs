@@ -27,7 +27,8 @@ pub(super) struct Entry {
 pub(super) enum Step {
     Checkout,
     Build,
-    Validate,
+    /// Verification of the units, the build being done.
+    Verify,
     Units,
     After,
     Health,
@@ -74,6 +75,7 @@ impl Journal {
 
     /// The interrupted deployment of a repository.
     pub fn interrupted(&self, repository: &Repository) -> Result<Option<Entry>, Error> {
-        self.folder.read_json(&file(repository))
+        // A thousand unit files with their links and manifest entries are more than a usual record.
+        self.folder.read_json_within(&file(repository), 16 << 20)
     }
 }

@@ -16,6 +16,8 @@ pub(super) struct Look {
     pub changed: Vec<Vec<u8>>,
     /// True where a merge left files that somebody has to decide about.
     pub unmerged: bool,
+    /// The files that status does not tell about.
+    pub unseen: Unseen,
 }
 
 impl Look {

@@ -1,9 +1,11 @@
+use std::cell::{RefCell, RefMut};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::access::Access;
-use super::git::{Change, LOCAL, git, is_commit, parse_changes};
+use super::git::{Change, LOCAL, git, is_commit};
+use super::objects::{Objects, TreeEntry};
 use super::{Error, signatures};
 use crate::command::{self, Account, Backoff, Command};
 use crate::config::{Config, Repository};
@@ -16,8 +18,8 @@ const USER: &str = "hub-git";
 const TIP: &str = "refs/hub/tip";
 /// How long a failing fetch is tried again within one run, but not longer than one fetch may take.
 const TRIES: Duration = Duration::from_secs(60);
-/// git's `diff-tree` of a very large commit.
-const LARGEST_DIFF: usize = 64 << 20;
+/// How far back an ancestor is looked for before git is asked.
+const FIRST_PARENTS: usize = 50;
 
 /// The bare mirror of a repository: what was fetched, owned by a user that owns nothing else.
 pub(super) struct Mirror<'a> {
@@ -26,6 +28,7 @@ pub(super) struct Mirror<'a> {
     user: Account,
     mirrors: Folder,
     path: PathBuf,
+    objects: RefCell<Option<Objects>>,
 }
 
 /// The user of the mirrors: `hub-git` where the caller is root and it exists, else the caller.
@@ -50,6 +53,9 @@ impl<'a> Mirror<'a> {
     ) -> Result<Self, Error> {
         let mirrors = gitops.sub_or_make("mirror", 0o750)?;
         own(&mirrors, user)?;
+        if rustix::process::geteuid().as_raw() != user.uid {
+            let_through(gitops)?;
+        }
         let file_name = repository_file_name(&repository.name);
         let mirror = Self {
             config,
@@ -57,24 +63,43 @@ impl<'a> Mirror<'a> {
             user: user.clone(),
             path: mirrors.path().join(format!("{file_name}.git")),
             mirrors,
+            objects: RefCell::default(),
         };
-        let failed = |act, source| state::Error::Io { act, path: mirror.path.clone(), source };
         match std::fs::symlink_metadata(&mirror.path) {
             Ok(found) if found.is_dir() && found.uid() == user.uid => return Ok(mirror),
-            Ok(_) => std::fs::remove_dir_all(&mirror.path).map_err(|error| failed("remove", error))?,
+            Ok(_) => {}
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => return Err(failed("inspect", error).into()),
+            Err(error) => return Err(mirror.failed("inspect", error)),
         }
-        // Made under another name and renamed, so that a mirror is either whole or not there.
-        let unfinished = mirror.mirrors.path().join(format!(".{file_name}.new"));
-        if unfinished.exists() {
-            std::fs::remove_dir_all(&unfinished).map_err(|error| failed("remove", error))?;
-        }
-        let init = git(user, mirror.mirrors.path(), LOCAL).args(["init", "--quiet", "--bare", "--template=", "--"]);
-        init.args([&unfinished]).succeed()?;
-        std::fs::rename(&unfinished, &mirror.path).map_err(|error| failed("make", error))?;
-        mirror.mirrors.sync()?;
+        mirror.make()?;
         Ok(mirror)
+    }
+
+    fn failed(&self, act: &'static str, source: std::io::Error) -> Error {
+        state::Error::Io { act, path: self.path.clone(), source }.into()
+    }
+
+    /// Makes an empty mirror in place of what is there: under another name and renamed, so that it is either whole or
+    /// not there.
+    fn make(&self) -> Result<(), Error> {
+        let unfinished = self.mirrors.path().join(format!(".{}.new", repository_file_name(&self.repository.name)));
+        for path in [&unfinished, &self.path] {
+            match std::fs::remove_dir_all(path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(self.failed("remove", error)),
+                _ => {}
+            }
+        }
+        let init = git(&self.user, self.mirrors.path(), LOCAL).args(["init", "--quiet", "--bare", "--template=", "--"]);
+        init.args([&unfinished]).succeed()?;
+        std::fs::rename(&unfinished, &self.path).map_err(|error| self.failed("make", error))?;
+        self.mirrors.sync()?;
+        Ok(())
+    }
+
+    /// True where the tip of an earlier fetch is not there whole: a new mirror, or one that a power cut damaged.
+    fn is_damaged(&self) -> Result<bool, Error> {
+        let tree = format!("{TIP}^{{tree}}");
+        Ok(!self.git().args(["rev-parse", "--verify", "--quiet", &tree]).run()?.status.success())
     }
 
     fn git(&self) -> Command {
@@ -88,8 +113,11 @@ impl<'a> Mirror<'a> {
     /// a minute at most.
     pub fn fetch(&self) -> Result<String, Error> {
         self.remove_stale_locks()?;
+        // It gets ready while git fetches.
+        drop(self.objects()?);
         let (started, tries) = (Instant::now(), TRIES.min(self.fetch_limit()));
         let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(20));
+        let mut is_new = false;
         loop {
             // Anew for every try: git forgets a token that a server refused.
             let access = Access::prepare(self.config, self.repository, &self.mirrors, &self.user)?;
@@ -104,6 +132,12 @@ impl<'a> Mirror<'a> {
                     self.repository.branch,
                     self.repository.remote.url()
                 )));
+            }
+            if !hung && !is_new && self.is_damaged()? {
+                log::warn!("mirror_made_anew", repo = self.repository.name, error = error.to_string());
+                self.make()?;
+                is_new = true;
+                continue;
             }
             let wait = backoff.next_wait();
             // A local folder that cannot be read now cannot be read in a minute.
@@ -184,15 +218,31 @@ impl<'a> Mirror<'a> {
         Ok(())
     }
 
+    /// The reader of the mirror's objects, started where it is not there yet.
+    fn objects(&self) -> Result<RefMut<'_, Objects>, Error> {
+        let mut objects = self.objects.borrow_mut();
+        if objects.is_none() {
+            *objects = Some(Objects::open(self.git())?);
+        }
+        RefMut::filter_map(objects, Option::as_mut)
+            .map_err(|_| Error::unexpected("git cat-file", b"nothing, because it was not started"))
+    }
+
     fn tip(&self) -> Result<String, Error> {
-        let tip = self.git().args(["rev-parse", "--verify", "--quiet", TIP]).succeed()?.text();
-        if is_commit(&tip) { Ok(tip) } else { Err(Error::unexpected("git rev-parse", tip.as_bytes())) }
+        let tip = self.objects()?.resolve(TIP)?;
+        tip.ok_or_else(|| Error::unexpected("git cat-file", format!("{TIP} is no commit").as_bytes()))
     }
 
     /// True where `old` is `new` or one of its ancestors; false as well where the mirror does not know `old`.
     pub fn is_ancestor(&self, old: &str, new: &str) -> Result<bool, Error> {
-        if old == new {
-            return Ok(true);
+        // Most often it is a few commits back, and that needs no process of its own.
+        let mut commit = Some(new.to_owned());
+        for _ in 0..FIRST_PARENTS {
+            match commit {
+                Some(commit) if commit == old => return Ok(true),
+                Some(older) => commit = self.objects()?.first_parent(&older)?,
+                None => break,
+            }
         }
         let output = self.git().args(["merge-base", "--is-ancestor", old, new]).run()?;
         match output.status.code() {
@@ -216,41 +266,17 @@ impl<'a> Mirror<'a> {
 
     /// What changes from one commit (none: from nothing) to another.
     pub fn changes(&self, from: Option<&str>, to: &str) -> Result<Vec<Change>, Error> {
-        let from = match from {
-            Some(commit) => commit.to_owned(),
-            None => empty_tree(self.git())?,
-        };
-        let command = self.git().args(["diff-tree", "-r", "-z", "--no-renames", "--name-status", &from, to]);
-        let output = command.output_limit(LARGEST_DIFF).succeed()?;
-        parse_changes(&output.stdout).ok_or_else(|| Error::unexpected("git diff-tree", &output.stdout))
+        self.objects()?.changes(from, to)
     }
 
     /// The files below a folder of a commit, with their paths relative to it; empty where there is no such folder.
-    pub fn tree(&self, commit: &str, folder: &str) -> Result<Vec<TreeEntry>, Error> {
-        let tree = format!("{commit}:{folder}");
-        let exists =
-            self.git().args(["ls-tree", "-r", "-z", "-l", "--full-tree", &tree]).output_limit(16 << 20).run()?;
-        if exists.status.code() == Some(128) && !self.has_folder(commit, folder)? {
-            return Ok(Vec::new());
-        }
-        let output = exists.require_success("git ls-tree")?;
-        parse_tree(&output.stdout).ok_or_else(|| Error::unexpected("git ls-tree", &output.stdout))
+    pub fn files(&self, commit: &str, folder: &str) -> Result<Vec<TreeEntry>, Error> {
+        self.objects()?.files(commit, folder)
     }
 
-    fn has_folder(&self, commit: &str, folder: &str) -> Result<bool, Error> {
-        let output = self.git().args(["ls-tree", "-d", "-z", "--full-tree", commit, "--", folder]).succeed()?;
-        Ok(!output.stdout.is_empty())
-    }
-
-    /// The contents of objects, in the order of their names.
-    pub fn blobs(&self, objects: &[&str]) -> Result<Vec<Vec<u8>>, Error> {
-        if objects.is_empty() {
-            return Ok(Vec::new());
-        }
-        let input = objects.iter().flat_map(|object| object.bytes().chain([b'\n'])).collect();
-        let command = self.git().args(["cat-file", "--batch"]).input(input).output_limit(512 << 20);
-        let output = command.succeed()?.stdout;
-        parse_batch(&output, objects.len()).ok_or_else(|| Error::unexpected("git cat-file", &output))
+    /// A file's content by its object id; none where it has more bytes than `limit`.
+    pub fn blob(&self, object: &str, limit: u64) -> Result<Option<Vec<u8>>, Error> {
+        self.objects()?.blob(object, limit)
     }
 
     /// The command that writes everything between two commits to its standard output as a pack.
@@ -271,50 +297,25 @@ impl<'a> Mirror<'a> {
     }
 }
 
-/// A file of a commit's tree.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct TreeEntry {
-    /// git's mode: `100644`, `100755`, `120000` for a link, `160000` for a submodule.
-    pub mode: String,
-    pub object: String,
-    /// In bytes; 0 for a submodule.
-    pub size: u64,
-    /// Relative to the listed folder, any bytes but NUL.
-    pub path: Vec<u8>,
-}
-
-/// Parses `git ls-tree -r -z -l` (git-ls-tree(1), OUTPUT FORMAT); none where it has another form.
-fn parse_tree(output: &[u8]) -> Option<Vec<TreeEntry>> {
-    let entries = output.split(|byte| *byte == 0).filter(|entry| !entry.is_empty());
-    entries
-        .map(|entry| {
-            let tab = entry.iter().position(|byte| *byte == b'\t')?;
-            let head = std::str::from_utf8(&entry[..tab]).ok()?;
-            let [mode, _kind, object, size] = head.split_whitespace().collect::<Vec<_>>()[..] else { return None };
-            let size = if size == "-" { 0 } else { size.parse().ok()? };
-            let path = entry[tab + 1..].to_owned();
-            Some(TreeEntry { mode: mode.to_owned(), object: object.to_owned(), size, path })
-        })
-        .collect()
-}
-
-/// Parses `git cat-file --batch` (git-cat-file(1), BATCH OUTPUT); none where an object is missing.
-fn parse_batch(mut output: &[u8], count: usize) -> Option<Vec<Vec<u8>>> {
-    let mut contents = Vec::with_capacity(count);
-    for _ in 0..count {
-        let line = output.iter().position(|byte| *byte == b'\n')?;
-        let size: usize = std::str::from_utf8(&output[..line]).ok()?.rsplit(' ').next()?.parse().ok()?;
-        let content = output.get(line + 1..line + 1 + size)?;
-        contents.push(content.to_owned());
-        output = output.get(line + 2 + size..)?;
-    }
-    output.is_empty().then_some(contents)
-}
-
 /// The name of the empty tree in a repository's hash.
 pub(super) fn empty_tree(git: Command) -> Result<String, Error> {
     let tree = git.args(["hash-object", "-t", "tree", "--stdin"]).succeed()?.text();
     if is_commit(&tree) { Ok(tree) } else { Err(Error::unexpected("git hash-object", tree.as_bytes())) }
+}
+
+/// Lets other users pass through a folder without letting them list it: on the way to its mirror, git looks at every
+/// folder above. (In the group of the folder its user would read the state of every service.)
+fn let_through(folder: &Folder) -> Result<(), Error> {
+    let failed = |source: rustix::io::Errno| state::Error::Io {
+        act: "change the mode of",
+        path: folder.path().to_owned(),
+        source: source.into(),
+    };
+    let mode = rustix::fs::Mode::from_raw_mode(rustix::fs::fstat(folder.fd()).map_err(failed)?.st_mode & 0o7777);
+    if !mode.contains(rustix::fs::Mode::XOTH) {
+        rustix::fs::fchmod(folder.fd(), mode | rustix::fs::Mode::XOTH).map_err(failed)?;
+    }
+    Ok(())
 }
 
 /// Hands a folder that root made to the mirrors' user.
@@ -329,23 +330,4 @@ fn own(folder: &Folder, user: &Account) -> Result<(), Error> {
         rustix::fs::fchown(folder.fd(), Some(uid), Some(gid)).map_err(failed)?;
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn trees_and_batches_are_parsed() {
-        let object = "1".repeat(40);
-        let tree = format!("100644 blob {object}      12\ta b.service\0160000 commit {object}       -\tsub\0");
-        let entries = parse_tree(tree.as_bytes()).unwrap();
-        assert_eq!((entries[0].size, entries[0].path.as_slice()), (12, &b"a b.service"[..]));
-        assert_eq!((entries[1].mode.as_str(), entries[1].size), ("160000", 0));
-        assert!(parse_tree(b"100644 blob").is_none());
-        let batch = format!("{object} blob 3\na\nb\n{object} blob 0\n\n");
-        assert_eq!(parse_batch(batch.as_bytes(), 2).unwrap(), [b"a\nb".to_vec(), b"".to_vec()]);
-        assert!(parse_batch(format!("{object} missing\n").as_bytes(), 1).is_none());
-        assert!(parse_batch(format!("{object} blob 9\nab\n").as_bytes(), 1).is_none());
-    }
 }

@@ -12,6 +12,7 @@ mod git;
 mod journal;
 mod look;
 mod mirror;
+mod objects;
 mod outcome;
 mod probe;
 mod report;

@@ -23,6 +23,12 @@ pub(super) fn table(outcomes: &[Outcome]) {
         if let Some(reason) = &outcome.reason {
             println!("    {reason}");
         }
+        for line in &outcome.units {
+            println!("    {:<6} {}: {}", line.action.word(), line.file, line.reason);
+        }
+        if let Some(reason) = &outcome.not_deployed {
+            println!("    units are not deployed: {reason}");
+        }
         for line in &outcome.plan {
             println!("    {line}");
         }

@@ -15,6 +15,9 @@ use crate::exit::Exit;
 use crate::log;
 use crate::state::Folder;
 
+/// How old a look at a checkout may be when its answer is used.
+const FRESH: Duration = Duration::from_secs(1);
+
 /// What a run has open.
 pub(super) struct Run<'a> {
     pub config: &'a Config,
@@ -27,6 +30,16 @@ pub(super) struct Run<'a> {
     pub user_units: bool,
     /// The manager that units go to, or why they go nowhere; asked for once.
     pub manager: OnceCell<Result<Manager, String>>,
+}
+
+/// What a plan is made from.
+struct Fetched<'a> {
+    mirror: Mirror<'a>,
+    checkout: Checkout<'a>,
+    /// How the checkout looked a moment ago; none where nobody looked, or where it is too long ago.
+    look: Option<Result<Look, Error>>,
+    deployed: Option<String>,
+    to: String,
 }
 
 /// What was learnt before anything is changed.
@@ -105,7 +118,7 @@ impl Run<'_> {
                 let reason = format!("the deployment of {to} was interrupted; the next run undoes it first");
                 return Ok((Status::Planned, Some(reason)));
             }
-            if let Err(error) = self.recover(repository, &entry) {
+            if let Err(error) = self.recover(repository, &entry, outcome) {
                 let back = entry.from.as_deref().map_or("nothing", short);
                 let to = short(&entry.to);
                 let reason = format!("the interrupted deployment of {to} cannot be taken back to {back}: {error}");
@@ -122,7 +135,14 @@ impl Run<'_> {
             Mirror::open(self.config, repository, &self.store.folder, self.mirror_user.get_or_init(mirror::user))?;
         let deployed = self.store.deployed(repository)?.map(|deployed| deployed.commit);
         outcome.from.clone_from(&deployed);
-        let to = mirror.fetch()?;
+        let (to, early) = std::thread::scope(|scope| {
+            // Both take their time, and neither needs the other.
+            let early = (!checkout.is_missing()).then(|| scope.spawn(|| (Instant::now(), checkout.look_closely())));
+            let to = mirror.fetch();
+            (to, early.and_then(|thread| thread.join().ok()))
+        });
+        let to = to?;
+        let look = early.filter(|(began, _)| began.elapsed() < FRESH).map(|(_, look)| look);
         outcome.to = Some(to.clone());
         if let Some(old) = &deployed
             && !mirror.is_ancestor(old, &to)?
@@ -149,7 +169,7 @@ impl Run<'_> {
         if deployed.as_deref() != Some(&to) {
             mirror.verify(deployed.as_deref(), &to)?;
         }
-        let plan = self.plan(repository, mirror, checkout, deployed, to, outcome)?;
+        let plan = self.plan(repository, Fetched { mirror, checkout, look, deployed, to }, outcome)?;
         if outcome.from.is_none() {
             outcome.from.clone_from(&plan.look.head);
         }
@@ -170,12 +190,10 @@ impl Run<'_> {
     fn plan<'a>(
         &self,
         repository: &'a Repository,
-        mirror: Mirror<'a>,
-        checkout: Checkout<'a>,
-        deployed: Option<String>,
-        to: String,
+        fetched: Fetched<'a>,
         outcome: &mut Outcome,
     ) -> Result<Plan<'a>, Error> {
+        let Fetched { mirror, checkout, look, deployed, to } = fetched;
         let mut lines = Vec::new();
         let path = repository.path.display();
         let missing = checkout.is_missing();
@@ -190,7 +208,7 @@ impl Run<'_> {
             }
             Look::of_new(&repository.branch)
         } else {
-            checkout.look()?
+            look.unwrap_or_else(|| checkout.look_closely())?
         };
         if let Some(head) = &look.head
             && !mirror.is_ancestor(head, &to)?
@@ -238,7 +256,7 @@ impl Run<'_> {
         };
         let host = Host::open(manager, self.config, self.store.folder.path())?;
         let plan = host.plan(repository, to, desired, self.adopt)?;
-        outcome.units = plan.lines.iter().filter(|line| line.acts()).cloned().collect();
+        outcome.units = plan.lines.iter().filter(|line| line.action != units::Action::Keep).cloned().collect();
         Ok(Some((host, plan)))
     }
 
@@ -259,12 +277,17 @@ impl Run<'_> {
                 lines.push(format!("{step}: {}", argv.join(" ")));
             }
         }
+        for rule in &plan.repository.restart {
+            if let Some(file) = rule.matching(&plan.changes) {
+                lines.push(format!("restart where running: {} ({file} changes)", rule.units.join(" ")));
+            }
+        }
         if let Some((host, units)) = &plan.units {
             match host.validate(units, &plan.repository.name) {
                 Ok(warnings) => lines.extend(warnings.into_iter().map(|warning| format!("warning: {warning}"))),
-                // What the build makes may be missing before it has run.
-                Err(Error::Refused(reason)) if !plan.repository.build.is_empty() => {
-                    lines.push(format!("before the build: {reason}"));
+                // The commit's files and what the build makes may be what the units miss now.
+                Err(Error::Refused(reason)) if !plan.is_live() => {
+                    lines.push(format!("before the commit's files are in place: {reason}"));
                 }
                 Err(error) => return Err(error),
             }
@@ -284,16 +307,16 @@ impl Run<'_> {
             None => None,
         };
         let mut entry = self.journal.begin(repository, from, &plan.to, before)?;
-        let mut applied = Applied::default();
+        let mut applied = Applied::new(&repository.name, outcome.from.as_deref(), Some(&plan.to));
         let result = self.apply(plan, &mut entry, &mut applied);
-        outcome.restarts.clone_from(&applied.actions);
+        outcome.restarts.append(&mut applied.actions);
         let Err(error) = result else {
             return self.keep(plan, &applied).map(|()| (Status::Deployed, None));
         };
         log::error!("deployment_failed", repo = repository.name, commit = plan.to, error = error.to_string());
         match error {
             // git refused the fast-forward before it touched anything.
-            Error::Refused(_) if entry.step == Step::Checkout => {
+            Error::Refused(_) | Error::InUse(_) if entry.step == Step::Checkout => {
                 self.journal.end(repository)?;
                 return Err(error);
             }
@@ -304,7 +327,7 @@ impl Run<'_> {
             _ => {}
         }
         let host = plan.units.as_ref().map(|(host, _)| host);
-        if let Err(cause) = self.take_back(repository, &plan.checkout, host, &entry) {
+        if let Err(cause) = self.take_back(repository, &plan.checkout, host, &entry, outcome) {
             // The journal stays: the next run tries again to take it back.
             let back = from.map_or("nothing", short);
             return Ok((Status::RollbackFailed, Some(format!("{error}; going back to {back} failed too: {cause}"))));
@@ -334,15 +357,14 @@ impl Run<'_> {
         }
         if let (Some((host, units)), Some(before)) = (&plan.units, entry.units.clone()) {
             if !units.is_idle() {
-                self.journal.reach(repository, entry, Step::Validate)?;
+                self.journal.reach(repository, entry, Step::Verify)?;
                 for warning in host.validate(units, &repository.name)? {
                     log::warn!("unit_warning", repo = repository.name, warning = warning);
                 }
             }
             if !units.is_idle() || !repository.restart.is_empty() {
                 self.journal.reach(repository, entry, Step::Units)?;
-                host.apply(units, &repository.name, &before, applied)?;
-                host.restart_by_rules(&repository.restart, &plan.changes, &repository.name, &before, applied)?;
+                host.apply(units, &repository.restart, &plan.changes, &before, applied)?;
             }
         }
         if !repository.after.is_empty() && !live {
@@ -371,6 +393,7 @@ impl Run<'_> {
         // git does not fsync the files of a checkout; after a power cut they must be as whole as the record says.
         Folder::open(&plan.repository.path)?.sync_file_system()?;
         if let Some((host, units)) = &plan.units {
+            host.sync()?;
             host.record(units, &applied.enabled)?;
         }
         self.store.add_own(&applied.own)?;
@@ -387,13 +410,18 @@ impl Run<'_> {
         checkout: &Checkout,
         host: Option<&Host>,
         entry: &Entry,
+        outcome: &mut Outcome,
     ) -> Result<(), Error> {
+        let mut back = Applied::new(&repository.name, Some(&entry.to), entry.from.as_deref());
         let units = host.zip(entry.units.as_ref()).filter(|_| entry.step >= Step::Units);
         if let Some((host, before)) = units {
-            host.restore_files(before, &repository.name)?;
+            let restored = host.restore_files(before, &repository.name, &mut back);
+            outcome.restarts.append(&mut back.actions);
+            restored?;
         }
         if !checkout.is_missing() {
             checkout.undo(entry.from.as_deref(), &entry.to)?;
+            Folder::open(&repository.path)?.sync_file_system()?;
         }
         if self.store.deployed(repository)?.is_some()
             && let Some(good) = &entry.from
@@ -406,14 +434,14 @@ impl Run<'_> {
                 }
             }
         }
-        match units {
-            Some((host, before)) => host.restore_jobs(before),
-            None => Ok(()),
-        }
+        let Some((host, before)) = units else { return Ok(()) };
+        let restored = host.restore_jobs(before, &mut back);
+        outcome.restarts.append(&mut back.actions);
+        restored
     }
 
     /// Undoes a deployment that was cut off.
-    fn recover(&self, repository: &Repository, entry: &Entry) -> Result<(), Error> {
+    fn recover(&self, repository: &Repository, entry: &Entry, outcome: &mut Outcome) -> Result<(), Error> {
         log::warn!("interrupted_deployment_undone", repo = repository.name, from = entry.from, to = entry.to);
         let host = match (&entry.units, self.manager()) {
             (None, manager) => {
@@ -438,7 +466,7 @@ impl Run<'_> {
             if !checkout.is_missing() {
                 checkout.remove_stale_locks()?;
             }
-            self.take_back(repository, &checkout, host.as_ref(), entry)?;
+            self.take_back(repository, &checkout, host.as_ref(), entry, outcome)?;
         }
         self.journal.end(repository).map_err(Into::into)
     }

@@ -9,7 +9,8 @@ use super::journal::Journal;
 use super::store::{Store, now};
 use super::sync::Run;
 use super::units::{Host, Manager};
-use super::{Error, Outcome, Request, Status, outcome};
+use super::{Error, Outcome, Request, Status, access, outcome};
+use crate::command;
 use crate::config::{Config, Repository};
 use crate::exit::Exit;
 use crate::log;
@@ -29,8 +30,20 @@ pub(super) fn run(config: &Config, request: &Request) -> Result<Vec<Outcome>, Er
     let root = Folder::open_or_make(&config.state_dir, 0o755)?;
     let gitops = root.sub_or_make("gitops", 0o750)?;
     let manual = request.dry_run || !request.names.is_empty();
-    let _lock = if manual { Lock::attempt(&gitops, "lock")?.ok_or(Error::Busy)? } else { Lock::wait(&gitops, "lock")? };
+    let mut lock =
+        if manual { Lock::attempt(&gitops, "lock")?.ok_or(Error::Busy)? } else { Lock::wait(&gitops, "lock")? };
     let (started, clock) = (now(), Instant::now());
+    let failed = |source| state::Error::Io {
+        act: "end what is left of the last run in",
+        path: gitops.path().to_owned(),
+        source,
+    };
+    let earlier = lock.exchange(command::mark_children().map_err(failed)?)?;
+    if !earlier.is_empty() {
+        let ended = command::end_orphans(&earlier).map_err(failed)?;
+        log::warn!("last_run_was_killed", processes_ended = ended);
+        access::remove_left(&gitops)?;
+    }
     let run = Run {
         config,
         journal: Journal::open(&gitops)?,
@@ -41,14 +54,16 @@ pub(super) fn run(config: &Config, request: &Request) -> Result<Vec<Outcome>, Er
         user_units: request.user_units,
         manager: OnceCell::new(),
     };
-    let mut worker = Worker { run, claims: Claims::open(&root, &gitops)?, outcomes: Vec::new() };
-    let result = worker.work(config, request);
+    let mut worker = Worker { run, claims: Claims::open(&gitops)?, outcomes: Vec::new() };
+    let result = worker.work(&root, config, request);
     if !request.dry_run && (!worker.outcomes.is_empty() || result.is_err()) {
         let run = record(started, clock, &worker.outcomes, result.as_ref().err());
         Record::add(&gitops, "gitops-sync", run)?;
         worker.look_after_own_units(!manual)?;
     }
-    result.map(|()| worker.outcomes)
+    result?;
+    lock.exchange("")?;
+    Ok(worker.outcomes)
 }
 
 struct Worker<'a> {
@@ -58,7 +73,7 @@ struct Worker<'a> {
 }
 
 impl Worker<'_> {
-    fn work(&mut self, config: &Config, request: &Request) -> Result<(), Error> {
+    fn work(&mut self, root: &Folder, config: &Config, request: &Request) -> Result<(), Error> {
         let repositories = &config.repositories;
         if request.dry_run || !request.names.is_empty() {
             let asked = |repository: &&Repository| request.names.is_empty() || request.names.contains(&repository.name);
@@ -71,6 +86,8 @@ impl Worker<'_> {
             }
             return Ok(());
         }
+        // Without a queue the repositories that are due are still looked at.
+        let queue = self.claims.open_queue(root);
         let mut done = self.drain(repositories)?;
         for repository in repositories {
             if !done.contains(&repository.name) && self.is_due(repository) {
@@ -80,7 +97,7 @@ impl Worker<'_> {
                 done.extend(self.drain(repositories)?);
             }
         }
-        Ok(())
+        queue.map_err(Into::into)
     }
 
     /// Syncs what is queued until the queue is empty; returns the names.

@@ -17,6 +17,8 @@ pub enum Error {
     },
     /// Something other than a regular file stands at the path.
     NotRegular(PathBuf),
+    /// Something other than a folder stands at the path.
+    NotFolder(PathBuf),
     /// The file is longer than its reader accepts.
     TooLarge {
         /// Which file.
@@ -56,6 +58,7 @@ impl fmt::Display for Error {
             Self::NoRoot => f.write_str("no state folder: set HUB_STATE_DIR, or state_dir in hub.toml, or HOME"),
             Self::Io { act, path, source } => write!(f, "cannot {act} {}: {source}", path.display()),
             Self::NotRegular(path) => write!(f, "{} is not a regular file", path.display()),
+            Self::NotFolder(path) => write!(f, "{} is no folder of its own; a link is not followed", path.display()),
             Self::TooLarge { path, limit } => write!(f, "{} is longer than {limit} bytes", path.display()),
             Self::Content { path, reason } => write!(f, "{} is damaged: {reason}", path.display()),
         }

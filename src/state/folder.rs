@@ -77,8 +77,11 @@ impl Folder {
     pub fn sub(&self, name: &str) -> Result<Self, Error> {
         let path = self.path.join(name);
         let flags = OPEN_FOLDER | OFlags::NOFOLLOW;
-        let fd = fs::openat(&self.fd, name, flags, Mode::empty()).map_err(|error| Error::io("open", &path, error))?;
-        Ok(Self { fd, path })
+        match fs::openat(&self.fd, name, flags, Mode::empty()) {
+            Ok(fd) => Ok(Self { fd, path }),
+            Err(Errno::NOTDIR | Errno::LOOP) => Err(Error::NotFolder(path)),
+            Err(error) => Err(Error::io("open", &path, error)),
+        }
     }
 
     /// Opens a folder inside this one, made with `mode` where missing.
@@ -208,16 +211,14 @@ impl Folder {
             .map_err(|reason| Error::Content { path: self.path.join(name), reason: reason.to_string() })
     }
 
-    /// Moves a name into another folder of the same file system and makes the move durable. A link is moved, not
-    /// followed.
+    /// Moves a name into another folder of the same file system. A link is moved, not followed. After a power cut the name
+    /// is in one of the two folders; `sync` of both makes it the second.
     ///
     /// # Errors
-    /// When the rename or one of the two fsyncs fails.
+    /// When the rename fails.
     pub fn move_to(&self, name: &OsStr, target: &Self, target_name: &OsStr) -> Result<(), Error> {
         fs::renameat(&self.fd, name, &target.fd, target_name)
-            .map_err(|error| Error::io("move", &self.path.join(name), error))?;
-        target.sync()?;
-        self.sync()
+            .map_err(|error| Error::io("move", &self.path.join(name), error))
     }
 
     /// Removes a file or link; false where there was none.

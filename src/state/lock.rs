@@ -1,4 +1,5 @@
 use std::fs::File;
+use std::io::{Read, Seek, Write};
 
 use rustix::fs::{FlockOperation, Mode, OFlags, flock, openat};
 use rustix::io::Errno;
@@ -8,7 +9,8 @@ use super::{Error, Folder};
 /// An exclusive lock (flock(2)) on a file of a folder; dropping it, or the end of the process, releases it.
 #[derive(Debug)]
 pub struct Lock {
-    _file: File,
+    file: File,
+    path: std::path::PathBuf,
 }
 
 impl Lock {
@@ -29,6 +31,24 @@ impl Lock {
         Self::take(folder, name, FlockOperation::NonBlockingLockExclusive)
     }
 
+    /// Replaces the note in the lock's file and returns the earlier one, at most 4 KiB: what a holder wrote and did not
+    /// take away tells the next one how it ended. It is not made durable.
+    ///
+    /// # Errors
+    /// When the file cannot be read or written.
+    pub fn exchange(&mut self, note: &str) -> Result<String, Error> {
+        let mut earlier = String::new();
+        let mut exchange = || {
+            self.file.rewind()?;
+            (&self.file).take(4096).read_to_string(&mut earlier)?;
+            self.file.set_len(0)?;
+            self.file.rewind()?;
+            self.file.write_all(note.as_bytes())
+        };
+        exchange().map_err(|error| Error::io("write", &self.path, error))?;
+        Ok(earlier)
+    }
+
     fn take(folder: &Folder, name: &str, operation: FlockOperation) -> Result<Option<Self>, Error> {
         let path = folder.path().join(name);
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -36,7 +56,7 @@ impl Lock {
             .map_err(|error| Error::io("open", &path, error))?;
         loop {
             match flock(&fd, operation) {
-                Ok(()) => return Ok(Some(Self { _file: File::from(fd) })),
+                Ok(()) => return Ok(Some(Self { file: File::from(fd), path })),
                 Err(Errno::INTR) => {}
                 Err(Errno::WOULDBLOCK) => return Ok(None),
                 Err(error) => return Err(Error::io("lock", &path, error)),

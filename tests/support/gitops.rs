@@ -155,10 +155,16 @@ impl Site {
     pub fn assert_exactly(&self, commit: &str) {
         assert_eq!(self.head(), commit);
         let fresh = tempfile::tempdir().unwrap();
-        let clone = fresh.path().join("clone");
-        git(fresh.path(), &["clone", "--quiet", "--no-local", self.origin.url(), "clone"]);
-        git(&clone, &["checkout", "--quiet", "--detach", commit]);
-        assert_eq!(tracked(&self.checkout), tracked(&clone));
+        // What git itself writes for the commit, from the origin and past every cache.
+        let written = Command::new("git")
+            .args(["read-tree", "--reset", "-u", commit])
+            .env("GIT_DIR", &self.origin.bare)
+            .env("GIT_WORK_TREE", fresh.path())
+            .env("GIT_INDEX_FILE", fresh.path().join(".git"))
+            .status()
+            .unwrap();
+        assert!(written.success());
+        assert_eq!(tracked(&self.checkout), files(fresh.path()));
         assert_eq!(git(&self.checkout, &["status", "--porcelain", "--untracked-files=no"]), "");
         self.assert_settled();
     }
@@ -168,7 +174,10 @@ impl Site {
     pub fn assert_settled(&self) {
         assert_eq!(locks(&self.checkout.join(".git")), [] as [PathBuf; 0]);
         for folder in ["journal", "active"] {
-            assert_eq!(names(&self.state(folder)), [] as [String; 0], "{folder}");
+            // What begins with a dot was left by a killed writer and is never read.
+            let names: Vec<String> =
+                names(&self.state(folder)).into_iter().filter(|name| !name.starts_with('.')).collect();
+            assert_eq!(names, [] as [String; 0], "{folder}");
         }
     }
 }

@@ -241,7 +241,16 @@ pub fn push_body(repository: &str, branch: &str) -> Vec<u8> {
 /// Runs git for a test's own repositories, free of the machine's configuration.
 pub fn git(folder: &Path, arguments: &[&str]) -> String {
     let output = Command::new("git")
-        .args(["-c", "user.name=Tester", "-c", "user.email=tester@example.org", "-c", "init.defaultBranch=main"])
+        .args([
+            "-c",
+            "safe.directory=*",
+            "-c",
+            "user.name=Tester",
+            "-c",
+            "user.email=tester@example.org",
+            "-c",
+            "init.defaultBranch=main",
+        ])
         .args(arguments)
         .current_dir(folder)
         .env("GIT_CONFIG_GLOBAL", "/dev/null")

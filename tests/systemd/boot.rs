@@ -14,6 +14,12 @@ fn machine_runs_with_our_users_and_loopback_only() {
     assert_eq!(machine.ok(&["systemctl", "is-system-running"]).trim(), "running");
     assert_eq!(machine.ok(&["id", "-nG", "hub-git"]).trim(), "hub-git hub");
     assert_eq!(machine.ok(&["id", "-nG", "hub"]).trim(), "hub");
+    let folders = machine.ok(&["sh", "-c", "cd /var/lib/observability-hub && stat -c '%U:%G %a %n' * */*"]);
+    for line in
+        ["hub:hub 750 proxy/queue", "root:hub 750 gitops", "hub-git:hub-git 750 gitops/mirror", "hub:hub 750 data"]
+    {
+        assert!(folders.lines().any(|folder| folder == line), "{line} is missing:\n{folders}");
+    }
     let links = machine.ok(&["ip", "-brief", "link"]);
     assert!(links.starts_with("lo ") && links.lines().count() == 1, "{links}");
     for program in ["git", "ssh", "gpg", "systemd-analyze"] {

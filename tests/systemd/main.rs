@@ -25,10 +25,19 @@
 #![allow(clippy::expect_used, clippy::panic, reason = "the harness reports by failing the test")]
 
 mod boot;
+mod commands;
+mod deliveries;
+mod deployment;
+mod gitops;
 mod host;
 mod machine;
+mod operator;
+mod own_units;
+mod refused;
+mod rollback;
 mod sandbox;
 mod units;
+mod without_systemd;
 
 #[path = "../support/skip.rs"]
 mod skip;

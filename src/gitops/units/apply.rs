@@ -2,10 +2,12 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 
+use super::desired::UnitFile;
+use super::disk::OnDisk;
 use super::manager::UnitState;
 use super::plan::{Action, Line};
-use super::restore::Before;
-use super::{Host, OWN, Plan, is_template, unit_of};
+use super::restore::{Before, concerns};
+use super::{Host, Plan, is_template, unit_of};
 use crate::config::RestartRule;
 use crate::gitops::Error;
 use crate::gitops::git::Change;
@@ -20,11 +22,18 @@ pub(in crate::gitops) struct Restart {
     pub reason: String,
     /// The file whose change caused it.
     pub file: Option<String>,
+    /// The commit before; none where there was none.
+    pub from: Option<String>,
+    /// The commit that is being made live.
+    pub to: Option<String>,
 }
 
 /// What an applied plan did, for the probe and the record.
 #[derive(Debug, Default)]
 pub(in crate::gitops) struct Applied {
+    repository: String,
+    from: Option<String>,
+    to: Option<String>,
     pub actions: Vec<Restart>,
     /// Files whose units were enabled.
     pub enabled: Vec<String>,
@@ -34,91 +43,158 @@ pub(in crate::gitops) struct Applied {
     pub own: Vec<String>,
 }
 
+/// A running unit that is to take up a change.
+struct Stale {
+    unit: String,
+    reason: String,
+    file: String,
+}
+
 impl Applied {
+    /// Nothing yet, on the way from one commit of a repository to another.
+    pub fn new(repository: &str, from: Option<&str>, to: Option<&str>) -> Self {
+        let (from, to) = (from.map(str::to_owned), to.map(str::to_owned));
+        Self { repository: repository.to_owned(), from, to, ..Self::default() }
+    }
+
     /// True where something was started or restarted that should be watched.
     pub fn has_watched(&self) -> bool {
         !self.watched.is_empty()
     }
 
-    fn did(&mut self, repository: &str, unit: &str, action: &'static str, reason: &str, file: Option<&str>) {
-        log::info!("unit_changed", repo = repository, unit = unit, action = action, reason = reason, file = file);
+    pub(super) fn did(&mut self, unit: &str, action: &'static str, reason: &str, file: Option<&str>) {
+        let (from, to) = (self.from.clone(), self.to.clone());
+        log::info!(
+            "unit_changed",
+            repo = self.repository,
+            unit = unit,
+            action = action,
+            reason = reason,
+            file = file,
+            from = from,
+            to = to
+        );
         let (unit, reason, file) = (unit.to_owned(), reason.to_owned(), file.map(str::to_owned));
-        self.actions.push(Restart { unit, action, reason, file });
+        self.actions.push(Restart { unit, action, reason, file, from, to });
     }
 }
 
 impl Host {
     /// Makes the host what the plan says: stops and removes, installs, reloads once, enables and starts what is new,
-    /// restarts what changed. What was done is in `applied` also when a step fails.
-    pub fn apply(&self, plan: &Plan, repository: &str, before: &Before, applied: &mut Applied) -> Result<(), Error> {
-        if plan.is_idle() {
-            return Ok(());
+    /// restarts what changed, by its files or by the repository's rules for its code. What was done is in `applied` also
+    /// when a step fails.
+    pub fn apply(
+        &self,
+        plan: &Plan,
+        rules: &[RestartRule],
+        changes: &[Change],
+        before: &Before,
+        applied: &mut Applied,
+    ) -> Result<(), Error> {
+        if !plan.is_idle() {
+            self.install(plan, applied)?;
         }
-        self.remove(plan, repository, applied)?;
+        let mut stale = self.stale_by_files(plan)?;
+        stale.extend(self.stale_by_rules(plan, rules, changes)?);
+        self.restart_stale(stale, before, applied)
+    }
+
+    fn install(&self, plan: &Plan, applied: &mut Applied) -> Result<(), Error> {
+        let reenabled = self.install_changed(plan)?;
+        self.remove(plan, applied)?;
         for line in plan.acting() {
             match plan.desired.files.get(&line.file) {
                 Some(wanted) => self.folder.install(&line.file, wanted.content.as_bytes())?,
+                // A mask is the operator's and stays.
+                None if self.folder.look(&line.file)? == OnDisk::Masked => {}
                 None => self.folder.remove(&line.file)?,
             }
             if line.action == Action::Drift {
-                log::warn!("drift_repaired", repo = repository, file = line.file, reason = line.reason);
+                log::warn!("drift_repaired", repo = applied.repository, file = line.file, reason = line.reason);
             }
         }
-        let started = self.enable(plan, repository, applied)?;
+        self.job(&["reenable", "--no-reload", "--quiet"], &reenabled)?;
+        let started = self.enable(plan, applied)?;
         self.manager.reload()?;
-        self.start(plan, repository, &started, applied)?;
-        self.restart_changed(plan, repository, before, applied)
+        self.start(plan, &started, applied)
+    }
+
+    /// The enabled units whose `[Install]` changes: their links are to be made anew, the others' stay as they are.
+    fn install_changed(&self, plan: &Plan) -> Result<Vec<String>, Error> {
+        let mut changed = Vec::new();
+        for line in plan.acting().filter(|line| unit_of(&line.file) == line.file) {
+            let Some(wanted) = plan.desired.files.get(&line.file) else { continue };
+            let same = match self.folder.look(&line.file)? {
+                OnDisk::Missing => true,
+                OnDisk::File(found) => {
+                    let found = String::from_utf8_lossy(&found).into_owned();
+                    let found = UnitFile { object: String::new(), content: found };
+                    found.section("Install") == wanted.section("Install")
+                }
+                _ => false,
+            };
+            if !same && plan.was_enabled_once(&line.file) && self.manager.is_enabled(&line.file)? {
+                changed.push(line.file.clone());
+            }
+        }
+        Ok(changed)
     }
 
     /// Stops and disables the units that go, those that start others first.
-    fn remove(&self, plan: &Plan, repository: &str, applied: &mut Applied) -> Result<(), Error> {
+    fn remove(&self, plan: &Plan, applied: &mut Applied) -> Result<(), Error> {
         let removed = |line: &&Line| line.action == Action::Remove && unit_of(&line.file) == line.file;
         let mut lines: Vec<&Line> = plan.lines.iter().filter(removed).collect();
         lines.sort_by_key(|line| line.file.ends_with(".service"));
-        for line in lines {
-            let unit = std::slice::from_ref(&line.file);
-            if !matches!(self.folder.look(&line.file)?, super::disk::OnDisk::File(_)) {
+        for line in &lines {
+            if self.is_own(&line.file) {
+                applied.own.push(line.file.clone());
                 continue;
             }
-            if is_template(&line.file) {
-                self.job(&["stop"], &self.manager.instances(&line.file)?)?;
-                self.job(&["disable", "--no-reload", "--quiet"], unit)?;
-            } else if OWN.contains(&line.file.as_str()) {
-                self.job(&["disable", "--no-reload", "--quiet"], unit)?;
-                continue;
-            } else {
-                self.job(&["disable", "--now", "--no-reload", "--quiet"], unit)?;
+            let units = self.running(&line.file)?;
+            let states = self.manager.show(&units)?;
+            let failed = |unit: &&String| states.get(*unit).is_some_and(|state| state.active == "failed");
+            let (failed, up): (Vec<&String>, Vec<&String>) = units.iter().partition(failed);
+            let up: Vec<String> = up.into_iter().cloned().collect();
+            self.job(&["stop"], &up)?;
+            self.job(&["reset-failed"], &failed.into_iter().cloned().collect::<Vec<_>>())?;
+            for unit in up {
+                applied.did(&unit, "stopped", &line.reason, Some(&line.file));
             }
-            applied.did(repository, &line.file, "stopped", &line.reason, Some(&line.file));
+        }
+        // Not `systemctl disable`: it wants the file, which the operator may have removed, and takes `Also=` along.
+        let gone: BTreeSet<String> = lines.iter().map(|line| line.file.clone()).collect();
+        for (link, _) in self.enablement.links(|name| concerns(&gone, name))? {
+            self.enablement.remove(&link)?;
         }
         Ok(())
     }
 
-    /// Enables what is new and has `[Install]`, once; returns the units to start. Where `[Install]` changed and the
-    /// unit is enabled, its links are made anew.
-    fn enable(&self, plan: &Plan, repository: &str, applied: &mut Applied) -> Result<Vec<String>, Error> {
+    /// The unit, or a template's instances, where they are not inactive.
+    fn running(&self, unit: &str) -> Result<Vec<String>, Error> {
+        if is_template(unit) {
+            return self.manager.instances(unit).map_err(Into::into);
+        }
+        let this = vec![unit.to_owned()];
+        let idle = self.manager.show(&this)?.get(unit).is_none_or(|state| state.active == "inactive");
+        Ok(if idle { Vec::new() } else { this })
+    }
+
+    /// Enables what is new and has `[Install]`, once; returns the units to start.
+    fn enable(&self, plan: &Plan, applied: &mut Applied) -> Result<Vec<String>, Error> {
         let mut start = Vec::new();
         for line in plan.acting().filter(|line| unit_of(&line.file) == line.file) {
             let Some(wanted) = plan.desired.files.get(&line.file) else { continue };
-            let once = plan.files.get(&line.file).and_then(Option::as_ref).is_some_and(|owned| owned.enabled_once);
             let installable = ["WantedBy", "RequiredBy", "UpheldBy", "Alias", "Also"]
                 .iter()
                 .any(|key| !wanted.install(key).is_empty());
             let default_instance = wanted.install("DefaultInstance").first().map(|instance| (*instance).to_owned());
-            if is_template(&line.file) && default_instance.is_none() || !installable {
+            let lacks_instance = is_template(&line.file) && default_instance.is_none();
+            if lacks_instance || !installable || plan.was_enabled_once(&line.file) {
                 continue;
             }
-            let unit = std::slice::from_ref(&line.file);
-            if once {
-                let state = self.manager.show(unit)?;
-                if state.get(&line.file).is_some_and(|state| state.file_state == "enabled") {
-                    self.job(&["reenable", "--no-reload", "--quiet"], unit)?;
-                }
-                continue;
-            }
-            self.job(&["enable", "--no-reload", "--quiet"], unit)?;
+            self.job(&["enable", "--no-reload", "--quiet"], std::slice::from_ref(&line.file))?;
             applied.enabled.push(line.file.clone());
-            applied.did(repository, &line.file, "enabled", &line.reason, Some(&line.file));
+            applied.did(&line.file, "enabled", &line.reason, Some(&line.file));
             start.push(match default_instance {
                 Some(instance) if is_template(&line.file) => line.file.replacen("@.", &format!("@{instance}."), 1),
                 _ => line.file.clone(),
@@ -127,148 +203,152 @@ impl Host {
         Ok(start)
     }
 
-    fn start(&self, plan: &Plan, repository: &str, units: &[String], applied: &mut Applied) -> Result<(), Error> {
+    fn start(&self, plan: &Plan, units: &[String], applied: &mut Applied) -> Result<(), Error> {
         let states = self.manager.show(units)?;
         let oneshot = |unit: &str| states.get(unit).is_some_and(UnitState::is_oneshot);
-        let (own, units): (Vec<String>, Vec<String>) =
-            units.iter().cloned().partition(|unit| OWN.contains(&unit.as_str()));
+        let (own, units): (Vec<String>, Vec<String>) = units.iter().cloned().partition(|unit| self.is_own(unit));
         applied.own.extend(own);
         let units: Vec<String> = units.into_iter().filter(|unit| !oneshot(unit)).collect();
-        self.job(&["start"], &units)?;
+        let result = self.job(&["start"], &units);
         for unit in units {
             let file = plan.desired.files.keys().find(|file| **file == unit).map(String::as_str);
-            applied.did(repository, &unit, "started", "new in the repository", file);
+            applied.did(&unit, "started", "new in the repository", file);
             applied.watched.push(unit);
         }
-        Ok(())
+        result
     }
 
-    fn restart_changed(
-        &self,
-        plan: &Plan,
-        repository: &str,
-        before: &Before,
-        applied: &mut Applied,
-    ) -> Result<(), Error> {
-        let mut seen = BTreeSet::new();
-        for line in plan.acting().filter(|line| line.stale) {
-            let unit = unit_of(&line.file);
-            let whole = |action| plan.lines.iter().any(|other| other.file == unit && other.action == action);
-            if whole(Action::Add) || whole(Action::Remove) || whole(Action::Masked) || !seen.insert(unit.to_owned()) {
-                continue;
-            }
-            let units = if is_template(unit) { self.manager.instances(unit)? } else { vec![unit.to_owned()] };
-            for unit in units {
+    /// The units whose files the plan changes.
+    fn stale_by_files(&self, plan: &Plan) -> Result<Vec<Stale>, Error> {
+        let mut stale = Vec::new();
+        for line in plan.acting().filter(|line| line.stale && plan.may_restart(unit_of(&line.file))) {
+            for unit in self.units_of(unit_of(&line.file))? {
                 let reason = format!("{} changed ({})", line.file, line.reason);
-                self.restart_one(&unit, repository, &reason, Some(&line.file), before, applied)?;
+                stale.push(Stale { unit, reason, file: line.file.clone() });
             }
         }
-        Ok(())
+        Ok(stale)
     }
 
-    /// Restarts the units whose code a commit changes, by the repository's rules.
-    pub fn restart_by_rules(
-        &self,
-        rules: &[RestartRule],
-        changes: &[Change],
-        repository: &str,
-        before: &Before,
-        applied: &mut Applied,
-    ) -> Result<(), Error> {
+    /// The units whose code a commit changes, by the repository's rules.
+    fn stale_by_rules(&self, plan: &Plan, rules: &[RestartRule], changes: &[Change]) -> Result<Vec<Stale>, Error> {
+        let mut stale = Vec::new();
         for rule in rules {
-            let Some(path) = changes.iter().map(|change| &change.path).find(|path| rule.matches(path)) else {
-                continue;
-            };
-            let path = log::printable(path);
-            for unit in &rule.units {
-                if applied.watched.contains(unit) || applied.own.contains(unit) {
-                    continue;
+            let Some(file) = rule.matching(changes) else { continue };
+            for unit in rule.units.iter().filter(|unit| plan.may_restart(unit)) {
+                for unit in self.units_of(unit)? {
+                    stale.push(Stale { unit, reason: format!("{file} changed"), file: file.clone() });
                 }
-                self.restart_one(unit, repository, &format!("{path} changed"), Some(&path), before, applied)?;
             }
         }
+        Ok(stale)
+    }
+
+    /// A unit, or the instances of a template that are not inactive.
+    pub(super) fn units_of(&self, unit: &str) -> Result<Vec<String>, Error> {
+        if is_template(unit) { Ok(self.manager.instances(unit)?) } else { Ok(vec![unit.to_owned()]) }
+    }
+
+    /// Restarts what is stale and was running, each unit once. Oneshots count as not running: they are neither started
+    /// nor killed.
+    fn restart_stale(&self, stale: Vec<Stale>, before: &Before, applied: &mut Applied) -> Result<(), Error> {
+        let mut seen: BTreeSet<String> = applied.watched.iter().cloned().collect();
+        let (mut sockets, mut mounts, mut others) = (Vec::new(), Vec::new(), Vec::new());
+        for one in stale {
+            if !before.was_active(&one.unit) || !seen.insert(one.unit.clone()) {
+                continue;
+            }
+            match one.unit.rsplit('.').next().unwrap_or_default() {
+                _ if self.is_own(&one.unit) => applied.own.push(one.unit),
+                // For these daemon-reload was enough.
+                "slice" | "target" | "automount" | "swap" => {}
+                "socket" => sockets.push(one),
+                "mount" => mounts.push(one),
+                _ => others.push(one),
+            }
+        }
+        for one in sockets {
+            let (result, services) = self.restart_socket(&one.unit)?;
+            applied.did(&one.unit, "restarted", &one.reason, Some(&one.file));
+            for service in &services {
+                applied.did(service, "restarted", &format!("its socket changed: {}", one.reason), Some(&one.file));
+            }
+            others.retain(|other: &Stale| !services.contains(&other.unit));
+            applied.watched.push(one.unit);
+            applied.watched.extend(services);
+            result?;
+        }
+        for (verb, action, units) in [("reload", "reloaded", mounts), ("try-restart", "restarted", others)] {
+            // One call: a unit that another one pulls along is restarted once.
+            let names: Vec<String> = units.iter().map(|one| one.unit.clone()).collect();
+            let result = self.job(&[verb], &names);
+            for one in units {
+                applied.did(&one.unit, action, &one.reason, Some(&one.file));
+                applied.watched.push(one.unit);
+            }
+            result?;
+        }
         Ok(())
     }
 
-    fn restart_one(
-        &self,
-        unit: &str,
-        repository: &str,
-        reason: &str,
-        file: Option<&str>,
-        before: &Before,
-        applied: &mut Applied,
-    ) -> Result<(), Error> {
-        if OWN.contains(&unit) {
-            applied.own.push(unit.to_owned());
-            return Ok(());
-        }
-        // Oneshots count as not active here: they are neither started nor killed.
-        if !before.was_active(unit) {
-            return Ok(());
-        }
-        if let Some(action) = self.restart(unit, "try-restart")? {
-            applied.did(repository, unit, action, reason, file);
-            applied.watched.push(unit.to_owned());
-        }
-        Ok(())
+    /// Restarts a socket, and the running services that it starts: it does not start under one of them. Returns those
+    /// services with the result.
+    fn restart_socket(&self, socket: &str) -> Result<(Result<(), Error>, Vec<String>), Error> {
+        let services = self.manager.triggered(socket)?;
+        let states = self.manager.show(&services)?;
+        let up = |unit: &String| states.get(unit).is_some_and(UnitState::is_active);
+        let services: Vec<String> = services.into_iter().filter(up).collect();
+        let result = self
+            .job(&["stop"], &services)
+            .and_then(|()| self.job(&["restart"], &[socket.to_owned()]))
+            .and_then(|()| self.job(&["start"], &services));
+        Ok((result, services))
     }
 
-    /// Makes a running unit take up its file, in the way its kind needs; none where daemon-reload was enough.
-    pub(super) fn restart(&self, unit: &str, verb: &str) -> Result<Option<&'static str>, Error> {
+    /// Brings a unit that was active back to running its restored file.
+    pub(super) fn bring_back(&self, unit: &str, is_active: bool) -> Result<(), Error> {
         let this = [unit.to_owned()];
         match unit.rsplit('.').next().unwrap_or_default() {
-            "slice" | "target" | "automount" | "swap" if verb == "try-restart" => Ok(None),
-            "slice" | "target" | "automount" | "swap" => self.job(&["start"], &this).map(|()| Some("started")),
+            "slice" | "target" | "automount" | "swap" => self.job(&["start"], &this),
             // Restarting a mount would take the file system away from who uses it.
-            "mount" => {
-                let active = self.manager.show(&this)?.get(unit).is_some_and(UnitState::is_active);
-                self.job(&[if active { "reload" } else { "start" }], &this).map(|()| Some("reloaded"))
-            }
-            "socket" => {
-                // A socket does not start under a running service of its own; stopped and started it hands over anew.
-                let service = [unit.replacen(".socket", ".service", 1)];
-                let running = self.manager.show(&service)?.get(&service[0]).is_some_and(UnitState::is_active);
-                if running {
-                    self.job(&["stop"], &service)?;
-                }
-                self.job(&["restart"], &this)?;
-                if running {
-                    self.job(&["start"], &service)?;
-                }
-                Ok(Some("restarted"))
-            }
-            _ => self.job(&[verb], &this).map(|()| Some("restarted")),
+            "mount" => self.job(&[if is_active { "reload" } else { "start" }], &this),
+            "socket" => self.restart_socket(unit)?.0,
+            _ => self.job(&["restart"], &this),
         }
     }
 
-    /// Restarts the hub's own units without waiting for them, and never the worker that runs this.
+    /// Restarts the hub's own units without waiting for them, stops those that are gone, and never touches the worker
+    /// that runs this.
     pub fn restart_own(&self, units: &[String]) -> Result<(), Error> {
         let mut units: Vec<String> = units.iter().filter(|unit| *unit != "gitops-sync.service").cloned().collect();
         units.sort();
         units.dedup();
         let states = self.manager.show(&units)?;
-        let oneshot = |unit: &String| states.get(unit).is_some_and(UnitState::is_oneshot);
-        let (running, idle): (Vec<String>, Vec<String>) = units
-            .into_iter()
-            .filter(|unit| !oneshot(unit))
-            .partition(|unit| states.get(unit).is_some_and(UnitState::is_active));
-        self.manager.act(&["restart", "--no-block"], &running)?;
-        let enabled = |unit: &String| states.get(unit).is_some_and(|state| state.file_state == "enabled");
-        let idle: Vec<String> = idle.into_iter().filter(enabled).collect();
-        self.manager.act(&["start", "--no-block"], &idle).map_err(Into::into)
+        let is = |unit: &String, what: fn(&UnitState) -> bool| states.get(unit).is_some_and(what);
+        units.retain(|unit| !is(unit, UnitState::is_oneshot));
+        let (gone, units): (Vec<_>, Vec<_>) = units.into_iter().partition(|unit| is(unit, |s| s.load == "not-found"));
+        let (running, idle): (Vec<_>, Vec<_>) = units.into_iter().partition(|unit| is(unit, UnitState::is_active));
+        let gone: Vec<String> = gone.into_iter().filter(|unit| is(unit, UnitState::is_active)).collect();
+        let new: Vec<String> = idle.into_iter().filter(|unit| is(unit, |s| s.file_state == "enabled")).collect();
+        for (verb, units) in [("stop", gone), ("restart", running), ("start", new)] {
+            self.manager.act(&[verb, "--no-block"], &units)?;
+        }
+        Ok(())
     }
 }
 
 impl RestartRule {
-    /// True where a changed path is one of the rule's files or lies in one of its folders.
-    fn matches(&self, path: &[u8]) -> bool {
-        self.paths.iter().any(|rule| {
-            let rule = rule.as_bytes();
-            match rule.strip_suffix(b"/") {
-                Some(folder) => path.strip_prefix(folder).is_some_and(|rest| rest.starts_with(b"/")),
-                None => path == rule,
-            }
-        })
+    /// The first changed path that is one of the rule's files or lies in one of its folders.
+    pub(in crate::gitops) fn matching(&self, changes: &[Change]) -> Option<String> {
+        let is_meant = |path: &[u8]| {
+            self.paths.iter().any(|rule| {
+                let rule = rule.as_bytes();
+                match rule.strip_suffix(b"/") {
+                    Some(folder) => path.strip_prefix(folder).is_some_and(|rest| rest.starts_with(b"/")),
+                    None => path == rule,
+                }
+            })
+        };
+        changes.iter().find(|change| is_meant(&change.path)).map(|change| log::printable(&change.path))
     }
 }

@@ -1,8 +1,9 @@
 use std::collections::BTreeMap;
 
-use super::{is_unit_name, unit_of};
+use super::{is_unit_name, template_of, unit_of};
 use crate::gitops::Error;
-use crate::gitops::mirror::{Mirror, TreeEntry};
+use crate::gitops::mirror::Mirror;
+use crate::gitops::objects::TreeEntry;
 
 /// A unit file is a page; a drop-in a few lines.
 const LARGEST_FILE: u64 = 256 << 10;
@@ -35,7 +36,7 @@ impl Desired {
     pub fn read(mirror: &Mirror, commit: &str, folder: &str) -> Result<Self, Error> {
         let mut desired = Self::default();
         let mut wanted: Vec<(String, String)> = Vec::new();
-        for entry in mirror.tree(commit, folder)? {
+        for entry in mirror.files(commit, folder)? {
             match place(&entry) {
                 Ok(Some(file)) => wanted.push((file, entry.object)),
                 Ok(None) => {}
@@ -48,9 +49,11 @@ impl Desired {
                 .push(format!("{folder}/ has {} unit files; at most {MOST_FILES} are deployed", wanted.len()));
             return Ok(desired);
         }
-        let objects: Vec<&str> = wanted.iter().map(|(_, object)| object.as_str()).collect();
-        let contents = mirror.blobs(&objects)?;
-        for ((file, object), content) in wanted.into_iter().zip(contents) {
+        for (file, object) in wanted {
+            let Some(content) = mirror.blob(&object, LARGEST_FILE)? else {
+                desired.problems.push(format!("{file} has more than {LARGEST_FILE} bytes; no unit file is that long"));
+                continue;
+            };
             match String::from_utf8(content) {
                 Ok(content) if !content.contains('\0') => {
                     desired.files.insert(file, UnitFile { object, content });
@@ -60,7 +63,8 @@ impl Desired {
         }
         for file in desired.files.keys() {
             let unit = unit_of(file);
-            if unit != file && !desired.files.contains_key(unit) {
+            let template = template_of(unit);
+            if ![Some(unit), template.as_deref()].into_iter().flatten().any(|unit| desired.files.contains_key(unit)) {
                 desired.problems.push(format!(
                     "{file} is a drop-in for {unit}, which the repository does not have; add the unit, or configure it by hand"
                 ));
@@ -99,9 +103,6 @@ fn place(entry: &TreeEntry) -> Result<Option<String>, String> {
         "120000" => return Err(format!("{shown} is a link; unit files are deployed as regular files only")),
         mode => return Err(format!("{shown} has git's mode {mode}; unit files are regular files")),
     }
-    if entry.size > LARGEST_FILE {
-        return Err(format!("{shown} has {} bytes; a unit file has at most {LARGEST_FILE}", entry.size));
-    }
     Ok(text.map(str::to_owned))
 }
 
@@ -132,8 +133,8 @@ impl UnitFile {
 mod tests {
     use super::*;
 
-    fn entry(path: &str, mode: &str, size: u64) -> TreeEntry {
-        TreeEntry { mode: mode.into(), object: "1".repeat(40), size, path: path.into() }
+    fn entry(path: &str, mode: &str) -> TreeEntry {
+        TreeEntry { mode: mode.into(), object: "1".repeat(40), path: path.into() }
     }
 
     #[test]
@@ -147,19 +148,18 @@ mod tests {
             ("user/app.service", None),
             ("hub.sysusers", None),
         ] {
-            assert_eq!(place(&entry(path, "100644", 10)).unwrap().as_deref(), expected, "{path}");
+            assert_eq!(place(&entry(path, "100644")).unwrap().as_deref(), expected, "{path}");
         }
     }
 
     #[test]
     fn what_looks_like_a_unit_and_is_none_is_a_problem() {
         for (entry, part) in [
-            (entry("app.service", "120000", 10), "is a link"),
-            (entry("app.service", "160000", 10), "mode 160000"),
-            (entry("a b.service", "100644", 10), "not a name"),
-            (entry("-x.service", "100644", 10), "not a name"),
-            (entry("app.service", "100644", LARGEST_FILE + 1), "bytes"),
-            (entry("a b.service.d/x.conf", "100644", 1), "not a name"),
+            (entry("app.service", "120000"), "is a link"),
+            (entry("app.service", "160000"), "mode 160000"),
+            (entry("a b.service", "100644"), "not a name"),
+            (entry("-x.service", "100644"), "not a name"),
+            (entry("a b.service.d/x.conf", "100644"), "not a name"),
         ] {
             assert!(place(&entry).unwrap_err().contains(part), "{entry:?}");
         }

@@ -33,10 +33,15 @@ impl UnitsFolder {
         self.folder.path()
     }
 
+    pub fn sync_file_system(&self) -> Result<(), Error> {
+        self.folder.sync_file_system()
+    }
+
     pub fn look(&self, file: &str) -> Result<OnDisk, Error> {
         let Some((drop_ins, name)) = file.split_once('/') else { return look(&self.folder, file) };
         match self.folder.link_target(drop_ins.as_ref())? {
-            Some(target) => Ok(OnDisk::Link(target)),
+            // What lies behind it is not the hub's, and a link is no drop-in's place.
+            Some(_) => Ok(OnDisk::Other),
             None => match self.folder.sub(drop_ins) {
                 Ok(folder) => look(&folder, name),
                 Err(error) if error.is_missing() => Ok(OnDisk::Missing),

@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 use super::disk::UnitsFolder;
 use super::manifest::Manifest;
 use super::plan::Context;
-use super::{Desired, Manager, Plan};
+use super::{Desired, Manager, OWN, Plan};
 use crate::command::Error as CommandError;
 use crate::config::{Config, Repository};
 use crate::gitops::Error;
@@ -14,6 +14,8 @@ use crate::state::Folder;
 pub(in crate::gitops) struct Host {
     pub manager: Manager,
     pub(super) folder: UnitsFolder,
+    /// Where `systemctl enable` makes its links.
+    pub(super) enablement: UnitsFolder,
     pub(super) gitops: Folder,
     other_paths: Vec<PathBuf>,
 }
@@ -21,15 +23,15 @@ pub(in crate::gitops) struct Host {
 impl Host {
     /// Opens the units folder of a manager.
     pub fn open(manager: Manager, config: &Config, gitops: &Path) -> Result<Self, Error> {
-        let path = match manager {
-            Manager::System => config.gitops.units_dir.clone(),
-            Manager::User => Manager::user_folder(),
+        let (path, enablement) = match manager {
+            Manager::System => (config.gitops.units_dir.clone(), PathBuf::from("/etc/systemd/system")),
+            Manager::User => (Manager::user_folder(), Manager::user_folder()),
         };
-        let folder = UnitsFolder::open(&path)?;
+        let (folder, enablement) = (UnitsFolder::open(&path)?, UnitsFolder::open(&enablement)?);
         let real = path.canonicalize().unwrap_or(path);
         let is_other = |other: &PathBuf| other.canonicalize().map_or(true, |other| other != real);
         let other_paths = manager.unit_path()?.into_iter().filter(is_other).collect();
-        Ok(Self { manager, folder, gitops: Folder::open(gitops)?, other_paths })
+        Ok(Self { manager, folder, enablement, gitops: Folder::open(gitops)?, other_paths })
     }
 
     /// Compares what a commit wants with what is installed.
@@ -73,6 +75,16 @@ impl Host {
             manifest.write(&self.gitops)?;
         }
         Ok(())
+    }
+
+    /// True for the hub's own units, where they are the host's.
+    pub(super) fn is_own(&self, unit: &str) -> bool {
+        self.manager == Manager::System && OWN.contains(&unit)
+    }
+
+    /// Makes files and links durable that systemctl made.
+    pub fn sync(&self) -> Result<(), Error> {
+        self.enablement.sync_file_system().map_err(Into::into)
     }
 
     /// True where the hub installed something for a repository.

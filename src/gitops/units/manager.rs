@@ -22,6 +22,7 @@ pub(in crate::gitops) enum Manager {
 /// What the manager says of a unit (`systemctl show`).
 #[derive(Clone, Debug, Default)]
 pub(in crate::gitops) struct UnitState {
+    pub load: String,
     pub active: String,
     pub sub: String,
     /// `Type=` of a service; empty for other units.
@@ -29,6 +30,8 @@ pub(in crate::gitops) struct UnitState {
     pub file_state: String,
     pub result: String,
     pub restarts: u64,
+    /// Changes with every start.
+    pub invocation: String,
 }
 
 impl UnitState {
@@ -95,7 +98,8 @@ impl Manager {
         if units.is_empty() {
             return Ok(HashMap::new());
         }
-        let properties = "--property=Id,ActiveState,SubState,Type,UnitFileState,Result,NRestarts";
+        let properties =
+            "--property=Id,LoadState,ActiveState,SubState,Type,UnitFileState,Result,NRestarts,InvocationID";
         let mut found = HashMap::new();
         for batch in units.chunks(200) {
             let command = self.systemctl(QUESTION, &["show", properties, "--"]).args(batch).output_limit(4 << 20);
@@ -105,6 +109,8 @@ impl Manager {
                 let mut state = UnitState::default();
                 for (key, value) in block.lines().filter_map(|line| line.split_once('=')) {
                     match key {
+                        "LoadState" => state.load = value.to_owned(),
+                        "InvocationID" => state.invocation = value.to_owned(),
                         "ActiveState" => state.active = value.to_owned(),
                         "SubState" => state.sub = value.to_owned(),
                         "Type" => state.kind = value.to_owned(),
@@ -118,6 +124,19 @@ impl Manager {
             }
         }
         Ok(found)
+    }
+
+    /// True where a unit file or template is enabled; it need not be loaded.
+    pub fn is_enabled(self, unit: &str) -> Result<bool, Error> {
+        // The exit code tells other states apart too.
+        let output = self.systemctl(QUESTION, &["is-enabled", "--", unit]).run()?;
+        Ok(output.text() == "enabled")
+    }
+
+    /// The units that a socket, timer or path starts.
+    pub fn triggered(self, unit: &str) -> Result<Vec<String>, Error> {
+        let output = self.systemctl(QUESTION, &["show", "--property=Triggers", "--value", "--", unit]).succeed()?;
+        Ok(output.text().split_whitespace().map(str::to_owned).collect())
     }
 
     /// The loaded instances of a template that are not inactive.

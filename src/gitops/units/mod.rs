@@ -17,7 +17,7 @@ pub(super) use apply::{Applied, Restart};
 pub(super) use desired::Desired;
 pub(super) use host::Host;
 pub(super) use manager::Manager;
-pub(super) use plan::{Line, Plan};
+pub(super) use plan::{Action, Line, Plan};
 pub(super) use restore::Before;
 
 /// The hub's own units, which it deploys too: last, when the result is durable, and without waiting (design §6).

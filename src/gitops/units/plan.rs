@@ -6,6 +6,7 @@ use serde::Serialize;
 use super::desired::Desired;
 use super::disk::{OnDisk, UnitsFolder};
 use super::manifest::{Manifest, Owned, digest};
+use super::restore::saved_name;
 use super::{OWN, is_template, is_unit_name, template_of, unit_of};
 use crate::gitops::Error;
 use crate::gitops::git::short;
@@ -29,6 +30,21 @@ pub(in crate::gitops) enum Action {
     Masked,
     /// As it should be.
     Keep,
+}
+
+impl Action {
+    /// For people.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Add => "add",
+            Self::Change => "change",
+            Self::Remove => "remove",
+            Self::Drift => "drift",
+            Self::Adopt => "adopt",
+            Self::Masked => "masked",
+            Self::Keep => "keep",
+        }
+    }
 }
 
 /// One unit file of a plan, with the reason.
@@ -87,6 +103,17 @@ impl Plan {
         self.lines.iter().filter(|line| line.acts())
     }
 
+    /// True where the unit was enabled for the operator before: what became of that is the operator's.
+    pub(super) fn was_enabled_once(&self, file: &str) -> bool {
+        self.files.get(file).and_then(Option::as_ref).is_some_and(|owned| owned.enabled_once)
+    }
+
+    /// False for units that come or go with this plan, or are masked.
+    pub(super) fn may_restart(&self, unit: &str) -> bool {
+        let settled = [Action::Add, Action::Remove, Action::Masked];
+        !self.lines.iter().any(|line| line.file == unit && settled.contains(&line.action))
+    }
+
     /// The units (templates included) whose files change.
     pub fn units(&self) -> BTreeSet<String> {
         self.acting().map(|line| unit_of(&line.file).to_owned()).collect()
@@ -108,7 +135,7 @@ impl Context<'_> {
                 Some(owned) if owned.repository != self.repository => {
                     Err(format!("{file} belongs to the repository {}; remove it there first", owned.repository))
                 }
-                Some(owned) => Ok(self.owned(owned, &wanted.object, wanted.content.as_bytes(), &disk)),
+                Some(owned) => Ok(self.owned(file, owned, &wanted.object, wanted.content.as_bytes(), &disk)),
                 None => self.unowned(file, wanted.content.as_bytes(), &disk),
             };
             let (action, reason, stale) = match judged {
@@ -145,7 +172,8 @@ impl Context<'_> {
         }
         for (file, owned) in self.manifest.of(self.repository) {
             if !desired.files.contains_key(file) {
-                let reason = format!("not in {} any more", short(self.commit));
+                let stays = if self.folder.look(file)? == OnDisk::Masked { "; its mask stays" } else { "" };
+                let reason = format!("not in {} any more{stays}", short(self.commit));
                 let (old, new) = (Some(owned.object.clone()), None);
                 plan.files.insert(file.clone(), None);
                 plan.lines.push(Line { file: file.clone(), action: Action::Remove, reason, old, new, stale: true });
@@ -158,7 +186,7 @@ impl Context<'_> {
         Ok(plan)
     }
 
-    fn owned(&self, owned: &Owned, object: &str, content: &[u8], disk: &OnDisk) -> (Action, String, bool) {
+    fn owned(&self, file: &str, owned: &Owned, object: &str, content: &[u8], disk: &OnDisk) -> (Action, String, bool) {
         match disk {
             OnDisk::Masked => (Action::Masked, "masked on the host".to_owned(), false),
             OnDisk::File(found) if found == content && owned.object == object => {
@@ -170,7 +198,10 @@ impl Context<'_> {
             OnDisk::File(found) if found == content => {
                 (Action::Adopt, "the host has the new content already".into(), false)
             }
-            OnDisk::File(_) => (Action::Drift, "edited on the host since it was installed".into(), true),
+            OnDisk::File(found) => {
+                let kept = saved_name(file, found);
+                (Action::Drift, format!("edited on the host since it was installed; kept in saved/ as {kept}"), true)
+            }
             OnDisk::Missing => (Action::Drift, "removed on the host since it was installed".into(), true),
             OnDisk::Link(target) => {
                 (Action::Drift, format!("replaced on the host by a link to {}", target.display()), true)
@@ -199,8 +230,12 @@ impl Context<'_> {
                 // The link itself gives way to a file in any case.
                 Ok((Action::Change, "was a link into the checkout".to_owned(), stale))
             }
-            OnDisk::File(_) | OnDisk::Link(_) if adopted => {
-                Ok((Action::Change, "adopted; the version found on the host is kept in saved/".to_owned(), true))
+            OnDisk::File(found) if adopted => {
+                let kept = saved_name(file, found);
+                Ok((Action::Change, format!("adopted; the host's version is kept in saved/ as {kept}"), true))
+            }
+            OnDisk::Link(target) if adopted => {
+                Ok((Action::Change, format!("adopted; was a link to {}", target.display()), true))
             }
             OnDisk::Other => Err(format!("{} is no regular file; move it away", path.display())),
             OnDisk::File(_) | OnDisk::Link(_) => Err(format!(
@@ -222,6 +257,14 @@ impl Context<'_> {
                 self.other_paths.iter().map(|folder| folder.join(name)).find(|path| path.symlink_metadata().is_ok());
             if let Some(path) = found {
                 return Err(format!("{unit} would replace {}; choose another name", path.display()));
+            }
+        }
+        if let Some(template) = template {
+            let ours = self.manifest.files.get(&template).is_some_and(|owned| owned.repository == self.repository);
+            let there = self.folder.look(&template).map_err(|error| error.to_string())? != OnDisk::Missing;
+            if there && !ours {
+                let path = self.folder.path().join(&template);
+                return Err(format!("{unit} would replace an instance of {}; choose another name", path.display()));
             }
         }
         Ok(())

@@ -4,9 +4,11 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::disk::OnDisk;
-use super::manifest::{Manifest, Owned};
-use super::{Host, OWN, Plan, is_template, template_of};
+use super::manager::UnitState;
+use super::manifest::{Manifest, Owned, digest};
+use super::{Applied, Host, Plan, is_template, template_of};
 use crate::gitops::Error;
+use crate::gitops::git::short;
 use crate::state::{Folder, repository_file_name};
 
 /// How the host was before a deployment touched its units: enough to put it back, whatever was reached.
@@ -20,8 +22,8 @@ pub(in crate::gitops) struct Before {
     owned: BTreeMap<String, Option<Owned>>,
     /// Every unit that may be started, stopped or restarted.
     units: BTreeSet<String>,
-    /// Those of them that were active.
-    active: BTreeSet<String>,
+    /// Those of them that were active, each with the id of its present run.
+    active: BTreeMap<String, String>,
     /// Those of them that had failed.
     failed: BTreeSet<String>,
 }
@@ -37,7 +39,7 @@ enum Previous {
 impl Before {
     /// True where a unit was active, and is none that runs once.
     pub(super) fn was_active(&self, unit: &str) -> bool {
-        self.active.contains(unit)
+        self.active.contains_key(unit)
     }
 
     /// True where a unit had failed already.
@@ -64,7 +66,9 @@ impl Host {
                     if !acts {
                         continue;
                     }
-                    let name = format!("{number}-{}", file.replace('/', "__"));
+                    let is_ours = manifest.files.get(file).is_some_and(|owned| owned.digest == digest(&content));
+                    // What the hub installed is in git; another's version must not be lost with the next deployment.
+                    let name = if is_ours { format!("undo-{number}") } else { saved_name(file, &content) };
                     saved.publish(&name, &content, 0o640)?;
                     Previous::File(name)
                 }
@@ -76,7 +80,7 @@ impl Host {
             before.files.insert(file.clone(), previous);
         }
         before.units = plan.units().into_iter().chain(others.iter().cloned()).collect();
-        before.links = self.folder.links(|name| concerns(&before.units, name))?;
+        before.links = self.enablement.links(|name| concerns(&before.units, name))?;
         for template in before.units.clone().iter().filter(|unit| is_template(unit)) {
             before.units.extend(self.manager.instances(template)?);
         }
@@ -84,8 +88,8 @@ impl Host {
         for (unit, state) in self.manager.show(&asked)? {
             if state.is_failed() {
                 before.failed.insert(unit);
-            } else if state.is_active() && !state.is_oneshot() {
-                before.active.insert(unit);
+            } else if state.is_active() && !state.is_oneshot() && state.file_state != "masked" {
+                before.active.insert(unit, state.invocation);
             }
         }
         Ok(before)
@@ -93,19 +97,25 @@ impl Host {
 
     /// Puts files, enablement and manifest back as they were. What the deployment started and was not active before is
     /// stopped first, while its file is still there.
-    pub fn restore_files(&self, before: &Before, repository: &str) -> Result<(), Error> {
-        let mut added: Vec<String> = Vec::new();
-        for (file, previous) in &before.files {
-            if matches!(previous, Previous::Missing) && !file.contains('/') && !OWN.contains(&file.as_str()) {
-                match is_template(file) {
-                    true => added.extend(self.manager.instances(file)?),
-                    false => added.push(file.clone()),
-                }
+    pub fn restore_files(&self, before: &Before, repository: &str, back: &mut Applied) -> Result<(), Error> {
+        let (mut started, mut enabled) = (Vec::new(), Vec::new());
+        for (file, owned) in before.owned.iter().filter(|(file, _)| !file.contains('/') && !self.is_own(file)) {
+            if matches!(before.files.get(file), Some(Previous::Missing)) {
+                started.extend(self.units_of(file)?);
+            } else if owned.as_ref().is_some_and(|owned| !owned.enabled_once) && !is_template(file) {
+                // It may have got its first [Install], and been started for that.
+                enabled.push(file.clone());
             }
         }
-        let states = self.manager.show(&added)?;
-        added.retain(|unit| states.get(unit).is_some_and(|state| state.is_active() || state.is_failed()));
-        self.job(&["stop"], &added)?;
+        let states = self.manager.show(&[started.as_slice(), &enabled].concat())?;
+        let is = |unit: &String, what: fn(&UnitState) -> bool| states.get(unit).is_some_and(what);
+        started.retain(|unit| is(unit, |state| state.is_active() || state.is_failed()));
+        enabled.retain(|unit| !before.was_active(unit) && is(unit, |state| state.is_active() && !state.is_oneshot()));
+        started.append(&mut enabled);
+        self.job(&["stop"], &started)?;
+        for unit in &started {
+            back.did(unit, "stopped", "its deployment is taken back", None);
+        }
         let saved = self.saved(repository)?;
         for (file, previous) in &before.files {
             self.folder.remove_unfinished(file)?;
@@ -120,12 +130,12 @@ impl Host {
                 }
             }
         }
-        let now = self.folder.links(|name| concerns(&before.units, name))?;
+        let now = self.enablement.links(|name| concerns(&before.units, name))?;
         for (link, _) in now.iter().filter(|link| !before.links.contains(link)) {
-            self.folder.remove(link)?;
+            self.enablement.remove(link)?;
         }
         for (link, target) in before.links.iter().filter(|link| !now.contains(link)) {
-            self.folder.link(link, target)?;
+            self.enablement.link(link, target)?;
         }
         let mut manifest = Manifest::read(&self.gitops)?;
         for (file, owned) in &before.owned {
@@ -137,38 +147,44 @@ impl Host {
         manifest.write(&self.gitops)?;
         self.manager.reload()?;
         // A unit that crashed until systemd gave up keeps its failure, and its name, until it is forgotten.
-        let failed: Vec<String> =
-            added.into_iter().filter(|unit| states.get(unit).is_some_and(|s| s.is_failed())).collect();
-        let still = self.manager.show(&failed)?;
-        let failed: Vec<String> =
-            failed.into_iter().filter(|unit| still.get(unit).is_some_and(|s| s.is_failed())).collect();
-        self.manager.act(&["reset-failed"], &failed).map_err(Into::into)
+        let still = self.manager.show(&started)?;
+        started.retain(|unit| still.get(unit).is_some_and(UnitState::is_failed));
+        self.manager.act(&["reset-failed"], &started).map_err(Into::into)
     }
 
-    /// Brings the units that were active back to running the restored version.
+    /// Brings the units that were active back to running the restored version; those that the deployment did not touch
+    /// go on running.
     ///
     /// # Errors
-    /// When one of them does not come back.
-    pub fn restore_jobs(&self, before: &Before) -> Result<(), Error> {
-        let own = |unit: &&String| OWN.contains(&unit.as_str());
-        let back: Vec<String> = before.active.iter().filter(|unit| !own(unit)).cloned().collect();
-        let failed_now = self.manager.show(&back)?;
-        let failed: Vec<String> =
-            back.iter().filter(|unit| failed_now.get(*unit).is_some_and(|state| state.is_failed())).cloned().collect();
-        self.manager.act(&["reset-failed"], &failed)?;
-        for unit in &back {
-            self.restart(unit, "restart")?;
+    /// When some of them do not come back, with the state that each is in.
+    pub fn restore_jobs(&self, before: &Before, back: &mut Applied) -> Result<(), Error> {
+        let asked: Vec<String> = before.active.keys().filter(|unit| !self.is_own(unit)).cloned().collect();
+        let states = self.manager.show(&asked)?;
+        let touched = |unit: &&String| {
+            unit.ends_with(".mount")
+                || states.get(*unit).is_none_or(|state| !state.is_active() || state.invocation != before.active[*unit])
+        };
+        let touched: Vec<String> = asked.iter().filter(touched).cloned().collect();
+        let failed = |unit: &&String| states.get(*unit).is_some_and(|state| state.active == "failed");
+        self.manager.act(&["reset-failed"], &touched.iter().filter(failed).cloned().collect::<Vec<_>>())?;
+        let mut problems = Vec::new();
+        for unit in &touched {
+            let is_active = states.get(unit).is_some_and(UnitState::is_active);
+            match self.bring_back(unit, is_active) {
+                Ok(()) => back.did(unit, "restarted", "its deployment was taken back", None),
+                Err(error) => problems.push(error.to_string()),
+            }
         }
-        let states = self.manager.show(&back)?;
-        let down: Vec<&str> = back
-            .iter()
-            .filter(|unit| !states.get(*unit).is_some_and(|state| state.is_active()))
-            .map(String::as_str)
-            .collect();
-        if down.is_empty() {
+        let states = self.manager.show(&touched)?;
+        let state = |unit: &String| states.get(unit).map_or("unknown", |state| state.active.as_str());
+        let up = |unit: &&String| states.get(*unit).is_some_and(|state| state.is_active() && !state.is_failed());
+        let down: Vec<String> =
+            touched.iter().filter(|unit| !up(unit)).map(|unit| format!("{unit} is {}", state(unit))).collect();
+        if down.is_empty() && problems.is_empty() {
             return Ok(());
         }
-        Err(Error::Step { step: "rollback", reason: format!("{} did not come back", down.join(", ")) })
+        let reason = format!("the last good version does not run: {}", [down, problems].concat().join("; "));
+        Err(Error::Step { step: "rollback", reason })
     }
 
     fn saved(&self, repository: &str) -> Result<Folder, Error> {
@@ -177,7 +193,12 @@ impl Host {
     }
 }
 
+/// The name under which another's version of a file is kept.
+pub(super) fn saved_name(file: &str, content: &[u8]) -> String {
+    format!("{}.{}", file.replace('/', "__"), short(&digest(content)))
+}
+
 /// True for a unit, an instance of one of the templates, or a template's own name.
-fn concerns(units: &BTreeSet<String>, name: &str) -> bool {
+pub(super) fn concerns(units: &BTreeSet<String>, name: &str) -> bool {
     units.contains(name) || template_of(name).is_some_and(|template| units.contains(&template))
 }

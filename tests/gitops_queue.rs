@@ -1,0 +1,184 @@
+//! Every run leaves the queue folder empty, follows nothing, and says in `failed/` what it could not use.
+
+mod support;
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::symlink;
+use std::process::Command;
+
+use support::eventually;
+use support::gitops::{FILE, REPO, Site, files, names};
+
+/// The reasons in `failed/`, sorted.
+fn reasons(site: &Site) -> Vec<String> {
+    let mut reasons: Vec<String> = names(&site.state("failed"))
+        .iter()
+        .filter(|name| name.ends_with(".reason.json"))
+        .map(|name| site.host.json(&format!("state/gitops/failed/{name}"))["reason"].as_str().unwrap().to_owned())
+        .collect();
+    reasons.sort();
+    reasons
+}
+
+fn visible(site: &Site) -> Vec<String> {
+    names(&site.queue()).into_iter().filter(|name| !name.starts_with('.')).collect()
+}
+
+#[test]
+fn whatever_is_in_the_queue_it_is_emptied_and_nothing_is_followed() {
+    let site = Site::new();
+    let queue = site.queue();
+    let outside = site.host.path("outside");
+    std::fs::create_dir(&outside).unwrap();
+    let valid = serde_json::json!({"repository": REPO, "deliveries": []}).to_string();
+    std::fs::write(outside.join(FILE), &valid).unwrap();
+    std::fs::create_dir_all(queue.join("folder/deep")).unwrap();
+    std::fs::write(queue.join("folder/deep").join(FILE), &valid).unwrap();
+    symlink(outside.join(FILE), queue.join("link.json")).unwrap();
+    symlink(&outside, queue.join("link-to-folder")).unwrap();
+    symlink("nowhere", queue.join("dangling.json")).unwrap();
+    assert!(Command::new("mkfifo").arg(queue.join("pipe")).status().unwrap().success());
+    let _socket = std::os::unix::net::UnixListener::bind(queue.join("socket")).unwrap();
+    std::fs::write(queue.join("acme__unknown.json"), r#"{"repository":"acme/unknown"}"#).unwrap();
+    std::fs::write(queue.join(OsStr::from_bytes(b"\xff\xfe.json")), &valid).unwrap();
+    std::fs::write(queue.join("x".repeat(255)), &valid).unwrap();
+    std::fs::write(queue.join("esc\u{1b}[31m\nape"), &valid).unwrap();
+    std::fs::write(queue.join(".acme__infra.json.1.0"), &valid).unwrap();
+    site.request(REPO);
+    site.queued().expect(0, "deployed");
+    assert_eq!(visible(&site), [] as [String; 0]);
+    assert!(queue.join(".acme__infra.json.1.0").exists());
+    assert_eq!(names(&outside), [FILE]);
+    let reasons = reasons(&site);
+    assert_eq!(reasons.len(), 10, "{reasons:#?}");
+    for part in [
+        "folder is not a regular file",
+        "link.json is not a regular file",
+        "link-to-folder is not",
+        "dangling.json is not",
+        "pipe is not",
+        "socket is not",
+        "acme__unknown.json names no repository of hub.toml",
+        "not UTF-8",
+        "xxxx names no repository",
+        "esc[31m | ape names no",
+    ] {
+        assert!(reasons.iter().any(|reason| reason.contains(part)), "{part}: {reasons:#?}");
+    }
+    site.assert_settled();
+}
+
+#[test]
+fn a_request_that_cannot_be_used_is_kept_with_its_reason() {
+    for (content, part) in [
+        (&b"{\"repository\": \"acme/inf"[..], "is damaged"),
+        (b"", "is damaged"),
+        (b"\xff\xfe", "is damaged"),
+        (b"[]", "is damaged"),
+        (b"{\"repository\": \"acme/other\"}", "is named for acme/infra and asks for another repository"),
+        (&[b'['; 60_000], "is damaged"),
+        (&[b' '; 70_000], "is longer than"),
+    ] {
+        let site = Site::new();
+        site.sync().expect(0, "deployed");
+        std::fs::write(site.queue().join(FILE), content).unwrap();
+        let run = site.queued();
+        assert_eq!(run.code, Some(0), "{run:#?}");
+        assert!(run.report["repositories"].as_array().unwrap().is_empty(), "{run:#?}");
+        assert_eq!(visible(&site), [] as [String; 0]);
+        let reasons = reasons(&site);
+        assert!(reasons.len() == 1 && reasons[0].contains(part), "{part}: {reasons:?}");
+        // The content is kept for whoever looks into it.
+        assert!(files(&site.state("failed")).values().any(|(_, kept)| kept == content));
+        site.assert_settled();
+    }
+}
+
+#[test]
+fn a_linked_queue_is_not_entered_and_the_rest_goes_on() {
+    for name in ["proxy", "proxy/queue"] {
+        let site = Site::new();
+        site.queue();
+        let outside = site.host.path("outside");
+        std::fs::rename(site.host.state().join(name), &outside).unwrap();
+        symlink(&outside, site.host.state().join(name)).unwrap();
+        let queue = if name == "proxy" { outside.join("queue") } else { outside.clone() };
+        std::fs::write(queue.join("acme__other.json"), "{}").unwrap();
+        let before = names(&queue);
+        // A person's and the timer's runs need no queue.
+        site.sync().expect(0, "deployed");
+        let commit = site.origin.push(&[("README", "two\n")]);
+        std::fs::remove_file(site.state("checked").join(FILE)).unwrap();
+        let run = site.queued();
+        assert_eq!(run.code, Some(1), "{run:#?}");
+        assert!(run.log.contains(&format!("{name} is no folder of its own; a link is not followed")), "{}", run.log);
+        assert_eq!(site.head(), commit);
+        assert_eq!(names(&queue), before);
+    }
+}
+
+#[test]
+fn thousands_of_entries_do_not_hide_a_request() {
+    let site = Site::new();
+    let queue = site.queue();
+    for number in 0..2_000 {
+        std::fs::write(queue.join(format!("aaa{number:04}.json")), "{}").unwrap();
+    }
+    for number in 0..1_500 {
+        std::fs::write(queue.join(format!(".left{number}")), "{}").unwrap();
+    }
+    site.request(REPO);
+    let run = site.queued().expect(0, "deployed");
+    assert!(run.took < std::time::Duration::from_secs(60), "{:?}", run.took);
+    assert_eq!(visible(&site), [] as [String; 0]);
+    // Kept small: the newest 200 and their reasons.
+    assert!(names(&site.state("failed")).len() <= 400);
+    site.assert_settled();
+}
+
+#[test]
+fn many_pushes_cost_one_run() {
+    let site = Site::with("", "build = [\"/bin/sh\", \"-c\", \"echo >> ../builds\"]\n");
+    let mut last = String::new();
+    for number in 0..5 {
+        last = site.origin.push(&[("README", &format!("{number}\n"))]);
+        site.request(REPO);
+    }
+    let run = site.queued().expect(0, "deployed");
+    assert_eq!(run.report["repositories"].as_array().unwrap().len(), 1);
+    assert_eq!(std::fs::read_to_string(site.host.path("builds")).unwrap(), "\n");
+    site.assert_exactly(&last);
+}
+
+#[test]
+fn a_request_of_an_interrupted_run_is_done_first() {
+    let site = Site::new();
+    site.sync().expect(0, "deployed");
+    let commit = site.origin.push(&[("README", "two\n")]);
+    std::fs::write(site.state("active").join(FILE), serde_json::json!({"repository": REPO}).to_string()).unwrap();
+    std::fs::write(site.queue().join("acme__unknown.json"), "{}").unwrap();
+    let mut service = site.host.start("gitops-sync", &[]);
+    assert_eq!(service.wait(), Some(0));
+    service.line("deployed");
+    let order: Vec<String> = service.lines().iter().map(|line| line["msg"].as_str().unwrap().to_owned()).collect();
+    let at = |msg: &str| order.iter().position(|m| m == msg).unwrap();
+    assert!(at("deployed") < at("request_refused"), "{order:?}");
+    site.assert_exactly(&commit);
+}
+
+#[test]
+fn a_request_that_arrives_during_a_run_is_done_in_it() {
+    let script = "touch ../building; while [ ! -e ../go ]; do sleep 0.02; done";
+    let site = Site::with("", &format!("build = [\"/bin/sh\", \"-c\", \"{script}\"]\n"));
+    site.request(REPO);
+    let mut service = site.host.start("gitops-sync", &[]);
+    eventually("it builds", || site.host.path("building").exists());
+    let commit = site.origin.push(&[("README", "two\n")]);
+    site.request(REPO);
+    std::fs::write(site.host.path("go"), "").unwrap();
+    assert_eq!(service.wait(), Some(0));
+    site.assert_exactly(&commit);
+    assert_eq!(visible(&site), [] as [String; 0]);
+    assert_eq!(site.host.json("state/gitops/run.json")["counts"]["deployed"], 2);
+}

@@ -1,0 +1,82 @@
+//! The hub deploys itself: last, without waiting, and never the worker that does it.
+
+use std::path::Path;
+
+use crate::gitops::{
+    Gone, SOON, Text, configure, deliver, push, record, repository, show, start_hub, starts, wait_deployed,
+};
+use crate::machine::Machine;
+
+fn shipped(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd").join(name);
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+#[test]
+fn a_push_that_changes_the_hubs_own_units_is_recorded_and_the_next_delivery_works() {
+    let Some(machine) = Machine::boot() else { return };
+    configure(&machine, &[repository("hub", "")]);
+    let names = ["gitops-sync.service", "gitops-sync.path", "gitops-sync.timer", "proxy.service"];
+    let of = |mark: &str| {
+        names.map(|name| (format!("systemd/{name}"), shipped(name).replace("[Unit]\n", &format!("[Unit]\n# {mark}\n"))))
+    };
+    let push_all = |mark: &str| {
+        let files = of(mark);
+        push(&machine, "hub", &files.each_ref().map(|(name, content)| Text(name, content)))
+    };
+    // The installed files, equal: adopted, nothing restarted.
+    machine.ok(&["systemctl", "enable", "--now", "gitops-sync.timer"]);
+    start_hub(&machine);
+    let proxy = show(&machine, "proxy.service", "InvocationID");
+    let files = names.map(|name| (format!("systemd/{name}"), shipped(name)));
+    let adopted = push(&machine, "hub", &files.each_ref().map(|(name, content)| Text(name, content)));
+    deliver(&machine, "hub");
+    wait_deployed(&machine, "hub", &adopted);
+    assert_eq!(show(&machine, "proxy.service", "InvocationID"), proxy);
+
+    // All of them change.
+    let mut before = proxy;
+    for mark in ["one", "two"] {
+        let changed = push_all(mark);
+        deliver(&machine, "hub");
+        wait_deployed(&machine, "hub", &changed);
+        machine.wait_for("a new proxy", SOON, || {
+            let now = show(&machine, "proxy.service", "InvocationID");
+            now != before && show(&machine, "proxy.service", "SubState") == "running"
+        });
+        before = show(&machine, "proxy.service", "InvocationID");
+        let run = record(&machine);
+        assert_eq!(
+            (&run["status"], &run["details"]["repositories"][0]["to"]),
+            (&"deployed".into(), &changed.clone().into()),
+            "{run:#}"
+        );
+        for name in names {
+            assert!(machine.read(&format!("/etc/systemd/system/{name}")).contains(&format!("# {mark}")), "{name}");
+            assert_eq!(show(&machine, name, "NeedDaemonReload"), "no", "{name}");
+        }
+        for name in ["gitops-sync.path", "gitops-sync.timer"] {
+            assert_eq!(show(&machine, name, "ActiveState"), "active", "{name}");
+        }
+        assert!(!machine.exists("/var/lib/observability-hub/gitops/own-units.json"));
+        assert_eq!(show(&machine, "gitops-sync.service", "Result"), "success");
+    }
+    // One run each, none of them cut off: a killed one would leave its journal and be done again.
+    assert!(starts(&machine, "gitops-sync.service") <= 6);
+    let log = machine.journal("gitops-sync.service");
+    assert!(!log.iter().any(|entry| entry["MESSAGE"].as_str().is_some_and(|text| text.contains("interrupted"))));
+
+    // An operator's stop is kept, and a removed unit goes.
+    machine.ok(&["systemctl", "stop", "gitops-sync.timer"]);
+    let files = of("three");
+    let mut removal: Vec<_> = files.iter().map(|(name, content)| Text(name, content)).collect();
+    removal[3] = Gone("systemd/proxy.service");
+    let last = push(&machine, "hub", &removal);
+    deliver(&machine, "hub");
+    wait_deployed(&machine, "hub", &last);
+    machine.wait_for("the proxy to stop", SOON, || show(&machine, "proxy.service", "ActiveState") == "inactive");
+    assert!(!machine.exists("/etc/systemd/system/proxy.service"));
+    assert!(!machine.exists("/etc/systemd/system/multi-user.target.wants/proxy.service"));
+    assert_eq!(show(&machine, "gitops-sync.timer", "ActiveState"), "inactive");
+    assert_eq!(show(&machine, "gitops-sync.path", "ActiveState"), "active");
+}
