@@ -14,4 +14,4 @@ pub use backoff::Backoff;
 pub use conversation::Conversation;
 pub use error::Error;
 pub use orphans::{end_orphans, mark_children};
-pub use run::{Command, Output};
+pub use run::{Command, Output, Prepared};

@@ -55,6 +55,14 @@ pub struct Output {
     pub stderr: Vec<u8>,
 }
 
+/// A command that runs and waits for its input.
+#[derive(Debug)]
+pub struct Prepared {
+    input: File,
+    result: std::thread::JoinHandle<Result<Output, Error>>,
+    name: String,
+}
+
 impl Command {
     /// A command of `program` (a path, or a name found on `PATH`), ended after `limit`.
     pub fn new(program: impl AsRef<OsStr>, limit: Duration) -> Self {
@@ -140,29 +148,6 @@ impl Command {
         self.attend(&mut child, &input)
     }
 
-    /// Runs this command with its standard output as the standard input of `consumer`; both must succeed.
-    ///
-    /// # Errors
-    /// The error of the side that failed by itself, where the other only failed because of it.
-    pub fn pipe_to(mut self, mut consumer: Self) -> Result<Output, Error> {
-        let name = self.display_name();
-        let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
-            .map_err(|error| Error::Pipe { program: name.clone(), source: error.into() })?;
-        let (mut producer, input) = self.start(Stdio::from(write))?;
-        consumer.input = Input::Pipe(read);
-        let (produced, consumed) = std::thread::scope(|scope| {
-            let attending = scope.spawn(|| self.attend(&mut producer, &input));
-            let consumed = consumer.succeed();
-            let lost = || Error::Pipe { program: name.clone(), source: std::io::Error::other("its reader panicked") };
-            (attending.join().unwrap_or_else(|_| Err(lost())), consumed)
-        });
-        match (produced.and_then(|output| output.require_success(&name)), consumed) {
-            (Err(error), Err(_)) if !error.is_broken_pipe() => Err(error),
-            (_, Err(error)) | (Err(error), Ok(_)) => Err(error),
-            (Ok(_), Ok(output)) => Ok(output),
-        }
-    }
-
     /// Starts the command and keeps it to be asked; the limit is then that of one answer.
     ///
     /// # Errors
@@ -174,6 +159,54 @@ impl Command {
         self.input = Input::Pipe(read);
         let (child, _) = self.start(Stdio::piped())?;
         Conversation::new(child, File::from(write), name, self.limit)
+    }
+
+    /// Starts the command now and gives it its input later, so that it gets ready meanwhile. With a `consumer`, that one
+    /// is started too and gets this one's output as its input.
+    ///
+    /// Dropping what is returned ends the input and leaves the commands to end by themselves. Their time runs from now on.
+    ///
+    /// # Errors
+    /// When they cannot be started.
+    pub fn prepare(mut self, consumer: Option<Self>) -> Result<Prepared, Error> {
+        let name = self.display_name();
+        let pipe = || {
+            let pipe = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC);
+            pipe.map_err(|error| Error::Pipe { program: name.clone(), source: error.into() })
+        };
+        let (read, input) = pipe()?;
+        self.input = Input::Pipe(read);
+        let result = match consumer {
+            None => {
+                let (mut child, _) = self.start(Stdio::piped())?;
+                std::thread::spawn(move || self.attend(&mut child, b"")?.require_success(&self.display_name()))
+            }
+            Some(mut consumer) => {
+                let (read, write) = pipe()?;
+                let (mut producer, _) = self.start(Stdio::from(write))?;
+                consumer.input = Input::Pipe(read);
+                let (mut child, _) = consumer.start(Stdio::piped())?;
+                std::thread::spawn(move || self.attend_both(&mut producer, &consumer, &mut child))
+            }
+        };
+        Ok(Prepared { input: File::from(input), result, name })
+    }
+
+    /// The error is that of the side that failed by itself, where the other only failed because of it.
+    fn attend_both(&self, producer: &mut Child, consumer: &Self, child: &mut Child) -> Result<Output, Error> {
+        let name = self.display_name();
+        let (produced, consumed) = std::thread::scope(|scope| {
+            let attending = scope.spawn(|| self.attend(producer, b""));
+            let consumed = consumer.attend(child, b"");
+            let lost = || Error::Pipe { program: name.clone(), source: std::io::Error::other("its reader panicked") };
+            (attending.join().unwrap_or_else(|_| Err(lost())), consumed)
+        });
+        let consumed = consumed.and_then(|output| output.require_success(&consumer.display_name()));
+        match (produced.and_then(|output| output.require_success(&name)), consumed) {
+            (Err(error), Err(_)) if !error.is_broken_pipe() => Err(error),
+            (_, Err(error)) | (Err(error), Ok(_)) => Err(error),
+            (Ok(_), Ok(output)) => Ok(output),
+        }
     }
 
     fn display_name(&self) -> String {
@@ -296,6 +329,21 @@ impl Command {
                 return Ok(streams);
             }
         }
+    }
+}
+
+impl Prepared {
+    /// Gives the command the rest of its input and waits for its successful end.
+    ///
+    /// # Errors
+    /// As `Command::succeed`; with a consumer, that of the side that failed by itself.
+    pub fn finish(mut self, input: &[u8]) -> Result<Output, Error> {
+        let lost = |source: std::io::Error| Error::Pipe { program: self.name.clone(), source };
+        let written = self.input.write_all(input);
+        drop(self.input);
+        let output = self.result.join().map_err(|_| lost(std::io::Error::other("its reader panicked")))??;
+        // What the command said about it counts more.
+        written.map_err(lost).map(|()| output)
     }
 }
 
@@ -483,12 +531,29 @@ mod tests {
     }
 
     #[test]
+    fn a_prepared_command_gets_its_input_later() {
+        let input = vec![b'x'; 3 << 20];
+        let cat = || Command::new("cat", Duration::from_secs(20)).output_limit(4 << 20);
+        assert_eq!(cat().prepare(None).unwrap().finish(&input).unwrap().stdout, input);
+        assert_eq!(cat().prepare(Some(cat())).unwrap().finish(&input).unwrap().stdout, input);
+        assert!(matches!(sh("exit 3").prepare(None).unwrap().finish(&input), Err(Error::Failed { code: Some(3), .. })));
+        let marker = tempfile::tempdir().unwrap();
+        drop(sh("cat; touch ended").folder(marker.path()).prepare(None).unwrap());
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !marker.path().join("ended").exists() {
+            assert!(Instant::now() < deadline, "its input does not end");
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
     fn a_pipe_reports_the_side_that_failed() {
         let consumer = || Command::new("cat", Duration::from_secs(20)).output_limit(1 << 22);
-        assert_eq!(sh("echo through").pipe_to(consumer()).unwrap().text(), "through");
-        let error = sh("echo first side >&2; exit 3").pipe_to(consumer()).unwrap_err();
+        let both = |producer: Command, consumer| producer.prepare(Some(consumer)).unwrap().finish(b"");
+        assert_eq!(both(sh("echo through"), consumer()).unwrap().text(), "through");
+        let error = both(sh("echo first side >&2; exit 3"), consumer()).unwrap_err();
         assert!(error.to_string().contains("first side"), "{error}");
-        let error = sh("cat /dev/zero").pipe_to(sh("echo second side >&2; exit 4")).unwrap_err();
+        let error = both(sh("cat /dev/zero"), sh("echo second side >&2; exit 4")).unwrap_err();
         assert!(error.to_string().contains("second side"), "{error}");
     }
 

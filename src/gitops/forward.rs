@@ -6,14 +6,19 @@ use super::mirror::empty_tree;
 use crate::command::{self, Command};
 
 impl Checkout<'_> {
-    /// Takes a commit's objects from `pack` and moves the branch to it.
+    /// The command that takes a pack from its standard input.
+    pub fn receive(&self) -> Command {
+        self.git().args(["index-pack", "--stdin", "--fix-thin"]).name("git index-pack")
+    }
+
+    /// Moves the branch to a commit whose objects were received.
     ///
     /// # Errors
     /// `Refused` when git found something of the operator's in the way, `InUse` when the operator's git holds the index;
     /// then nothing was touched.
-    pub fn fast_forward(&self, pack: Command, look: &Look, commit: &str) -> Result<(), Error> {
-        let receive = self.git().args(["index-pack", "--stdin", "--fix-thin"]).name("git index-pack");
-        pack.pipe_to(receive)?;
+    pub fn fast_forward(&self, look: &Look, commit: &str) -> Result<(), Error> {
+        // It gets ready while the other git merges.
+        let settling = self.git().args(["update-ref", "--stdin"]).prepare(None)?;
         let branch = &self.repository.branch;
         let merge = ["merge", "--ff-only", "--no-overwrite-ignore", "--no-autostash", "--no-verify-signatures"];
         let merge = self
@@ -38,7 +43,7 @@ impl Checkout<'_> {
             // Otherwise `git status` would tell the operator that the branch is ahead of its remote.
             update += &format!("update refs/remotes/origin/{branch} {commit}\n");
         }
-        self.git().args(["update-ref", "--stdin"]).input(update.into_bytes()).succeed()?;
+        settling.finish(update.as_bytes())?;
         Ok(())
     }
 

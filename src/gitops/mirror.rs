@@ -110,18 +110,22 @@ impl<'a> Mirror<'a> {
     ///
     /// # Errors
     /// `Refused` when the branch does not exist, `Fetch` when the remote does not answer, after tries with backoff for
-    /// a minute at most.
-    pub fn fetch(&self) -> Result<String, Error> {
+    /// a minute at most. `meanwhile` is called once, while git is at work.
+    pub fn fetch(&self, meanwhile: impl FnOnce() -> Result<(), Error>) -> Result<String, Error> {
         self.remove_stale_locks()?;
-        // It gets ready while git fetches.
-        drop(self.objects()?);
+        let mut meanwhile = Some(meanwhile);
         let (started, tries) = (Instant::now(), TRIES.min(self.fetch_limit()));
         let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(20));
         let mut is_new = false;
         loop {
             // Anew for every try: git forgets a token that a server refused.
             let access = Access::prepare(self.config, self.repository, &self.mirrors, &self.user)?;
-            let error = match self.fetch_command(&access).succeed() {
+            let fetching = self.fetch_command(&access).prepare(None)?;
+            if let Some(meanwhile) = meanwhile.take() {
+                drop(self.objects()?);
+                meanwhile()?;
+            }
+            let error = match fetching.finish(b"") {
                 Ok(_) => return self.tip(),
                 Err(error) => error,
             };
@@ -279,15 +283,18 @@ impl<'a> Mirror<'a> {
         self.objects()?.blob(object, limit)
     }
 
-    /// The command that writes everything between two commits to its standard output as a pack.
-    pub fn pack(&self, from: Option<&str>, to: &str) -> Command {
-        let revisions = from.map_or_else(|| format!("{to}\n"), |from| format!("{to}\n^{from}\n"));
+    /// The command that reads `revisions` and writes what lies between them to its standard output as a pack.
+    pub fn pack(&self) -> Command {
         self.git()
             // A bitmap would leave out what any ancestor of `from` has, and a shallow checkout does not have that.
             .args(["-c", "pack.useBitmaps=false"])
             .args(["pack-objects", "--revs", "--thin", "--stdout", "--quiet", "--delta-base-offset"])
-            .input(revisions.into_bytes())
             .name("git pack-objects")
+    }
+
+    /// Everything that `to` has and `from` (none: nobody) does not.
+    pub fn revisions(from: Option<&str>, to: &str) -> Vec<u8> {
+        from.map_or_else(|| format!("{to}\n"), |from| format!("{to}\n^{from}\n")).into_bytes()
     }
 
     /// Lets git tidy the mirror when it thinks it should.

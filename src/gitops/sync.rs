@@ -1,4 +1,4 @@
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::time::{Duration, Instant};
 
 use super::checkout::Checkout;
@@ -9,7 +9,7 @@ use super::mirror::{self, Mirror};
 use super::store::Store;
 use super::units::{self, Applied, Desired, Host, Manager};
 use super::{Error, Outcome, Status, commands, probe};
-use crate::command::{self, Account};
+use crate::command::{self, Account, Prepared};
 use crate::config::{Config, Repository};
 use crate::exit::Exit;
 use crate::log;
@@ -38,6 +38,8 @@ struct Fetched<'a> {
     checkout: Checkout<'a>,
     /// How the checkout looked a moment ago; none where nobody looked, or where it is too long ago.
     look: Option<Result<Look, Error>>,
+    /// A transfer that waits for its revisions.
+    transfer: Option<Prepared>,
     deployed: Option<String>,
     to: String,
 }
@@ -48,6 +50,7 @@ struct Plan<'a> {
     mirror: Mirror<'a>,
     checkout: Checkout<'a>,
     look: Look,
+    transfer: Cell<Option<Prepared>>,
     /// The commit that is live, by the hub's own account.
     deployed: Option<String>,
     to: String,
@@ -135,14 +138,23 @@ impl Run<'_> {
             Mirror::open(self.config, repository, &self.store.folder, self.mirror_user.get_or_init(mirror::user))?;
         let deployed = self.store.deployed(repository)?.map(|deployed| deployed.commit);
         outcome.from.clone_from(&deployed);
-        let (to, early) = std::thread::scope(|scope| {
-            // Both take their time, and neither needs the other.
-            let early = (!checkout.is_missing()).then(|| scope.spawn(|| (Instant::now(), checkout.look_closely())));
-            let to = mirror.fetch();
-            (to, early.and_then(|thread| thread.join().ok()))
+        let (began, missing) = (Instant::now(), checkout.is_missing());
+        let mut transfer = None;
+        let (to, look) = std::thread::scope(|scope| {
+            let mut look = None;
+            let to = mirror.fetch(|| {
+                if !missing {
+                    look = Some(scope.spawn(|| checkout.look_closely()));
+                }
+                if !missing && !self.dry_run {
+                    transfer = Some(mirror.pack().prepare(Some(checkout.receive()))?);
+                }
+                Ok(())
+            });
+            (to, look.and_then(|thread| thread.join().ok()))
         });
         let to = to?;
-        let look = early.filter(|(began, _)| began.elapsed() < FRESH).map(|(_, look)| look);
+        let (look, transfer) = if began.elapsed() < FRESH { (look, transfer) } else { (None, None) };
         outcome.to = Some(to.clone());
         if let Some(old) = &deployed
             && !mirror.is_ancestor(old, &to)?
@@ -169,7 +181,7 @@ impl Run<'_> {
         if deployed.as_deref() != Some(&to) {
             mirror.verify(deployed.as_deref(), &to)?;
         }
-        let plan = self.plan(repository, Fetched { mirror, checkout, look, deployed, to }, outcome)?;
+        let plan = self.plan(repository, Fetched { mirror, checkout, look, transfer, deployed, to }, outcome)?;
         if outcome.from.is_none() {
             outcome.from.clone_from(&plan.look.head);
         }
@@ -193,7 +205,7 @@ impl Run<'_> {
         fetched: Fetched<'a>,
         outcome: &mut Outcome,
     ) -> Result<Plan<'a>, Error> {
-        let Fetched { mirror, checkout, look, deployed, to } = fetched;
+        let Fetched { mirror, checkout, look, transfer, deployed, to } = fetched;
         let mut lines = Vec::new();
         let path = repository.path.display();
         let missing = checkout.is_missing();
@@ -228,7 +240,8 @@ impl Run<'_> {
         if !missing {
             checkout.check(&look, &changes)?;
         }
-        Ok(Plan { repository, mirror, checkout, look, deployed, to, changes, units, lines })
+        let transfer = Cell::new(transfer);
+        Ok(Plan { repository, mirror, checkout, look, transfer, deployed, to, changes, units, lines })
     }
 
     /// Compares the commit's units with the host; none where the repository has none or they are not deployed here.
@@ -349,7 +362,12 @@ impl Run<'_> {
         let head = plan.look.head.as_deref();
         let live = plan.is_live();
         if head != Some(&plan.to) {
-            checkout.fast_forward(plan.mirror.pack(head, &plan.to), &plan.look, &plan.to)?;
+            let transfer = match plan.transfer.take() {
+                Some(transfer) => transfer,
+                None => plan.mirror.pack().prepare(Some(checkout.receive()))?,
+            };
+            transfer.finish(&Mirror::revisions(head, &plan.to))?;
+            checkout.fast_forward(&plan.look, &plan.to)?;
         }
         if !repository.build.is_empty() && !live {
             self.journal.reach(repository, entry, Step::Build)?;

@@ -1,0 +1,189 @@
+//! The PostgreSQL store when things go wrong, and when everybody comes at once: logins, deadlines, outages, PgBouncer.
+#![cfg(feature = "postgres")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail anywhere")]
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use observability_hub::store::{Error, Store};
+use support::postgres::{Cluster, PgBouncer, configured, free_port, open, shared};
+use support::rows::sample;
+
+#[test]
+fn refused_logins_and_wrong_addresses_are_named_without_the_password() {
+    let Some(cluster) = shared() else { return };
+    let database = cluster.database("login");
+    let port = cluster.port;
+    let closed = free_port();
+    for (url, unavailable, says) in [
+        (format!("postgres://login:falsch@127.0.0.1:{port}/login"), false, "password authentication failed"),
+        (format!("postgres://login@127.0.0.1:{port}/login"), false, "password"),
+        (
+            format!("postgres://login:geheim@127.0.0.1:{port}/nowhere"),
+            false,
+            "CREATE DATABASE \"nowhere\" OWNER \"login\"",
+        ),
+        (format!("postgres://login:geheim@127.0.0.1:{closed}/login"), true, "refused"),
+        (format!("postgres://login:geheim@no-such-host.invalid:{port}/login"), true, "no-such-host.invalid"),
+        ("postgres:///login?host=/nonexistent&user=login&password=geheim".to_owned(), true, "/nonexistent"),
+        (format!("{}?sslmode=require", database.url()), false, "does not support TLS"),
+        (format!("{}?sslmode=verify-full&sslrootcert=/nonexistent.pem", database.url()), false, "/nonexistent.pem"),
+    ] {
+        let error = open(&url).unwrap_err();
+        let text = error.to_string();
+        assert_eq!(error.is_unavailable(), unavailable, "{text}");
+        assert!(text.contains(says), "{says}: {text}");
+        assert!(!text.contains("geheim") && !text.contains("falsch"), "{text}");
+    }
+}
+
+#[test]
+fn a_server_that_accepts_and_stays_silent_does_not_hold_the_caller() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("postgres://hub:geheim@{}/hub", listener.local_addr().unwrap());
+    let started = Instant::now();
+    let error = open(&url).unwrap_err();
+    assert!(error.is_unavailable(), "{error}");
+    assert!(started.elapsed() < Duration::from_secs(8), "{:?}", started.elapsed());
+}
+
+#[test]
+fn a_locked_table_is_given_up_and_the_server_stops_waiting_too() {
+    let Some(cluster) = shared() else { return };
+    let database = cluster.database("locked");
+    let mut store = open(&database.url()).unwrap();
+    let mut other = database.superuser();
+    other.batch_execute("BEGIN; LOCK TABLE system_metrics").unwrap();
+    let started = Instant::now();
+    let error = store.insert_metrics(&sample("web", 0)).unwrap_err();
+    assert!(error.is_unavailable() && error.to_string().contains("no answer"), "{error}");
+    assert!(started.elapsed() < Duration::from_secs(9), "{:?}", started.elapsed());
+    support::eventually("the server gives the statement up", || {
+        database.number("SELECT count(*) FROM pg_stat_activity WHERE usename = 'locked' AND state = 'active'") == 0
+    });
+    assert!(store.check().unwrap_err().to_string().contains("open the database again"));
+    other.batch_execute("ROLLBACK").unwrap();
+    open(&database.url()).unwrap().insert_metrics(&sample("web", 0)).unwrap();
+    assert_eq!(database.count(), 4);
+}
+
+#[test]
+fn a_standby_is_named() {
+    let Some(cluster) = shared() else { return };
+    let database = cluster.database("standby");
+    let mut store = open(&database.url()).unwrap();
+    database.superuser().batch_execute("ALTER ROLE standby SET default_transaction_read_only = on").unwrap();
+    drop(store);
+    store = open(&database.url()).unwrap();
+    let error = store.insert_metrics(&sample("web", 0)).unwrap_err();
+    assert!(error.is_unavailable() && error.to_string().contains("target_session_attrs=read-write"), "{error}");
+}
+
+#[test]
+fn an_outage_is_survived() {
+    let Some(cluster) = Cluster::start(&[]) else { return };
+    let database = cluster.database("outage");
+    let mut store = open(&database.url()).unwrap();
+    store.insert_metrics(&sample("web", 0)).unwrap();
+    cluster.stop("QUIT");
+    assert!(store.insert_metrics(&sample("web", 1)).unwrap_err().is_unavailable());
+    assert!(store.insert_metrics(&sample("web", 1)).unwrap_err().is_unavailable());
+    assert!(open(&database.url()).unwrap_err().is_unavailable());
+    cluster.run();
+    let mut store = open(&database.url()).unwrap();
+    for run in 0..5 {
+        store.insert_metrics(&sample("web", run)).unwrap();
+    }
+    assert_eq!(database.count(), 20);
+}
+
+#[test]
+fn what_was_acknowledged_survives_kill_9_of_the_server() {
+    let Some(cluster) = Cluster::start(&[]) else { return };
+    let database = cluster.database("killed");
+    for round in 0..3 {
+        let mut store = open(&database.url()).unwrap();
+        let (stored, seen) = std::sync::mpsc::channel();
+        let writer = std::thread::spawn(move || {
+            for n in 0.. {
+                match store.insert_metrics(&sample("web", round * 1_000_000 + n)) {
+                    Ok(()) => stored.send(n).unwrap(),
+                    Err(error) => return error,
+                }
+            }
+            unreachable!()
+        });
+        let last = seen.iter().nth(20).unwrap();
+        cluster.stop("KILL");
+        let last = seen.iter().last().unwrap_or(last);
+        assert!(writer.join().unwrap().is_unavailable());
+        cluster.run();
+        let rows = database
+            .number(&format!("SELECT count(*) FROM system_metrics WHERE time >= to_timestamp({})", round * 1000));
+        assert!(rows >= (last + 1) * 4 && rows % 4 == 0, "{rows} rows for {last}");
+        // The replay of what was in flight.
+        let mut store = open(&database.url()).unwrap();
+        store.insert_metrics(&sample("web", round * 1_000_000 + last + 1)).unwrap();
+        assert_eq!(
+            database
+                .number(&format!("SELECT count(*) FROM system_metrics WHERE time >= to_timestamp({})", round * 1000)),
+            (last + 2) * 4
+        );
+    }
+}
+
+#[test]
+fn five_hundred_hosts_within_a_minute() {
+    let Some(cluster) = Cluster::start(&["max_connections=50"]) else { return };
+    let database = cluster.database("fleet");
+    let Some(bouncer) = PgBouncer::start(&database) else { return };
+    for (round, url) in [(0, database.url()), (1, bouncer.url("fleet"))] {
+        let config = configured(&url, "");
+        let started = Instant::now();
+        std::thread::scope(|scope| {
+            for n in 0..500 {
+                let config = &config;
+                // The timer spreads the hosts over the minute; here they have half of it.
+                std::thread::sleep(Duration::from_millis(60));
+                scope.spawn(move || {
+                    let rows = sample(&format!("host-{n}"), 1_700_000_000_000 + round * 60_000);
+                    // A sample that cannot be stored is spooled and sent again; this host does so at once.
+                    while let Err(error) = Store::open(config).and_then(|mut store| store.insert_metrics(&rows)) {
+                        assert!(
+                            error.is_unavailable() && started.elapsed() < Duration::from_secs(60),
+                            "host {n}: {error}"
+                        );
+                    }
+                });
+            }
+        });
+        assert!(started.elapsed() < Duration::from_secs(60), "{:?}", started.elapsed());
+        assert_eq!(database.count(), 2000 * (round + 1));
+    }
+}
+
+#[test]
+fn sessions_share_servers_behind_pgbouncer() {
+    let Some(cluster) = shared() else { return };
+    let database = cluster.database("bouncer");
+    let Some(bouncer) = PgBouncer::start(&database) else { return };
+    let url = bouncer.url("bouncer");
+    // The first start, with its lock, goes through PgBouncer too.
+    let mut stores: Vec<Store> = (0..30).map(|_| open(&url).unwrap()).collect();
+    std::thread::scope(|scope| {
+        for (n, store) in stores.iter_mut().enumerate() {
+            scope.spawn(move || {
+                for minute in 0..10 {
+                    store.insert_metrics(&sample(&format!("h{n}"), minute * 60_000)).unwrap();
+                    store.check().unwrap();
+                }
+                store.keep_metrics(36_500).unwrap();
+            });
+        }
+    });
+    assert_eq!(database.count(), 30 * 10 * 4);
+    assert_eq!(database.number("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = 'bouncer')"), 0);
+    let error = open(&url.replace("geheim", "falsch")).unwrap_err();
+    assert!(matches!(error, Error::Login { .. }), "{error}");
+}
