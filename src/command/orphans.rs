@@ -3,7 +3,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, Signal, getsid, pidfd_open, pidfd_send_signal};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 /// The variable by which a child, and what it starts, can be told from other processes.
 pub(super) const VARIABLE: &str = "HUB_RUN";
@@ -19,7 +19,9 @@ static MARK: OnceLock<String> = OnceLock::new();
 pub fn mark_children() -> std::io::Result<&'static str> {
     let mut bytes = [0; 16];
     rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;
-    let mark = format!("{:032x}.{}", u128::from_ne_bytes(bytes), getsid(None)?.as_raw_nonzero());
+    // Not getsid(2): rustix has no value for a session that lies outside of this PID namespace, the kernel's 0.
+    let session = session(Path::new("/proc/self"))?;
+    let mark = format!("{:032x}.{session}", u128::from_ne_bytes(bytes));
     Ok(MARK.get_or_init(|| mark))
 }
 
@@ -73,8 +75,13 @@ fn is_marked(folder: &Path, mark: &str) -> bool {
     if !environment.split(|byte| *byte == 0).any(|entry| entry == expected.as_bytes()) {
         return false;
     }
-    // proc_pid_stat(5): after the name in parentheses come state, parent, group and session.
-    let stat = std::fs::read_to_string(folder.join("stat")).unwrap_or_default();
+    session(folder).is_ok_and(|session| Some(&*session) == mark.rsplit('.').next())
+}
+
+/// The session of the process with that /proc folder (proc_pid_stat(5)); 0 where it is another PID namespace's.
+fn session(folder: &Path) -> std::io::Result<String> {
+    let stat = std::fs::read_to_string(folder.join("stat"))?;
+    // After the name in parentheses come state, parent, group and session.
     let session = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(3));
-    session.is_some() && session == mark.rsplit('.').next()
+    session.map(str::to_owned).ok_or_else(|| std::io::Error::other("/proc has a stat file without a session"))
 }

@@ -33,6 +33,8 @@ mod host;
 mod machine;
 mod operator;
 mod own_units;
+mod package;
+mod packaged;
 mod refused;
 mod rollback;
 mod sandbox;
