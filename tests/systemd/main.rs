@@ -31,6 +31,7 @@ mod deployment;
 mod gitops;
 mod host;
 mod machine;
+mod migration;
 mod operator;
 mod own_units;
 mod package;
