@@ -58,7 +58,8 @@ pub struct Output {
 /// A command that runs and waits for its input.
 #[derive(Debug)]
 pub struct Prepared {
-    input: File,
+    input: Option<File>,
+    written: std::io::Result<()>,
     result: std::thread::JoinHandle<Result<Output, Error>>,
     name: String,
 }
@@ -148,6 +149,15 @@ impl Command {
         self.attend(&mut child, &input)
     }
 
+    /// Starts the command and leaves it to the caller: both output pipes are to be drained, the end to be awaited. It
+    /// dies with the thread that calls this; the limit is not applied.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn spawn(mut self) -> Result<Child, Error> {
+        self.start(Stdio::piped()).map(|(child, _)| child)
+    }
+
     /// Starts the command and keeps it to be asked; the limit is then that of one answer.
     ///
     /// # Errors
@@ -189,7 +199,7 @@ impl Command {
                 std::thread::spawn(move || self.attend_both(&mut producer, &consumer, &mut child))
             }
         };
-        Ok(Prepared { input: File::from(input), result, name })
+        Ok(Prepared { input: Some(File::from(input)), written: Ok(()), result, name })
     }
 
     /// The error is that of the side that failed by itself, where the other only failed because of it.
@@ -238,14 +248,21 @@ impl Command {
         if user.uid != me.uid {
             command.args(["--reuid", &user.uid.to_string(), "--regid", &user.gid.to_string(), "--init-groups"]);
         }
-        command.arg("--").arg(&self.program).args(&self.arguments).env_clear();
+        command.arg("--");
+        if let Some(folder) = &self.folder {
+            if user.uid == me.uid {
+                command.current_dir(folder);
+            } else {
+                // With the user's own rights: as root, a link that the user put in the folder's place would be followed
+                // to where the user may not go.
+                command.args(["env", "--chdir"]).arg(folder).arg("--");
+            }
+        }
+        command.arg(&self.program).args(&self.arguments).env_clear();
         command.env("PATH", path).env("LC_ALL", "C.UTF-8");
         command.env("HOME", &user.home).env("USER", &user.name).env("LOGNAME", &user.name);
         command.envs(super::orphans::mark().map(|mark| (super::orphans::VARIABLE, mark)));
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
-        if let Some(folder) = &self.folder {
-            command.current_dir(folder);
-        }
         command.stdin(stdin).stdout(stdout).stderr(Stdio::piped()).process_group(0);
         let child = command.spawn().map_err(|source| match source.kind() {
             // The working folder is the other thing that may be missing.
@@ -333,17 +350,23 @@ impl Command {
 }
 
 impl Prepared {
-    /// Gives the command the rest of its input and waits for its successful end.
+    /// Gives the command its input and does not wait for its end. It takes no more input then.
+    pub fn feed(&mut self, input: &[u8]) {
+        if let Some(mut pipe) = self.input.take() {
+            self.written = pipe.write_all(input);
+        }
+    }
+
+    /// Gives the command its input, where it has not been fed yet, and waits for its successful end.
     ///
     /// # Errors
     /// As `Command::succeed`; with a consumer, that of the side that failed by itself.
     pub fn finish(mut self, input: &[u8]) -> Result<Output, Error> {
+        self.feed(input);
         let lost = |source: std::io::Error| Error::Pipe { program: self.name.clone(), source };
-        let written = self.input.write_all(input);
-        drop(self.input);
         let output = self.result.join().map_err(|_| lost(std::io::Error::other("its reader panicked")))??;
         // What the command said about it counts more.
-        written.map_err(lost).map(|()| output)
+        self.written.map_err(lost).map(|()| output)
     }
 }
 

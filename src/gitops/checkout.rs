@@ -119,7 +119,12 @@ impl<'a> Checkout<'a> {
     /// Looks at branch, commit and local changes.
     pub fn look(&self) -> Result<Look, Error> {
         let status = ["status", "--porcelain=v2", "--branch", "-z", "--untracked-files=no", "--ignore-submodules=all"];
-        let command = self.git().args(status).args(["--no-renames"]).output_limit(64 << 20).name("git status");
+        let command = self
+            .git()
+            .args(status)
+            .args(["--no-renames", "--no-ahead-behind"])
+            .output_limit(64 << 20)
+            .name("git status");
         let output = command.succeed().map_err(|error| {
             let (path, name) = (self.repository.path.display(), &self.user.name);
             match &error {

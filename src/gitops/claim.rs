@@ -109,7 +109,8 @@ impl Claims {
 
     /// Ends a claimed request; true where there was one.
     pub fn finish(&self, repository: &Repository) -> Result<bool, Error> {
-        self.active.remove(file(repository).as_ref())
+        // Where a power cut brings it back, the next run finds nothing to do.
+        self.active.forget(file(repository).as_ref())
     }
 
     /// Keeps a request for the next run, because its repository could not be reached. Without a claimed request one is

@@ -4,6 +4,7 @@ use super::git::{LOCAL, short};
 use super::look::Look;
 use super::mirror::empty_tree;
 use crate::command::{self, Command};
+use crate::state::Folder;
 
 impl Checkout<'_> {
     /// The command that takes a pack from its standard input.
@@ -11,14 +12,12 @@ impl Checkout<'_> {
         self.git().args(["index-pack", "--stdin", "--fix-thin"]).name("git index-pack")
     }
 
-    /// Moves the branch to a commit whose objects were received.
+    /// Moves the branch to a commit whose objects were received, durably.
     ///
     /// # Errors
     /// `Refused` when git found something of the operator's in the way, `InUse` when the operator's git holds the index;
     /// then nothing was touched.
     pub fn fast_forward(&self, look: &Look, commit: &str) -> Result<(), Error> {
-        // It gets ready while the other git merges.
-        let settling = self.git().args(["update-ref", "--stdin"]).prepare(None)?;
         let branch = &self.repository.branch;
         let merge = ["merge", "--ff-only", "--no-overwrite-ignore", "--no-autostash", "--no-verify-signatures"];
         let merge = self
@@ -27,8 +26,11 @@ impl Checkout<'_> {
             .args(["-c", &format!("branch.{branch}.mergeOptions=")])
             .args(merge)
             .args(["--no-stat", "--quiet", commit])
-            .name("git merge --ff-only");
-        merge.succeed().map_err(|error| match &error {
+            .name("git merge --ff-only")
+            .prepare(None)?;
+        // It gets ready while the other git merges.
+        let settling = self.git().args(["update-ref", "--stdin"]).prepare(None);
+        merge.finish(b"").map_err(|error| match &error {
             // What git says before it touches anything.
             command::Error::Failed { output, .. }
                 if output.contains("Aborting") || output.contains("have not concluded") =>
@@ -43,7 +45,11 @@ impl Checkout<'_> {
             // Otherwise `git status` would tell the operator that the branch is ahead of its remote.
             update += &format!("update refs/remotes/origin/{branch} {commit}\n");
         }
-        settling.finish(update.as_bytes())?;
+        let mut settling = settling?;
+        settling.feed(update.as_bytes());
+        // git does not fsync the files of a checkout; after a power cut they must be as whole as the record will say.
+        Folder::open(&self.repository.path)?.sync_file_system()?;
+        settling.finish(b"")?;
         Ok(())
     }
 

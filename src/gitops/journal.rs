@@ -73,6 +73,12 @@ impl Journal {
         self.folder.remove(file(repository).as_ref()).map(|_| ())
     }
 
+    /// Ends a deployment whose result is on disk: where a power cut brings its file back, the next run sees that the
+    /// commit is live.
+    pub fn close(&self, repository: &Repository) -> Result<(), Error> {
+        self.folder.forget(file(repository).as_ref()).map(|_| ())
+    }
+
     /// The interrupted deployment of a repository.
     pub fn interrupted(&self, repository: &Repository) -> Result<Option<Entry>, Error> {
         // A thousand unit files with their links and manifest entries are more than a usual record.

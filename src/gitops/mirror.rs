@@ -1,4 +1,4 @@
-use std::cell::{RefCell, RefMut};
+use std::cell::{Cell, RefCell, RefMut};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -29,6 +29,8 @@ pub(super) struct Mirror<'a> {
     mirrors: Folder,
     path: PathBuf,
     objects: RefCell<Option<Objects>>,
+    /// True where it was made in this run.
+    is_new: Cell<bool>,
 }
 
 /// The user of the mirrors: `hub-git` where the caller is root and it exists, else the caller.
@@ -54,7 +56,7 @@ impl<'a> Mirror<'a> {
         let mirrors = gitops.sub_or_make("mirror", 0o750)?;
         own(&mirrors, user)?;
         if rustix::process::geteuid().as_raw() != user.uid {
-            let_through(gitops)?;
+            let_through(gitops, user)?;
         }
         let file_name = repository_file_name(&repository.name);
         let mirror = Self {
@@ -64,6 +66,7 @@ impl<'a> Mirror<'a> {
             path: mirrors.path().join(format!("{file_name}.git")),
             mirrors,
             objects: RefCell::default(),
+            is_new: Cell::new(false),
         };
         match std::fs::symlink_metadata(&mirror.path) {
             Ok(found) if found.is_dir() && found.uid() == user.uid => return Ok(mirror),
@@ -93,7 +96,15 @@ impl<'a> Mirror<'a> {
         init.args([&unfinished]).succeed()?;
         std::fs::rename(&unfinished, &self.path).map_err(|error| self.failed("make", error))?;
         self.mirrors.sync()?;
+        // It reads what was there before.
+        self.objects.take();
+        self.is_new.set(true);
         Ok(())
+    }
+
+    /// True where the mirror was made in this run, so that whatever was started in it before is worth nothing.
+    pub fn is_new(&self) -> bool {
+        self.is_new.get()
     }
 
     /// True where the tip of an earlier fetch is not there whole: a new mirror, or one that a power cut damaged.
@@ -116,7 +127,6 @@ impl<'a> Mirror<'a> {
         let mut meanwhile = Some(meanwhile);
         let (started, tries) = (Instant::now(), TRIES.min(self.fetch_limit()));
         let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(20));
-        let mut is_new = false;
         loop {
             // Anew for every try: git forgets a token that a server refused.
             let access = Access::prepare(self.config, self.repository, &self.mirrors, &self.user)?;
@@ -137,10 +147,9 @@ impl<'a> Mirror<'a> {
                     self.repository.remote.url()
                 )));
             }
-            if !hung && !is_new && self.is_damaged()? {
+            if !hung && !self.is_new() && self.is_damaged()? {
                 log::warn!("mirror_made_anew", repo = self.repository.name, error = error.to_string());
                 self.make()?;
-                is_new = true;
                 continue;
             }
             let wait = backoff.next_wait();
@@ -310,19 +319,19 @@ pub(super) fn empty_tree(git: Command) -> Result<String, Error> {
     if is_commit(&tree) { Ok(tree) } else { Err(Error::unexpected("git hash-object", tree.as_bytes())) }
 }
 
-/// Lets other users pass through a folder without letting them list it: on the way to its mirror, git looks at every
-/// folder above. (In the group of the folder its user would read the state of every service.)
-fn let_through(folder: &Folder) -> Result<(), Error> {
+/// Lets the mirrors' user pass through a folder: on the way to its mirror, git looks at every folder above. As installed
+/// it is in the folder's group; where somebody made the user by hand, everybody may pass, and nobody else list.
+fn let_through(folder: &Folder, user: &Account) -> Result<(), Error> {
     let failed = |source: rustix::io::Errno| state::Error::Io {
         act: "change the mode of",
         path: folder.path().to_owned(),
         source: source.into(),
     };
-    let mode = rustix::fs::Mode::from_raw_mode(rustix::fs::fstat(folder.fd()).map_err(failed)?.st_mode & 0o7777);
-    if !mode.contains(rustix::fs::Mode::XOTH) {
-        rustix::fs::fchmod(folder.fd(), mode | rustix::fs::Mode::XOTH).map_err(failed)?;
-    }
-    Ok(())
+    let found = rustix::fs::fstat(folder.fd()).map_err(failed)?;
+    let mode = rustix::fs::Mode::from_raw_mode(found.st_mode & 0o7777);
+    let (group, others) = (rustix::fs::Mode::XGRP, rustix::fs::Mode::XOTH);
+    let passes = mode.contains(others) || mode.contains(group) && user.is_in_group(found.st_gid);
+    if passes { Ok(()) } else { rustix::fs::fchmod(folder.fd(), mode | others).map_err(|error| failed(error).into()) }
 }
 
 /// Hands a folder that root made to the mirrors' user.

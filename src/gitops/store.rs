@@ -86,7 +86,8 @@ impl Store {
 
     pub fn set_checked(&self, repository: &Repository, status: &str, reason: Option<&str>) -> Result<(), Error> {
         let checked = Checked { at: now(), status: status.to_owned(), reason: reason.map(str::to_owned) };
-        self.checked.publish_json(&file(repository), &checked)
+        // Where it is lost, the repository is looked at once more.
+        self.checked.note_json(&file(repository), &checked)
     }
 
     /// Remembers units of the hub itself that are to be restarted when the run's result is durable.

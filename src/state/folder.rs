@@ -115,11 +115,25 @@ impl Folder {
     /// # Errors
     /// When a step fails; the unfinished file is removed.
     pub fn publish(&self, name: &str, content: &[u8], mode: u32) -> Result<(), Error> {
+        self.put(name, content, mode, true)?;
+        self.sync()
+    }
+
+    /// Replaces a file at once but without waiting for the disk: after a crash of the host it may be the old one, the
+    /// new one, or empty. For what is worth nothing then, and is written often.
+    ///
+    /// # Errors
+    /// When a step fails; the unfinished file is removed.
+    pub fn replace(&self, name: &str, content: &[u8], mode: u32) -> Result<(), Error> {
+        self.put(name, content, mode, false)
+    }
+
+    fn put(&self, name: &str, content: &[u8], mode: u32, durably: bool) -> Result<(), Error> {
         static COUNTER: AtomicU64 = AtomicU64::new(0);
         let number = COUNTER.fetch_add(1, Ordering::Relaxed);
         let unfinished = format!(".{name}.{}.{number}", std::process::id());
         let path = self.path.join(name);
-        let written = self.create(&unfinished, content, mode).and_then(|()| {
+        let written = self.create(&unfinished, content, mode, durably).and_then(|()| {
             fs::renameat(&self.fd, unfinished.as_str(), &self.fd, name)
                 .map_err(|error| Error::io("publish", &path, error))
         });
@@ -127,11 +141,10 @@ impl Folder {
             // The error that matters is the one above; a leftover begins with a dot and is never read.
             let _ = fs::unlinkat(&self.fd, unfinished.as_str(), AtFlags::empty());
         }
-        written?;
-        self.sync()
+        written
     }
 
-    fn create(&self, name: &str, content: &[u8], mode: u32) -> Result<(), Error> {
+    fn create(&self, name: &str, content: &[u8], mode: u32, durably: bool) -> Result<(), Error> {
         let path = self.path.join(name);
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let open = || fs::openat(&self.fd, name, flags, Mode::from_raw_mode(0o600));
@@ -146,7 +159,7 @@ impl Folder {
         let step = |result: std::io::Result<()>| result.map_err(|error| Error::io("write", &path, error));
         step(file.write_all(content))?;
         step(fs::fchmod(&file, Mode::from_raw_mode(mode)).map_err(Into::into))?;
-        step(file.sync_all())
+        if durably { step(file.sync_all()) } else { Ok(()) }
     }
 
     /// Reads a regular file of at most `limit` bytes; none where there is no such name.
@@ -181,11 +194,24 @@ impl Folder {
     /// # Errors
     /// As `publish`.
     pub fn publish_json<T: serde::Serialize>(&self, name: &str, value: &T) -> Result<(), Error> {
+        self.publish(name, &self.json(name, value)?, 0o640)
+    }
+
+    /// As `publish_json`, without waiting for the disk: after a power cut the file may be the old one, the new one, or
+    /// damaged. For what readers can do without.
+    ///
+    /// # Errors
+    /// As `publish`.
+    pub fn note_json<T: serde::Serialize>(&self, name: &str, value: &T) -> Result<(), Error> {
+        self.replace(name, &self.json(name, value)?, 0o640)
+    }
+
+    fn json<T: serde::Serialize>(&self, name: &str, value: &T) -> Result<Vec<u8>, Error> {
         let content =
             |reason: serde_json::Error| Error::Content { path: self.path.join(name), reason: reason.to_string() };
         let mut bytes = serde_json::to_vec_pretty(value).map_err(content)?;
         bytes.push(b'\n');
-        self.publish(name, &bytes, 0o640)
+        Ok(bytes)
     }
 
     /// Reads a JSON file of at most 1 MiB; none where there is no such name.
@@ -226,8 +252,17 @@ impl Folder {
     /// # Errors
     /// When it cannot be removed.
     pub fn remove(&self, name: &OsStr) -> Result<bool, Error> {
+        let removed = self.forget(name)?;
+        if removed { self.sync().map(|()| true) } else { Ok(false) }
+    }
+
+    /// As `remove`, without waiting for the disk: a power cut may bring the file back. For what is harmless then.
+    ///
+    /// # Errors
+    /// When it cannot be removed.
+    pub fn forget(&self, name: &OsStr) -> Result<bool, Error> {
         match fs::unlinkat(&self.fd, name, AtFlags::empty()) {
-            Ok(()) => self.sync().map(|()| true),
+            Ok(()) => Ok(true),
             Err(Errno::NOENT) => Ok(false),
             Err(error) => Err(Error::io("remove", &self.path.join(name), error)),
         }

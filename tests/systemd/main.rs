@@ -26,10 +26,13 @@
 
 mod boot;
 mod commands;
+mod crash;
 mod deliveries;
 mod deployment;
+mod figures;
 mod gitops;
 mod host;
+mod kinds;
 mod machine;
 mod migration;
 mod operator;

@@ -1,0 +1,255 @@
+//! From a queued request to the applied commit, beside a bare `git fetch` and `git merge --ff-only` of the same commit.
+//! Every round measures both, in turns, so that whatever else the machine does meets both alike.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
+
+mod figures;
+#[path = "../../tests/support/mod.rs"]
+mod support;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use figures::{figure, median, ms, quantile, setting};
+use support::{Host, Origin, git};
+
+/// The files of a small repository: 50 in five folders.
+fn files() -> Vec<(String, String)> {
+    (0..50).map(|n| (format!("app{}/file{n}", n % 5), format!("line {n}\n").repeat(100))).collect()
+}
+
+fn push(origin: &Origin, files: &[(String, String)]) {
+    let files: Vec<(&str, &str)> = files.iter().map(|(name, content)| (name.as_str(), content.as_str())).collect();
+    origin.push(&files);
+}
+
+/// One more small commit at the origin.
+fn push_change(origin: &Origin, round: usize) {
+    push(origin, &[("app0/file0".to_owned(), format!("change {round}\n").repeat(20))]);
+}
+
+/// A host that keeps a checkout of the origin in sync.
+struct Synced {
+    host: Host,
+}
+
+impl Synced {
+    fn new(origin: &Origin, host: Host) -> Self {
+        let me = String::from_utf8(Command::new("id").arg("-un").output().unwrap().stdout).unwrap();
+        let me = me.trim();
+        host.configure(&format!(
+            "[[repository]]\nname = \"acme/infra\"\nurl = \"{}\"\npath = \"{}\"\nuser = \"{me}\"\n",
+            origin.url(),
+            host.path("checkout").display()
+        ));
+        std::fs::create_dir_all(host.state().join("proxy/queue")).unwrap();
+        let synced = Self { host };
+        synced.run(&[]);
+        synced
+    }
+
+    /// Queues a request and runs gitops-sync on it, `prefix` before it; returns the time of the run.
+    fn run(&self, prefix: &[&str]) -> Duration {
+        let request = r#"{"repository":"acme/infra","since":"2026-01-01T00:00:00.000Z","deliveries":["bench"]}"#;
+        std::fs::write(self.host.state().join("proxy/queue/acme__infra.json"), request).unwrap();
+        let product = self.host.command("gitops-sync");
+        let mut words = prefix.iter().copied().map(std::ffi::OsStr::new).chain([product.get_program()]);
+        let mut command = Command::new(words.next().unwrap());
+        command.args(words).stdin(Stdio::null()).stdout(Stdio::null());
+        for (name, value) in product.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        let started = Instant::now();
+        let status = command.status().unwrap();
+        let took = started.elapsed();
+        assert!(status.success(), "gitops-sync: {status}");
+        took
+    }
+
+    fn is_at(&self, origin: &Origin) -> bool {
+        git(&self.host.path("checkout"), &["rev-parse", "HEAD"]) == git(&origin.work, &["rev-parse", "HEAD"])
+    }
+}
+
+/// What a person would type.
+fn fetch_and_merge(clone: &Path) -> Duration {
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new("git");
+        command.args(arguments).current_dir(clone).env("GIT_CONFIG_GLOBAL", "/dev/null");
+        let status = command.env("GIT_CONFIG_NOSYSTEM", "1").stdin(Stdio::null()).stdout(Stdio::null()).status();
+        assert!(status.unwrap().success(), "git {arguments:?}");
+    };
+    let started = Instant::now();
+    run(&["fetch", "--quiet"]);
+    run(&["merge", "--quiet", "--ff-only", "origin/main"]);
+    started.elapsed()
+}
+
+fn main() {
+    let rounds = setting("HUB_BENCH_ROUNDS", 40).max(3);
+    println!(
+        "sync: a queued request to its commit in the checkout, {rounds} rounds, local origin, one small commit each"
+    );
+    figures::machine();
+
+    let peer_host = Host::new();
+    let origin = Origin::new(&peer_host);
+    push(&origin, &files());
+    let clone = peer_host.path("clone");
+    git(&origin.work, &["clone", "--quiet", "--branch", "main", origin.url(), clone.to_str().unwrap()]);
+    let product = Synced::new(&origin, Host::new());
+    // The same repository with units in it, which is read and compared on top.
+    let with_units = Synced::new(&origin, Host::new());
+    let unit = |n: usize| (format!("systemd/app{n}.service"), format!("[Service]\nExecStart=/bin/true {n}\n"));
+
+    let (mut bare, mut synced, mut idle) = (Vec::new(), Vec::new(), Vec::new());
+    for round in 0..rounds {
+        push_change(&origin, round);
+        if round % 2 == 0 {
+            bare.push(fetch_and_merge(&clone));
+            synced.push(product.run(&[]));
+        } else {
+            synced.push(product.run(&[]));
+            bare.push(fetch_and_merge(&clone));
+        }
+        assert!(product.is_at(&origin), "the commit was not applied");
+        idle.push(product.run(&[]));
+    }
+    let paired: Vec<Duration> = synced
+        .iter()
+        .zip(&bare)
+        .map(|(ours, theirs)| Duration::from_secs_f64(ours.as_secs_f64() / theirs.as_secs_f64()))
+        .collect();
+    let (ours, theirs) = (median(&synced), median(&bare));
+    println!(
+        "  {:<58} {:>9.1} ms   p10 {:.1}  p90 {:.1}",
+        "git fetch + git merge --ff-only, median",
+        ms(theirs),
+        ms(quantile(&bare, 0.1)),
+        ms(quantile(&bare, 0.9))
+    );
+    println!(
+        "  {:<58} {:>9.1} ms   p10 {:.1}  p90 {:.1}",
+        "gitops-sync, start to exit, median",
+        ms(ours),
+        ms(quantile(&synced, 0.1)),
+        ms(quantile(&synced, 0.9))
+    );
+    println!("  {:<58} {:>9.1} ms", "gitops-sync where nothing is new, median", ms(median(&idle)));
+    let ratio = ours.as_secs_f64() / theirs.as_secs_f64();
+    figure("ratio of the medians", format!("{ratio:.2}"), "<= 1.5", ratio <= 1.5);
+    println!("  {:<58} {:>12.2}", "median of the rounds' ratios", median(&paired).as_secs_f64());
+
+    // Issue 3: what a push that changes nothing deployable costs on top of the checkout's update.
+    push(&origin, &(0..10).map(unit).collect::<Vec<_>>());
+    product.run(&[]);
+    with_units.run(&[]);
+    let without = Synced::new(&origin, Host::new());
+    without.host.configure(&(std::fs::read_to_string(without.host.path("hub.toml")).unwrap() + "units = \"\"\n"));
+    let (mut plain, mut planned) = (Vec::new(), Vec::new());
+    for round in 0..rounds {
+        push_change(&origin, rounds + round);
+        if round % 2 == 0 {
+            plain.push(without.run(&[]));
+            planned.push(with_units.run(&[]));
+        } else {
+            planned.push(with_units.run(&[]));
+            plain.push(without.run(&[]));
+        }
+    }
+    let added = ms(median(&planned)) - ms(median(&plain));
+    figure("a push that touches none of 10 unit files adds", format!("{added:.1} ms"), "<= 30 ms", added <= 30.0);
+    if !Path::new("/run/systemd/system").is_dir() {
+        println!("  (no systemd here: read from the mirror, not compared with what is installed)");
+    }
+    steps(&product, &origin, 2 * rounds, setting("HUB_BENCH_TRACED", 10));
+}
+
+/// Prints what the children of a run and its fsyncs cost, and when they ran, from runs under strace(1).
+fn steps(product: &Synced, origin: &Origin, from: usize, rounds: usize) {
+    if Command::new("strace").arg("-V").stdout(Stdio::null()).status().is_err() {
+        println!("  (install strace to see what each step costs)");
+        return;
+    }
+    let trace = product.host.path("trace");
+    let mut all: BTreeMap<&str, (Vec<Duration>, Vec<Duration>)> = BTreeMap::new();
+    for round in from..from + rounds {
+        push_change(origin, round);
+        let calls = "trace=execve,fsync,fdatasync,syncfs";
+        let prefix = [
+            "strace",
+            "-f",
+            "--seccomp-bpf",
+            "-v",
+            "-s",
+            "300",
+            "-ttt",
+            "-T",
+            "-e",
+            calls,
+            "-o",
+            trace.to_str().unwrap(),
+        ];
+        product.run(&prefix);
+        for (step, (began, took)) in read_trace(&std::fs::read_to_string(&trace).unwrap()) {
+            let times = all.entry(step).or_default();
+            times.0.push(began);
+            times.1.push(took);
+        }
+    }
+    println!("  steps, median of {rounds} runs under strace, which slows them; many run side by side:");
+    let mut steps: Vec<_> = all.iter().map(|(step, (began, took))| (median(began), median(took), *step)).collect();
+    steps.sort();
+    for (began, took, step) in steps {
+        println!("    at {:>5.1} ms  for {:>5.1} ms  {step}", ms(began), ms(took));
+    }
+}
+
+/// The steps of a run, each with its begin and its length. Processes that git starts itself count as a part of it.
+fn read_trace(text: &str) -> BTreeMap<&'static str, (Duration, Duration)> {
+    const STEPS: [(&str, &str); 8] = [
+        ("\"fetch\"", "git fetch into the mirror"),
+        ("\"cat-file\"", "git cat-file, answers until the run ends"),
+        ("\"status\"", "git status of the checkout"),
+        ("\"ls-files\"", "git ls-files of the checkout"),
+        ("\"pack-objects\"", "git pack-objects in the mirror, waits for the plan"),
+        ("\"index-pack\"", "git index-pack in the checkout, waits for the pack"),
+        ("\"merge\"", "git merge --ff-only"),
+        ("\"update-ref\"", "git update-ref, waits for the merge"),
+    ];
+    const SYNC: &str = "fsync and syncfs of the worker, together";
+    let mut steps = BTreeMap::new();
+    let mut running: BTreeMap<&str, (&'static str, Duration)> = BTreeMap::new();
+    let (mut start, mut worker) = (None, "");
+    for line in text.lines() {
+        let mut words = line.split_whitespace();
+        let (Some(pid), Some(time)) = (words.next(), words.next().and_then(|time| time.parse().ok())) else { continue };
+        let time = Duration::from_secs_f64(time);
+        let start = *start.get_or_insert_with(|| {
+            worker = pid;
+            time
+        });
+        if line.contains("+++ exited") {
+            if let Some((step, began)) = running.remove(pid) {
+                steps.insert(step, (began - start, time - began));
+            }
+            if pid == worker {
+                steps.insert("the whole run", (Duration::ZERO, time - start));
+            }
+        } else if line.contains("execve(") && line.contains("\"setpriv\"") {
+            if let Some((_, step)) = STEPS.iter().find(|(word, _)| line.contains(word)) {
+                running.entry(pid).or_insert((*step, time));
+            }
+        } else if line.contains("sync") && pid == worker {
+            // <0.000123> at the end of a line is the time in the call.
+            let took = line.rsplit('<').next().and_then(|rest| rest.trim_end_matches('>').parse().ok());
+            let sum: &mut (Duration, Duration) = steps.entry(SYNC).or_insert((time - start, Duration::ZERO));
+            sum.1 += Duration::from_secs_f64(took.unwrap_or(0.0));
+        }
+    }
+    steps
+}
