@@ -1,27 +1,57 @@
-//! What the host gives: the root folder, the scripts, and which of its processes are the machine.
+//! What the host gives: the root folder and the package on it, the scripts, and which of its processes are the machine.
 //! Nothing in here acts on a machine.
 
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
-/// The root that machines boot on, made when it is missing; or why there is none. Found out once a test process.
-pub fn root() -> Result<&'static Path, &'static str> {
-    static ROOT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-    ROOT.get_or_init(|| {
-        let output = Command::new(here("make-root"))
-            .stdin(Stdio::null())
-            .output()
-            .map_err(|error| format!("tests/systemd/make-root does not start: {error}"))?;
-        let said = String::from_utf8_lossy(&output.stderr);
-        if output.status.success() {
-            return Ok(PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()));
-        }
-        Err(said.lines().last().unwrap_or("tests/systemd/make-root failed in silence").to_owned())
+/// What machines boot on.
+pub struct Base {
+    /// A Debian root.
+    pub root: PathBuf,
+    /// The package, built from this build's binaries.
+    pub package: PathBuf,
+    /// What installing the package changed in the root.
+    layer: PathBuf,
+}
+
+impl Base {
+    /// The folders of a machine's disk, as overlayfs wants them.
+    pub fn layers(&self, with_package: bool) -> OsString {
+        let folders: &[&Path] = if with_package { &[&self.layer, &self.root] } else { &[&self.root] };
+        folders.iter().map(|folder| folder.as_os_str()).collect::<Vec<_>>().join(OsStr::new(":"))
+    }
+}
+
+/// What machines boot on, made when it is missing; or why there is none. Found out once a test process.
+pub fn base() -> Result<&'static Base, &'static str> {
+    static BASE: OnceLock<Result<Base, String>> = OnceLock::new();
+    BASE.get_or_init(|| {
+        let [root] = printed_by(&here("make-root"), &[])?;
+        let binaries = Path::new(env!("CARGO_BIN_EXE_hub")).parent().unwrap_or(Path::new("/"));
+        let [package, layer] = printed_by(&here("make-package"), &[&root, binaries])?;
+        Ok(Base { root, package, layer })
     })
-    .as_deref()
+    .as_ref()
     .map_err(String::as_str)
+}
+
+/// Runs a script that prints paths, or says on the last line of its stderr why it cannot.
+fn printed_by<const COUNT: usize>(script: &Path, arguments: &[&Path]) -> Result<[PathBuf; COUNT], String> {
+    let output = Command::new(script)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| format!("{} does not start: {error}", script.display()))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    if !output.status.success() {
+        return Err(said.lines().last().unwrap_or("a script failed in silence").to_owned());
+    }
+    let printed = String::from_utf8_lossy(&output.stdout);
+    let paths: Vec<PathBuf> = printed.lines().map(PathBuf::from).collect();
+    paths.try_into().map_err(|_| format!("{} printed something else: {printed}", script.display()))
 }
 
 pub fn here(script: &str) -> PathBuf {

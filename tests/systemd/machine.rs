@@ -1,5 +1,6 @@
 //! One booted machine and what a test can do to it. Knowing what is tested has no place here.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Seek, Write};
 use std::os::fd::AsRawFd;
@@ -11,11 +12,11 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::host::{descendants, here, is_container_init, is_systemd, root};
+use crate::host::{base, descendants, here, is_container_init, is_systemd};
 use crate::skip;
 
-/// The binaries of this build, all of which a machine gets in /usr/bin.
-const BINARIES: [&str; 3] = [env!("CARGO_BIN_EXE_hub"), env!("CARGO_BIN_EXE_proxy"), env!("CARGO_BIN_EXE_gitops-sync")];
+/// Where [`Machine::boot_bare`] puts the package.
+pub const PACKAGE: &str = "/srv/observability-hub.deb";
 
 /// How long a boot may take. Seen: one second; the rest is for a busy host.
 const BOOT_DEADLINE: Duration = Duration::from_secs(90);
@@ -37,7 +38,8 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// A new machine with a clean disk, booted until `systemctl is-system-running` says `running`.
+    /// A new machine with a clean disk and the package installed, booted until `systemctl is-system-running` says
+    /// `running`.
     ///
     /// `None` when this host cannot run one: the skip has been reported and the test should return.
     ///
@@ -45,12 +47,25 @@ impl Machine {
     /// When the machine does not reach `running` (with the failed units and the console), when a binary of this build
     /// cannot be loaded inside, and instead of a skip with `HUB_TEST_REQUIRE=all`.
     pub fn boot() -> Option<Self> {
+        let machine = Self::boot_with(true)?;
+        machine.check_binaries();
+        Some(machine)
+    }
+
+    /// As [`Self::boot`], without the package: its file is in [`PACKAGE`].
+    pub fn boot_bare() -> Option<Self> {
+        let machine = Self::boot_with(false)?;
+        machine.copy_in(&base().ok()?.package, PACKAGE);
+        Some(machine)
+    }
+
+    fn boot_with(package: bool) -> Option<Self> {
         if std::env::var_os("HUB_TEST_WITHOUT_SYSTEMD").is_some_and(|value| value == "1") {
             skip::switched_off("systemd tests", "HUB_TEST_WITHOUT_SYSTEMD=1");
             return None;
         }
-        match root() {
-            Ok(root) => Some(Self::boot_on(root)),
+        match base() {
+            Ok(base) => Some(Self::boot_on(&base.layers(package))),
             Err(reason) => {
                 skip::skip("systemd tests", reason);
                 None
@@ -58,11 +73,10 @@ impl Machine {
         }
     }
 
-    fn boot_on(root: &Path) -> Self {
+    fn boot_on(layers: &OsStr) -> Self {
         let console = tempfile::tempfile().expect("a file for the machine's console");
         let mut supervisor = Command::new(here("supervise"))
-            .args([root, &Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd")])
-            .args(BINARIES)
+            .arg(layers)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(console.try_clone().expect("a second handle"))
@@ -77,7 +91,6 @@ impl Machine {
         let mut machine = Self { supervisor, commands, replies: Mutex::new(replies), leader: 0, console };
         machine.expect_reply("on");
         machine.wait_until_running();
-        machine.check_binaries();
         machine
     }
 
@@ -246,15 +259,13 @@ impl Machine {
 
     /// The binaries are linked against the host's libraries, so a host newer than the machine's Debian shows here.
     fn check_binaries(&self) {
-        for path in BINARIES {
-            let name = Path::new(path).file_name().and_then(|name| name.to_str()).expect("a binary has a name");
-            let output = self.run(&["ldd", &format!("/usr/bin/{name}")]);
-            let listing = describe(&output);
-            assert!(
-                output.status.success() && !listing.contains("not found"),
-                "{name}, built on this host, cannot be loaded in Debian 12; build it on Debian 12 or older: {listing}"
-            );
-        }
+        let script = "dpkg --listfiles observability-hub | grep '^/usr/bin/.' | xargs ldd";
+        let output = self.run(&["sh", "-c", script]);
+        let listing = describe(&output);
+        assert!(
+            output.status.success() && !listing.contains("not found"),
+            "the binaries, built on this host, cannot be loaded in Debian 12; build them on Debian 12 or older: {listing}"
+        );
     }
 
     fn console(&self) -> String {

@@ -2,7 +2,9 @@
 //!
 //! `make-root` makes a Debian 12 root with debootstrap, once a host (about a minute, 210 MB, kept in `HUB_TEST_CACHE`
 //! or `~/.cache/observability-hub-tests`). `supervise` boots it as PID 1 systemd in systemd-nspawn, on an overlay
-//! over that root, so no test can spoil it; a machine boots in about a second. [`machine::Machine`] drives one from Rust:
+//! over that root, so no test can spoil it; a machine boots in about a second. `make-package` builds the Debian package
+//! and installs it once, into a layer between the two: what is tested is what users install. [`machine::Machine`]
+//! drives one from Rust:
 //!
 //! ```ignore
 //! let Some(machine) = Machine::boot() else { return };   // None: skipped, and said so
@@ -10,8 +12,7 @@
 //! machine.ok(&["systemctl", "daemon-reload"]);
 //! ```
 //!
-//! A machine has the binaries of this build in /usr/bin, the repository's `systemd/` units in /etc/systemd/system
-//! (not enabled), the users `hub` and `hub-git`, git, gpg, ssh, and a network of its own with nothing but loopback.
+//! A machine has this build's package installed, as its maintainer scripts leave it (units not enabled), git, gpg, ssh, and a network of its own with nothing but loopback.
 //! Its disk is an ext4 image: [`machine::Machine::pull_plug`] loses what was not fsynced, as a real one would.
 //! Sandboxing directives of units are in force as on a host (see `sandbox`); MemoryMax=, TasksMax= and CPUQuota= only
 //! where the host's cgroup v2 hierarchy has the controllers.
@@ -33,8 +34,11 @@ mod gitops;
 mod host;
 mod kinds;
 mod machine;
+mod migration;
 mod operator;
 mod own_units;
+mod package;
+mod packaged;
 mod refused;
 mod rollback;
 mod sandbox;

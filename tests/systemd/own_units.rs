@@ -17,6 +17,11 @@ fn a_push_that_changes_the_hubs_own_units_is_recorded_and_the_next_delivery_work
     let Some(machine) = Machine::boot() else { return };
     configure(&machine, &[repository("hub", "")]);
     let names = ["gitops-sync.service", "gitops-sync.path", "gitops-sync.timer", "proxy.service"];
+    // Where contrib/install puts them; the package has them in /usr/lib, whence they come back when these are removed.
+    for name in names {
+        machine.ok(&["mv", &format!("/usr/lib/systemd/system/{name}"), "/etc/systemd/system/"]);
+    }
+    machine.ok(&["systemctl", "daemon-reload"]);
     let of = |mark: &str| {
         names.map(|name| (format!("systemd/{name}"), shipped(name).replace("[Unit]\n", &format!("[Unit]\n# {mark}\n"))))
     };
