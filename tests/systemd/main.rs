@@ -22,7 +22,7 @@
 //! Environment: `HUB_TEST_CACHE`, `HUB_TEST_MIRROR`; `HUB_TEST_REQUIRE=all` makes a skip a failure;
 //! `HUB_TEST_WITHOUT_SYSTEMD=1` skips in any case.
 
-#![allow(clippy::expect_used, clippy::panic, reason = "the harness reports by failing the test")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "the harness reports by failing the test")]
 
 mod boot;
 mod commands;
