@@ -1,6 +1,6 @@
 //! The Grafana dashboards of contrib/grafana: every SQL query runs on a real PostgreSQL with the hub's own tables, every
 //! reference is to something that is provisioned.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail anywhere")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::type_complexity, reason = "a test may fail anywhere")]
 #![cfg(feature = "postgres")]
 
 mod support;
