@@ -326,8 +326,16 @@ fn queued_requests_wait_while_the_configuration_is_broken() {
 fn a_person_at_a_terminal_reads_words_and_takes_everything_along_when_leaving() {
     let up = Up::new();
     let hub = up.host.command("hub");
-    let mut terminal = std::process::Command::new("script");
-    terminal.args(["--quiet", "--command", &format!("{} up", hub.get_program().display()), "/dev/null"]);
+    // Under nohup(1) the signal that a terminal leaves behind would be ignored.
+    let mut terminal = std::process::Command::new("env");
+    terminal.args([
+        "--default-signal=HUP",
+        "script",
+        "--quiet",
+        "--command",
+        &format!("{} up", hub.get_program().display()),
+        "/dev/null",
+    ]);
     terminal.envs(hub.get_envs().filter_map(|(name, value)| Some((name, value?))));
     let service = Service::start(terminal);
     let says = |text: &str| {
