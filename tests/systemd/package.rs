@@ -46,6 +46,14 @@ fn folders(machine: &Machine) -> String {
     listed.iter().map(|line| format!("{line}\n")).collect()
 }
 
+fn enable(machine: &Machine, units: &[&str]) {
+    for unit in units {
+        let output = machine.run(&["systemctl", "enable", "--now", "--quiet", unit]);
+        let journal = machine.run(&["journalctl", "--no-pager", "-o", "cat", "-n", "20", "-u", unit]);
+        assert!(output.status.success(), "{unit}: {} {}", describe(&output), describe(&journal));
+    }
+}
+
 /// The units that have failed, one a line.
 pub fn failed_units(machine: &Machine) -> String {
     machine.ok(&["systemctl", "list-units", "--failed", "--plain", "--no-legend"])
@@ -70,7 +78,7 @@ fn with_nothing_configured_all_units_load_and_none_fails_over_two_reboots() {
     }
     assert_eq!(folders(&machine), FOLDERS);
     let startable = startable(&machine);
-    machine.ok(&[&["systemctl", "enable", "--now", "--quiet"], &*startable].concat());
+    enable(&machine, &startable);
     for _ in 0..2 {
         machine.reboot();
         for unit in &startable {
@@ -138,7 +146,7 @@ fn removing_keeps_what_is_the_admins_and_purging_removes_the_state() {
     let Some(machine) = Machine::boot_bare() else { return };
     install(&machine, PACKAGE);
     let startable = startable(&machine);
-    machine.ok(&[&["systemctl", "enable", "--now", "--quiet"], &*startable].concat());
+    enable(&machine, &startable);
     machine.write("/var/lib/observability-hub/data/kept", "state");
     machine.write("/etc/observability-hub/allowed_signers", "a key\n");
     machine.ok(&["sh", "-c", "echo '# mine' >>/etc/observability-hub/hub.toml"]);
