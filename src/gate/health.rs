@@ -172,10 +172,13 @@ fn is_complete(bytes: &[u8]) -> bool {
 }
 
 fn parse(bytes: &[u8]) -> Result<Answer, Failure> {
-    let stranger = |reason: &str| Failure::Wrong(format!("what answers on the proxy's port is not the proxy: {reason}"));
+    let stranger =
+        |reason: &str| Failure::Wrong(format!("what answers on the proxy's port is not the proxy: {reason}"));
     let (status, length, start) = match head(bytes) {
         Ok(Some(head)) => head,
-        Ok(None) if bytes.is_empty() => return Err(Failure::Wrong("the proxy closed the connection without an answer".to_owned())),
+        Ok(None) if bytes.is_empty() => {
+            return Err(Failure::Wrong("the proxy closed the connection without an answer".to_owned()));
+        }
         Ok(None) => return Err(stranger("its answer breaks off")),
         Err(error) => return Err(stranger(&error.to_string())),
     };
