@@ -193,3 +193,27 @@ impl Tailnet {
         self.record()
     }
 }
+
+/// How long the port may stay public after a kill, of the proxy or of the gate, and after a hang.
+pub const KILLED: Duration = Duration::from_secs(1);
+pub const HUNG: Duration = Duration::from_secs(2);
+
+/// A healthy proxy, and a gate that has opened.
+pub fn open() -> (Tailnet, Service, Service) {
+    let tailnet = Tailnet::new();
+    let proxy = tailnet.proxy();
+    let gate = tailnet.gate();
+    gate.line("funnel_open");
+    assert!(tailnet.is_public());
+    (tailnet, proxy, gate)
+}
+
+/// The line of the closing that followed the first opening.
+pub fn closed(gate: &Service) -> Value {
+    let after = |lines: Vec<Value>| {
+        let opened = lines.iter().position(|line| line["msg"] == "funnel_open")?;
+        lines[opened..].iter().find(|line| line["msg"] == "funnel_closed").cloned()
+    };
+    eventually("it closes", || after(gate.lines()).is_some());
+    after(gate.lines()).unwrap()
+}
