@@ -1,14 +1,16 @@
 //! Observability Hub: the library behind its small binaries.
 //!
-//! Arrows run one way: `bin` → capability (`proxy`, `gitops`, `hub`, `webhook`) → `store` → ground floor (`config`,
-//! `log`, `state`, `exit`, `systemd`, `command`).
+//! Arrows run one way: `bin` → capability (`proxy`, `gitops`, `metrics`, `gate`, `hub`, `webhook`) → `store` →
+//! ground floor (`config`, `log`, `state`, `exit`, `systemd`, `command`).
 
 pub mod command;
 pub mod config;
 pub mod exit;
+pub mod gate;
 pub mod gitops;
 pub mod hub;
 pub mod log;
+pub mod metrics;
 pub mod proxy;
 pub mod state;
 pub mod store;

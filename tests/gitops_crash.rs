@@ -1,4 +1,5 @@
 //! Killed at any moment, gitops-sync converges in the next run, and nothing of the operator's is lost.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail anywhere")]
 
 mod support;
 
@@ -235,12 +236,12 @@ fn the_mirror_heals() {
 fn an_edit_while_git_is_at_work_is_not_lost() {
     let site = Site::new();
     site.sync().expect(0, "deployed");
-    // The objects arrive only after the checkout was looked at; that is when the operator saves a file.
+    // git starts to merge only after the checkout was looked at; that is when the operator saves a file.
     let hook = site.host.path("bin");
     std::fs::create_dir(&hook).unwrap();
     let real = String::from_utf8(Command::new("sh").args(["-c", "command -v git"]).output().unwrap().stdout).unwrap();
     let script = format!(
-        "#!/bin/sh\ncase \" $* \" in *\" index-pack \"*) echo mine > {0}/README; echo mine > {0}/new;; esac\nexec {1} \"$@\"\n",
+        "#!/bin/sh\ncase \" $* \" in *\" merge \"*) echo mine > {0}/README; echo mine > {0}/new;; esac\nexec {1} \"$@\"\n",
         site.checkout.display(),
         real.trim()
     );
@@ -311,4 +312,25 @@ fn a_git_that_was_just_being_started_is_ended() {
     let run = site.sync().expect(0, "deployed");
     assert!(run.log.contains("last_run_was_killed"), "{}", run.log);
     assert_whole(&site, &tip);
+}
+
+#[test]
+fn killed_while_the_good_build_is_made_again() {
+    let build = "[ ! -e ../wait ] || grep -q bad README || { touch ../rebuilding; sleep 300; }; cp README ../built";
+    let commands = format!(
+        "build = [\"/bin/sh\", \"-c\", \"{build}\"]\nafter = [\"/bin/sh\", \"-c\", \"! grep -q bad README\"]\n"
+    );
+    let site = Site::with("", &commands);
+    site.sync().expect(0, "deployed");
+    let good = site.head();
+    site.origin.push(&[("README", "bad\n")]);
+    std::fs::write(site.host.path("wait"), "").unwrap();
+    let mut child = site.host.command("gitops-sync").arg(REPO).stdout(Stdio::null()).spawn().unwrap();
+    eventually("the good build is made again", || site.host.path("rebuilding").exists());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    std::fs::remove_file(site.host.path("wait")).unwrap();
+    site.sync().expect(3, "rolled_back").says("not tried again");
+    site.assert_exactly(&good);
+    assert_eq!(std::fs::read_to_string(site.host.path("built")).unwrap(), "one\n");
 }

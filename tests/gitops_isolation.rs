@@ -1,6 +1,7 @@
 //! Nothing that the owner of a checkout, or a repository's content, can write runs as root.
 //!
 //! The users exist only in the mount namespace that gitops-sync is started in, so the host's user list stays as it is.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail anywhere")]
 
 mod support;
 
@@ -360,4 +361,35 @@ fn the_mirror_is_hub_gits() {
     let tip = site.origin.push(&[("README", "three\n")]);
     sync().expect(0, "deployed");
     assert_eq!((site.head(), owner(&mirror), names(&outside)), (tip, HUB_GIT, vec!["kept".to_owned()]));
+}
+
+#[test]
+fn a_link_that_comes_during_a_run_leads_nowhere() {
+    let test = "a_link_that_comes_during_a_run_leads_nowhere";
+    let Some(mut shared) = Shared::new(test, false) else { return };
+    let home = shared.site.host.path("home");
+    std::fs::create_dir(&home).unwrap();
+    chown(&home, Some(INFRA), Some(INFRA)).unwrap();
+    shared.site.checkout = home.join("app");
+    // Readable by all, but behind a door that only root may open.
+    let vault = shared.site.host.path("vault");
+    std::fs::create_dir_all(vault.join("open")).unwrap();
+    std::fs::write(vault.join("open/file"), "the secret\n").unwrap();
+    std::fs::set_permissions(&vault, PermissionsExt::from_mode(0o700)).unwrap();
+    shared.site.configure("", "user = \"infra\"\n");
+    shared.sync().expect(0, "deployed");
+    // The first command, which is the user's, swaps the folder; the second is started in what is there then.
+    let (app, away) = (shared.site.checkout.display().to_string(), home.join("away").display().to_string());
+    let swap = format!("mv {app} {away}; ln -s {} {app}", vault.join("open").display());
+    shared.site.configure(
+        "",
+        &format!(
+            "user = \"infra\"\nbuild = [\"/bin/sh\", \"-c\", \"{swap}\"]\nafter = [\"/bin/sh\", \"-c\", \"cat file\"]\n"
+        ),
+    );
+    shared.site.origin.push(&[("README", "two\n")]);
+    let run = shared.sync();
+    assert!(home.join("away").exists(), "{run:#?}");
+    assert!(!run.log.contains("the secret") && !run.report.to_string().contains("the secret"), "{run:#?}");
+    assert_eq!(names(&vault.join("open")), ["file"]);
 }

@@ -1,4 +1,11 @@
 //! Private repositories: by ssh key with pinned host keys, by token; no secret in an argument, a log, the mirror or state.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::type_complexity,
+    reason = "a test may fail anywhere"
+)]
 
 mod support;
 

@@ -1,4 +1,11 @@
 //! A push reaches the checkout, nothing of the operator's is lost, and a commit that fails is taken back.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::type_complexity,
+    reason = "a test may fail anywhere"
+)]
 
 mod support;
 

@@ -127,6 +127,31 @@ fn old_rows_go_and_their_space_comes_back() {
 }
 
 #[test]
+fn the_log_stays_short_over_many_short_runs() {
+    let host = Host::new();
+    let config = config(&host);
+    let log = host.state().join("data/hub.db-wal");
+    let mut longest = 0;
+    for minute in 0..200 {
+        let filler = row("web", minute, "filler", json!({"filler": "x".repeat(8000)}));
+        Store::open(&config).unwrap().insert_metrics(&[filler]).unwrap();
+        longest = longest.max(std::fs::metadata(&log).unwrap().len());
+    }
+    assert!((100_000..600_000).contains(&longest), "{longest}");
+    // A reader that does not let go delays the next one only.
+    let reader = Connection::open(file(&host)).unwrap();
+    reader.execute_batch("BEGIN; SELECT count(*) FROM system_metrics").unwrap();
+    for minute in 200..300 {
+        let filler = row("web", minute, "filler", json!({"filler": "x".repeat(8000)}));
+        Store::open(&config).unwrap().insert_metrics(&[filler]).unwrap();
+    }
+    drop(reader);
+    Store::open(&config).unwrap().insert_metrics(&sample("web", 0)).unwrap();
+    assert!(std::fs::metadata(&log).unwrap().len() < 600_000);
+    assert_eq!(number(&host, "SELECT count(*) FROM system_metrics"), 304);
+}
+
+#[test]
 fn a_damaged_file_is_named_and_left_alone() {
     let host = Host::new();
     drop(Store::open(&config(&host)).unwrap());

@@ -27,6 +27,12 @@ impl Account {
         uzers::get_user_by_uid(uid).map(|user| Self::from_user(&user))
     }
 
+    /// True where the user's primary or one of the supplementary groups has this id (getgrouplist(3)).
+    pub fn is_in_group(&self, gid: u32) -> bool {
+        let groups = uzers::get_user_groups(&self.name, self.gid).unwrap_or_default();
+        gid == self.gid || groups.iter().any(|group| group.gid() == gid)
+    }
+
     fn from_user(user: &uzers::User) -> Self {
         Self {
             name: user.name().to_string_lossy().into_owned(),

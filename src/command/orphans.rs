@@ -3,7 +3,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, Signal, getsid, pidfd_open, pidfd_send_signal};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 /// The variable by which a child, and what it starts, can be told from other processes.
 pub(super) const VARIABLE: &str = "HUB_RUN";
@@ -15,11 +15,14 @@ static MARK: OnceLock<String> = OnceLock::new();
 /// The mark that every child of this process gets from the first call on: unique, and with the session in it.
 ///
 /// # Errors
-/// When the kernel gives no random bytes or no session.
+/// When the kernel gives no random bytes, or `/proc` no session.
 pub fn mark_children() -> std::io::Result<&'static str> {
     let mut bytes = [0; 16];
     rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;
-    let mark = format!("{:032x}.{}", u128::from_ne_bytes(bytes), getsid(None)?.as_raw_nonzero());
+    // Not getsid(2): for a session from outside the PID namespace (`docker exec`, nsenter) it is 0, which rustix does not
+    // expect.
+    let session = session(Path::new("/proc/self")).ok_or_else(|| std::io::Error::other("/proc/self/stat is odd"))?;
+    let mark = format!("{:032x}.{session}", u128::from_ne_bytes(bytes));
     Ok(MARK.get_or_init(|| mark))
 }
 
@@ -73,8 +76,12 @@ fn is_marked(folder: &Path, mark: &str) -> bool {
     if !environment.split(|byte| *byte == 0).any(|entry| entry == expected.as_bytes()) {
         return false;
     }
+    session(folder).is_some_and(|session| mark.rsplit('.').next() == Some(&session))
+}
+
+/// The session of a process, by its folder in /proc.
+fn session(folder: &Path) -> Option<String> {
+    let stat = std::fs::read_to_string(folder.join("stat")).ok()?;
     // proc_pid_stat(5): after the name in parentheses come state, parent, group and session.
-    let stat = std::fs::read_to_string(folder.join("stat")).unwrap_or_default();
-    let session = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(3));
-    session.is_some() && session == mark.rsplit('.').next()
+    stat.rsplit(')').next()?.split_whitespace().nth(3).map(str::to_owned)
 }

@@ -149,6 +149,15 @@ impl Command {
         self.attend(&mut child, &input)
     }
 
+    /// Starts the command and leaves it to the caller: both output pipes are to be drained, the end to be awaited. It
+    /// dies with the thread that calls this; the limit is not applied.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn spawn(mut self) -> Result<Child, Error> {
+        self.start(Stdio::piped()).map(|(child, _)| child)
+    }
+
     /// Starts the command and keeps it to be asked; the limit is then that of one answer.
     ///
     /// # Errors
@@ -242,14 +251,21 @@ impl Command {
         if user.uid != me.uid {
             command.args(["--reuid", &user.uid.to_string(), "--regid", &user.gid.to_string(), "--init-groups"]);
         }
-        command.arg("--").arg(&self.program).args(&self.arguments).env_clear();
+        command.arg("--");
+        if let Some(folder) = &self.folder {
+            if user.uid == me.uid {
+                command.current_dir(folder);
+            } else {
+                // With the user's own rights: as root, a link that the user put in the folder's place would be followed
+                // to where the user may not go.
+                command.args(["env", "--chdir"]).arg(folder).arg("--");
+            }
+        }
+        command.arg(&self.program).args(&self.arguments).env_clear();
         command.env("PATH", path).env("LC_ALL", "C.UTF-8");
         command.env("HOME", &user.home).env("USER", &user.name).env("LOGNAME", &user.name);
         command.envs(super::orphans::mark().map(|mark| (super::orphans::VARIABLE, mark)));
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
-        if let Some(folder) = &self.folder {
-            command.current_dir(folder);
-        }
         command.stdin(stdin).stdout(stdout).stderr(Stdio::piped()).process_group(0);
         let child = command.spawn().map_err(|source| match source.kind() {
             // The working folder is the other thing that may be missing.

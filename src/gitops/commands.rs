@@ -4,7 +4,7 @@ use std::time::Duration;
 use super::Error;
 use super::checkout::Checkout;
 use super::units::Manager;
-use crate::command::Command;
+use crate::command::{self, Command};
 use crate::config::{Config, Repository};
 use crate::log;
 use crate::state::repository_file_name;
@@ -48,6 +48,13 @@ pub(super) fn run(
         .name(argv.join(" "))
         .output_tail()
         .succeed()
+        .map_err(|error| match error {
+            // systemd-run ends with 1 when the manager ended the unit at its limit.
+            command::Error::Failed { command, output, .. } if started.elapsed() >= limit => {
+                command::Error::Deadline { command, limit, output }
+            }
+            error => error,
+        })
         .map_err(|error| Error::Step { step, reason: error.to_string() })?;
     let duration = started.elapsed().as_millis() as u64;
     let said = log::printable(&output.stdout);

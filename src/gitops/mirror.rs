@@ -56,7 +56,7 @@ impl<'a> Mirror<'a> {
         let mirrors = gitops.sub_or_make("mirror", 0o750)?;
         own(&mirrors, user)?;
         if rustix::process::geteuid().as_raw() != user.uid {
-            let_through(gitops)?;
+            let_through(gitops, user)?;
         }
         let file_name = repository_file_name(&repository.name);
         let mirror = Self {
@@ -321,19 +321,19 @@ pub(super) fn empty_tree(git: Command) -> Result<String, Error> {
     if is_commit(&tree) { Ok(tree) } else { Err(Error::unexpected("git hash-object", tree.as_bytes())) }
 }
 
-/// Lets other users pass through a folder without letting them list it: on the way to its mirror, git looks at every
-/// folder above. (In the group of the folder its user would read the state of every service.)
-fn let_through(folder: &Folder) -> Result<(), Error> {
+/// Lets the mirrors' user pass through a folder: on the way to its mirror, git looks at every folder above. As installed
+/// it is in the folder's group; where somebody made the user by hand, everybody may pass, and nobody else list.
+fn let_through(folder: &Folder, user: &Account) -> Result<(), Error> {
     let failed = |source: rustix::io::Errno| state::Error::Io {
         act: "change the mode of",
         path: folder.path().to_owned(),
         source: source.into(),
     };
-    let mode = rustix::fs::Mode::from_raw_mode(rustix::fs::fstat(folder.fd()).map_err(failed)?.st_mode & 0o7777);
-    if !mode.contains(rustix::fs::Mode::XOTH) {
-        rustix::fs::fchmod(folder.fd(), mode | rustix::fs::Mode::XOTH).map_err(failed)?;
-    }
-    Ok(())
+    let found = rustix::fs::fstat(folder.fd()).map_err(failed)?;
+    let mode = rustix::fs::Mode::from_raw_mode(found.st_mode & 0o7777);
+    let (group, others) = (rustix::fs::Mode::XGRP, rustix::fs::Mode::XOTH);
+    let passes = mode.contains(others) || mode.contains(group) && user.is_in_group(found.st_gid);
+    if passes { Ok(()) } else { rustix::fs::fchmod(folder.fd(), mode | others).map_err(|error| failed(error).into()) }
 }
 
 /// Hands a folder that root made to the mirrors' user.

@@ -7,7 +7,7 @@ use super::journal::{Entry, Journal, Step};
 use super::look::Look;
 use super::mirror::{self, Mirror};
 use super::store::Store;
-use super::units::{self, Applied, Desired, Host, Manager};
+use super::units::{self, Applied, Desired, Found, Host, Manager};
 use super::{Error, Outcome, Status, commands, probe};
 use crate::command::{self, Account, Prepared};
 use crate::config::{Config, Repository};
@@ -29,7 +29,7 @@ pub(super) struct Run<'a> {
     pub adopt: &'a [String],
     pub user_units: bool,
     /// The manager that units go to, or why they go nowhere; asked for once.
-    pub manager: OnceCell<Result<Manager, String>>,
+    pub manager: OnceCell<Result<Found, String>>,
 }
 
 /// What a plan is made from.
@@ -274,8 +274,8 @@ impl Run<'_> {
         Ok(Some((host, plan)))
     }
 
-    pub fn manager(&self) -> Result<Manager, String> {
-        self.manager.get_or_init(|| Manager::find(self.user_units)).clone()
+    pub fn manager(&self) -> Result<&Found, String> {
+        self.manager.get_or_init(|| Manager::find(self.user_units)).as_ref().map_err(String::clone)
     }
 
     /// The plan in words, for a dry run.
@@ -328,6 +328,11 @@ impl Run<'_> {
             return self.keep(plan, &applied).map(|()| (Status::Deployed, None));
         };
         log::error!("deployment_failed", repo = repository.name, commit = plan.to, error = error.to_string());
+        if plan.manager().is_some_and(Manager::is_leaving) {
+            // Not the commit's fault: jobs are refused and commands killed. The journal stays for the next run.
+            let reason = format!("the host is shutting down; the deployment is begun anew at the next start ({error})");
+            return Ok((Status::Failed, Some(reason)));
+        }
         match error {
             // git refused the fast-forward before it touched anything.
             Error::Refused(_) | Error::InUse(_) if entry.step == Step::Checkout => {
@@ -341,7 +346,7 @@ impl Run<'_> {
             _ => {}
         }
         let host = plan.units.as_ref().map(|(host, _)| host);
-        if let Err(cause) = self.take_back(repository, &plan.checkout, host, &entry, outcome) {
+        if let Err(cause) = self.take_back(repository, &plan.checkout, host, &entry, false, outcome) {
             // The journal stays: the next run tries again to take it back.
             let back = from.map_or("nothing", short);
             return Ok((Status::RollbackFailed, Some(format!("{error}; going back to {back} failed too: {cause}"))));
@@ -416,7 +421,9 @@ impl Run<'_> {
             Folder::open(&repository.path)?.sync_file_system()?;
         }
         if let Some((host, units)) = &plan.units {
-            host.sync()?;
+            if !units.is_idle() {
+                host.sync()?;
+            }
             host.record(units, &applied.enabled)?;
         }
         self.store.add_own(&applied.own)?;
@@ -433,11 +440,12 @@ impl Run<'_> {
         checkout: &Checkout,
         host: Option<&Host>,
         entry: &Entry,
+        interrupted: bool,
         outcome: &mut Outcome,
     ) -> Result<(), Error> {
         let mut back = Applied::new(&repository.name, Some(&entry.to), entry.from.as_deref());
-        let units = host.zip(entry.units.as_ref()).filter(|_| entry.step >= Step::Units);
-        if let Some((host, before)) = units {
+        let units = host.zip(entry.units.as_ref());
+        if let Some((host, before)) = units.filter(|_| entry.step >= Step::Units) {
             let restored = host.restore_files(before, &repository.name, &mut back);
             outcome.restarts.append(&mut back.actions);
             restored?;
@@ -451,12 +459,14 @@ impl Run<'_> {
         {
             // What these commands made for the failed commit is made again for the last good one.
             for (step, name) in [(Step::Build, "build"), (Step::After, "after")] {
-                if step < entry.step {
+                // Of an interrupted command nobody knows how far it came.
+                if step < entry.step || interrupted && step == entry.step {
                     let manager = host.map(|host| host.manager);
                     commands::run(self.config, repository, checkout, manager, name, good)?;
                 }
             }
         }
+        // At any step: a unit that came up meanwhile, after a power cut for one, came up on the failed commit's files.
         let Some((host, before)) = units else { return Ok(()) };
         let restored = host.restore_jobs(before, &mut back);
         outcome.restarts.append(&mut back.actions);
@@ -469,12 +479,12 @@ impl Run<'_> {
         let host = match (&entry.units, self.manager()) {
             (None, manager) => {
                 if let Ok(manager) = manager {
-                    commands::end_leftovers(manager, &repository.name)?;
+                    commands::end_leftovers(manager.manager, &repository.name)?;
                 }
                 None
             }
             (Some(_), Ok(manager)) => {
-                commands::end_leftovers(manager, &repository.name)?;
+                commands::end_leftovers(manager.manager, &repository.name)?;
                 Some(Host::open(manager, self.config, self.store.folder.path())?)
             }
             (Some(_), Err(reason)) => return Err(Error::Refused(format!("units cannot be put back: {reason}"))),
@@ -489,7 +499,7 @@ impl Run<'_> {
             if !checkout.is_missing() {
                 checkout.remove_stale_locks()?;
             }
-            self.take_back(repository, &checkout, host.as_ref(), entry, outcome)?;
+            self.take_back(repository, &checkout, host.as_ref(), entry, true, outcome)?;
         }
         self.journal.end(repository).map_err(Into::into)
     }

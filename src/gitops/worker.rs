@@ -129,13 +129,16 @@ impl Worker<'_> {
         if own.is_empty() && !queued {
             return Ok(());
         }
-        let Ok(manager @ Manager::System) = self.run.manager() else { return Ok(()) };
+        let Ok(found) = self.run.manager() else { return Ok(()) };
+        if found.manager != Manager::System {
+            return Ok(());
+        }
         if !own.is_empty() {
-            Host::open(manager, self.run.config, self.run.store.folder.path())?.restart_own(&own)?;
+            Host::open(found, self.run.config, self.run.store.folder.path())?.restart_own(&own)?;
             self.run.store.forget_own()?;
             log::info!("own_units_restarted", units = own);
         }
-        if queued && manager.revive(PATH_UNIT)? {
+        if queued && found.manager.revive(PATH_UNIT)? {
             log::warn!("path_unit_revived", unit = PATH_UNIT);
         }
         Ok(())

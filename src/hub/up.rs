@@ -12,8 +12,8 @@ use crate::exit::{self, Exit};
 use crate::state::{Folder, Lock};
 use crate::{log, systemd};
 
-/// Run everything on this host without systemd units, in the foreground: the proxy, and gitops-sync at start, hourly
-/// and whenever a webhook is queued. Ctrl-C or SIGTERM stops everything.
+/// Run everything on this host without systemd units, in the foreground: the proxy, gitops-sync at start, hourly
+/// and whenever a webhook is queued, and system-metrics every minute. Ctrl-C or SIGTERM stops everything.
 #[derive(argh::FromArgs)]
 #[argh(
     subcommand,
@@ -33,6 +33,9 @@ pub(super) struct Arguments {
 
 /// How often gitops-sync looks at repositories that nobody announced: a forge does not deliver a webhook twice.
 const BACKSTOP: Duration = Duration::from_secs(60 * 60);
+
+/// How often the host is measured.
+const SAMPLE: Duration = Duration::from_secs(60);
 
 /// The units that do what `hub up` does.
 const UNITS: [&str; 9] = [
@@ -103,6 +106,7 @@ fn run(config: &Config, flag: Option<&Path>, services: &[Service]) -> Result<(),
     let jobs = vec![
         Job::new("proxy", Schedule::Always, None),
         Job::new("gitops-sync", Schedule::Every(BACKSTOP), Some(queue(&config.state_dir))),
+        Job::new("system-metrics", Schedule::Every(SAMPLE), None),
     ];
     let supervisor = Supervisor::new(jobs, services, config, flag)?;
     greeting::greet(config, flag);

@@ -115,11 +115,20 @@ impl Folder {
     /// # Errors
     /// When a step fails; the unfinished file is removed.
     pub fn publish(&self, name: &str, content: &[u8], mode: u32) -> Result<(), Error> {
-        self.replace(name, content, mode, true)?;
+        self.put(name, content, mode, true)?;
         self.sync()
     }
 
-    fn replace(&self, name: &str, content: &[u8], mode: u32, durably: bool) -> Result<(), Error> {
+    /// Replaces a file at once but without waiting for the disk: after a crash of the host it may be the old one, the
+    /// new one, or empty. For what is worth nothing then, and is written often.
+    ///
+    /// # Errors
+    /// When a step fails; the unfinished file is removed.
+    pub fn replace(&self, name: &str, content: &[u8], mode: u32) -> Result<(), Error> {
+        self.put(name, content, mode, false)
+    }
+
+    fn put(&self, name: &str, content: &[u8], mode: u32, durably: bool) -> Result<(), Error> {
         static COUNTER: AtomicU64 = AtomicU64::new(0);
         let number = COUNTER.fetch_add(1, Ordering::Relaxed);
         let unfinished = format!(".{name}.{}.{number}", std::process::id());
@@ -194,7 +203,7 @@ impl Folder {
     /// # Errors
     /// As `publish`.
     pub fn note_json<T: serde::Serialize>(&self, name: &str, value: &T) -> Result<(), Error> {
-        self.replace(name, &self.json(name, value)?, 0o640, false)
+        self.replace(name, &self.json(name, value)?, 0o640)
     }
 
     fn json<T: serde::Serialize>(&self, name: &str, value: &T) -> Result<Vec<u8>, Error> {

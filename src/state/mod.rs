@@ -5,6 +5,7 @@
 mod error;
 mod folder;
 mod lock;
+mod owner;
 mod record;
 
 use std::path::{Path, PathBuf};
@@ -12,6 +13,7 @@ use std::path::{Path, PathBuf};
 pub use error::Error;
 pub use folder::{Entry, Folder, Kind};
 pub use lock::Lock;
+pub use owner::become_owner;
 pub use record::{Record, Run};
 
 /// The state root of an installation whose units run under systemd.

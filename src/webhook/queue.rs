@@ -225,7 +225,7 @@ impl Queue {
     /// When the folder cannot be read.
     pub fn depth(&self) -> Result<Depth, Error> {
         let entries = self.folder()?.entries(MOST_ENTRIES + 1)?;
-        Ok(Depth { requests: entries.iter().count() as u64, oldest: entries.iter().map(|entry| entry.modified).min() })
+        Ok(Depth { requests: entries.len() as u64, oldest: entries.iter().map(|entry| entry.modified).min() })
     }
 }
 

@@ -87,6 +87,5 @@ impl Gateway {
 
 /// Says that a test did not run, and how it would; a failure where everything has to run.
 pub fn skip(test: &str, how: &str) {
-    println!("SKIPPED {test}: {how}");
-    assert_ne!(std::env::var("HUB_TEST_REQUIRE").as_deref(), Ok("all"), "SKIPPED {test}: {how}");
+    crate::support::skip::skip(test, how);
 }

@@ -8,6 +8,7 @@ pub mod gitops;
 pub mod postgres;
 pub mod rows;
 pub mod skip;
+pub mod tree;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -59,6 +60,8 @@ impl Host {
             "hub" => env!("CARGO_BIN_EXE_hub"),
             "proxy" => env!("CARGO_BIN_EXE_proxy"),
             "gitops-sync" => env!("CARGO_BIN_EXE_gitops-sync"),
+            "system-metrics" => env!("CARGO_BIN_EXE_system-metrics"),
+            "tailscale-gate" => env!("CARGO_BIN_EXE_tailscale-gate"),
             other => panic!("{other} is no binary of the hub"),
         };
         let mut command = Command::new(path);

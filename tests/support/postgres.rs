@@ -197,8 +197,8 @@ pub struct PgBouncer {
 }
 
 impl PgBouncer {
-    /// Starts it for one role; none, said aloud, without the program.
-    pub fn start(database: &Database<'_>) -> Option<Self> {
+    /// Starts it for one role, which logs in by this `auth_type`; none, said aloud, without the program.
+    pub fn start(database: &Database<'_>, auth: &str) -> Option<Self> {
         let program = Path::new("/usr/sbin/pgbouncer");
         if !program.exists() {
             skip::skip("tests on PgBouncer", "no /usr/sbin/pgbouncer; apt-get install pgbouncer");
@@ -210,7 +210,7 @@ impl PgBouncer {
         std::fs::write(&users, format!("\"{}\" \"geheim\"\n", database.name)).unwrap();
         let ini = format!(
             "[databases]\n* = host={} port={}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n\
-             unix_socket_dir =\nauth_type = scram-sha-256\nauth_file = {}\npool_mode = transaction\n\
+             unix_socket_dir =\nauth_type = {auth}\nauth_file = {}\npool_mode = transaction\n\
              default_pool_size = 10\nmax_client_conn = 2000\n",
             database.cluster.socket_folder().display(),
             database.cluster.port,

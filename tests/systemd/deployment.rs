@@ -64,7 +64,7 @@ fn one_push_starts_and_stops_exactly_what_it_must() {
             Gone("systemd/removed.service"),
             Text("systemd/masked.service", &service("masked", "2")),
             Text("systemd/worker@.service", &template.replace(" 1", " 2")),
-            Text("systemd/dropped.service.d/10-nice.conf", "[Service]\nNice=5\n"),
+            Text("systemd/dropped.service.d/10-nice.conf", "[Service]\nEnvironment=DROPPED=yes\n"),
         ],
     );
     let run = sync(&machine, "infra").expect(0);
@@ -89,7 +89,7 @@ fn one_push_starts_and_stops_exactly_what_it_must() {
     assert_eq!(show(&machine, "same.service", "InvocationID"), same);
     assert_eq!(show(&machine, "running.service", "MainPID"), running);
     assert_eq!(show(&machine, "new.timer", "ActiveState"), "active");
-    assert_eq!(show(&machine, "dropped.service", "Nice"), "5");
+    assert_eq!(show(&machine, "dropped.service", "Environment"), "DROPPED=yes");
     assert_eq!(machine.ok(&["systemctl", "is-enabled", "new.timer", "new.service"]), "enabled\nenabled\n");
     assert_eq!(show(&machine, "new.service", "ActiveState"), "inactive");
     assert!(!machine.exists("/etc/systemd/system/removed.service"));
@@ -134,7 +134,7 @@ fn one_push_starts_and_stops_exactly_what_it_must() {
     happened.sort();
     assert_eq!(happened, ["start code 1", "start dropped 1", "stop code 1", "stop dropped 1"], "{:#}", run.result);
     assert!(!machine.exists("/etc/systemd/system/dropped.service.d"));
-    assert_eq!(show(&machine, "dropped.service", "Nice"), "0");
+    assert_eq!(show(&machine, "dropped.service", "Environment"), "");
     assert_eq!(machine.ok(&["readlink", "/etc/systemd/system/masked.service"]), "/dev/null\n");
 
     // A unit and its timer go together.

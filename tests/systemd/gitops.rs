@@ -1,5 +1,6 @@
 //! A host with the hub at work in a machine: repositories on its disk, pushes to them, deliveries, runs and what they did.
 //! Only what several tests need to say about a deployment; what they expect of it stays with them.
+#![allow(clippy::print_stderr, reason = "a slow run is worth a line")]
 
 use std::io::{Seek, Write};
 use std::time::Duration;

@@ -25,10 +25,13 @@
 
 mod boot;
 mod commands;
+mod crash;
 mod deliveries;
 mod deployment;
+mod figures;
 mod gitops;
 mod host;
+mod kinds;
 mod machine;
 mod operator;
 mod own_units;

@@ -59,11 +59,16 @@ fn each_kind_of_unit_that_must_not_be_deployed_is_refused_with_its_reason() {
         ("an alias that is no unit", vec![Text("systemd/x.service", &own_alias)], "Alias=no-unit"),
         ("another repository's", vec![Text("systemd/theirs.service", &plain)], "belongs to the repository acme/other"),
         ("somebody's own unit", vec![Text("systemd/foreign.service", &plain)], "--adopt foreign.service"),
-        ("too large", vec![Text("systemd/x.service", &large)], "bytes; a unit file has at most"),
+        ("too large", vec![Text("systemd/x.service", &large)], "has more than 262144 bytes"),
         ("not UTF-8", vec![Bytes(b"systemd/x.service", b"[Service]\nExecStart=/bin/\xff\n")], "is not UTF-8"),
         ("a NUL byte", vec![Bytes(b"systemd/x.service", b"[Service]\n\0")], "is not UTF-8"),
         ("no such program", vec![Text("systemd/x.service", broken)], "no-such-program"),
         ("nothing to run", vec![Text("systemd/x.service", empty)], "x.service"),
+        (
+            "a drop-in that breaks its unit",
+            vec![Text("systemd/app.service.d/x.conf", "[Service]\nExecStart=/usr/bin/true\n")],
+            "more than one ExecStart=",
+        ),
         (
             "a drop-in for nobody's unit",
             vec![Text("systemd/dbus.service.d/x.conf", "[Service]\n")],

@@ -194,3 +194,47 @@ fn a_unit_that_got_its_first_install_section_is_stopped_and_disabled_again() {
     assert_eq!(log(&machine), ["start late 2"]);
     assert_eq!(machine.ok(&["systemctl", "is-enabled", "late.service"]), "enabled\n");
 }
+
+#[test]
+fn a_first_deployment_that_fails_leaves_nothing() {
+    let Some(machine) = Machine::boot() else { return };
+    // Units may lie in another folder than the links that enable them.
+    let folder = "/usr/local/lib/systemd/system";
+    configure(&machine, &[format!("[gitops]\nunits_dir = \"{folder}\"\n"), repository("infra", "")]);
+    let units = |exec: &str| format!("[Service]\nExecStart={exec}\n[Install]\nWantedBy=multi-user.target\n");
+    let files = [
+        Text("systemd/app.service", &service("app", "1")),
+        Text("systemd/app.service.d/a.conf", "[Service]\nNice=1\n"),
+        Text("systemd/bad.service", &units("/usr/bin/false")),
+    ];
+    push(&machine, "infra", &files);
+    sync(&machine, "infra").expect(3);
+    assert_eq!(log(&machine), ["start app 1", "stop app 1"]);
+    assert_eq!(machine.ok(&["find", folder, "-mindepth", "1"]), "");
+    let links = machine.ok(&["find", "/etc/systemd/system", "-name", "app*", "-o", "-name", "bad*"]);
+    assert_eq!(links, "");
+    assert_eq!(machine.ok(&["find", "/srv/infra", "-mindepth", "1", "-not", "-path", "*/.git*"]), "");
+    assert_eq!(show(&machine, "bad.service", "LoadState"), "not-found");
+    assert_eq!(machine.ok(&["systemctl", "--failed", "--plain", "--no-legend"]), "");
+    push(&machine, "infra", &[Text("systemd/bad.service", &units("/usr/bin/sleep infinity"))]);
+    sync(&machine, "infra").expect(0);
+    assert_eq!(show(&machine, "app.service", "FragmentPath"), format!("{folder}/app.service"));
+    assert_eq!(machine.ok(&["systemctl", "is-enabled", "app.service", "bad.service"]), "enabled\nenabled\n");
+    push(&machine, "infra", &[Gone("systemd/bad.service")]);
+    sync(&machine, "infra").expect(0);
+    assert_eq!(dangling(&machine), "");
+}
+
+#[test]
+fn a_unit_that_ran_before_it_was_to_be_enabled_takes_up_its_new_version() {
+    let Some(machine) = Machine::boot() else { return };
+    configure(&machine, &[repository("infra", "")]);
+    let without = service("late", "1").replace("[Install]\nWantedBy=multi-user.target\n", "");
+    push(&machine, "infra", &[Text("systemd/late.service", &without)]);
+    sync(&machine, "infra").expect(0);
+    machine.ok(&["systemctl", "start", "late.service"]);
+    push(&machine, "infra", &[Text("systemd/late.service", &service("late", "2"))]);
+    sync(&machine, "infra").expect(0);
+    assert_eq!(log(&machine), ["start late 1", "stop late 2", "start late 2"]);
+    assert_eq!(machine.ok(&["systemctl", "is-enabled", "late.service"]), "enabled\n");
+}

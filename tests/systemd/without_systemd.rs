@@ -1,7 +1,15 @@
 //! Where units cannot be deployed the rest works, and says why they were not.
 
-use crate::gitops::{SOON, Text, log, push, service};
+use crate::gitops::{File, SOON, Text, log, push, service};
 use crate::machine::{Machine, describe};
+
+/// Pushes; git serves a folder to its owner only.
+fn push_for_alice(machine: &Machine, files: &[File]) -> String {
+    machine.run(&["chown", "-R", "root", "/srv/origin"]);
+    let commit = push(machine, "infra", files);
+    machine.ok(&["chown", "-R", "alice", "/srv/origin"]);
+    commit
+}
 
 /// Runs gitops-sync inside; returns its exit code and the first repository's result.
 fn run(machine: &Machine, argv: &[&str]) -> (Option<i32>, serde_json::Value) {
@@ -17,7 +25,7 @@ fn without_root_systemctl_or_systemd_the_checkout_is_updated_and_the_reason_is_g
     machine.ok(&["useradd", "--create-home", "alice"]);
     let unit = service("app", "1");
     let folder_of = |who: &str| format!("/home/alice/{who}");
-    let commit = push(&machine, "infra", &[Text("file", "1"), Text("systemd/app.service", &unit)]);
+    let commit = push_for_alice(&machine, &[Text("file", "1"), Text("systemd/app.service", &unit)]);
     let cases: [(&str, &[&str], &str); 3] = [
         ("notroot", &["runuser", "-u", "alice", "--"], "not run as root"),
         ("nosystemctl", &["env", "PATH=/srv/few"], "systemctl is not installed"),
@@ -69,9 +77,8 @@ fn units_go_to_the_users_own_manager_where_asked() {
                 build = [\"sh\", \"-c\", \"id -un >built\"]\nhealth = { grace_seconds = 1 }\n";
     machine.write("/srv/alice.toml", toml);
     let of = |version: &str| service("mine", version).replace("multi-user", "default");
-    push(
+    push_for_alice(
         &machine,
-        "infra",
         &[Text("systemd/mine.service", &of("1")), Text("systemd/mine.service.d/a.conf", "[Service]\nNice=3\n")],
     );
     let argv = [
@@ -99,12 +106,11 @@ fn units_go_to_the_users_own_manager_where_asked() {
     assert!(machine.exists("/home/alice/.config/systemd/user/mine.service.d/a.conf"));
     assert!(!machine.exists("/etc/systemd/system/mine.service"));
     assert_eq!(machine.read("/home/alice/infra/built"), "alice\n");
-    push(&machine, "infra", &[Text("systemd/mine.service", &of("2"))]);
+    push_for_alice(&machine, &[Text("systemd/mine.service", &of("2"))]);
     assert_eq!(run(&machine, &argv).0, Some(0));
     assert_eq!(machine.read("/srv/log"), "start mine 1\nstop mine 2\nstart mine 2\n");
-    push(
+    push_for_alice(
         &machine,
-        "infra",
         &[Text("systemd/mine.service", "[Service]\nExecStart=/usr/bin/false\n[Install]\nWantedBy=default.target\n")],
     );
     assert_eq!(run(&machine, &argv).0, Some(3));

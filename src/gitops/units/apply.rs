@@ -4,7 +4,6 @@ use serde::Serialize;
 
 use super::desired::UnitFile;
 use super::disk::OnDisk;
-use super::manager::UnitState;
 use super::plan::{Action, Line};
 use super::restore::{Before, concerns};
 use super::{Host, Plan, is_template, unit_of};
@@ -41,13 +40,6 @@ pub(in crate::gitops) struct Applied {
     pub(super) watched: Vec<String>,
     /// The hub's own units whose turn comes when the result is durable.
     pub own: Vec<String>,
-}
-
-/// A running unit that is to take up a change.
-struct Stale {
-    unit: String,
-    reason: String,
-    file: String,
 }
 
 impl Applied {
@@ -94,9 +86,7 @@ impl Host {
         if !plan.is_idle() {
             self.install(plan, applied)?;
         }
-        let mut stale = self.stale_by_files(plan)?;
-        stale.extend(self.stale_by_rules(plan, rules, changes)?);
-        self.restart_stale(stale, before, applied)
+        self.restart(plan, rules, changes, before, applied)
     }
 
     fn install(&self, plan: &Plan, applied: &mut Applied) -> Result<(), Error> {
@@ -205,10 +195,11 @@ impl Host {
 
     fn start(&self, plan: &Plan, units: &[String], applied: &mut Applied) -> Result<(), Error> {
         let states = self.manager.show(units)?;
-        let oneshot = |unit: &str| states.get(unit).is_some_and(UnitState::is_oneshot);
+        // What runs already is restarted instead, as stale.
+        let idle = |unit: &String| states.get(unit).is_some_and(|state| !state.is_oneshot() && !state.is_active());
         let (own, units): (Vec<String>, Vec<String>) = units.iter().cloned().partition(|unit| self.is_own(unit));
         applied.own.extend(own);
-        let units: Vec<String> = units.into_iter().filter(|unit| !oneshot(unit)).collect();
+        let units: Vec<String> = units.into_iter().filter(idle).collect();
         let result = self.job(&["start"], &units);
         for unit in units {
             let file = plan.desired.files.keys().find(|file| **file == unit).map(String::as_str);
@@ -216,139 +207,5 @@ impl Host {
             applied.watched.push(unit);
         }
         result
-    }
-
-    /// The units whose files the plan changes.
-    fn stale_by_files(&self, plan: &Plan) -> Result<Vec<Stale>, Error> {
-        let mut stale = Vec::new();
-        for line in plan.acting().filter(|line| line.stale && plan.may_restart(unit_of(&line.file))) {
-            for unit in self.units_of(unit_of(&line.file))? {
-                let reason = format!("{} changed ({})", line.file, line.reason);
-                stale.push(Stale { unit, reason, file: line.file.clone() });
-            }
-        }
-        Ok(stale)
-    }
-
-    /// The units whose code a commit changes, by the repository's rules.
-    fn stale_by_rules(&self, plan: &Plan, rules: &[RestartRule], changes: &[Change]) -> Result<Vec<Stale>, Error> {
-        let mut stale = Vec::new();
-        for rule in rules {
-            let Some(file) = rule.matching(changes) else { continue };
-            for unit in rule.units.iter().filter(|unit| plan.may_restart(unit)) {
-                for unit in self.units_of(unit)? {
-                    stale.push(Stale { unit, reason: format!("{file} changed"), file: file.clone() });
-                }
-            }
-        }
-        Ok(stale)
-    }
-
-    /// A unit, or the instances of a template that are not inactive.
-    pub(super) fn units_of(&self, unit: &str) -> Result<Vec<String>, Error> {
-        if is_template(unit) { Ok(self.manager.instances(unit)?) } else { Ok(vec![unit.to_owned()]) }
-    }
-
-    /// Restarts what is stale and was running, each unit once. Oneshots count as not running: they are neither started
-    /// nor killed.
-    fn restart_stale(&self, stale: Vec<Stale>, before: &Before, applied: &mut Applied) -> Result<(), Error> {
-        let mut seen: BTreeSet<String> = applied.watched.iter().cloned().collect();
-        let (mut sockets, mut mounts, mut others) = (Vec::new(), Vec::new(), Vec::new());
-        for one in stale {
-            if !before.was_active(&one.unit) || !seen.insert(one.unit.clone()) {
-                continue;
-            }
-            match one.unit.rsplit('.').next().unwrap_or_default() {
-                _ if self.is_own(&one.unit) => applied.own.push(one.unit),
-                // For these daemon-reload was enough.
-                "slice" | "target" | "automount" | "swap" => {}
-                "socket" => sockets.push(one),
-                "mount" => mounts.push(one),
-                _ => others.push(one),
-            }
-        }
-        for one in sockets {
-            let (result, services) = self.restart_socket(&one.unit)?;
-            applied.did(&one.unit, "restarted", &one.reason, Some(&one.file));
-            for service in &services {
-                applied.did(service, "restarted", &format!("its socket changed: {}", one.reason), Some(&one.file));
-            }
-            others.retain(|other: &Stale| !services.contains(&other.unit));
-            applied.watched.push(one.unit);
-            applied.watched.extend(services);
-            result?;
-        }
-        for (verb, action, units) in [("reload", "reloaded", mounts), ("try-restart", "restarted", others)] {
-            // One call: a unit that another one pulls along is restarted once.
-            let names: Vec<String> = units.iter().map(|one| one.unit.clone()).collect();
-            let result = self.job(&[verb], &names);
-            for one in units {
-                applied.did(&one.unit, action, &one.reason, Some(&one.file));
-                applied.watched.push(one.unit);
-            }
-            result?;
-        }
-        Ok(())
-    }
-
-    /// Restarts a socket, and the running services that it starts: it does not start under one of them. Returns those
-    /// services with the result.
-    fn restart_socket(&self, socket: &str) -> Result<(Result<(), Error>, Vec<String>), Error> {
-        let services = self.manager.triggered(socket)?;
-        let states = self.manager.show(&services)?;
-        let up = |unit: &String| states.get(unit).is_some_and(UnitState::is_active);
-        let services: Vec<String> = services.into_iter().filter(up).collect();
-        let result = self
-            .job(&["stop"], &services)
-            .and_then(|()| self.job(&["restart"], &[socket.to_owned()]))
-            .and_then(|()| self.job(&["start"], &services));
-        Ok((result, services))
-    }
-
-    /// Brings a unit that was active back to running its restored file.
-    pub(super) fn bring_back(&self, unit: &str, is_active: bool) -> Result<(), Error> {
-        let this = [unit.to_owned()];
-        match unit.rsplit('.').next().unwrap_or_default() {
-            "slice" | "target" | "automount" | "swap" => self.job(&["start"], &this),
-            // Restarting a mount would take the file system away from who uses it.
-            "mount" => self.job(&[if is_active { "reload" } else { "start" }], &this),
-            "socket" => self.restart_socket(unit)?.0,
-            _ => self.job(&["restart"], &this),
-        }
-    }
-
-    /// Restarts the hub's own units without waiting for them, stops those that are gone, and never touches the worker
-    /// that runs this.
-    pub fn restart_own(&self, units: &[String]) -> Result<(), Error> {
-        let mut units: Vec<String> = units.iter().filter(|unit| *unit != "gitops-sync.service").cloned().collect();
-        units.sort();
-        units.dedup();
-        let states = self.manager.show(&units)?;
-        let is = |unit: &String, what: fn(&UnitState) -> bool| states.get(unit).is_some_and(what);
-        units.retain(|unit| !is(unit, UnitState::is_oneshot));
-        let (gone, units): (Vec<_>, Vec<_>) = units.into_iter().partition(|unit| is(unit, |s| s.load == "not-found"));
-        let (running, idle): (Vec<_>, Vec<_>) = units.into_iter().partition(|unit| is(unit, UnitState::is_active));
-        let gone: Vec<String> = gone.into_iter().filter(|unit| is(unit, UnitState::is_active)).collect();
-        let new: Vec<String> = idle.into_iter().filter(|unit| is(unit, |s| s.file_state == "enabled")).collect();
-        for (verb, units) in [("stop", gone), ("restart", running), ("start", new)] {
-            self.manager.act(&[verb, "--no-block"], &units)?;
-        }
-        Ok(())
-    }
-}
-
-impl RestartRule {
-    /// The first changed path that is one of the rule's files or lies in one of its folders.
-    pub(in crate::gitops) fn matching(&self, changes: &[Change]) -> Option<String> {
-        let is_meant = |path: &[u8]| {
-            self.paths.iter().any(|rule| {
-                let rule = rule.as_bytes();
-                match rule.strip_suffix(b"/") {
-                    Some(folder) => path.strip_prefix(folder).is_some_and(|rest| rest.starts_with(b"/")),
-                    None => path == rule,
-                }
-            })
-        };
-        changes.iter().find(|change| is_meant(&change.path)).map(|change| log::printable(&change.path))
     }
 }

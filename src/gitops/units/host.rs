@@ -1,6 +1,7 @@
 use std::path::{Path, PathBuf};
 
 use super::disk::UnitsFolder;
+use super::manager::Found;
 use super::manifest::Manifest;
 use super::plan::Context;
 use super::{Desired, Manager, OWN, Plan};
@@ -22,7 +23,8 @@ pub(in crate::gitops) struct Host {
 
 impl Host {
     /// Opens the units folder of a manager.
-    pub fn open(manager: Manager, config: &Config, gitops: &Path) -> Result<Self, Error> {
+    pub fn open(found: &Found, config: &Config, gitops: &Path) -> Result<Self, Error> {
+        let manager = found.manager;
         let (path, enablement) = match manager {
             Manager::System => (config.gitops.units_dir.clone(), PathBuf::from("/etc/systemd/system")),
             Manager::User => (Manager::user_folder(), Manager::user_folder()),
@@ -30,7 +32,7 @@ impl Host {
         let (folder, enablement) = (UnitsFolder::open(&path)?, UnitsFolder::open(&enablement)?);
         let real = path.canonicalize().unwrap_or(path);
         let is_other = |other: &PathBuf| other.canonicalize().map_or(true, |other| other != real);
-        let other_paths = manager.unit_path()?.into_iter().filter(is_other).collect();
+        let other_paths = found.unit_path.iter().filter(|other| is_other(other)).cloned().collect();
         Ok(Self { manager, folder, enablement, gitops: Folder::open(gitops)?, other_paths })
     }
 

@@ -48,12 +48,20 @@ impl UnitState {
     }
 }
 
+/// A manager that answered.
+#[derive(Clone, Debug)]
+pub(in crate::gitops) struct Found {
+    pub manager: Manager,
+    /// The folders that it loads units from.
+    pub unit_path: Vec<PathBuf>,
+}
+
 impl Manager {
     /// The manager that this caller can deploy to.
     ///
     /// # Errors
     /// The reason why units are not deployed here.
-    pub fn find(user_units: bool) -> Result<Self, String> {
+    pub fn find(user_units: bool) -> Result<Found, String> {
         let manager = if user_units { Self::User } else { Self::System };
         if !user_units && !rustix::process::geteuid().is_root() {
             return Err("not run as root (--user-units deploys to your own manager)".to_owned());
@@ -61,15 +69,28 @@ impl Manager {
         if !user_units && !systemd::is_running() {
             return Err("systemd does not run on this host".to_owned());
         }
-        match manager.systemctl(QUESTION, &["show", "--property=Version", "--value"]).succeed() {
-            Ok(_) => Ok(manager),
+        match manager.systemctl(QUESTION, &["show", "--property=UnitPath", "--value"]).succeed() {
+            Ok(output) => {
+                Ok(Found { manager, unit_path: output.text().split_whitespace().map(PathBuf::from).collect() })
+            }
             Err(Error::NotFound(_)) => Err("systemctl is not installed".to_owned()),
             Err(error) => Err(format!("the systemd manager does not answer: {error}")),
         }
     }
 
+    /// True where the manager is on its way out, or gone.
+    pub fn is_leaving(self) -> bool {
+        let answer = self.systemctl(QUESTION, &["show", "--property=SystemState", "--value"]).succeed();
+        answer.map_or(true, |output| output.text() == "stopping")
+    }
+
     fn systemctl(self, limit: Duration, arguments: &[&str]) -> Command {
-        let mut command = Command::new("systemctl", limit);
+        self.command("systemctl", limit).args(["--no-pager", "--no-ask-password"]).args(arguments)
+    }
+
+    /// A command of systemd's that talks about this manager.
+    pub(super) fn command(self, program: &str, limit: Duration) -> Command {
+        let mut command = Command::new(program, limit);
         if self == Self::User {
             command = command.args(["--user"]);
             for name in ["XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS"] {
@@ -78,19 +99,13 @@ impl Manager {
                 }
             }
         }
-        command.args(["--no-pager", "--no-ask-password"]).args(arguments)
+        command
     }
 
     /// The folder that the user's own units are installed into (systemd.unit(5), "Unit File Load Path").
     pub fn user_folder() -> PathBuf {
         let configured = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
         configured.unwrap_or_else(|| command::current().home.join(".config")).join("systemd/user")
-    }
-
-    /// The folders that the manager loads units from.
-    pub fn unit_path(self) -> Result<Vec<PathBuf>, Error> {
-        let output = self.systemctl(QUESTION, &["show", "--property=UnitPath", "--value"]).succeed()?;
-        Ok(output.text().split_whitespace().map(PathBuf::from).collect())
     }
 
     /// The state of each of these units.

@@ -10,13 +10,14 @@ mod manager;
 mod manifest;
 mod plan;
 mod probe;
+mod restart;
 mod restore;
 mod validate;
 
 pub(super) use apply::{Applied, Restart};
 pub(super) use desired::Desired;
 pub(super) use host::Host;
-pub(super) use manager::Manager;
+pub(super) use manager::{Found, Manager};
 pub(super) use plan::{Action, Line, Plan};
 pub(super) use restore::Before;
 

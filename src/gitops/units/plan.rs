@@ -108,9 +108,9 @@ impl Plan {
         self.files.get(file).and_then(Option::as_ref).is_some_and(|owned| owned.enabled_once)
     }
 
-    /// False for units that come or go with this plan, or are masked.
+    /// False for units that go with this plan, or are masked.
     pub(super) fn may_restart(&self, unit: &str) -> bool {
-        let settled = [Action::Add, Action::Remove, Action::Masked];
+        let settled = [Action::Remove, Action::Masked];
         !self.lines.iter().any(|line| line.file == unit && settled.contains(&line.action))
     }
 

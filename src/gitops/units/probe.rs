@@ -23,11 +23,10 @@ impl Host {
             return Ok(());
         }
         let deadline = Instant::now() + grace;
-        let first = self.manager.show(&watched)?;
-        let mut states = first.clone();
+        let mut states = self.manager.show(&watched)?;
         loop {
             for unit in &watched {
-                if let Some(reason) = ill(unit, &first, &states, before) {
+                if let Some(reason) = ill(unit, &states, before) {
                     return Err(Error::Step { step: "health", reason });
                 }
             }
@@ -41,17 +40,13 @@ impl Host {
     }
 }
 
-fn ill(
-    unit: &str,
-    first: &HashMap<String, UnitState>,
-    now: &HashMap<String, UnitState>,
-    before: &Before,
-) -> Option<String> {
-    let (Some(first), Some(now)) = (first.get(unit), now.get(unit)) else { return None };
+fn ill(unit: &str, now: &HashMap<String, UnitState>, before: &Before) -> Option<String> {
+    let now = now.get(unit)?;
     if now.is_failed() {
         return Some(format!("{unit} failed ({}); see: journalctl -u {unit}", now.result));
     }
-    if now.restarts > first.restarts {
+    // A start by hand sets the count back to nothing, so that even one restart came after it.
+    if now.restarts > 0 {
         return Some(format!("{unit} keeps restarting; see: journalctl -u {unit}"));
     }
     (before.was_active(unit) && !now.is_active()).then(|| format!("{unit} was active and is {} now", now.active))

@@ -1,7 +1,6 @@
 use std::time::Duration;
 
-use super::{Host, Manager, Plan, is_template};
-use crate::command::Command;
+use super::{Host, Plan, is_template};
 use crate::gitops::Error;
 use crate::state::Folder;
 
@@ -43,10 +42,7 @@ impl Host {
     fn verify(&self, folder: &Folder, units: &[&String]) -> Result<Vec<String>, Error> {
         // The empty last part stands for the usual unit path.
         let unit_path = format!("{}:", folder.path().display());
-        let mut command = Command::new("systemd-analyze", LIMIT).env("SYSTEMD_UNIT_PATH", unit_path);
-        if self.manager == Manager::User {
-            command = command.args(["--user"]);
-        }
+        let mut command = self.manager.command("systemd-analyze", LIMIT).env("SYSTEMD_UNIT_PATH", unit_path);
         command = command.args(["verify", "--man=no", "--"]).name("systemd-analyze verify");
         command = command.args(units.iter().map(|unit| folder.path().join(unit)));
         let output = command.run()?;

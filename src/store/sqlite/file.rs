@@ -12,9 +12,11 @@ use crate::config::Config;
 use crate::state::{self, Folder};
 use crate::store::Error;
 
-/// Pages in the log before they are written back. The log outlives the program (see `open`), and the next one reads it
-/// whole, so it stays short: 128 pages are half a mebibyte.
-const LOG_PAGES: u32 = 128;
+/// How long the log may get before it is written back. The log outlives the program (see `open`), and the next one reads
+/// it whole, so it stays short.
+const LONGEST_LOG: u64 = 512 * 1024;
+/// How long to wait for readers when the log is written back; there is always a next time.
+const READER_WAIT: Duration = Duration::from_millis(100);
 
 /// Opens the file, made where missing, ready for use but for its tables; its path for messages.
 pub(super) fn open(config: &Config, path: &str) -> Result<(Connection, String), Error> {
@@ -35,8 +37,26 @@ pub(super) fn open(config: &Config, path: &str) -> Result<(Connection, String), 
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false).map_err(failed)?;
     use_log(&connection).map_err(failed)?;
     connection.pragma_update(None, "synchronous", "FULL").map_err(failed)?;
-    connection.pragma_update(None, "wal_autocheckpoint", LOG_PAGES).map_err(failed)?;
+    // SQLite itself would forget between two programs how much it has written back, begin anew every time and never
+    // shorten the log; `write_back` does it.
+    connection.pragma_update(None, "wal_autocheckpoint", 0).map_err(failed)?;
     Ok((connection, target))
+}
+
+/// Writes the log back into the file and empties it, once it is long.
+pub(super) fn write_back(connection: &Connection) -> Result<(), rusqlite::Error> {
+    let log = connection.path().map(|path| format!("{path}-wal"));
+    // Without a log there is nothing to write back.
+    let length = log.and_then(|log| std::fs::metadata(log).ok()).map_or(0, |metadata| metadata.len());
+    if length < LONGEST_LOG { Ok(()) } else { empty_log(connection) }
+}
+
+/// Writes the log back into the file and empties it.
+pub(super) fn empty_log(connection: &Connection) -> Result<(), rusqlite::Error> {
+    connection.busy_timeout(READER_WAIT)?;
+    // Readers that hold on to it are reported in the result, not as an error.
+    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+    connection.busy_timeout(LOCK_WAIT)
 }
 
 /// Switches to WAL mode, and an empty file to incremental vacuum, which must be chosen before its first page.

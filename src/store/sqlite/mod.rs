@@ -13,6 +13,7 @@ use rusqlite::{Connection, TransactionBehavior, params};
 use super::schema::SCHEMA_TABLE;
 use super::{Batch, Engine, Error};
 use crate::config::Config;
+use crate::log;
 
 /// How long to wait for a lock that another program holds.
 const LOCK_WAIT: Duration = Duration::from_secs(5);
@@ -76,7 +77,7 @@ impl Sqlite {
             unused = left;
         }
         // The file shrinks when the log is written back.
-        self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+        file::empty_log(&self.connection)
     }
 }
 
@@ -107,7 +108,12 @@ impl Engine for Sqlite {
                     })?;
             }
         }
-        transaction.commit().map_err(failed)
+        transaction.commit().map_err(failed)?;
+        // The rows are safe in the log; whatever is wrong now is said by the next call too.
+        if let Err(error) = file::write_back(&self.connection) {
+            log::warn!("log_not_written_back", database = self.target, error = error.to_string());
+        }
+        Ok(())
     }
 
     fn keep_metrics(&mut self, days: u32) -> Result<u64, Error> {

@@ -1,0 +1,5 @@
+//! The collector of host statistics.
+
+fn main() -> std::process::ExitCode {
+    observability_hub::metrics::main()
+}

@@ -1,0 +1,182 @@
+//! tailscale-gate: publishes the proxy through Tailscale Funnel while it is healthy, and in no other case.
+//! What decides is in `machine`, which starts no process and has no clock; what acts is around it.
+//! Nothing here changes another port's configuration, and nothing calls open or closed what was not verified.
+
+mod alive;
+mod error;
+mod exposure;
+mod funnel;
+mod health;
+mod machine;
+mod node;
+mod report;
+mod run;
+mod status;
+mod tailscale;
+mod worker;
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use argh::FromArgs;
+
+use crate::config::Config;
+use crate::exit::{self, Exit};
+use crate::log;
+use crate::state::Folder;
+
+pub use error::Error;
+
+/// Open Tailscale Funnel while the proxy is healthy, and close it in every other case.
+///
+/// Without a command: keep the door until SIGTERM. Exit codes: 0 done and verified, 1 not done or not known,
+/// 2 usage, 75 another gate runs, 78 configuration.
+#[derive(FromArgs)]
+struct Arguments {
+    /// configuration file (default: $HUB_CONFIG, else /etc/observability-hub/hub.toml)
+    #[argh(option, arg_name = "path")]
+    config: Option<PathBuf>,
+    /// check the configuration and exit
+    #[argh(switch)]
+    check: bool,
+    #[argh(subcommand)]
+    command: Option<Subcommand>,
+}
+
+#[derive(FromArgs)]
+#[argh(subcommand)]
+enum Subcommand {
+    Close(Close),
+    Status(Status),
+}
+
+/// Take whatever is public off the gate's port, and verify that; for ExecStopPost= and for people.
+#[derive(FromArgs)]
+#[argh(subcommand, name = "close")]
+struct Close {
+    /// configuration file
+    #[argh(option, arg_name = "path")]
+    config: Option<PathBuf>,
+}
+
+/// Show what tailscale exposes on the gate's port now; exit code 1 when that is not known.
+#[derive(FromArgs)]
+#[argh(subcommand, name = "status")]
+struct Status {
+    /// print JSON
+    #[argh(switch)]
+    json: bool,
+    /// configuration file
+    #[argh(option, arg_name = "path")]
+    config: Option<PathBuf>,
+}
+
+/// What may be published.
+struct Target {
+    address: SocketAddr,
+    url: String,
+}
+
+/// The program `tailscale-gate`.
+pub fn main() -> ExitCode {
+    let arguments: Arguments = match exit::arguments(report::SERVICE) {
+        Ok(arguments) => arguments,
+        Err(code) => return code,
+    };
+    log::start(report::SERVICE);
+    let file = match &arguments.command {
+        Some(Subcommand::Close(close)) => close.config.as_ref(),
+        Some(Subcommand::Status(status)) => status.config.as_ref(),
+        None => None,
+    };
+    let config = match Config::load(file.or(arguments.config.as_ref()).map(PathBuf::as_path)) {
+        Ok(config) => config,
+        Err(error) => return exit::configuration_error(&error).into(),
+    };
+    let target = match target(&config) {
+        Ok(target) => target,
+        Err(error) => return exit::configuration_error(&error).into(),
+    };
+    let exit = match arguments.command {
+        _ if arguments.check => exit::configuration_valid(&config),
+        Some(Subcommand::Close(_)) => close(&config, target),
+        Some(Subcommand::Status(Status { json, .. })) => status::show(&config, &target, json),
+        None => run::keep(&config, &target),
+    };
+    exit.into()
+}
+
+/// The proxy's public address as the funnel reaches it; never the admin listener's.
+fn target(config: &Config) -> Result<Target, Error> {
+    let (public, admin) = (config.proxy.listen, config.proxy.admin_listen);
+    if public.port() == 0 {
+        let reason = "proxy.listen has the port 0, which is another one at every start; the gate needs a fixed one";
+        return Err(Error::Config(reason.to_owned()));
+    }
+    let same_host = public.ip() == admin.ip() || public.ip().is_unspecified() || admin.ip().is_unspecified();
+    if public.port() == admin.port() && same_host {
+        return Err(Error::Config(format!(
+            "proxy.listen = \"{public}\" reaches proxy.admin_listen = \"{admin}\", which is never published; \
+             give the two listeners different ports"
+        )));
+    }
+    let address = match public.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => SocketAddr::from((Ipv4Addr::LOCALHOST, public.port())),
+        IpAddr::V6(ip) if ip.is_unspecified() => SocketAddr::from((Ipv6Addr::LOCALHOST, public.port())),
+        _ => public,
+    };
+    Ok(Target { address, url: format!("http://{address}") })
+}
+
+/// `<state>/gate`, made where missing.
+fn folder(config: &Config) -> Result<Folder, crate::state::Error> {
+    Folder::open_or_make(&config.state_dir, 0o755)?.sub_or_make("gate", 0o750)
+}
+
+/// Closes whatever the port exposes, without a gate that runs.
+fn close(config: &Config, target: Target) -> Exit {
+    let port = config.gate.port;
+    let result = tailscale::Tailscale::new(port, target.url).close();
+    status::record_close(config, &result);
+    match result {
+        Ok(was_open) => {
+            log::info!("funnel_closed", port = port, was_open = was_open);
+            if let Some(pid) = status::running_gate(config) {
+                let reason = "a gate runs and will open the port again; stop it: systemctl stop tailscale-gate";
+                log::warn!("gate_is_running", pid = pid, reason = reason);
+            }
+            Exit::Done
+        }
+        Err(error) => {
+            log::error!("close_failed", port = port, error = error.to_string());
+            Exit::Error
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target_of(text: &str) -> Result<String, String> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("hub.toml");
+        std::fs::write(&path, text).unwrap();
+        let config = Config::load(Some(&path)).map_err(|error| error.to_string())?;
+        target(&config).map(|target| target.url).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn only_the_public_listener_can_be_published() {
+        assert_eq!(target_of("").unwrap(), "http://127.0.0.1:8085");
+        assert_eq!(target_of("[proxy]\nlisten = \"0.0.0.0:80\"").unwrap(), "http://127.0.0.1:80");
+        assert_eq!(target_of("[proxy]\nlisten = \"[::]:80\"").unwrap(), "http://[::1]:80");
+        assert_eq!(target_of("[proxy]\nlisten = \"192.0.2.7:80\"").unwrap(), "http://192.0.2.7:80");
+        for listen in ["0.0.0.0:8086", "127.0.0.1:8086", "[::]:8086"] {
+            let error = target_of(&format!("[proxy]\nlisten = \"{listen}\"")).unwrap_err();
+            assert!(error.contains("proxy.admin_listen"), "{error}");
+        }
+        assert!(target_of("[proxy]\nlisten = \"127.0.0.1:0\"").unwrap_err().contains("port 0"));
+    }
+}

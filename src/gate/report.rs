@@ -1,0 +1,155 @@
+//! What the gate says about itself: log lines, the run record, `systemctl status`.
+
+use std::sync::mpsc::{Sender, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use serde_json::{Map, Value, json};
+
+use super::machine::{Cause, State};
+use super::worker::Facts;
+use crate::state::{Folder, Record, Run};
+use crate::{log, systemd};
+
+/// The service's name in records and log lines.
+pub(super) const SERVICE: &str = "tailscale-gate";
+/// How often a gate whose state does not change says that it lives.
+const HEARTBEAT: Duration = Duration::from_secs(15 * 60);
+
+/// Reports changes, and once in a while that there was none.
+pub(super) struct Reporter {
+    port: u16,
+    target: String,
+    last: Option<(State, Cause)>,
+    since: jiff::Timestamp,
+    begun: Instant,
+    said: Instant,
+    closing: Option<Instant>,
+    counts: Map<String, Value>,
+    records: Option<Sender<(Run, bool)>>,
+    writer: Option<JoinHandle<()>>,
+}
+
+impl Reporter {
+    /// Records go to `folder`, from a thread of their own: a slow disk must not delay the closing.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub fn start(folder: Folder, port: u16, target: String) -> std::io::Result<Self> {
+        let (records, orders) = channel();
+        let write = move || {
+            for (run, is_new) in orders {
+                if let Err(error) = write(&folder, run, is_new) {
+                    log::warn!("run_record_failed", error = error.to_string());
+                }
+            }
+        };
+        let writer = std::thread::Builder::new().name("records".to_owned()).stack_size(256 << 10).spawn(write)?;
+        let now = Instant::now();
+        Ok(Self {
+            port,
+            target,
+            last: None,
+            since: jiff::Timestamp::now(),
+            begun: now,
+            said: now,
+            closing: None,
+            counts: Map::new(),
+            records: Some(records),
+            writer: Some(writer),
+        })
+    }
+
+    /// The funnel's process is being killed: what is measured until it is verified that nothing is public.
+    pub fn closing(&mut self, now: Instant) {
+        self.closing.get_or_insert(now);
+    }
+
+    /// Says what has changed, if anything has.
+    pub fn observe(&mut self, (state, cause): (State, Cause), facts: &Facts, now: Instant) {
+        let before = self.last.as_ref().map(|(state, _)| *state);
+        let due = now.duration_since(self.said) >= HEARTBEAT;
+        if !due && self.last.as_ref().is_some_and(|last| *last == (state, cause.clone())) {
+            return;
+        }
+        let is_new = before != Some(state);
+        if is_new {
+            (self.since, self.begun) = (jiff::Timestamp::now(), now);
+            let count = self.counts.get(state.name()).and_then(Value::as_u64).unwrap_or(0);
+            self.counts.insert(state.name().to_owned(), (count + 1).into());
+        }
+        self.last = Some((state, cause.clone()));
+        self.said = now;
+        self.log(state, &cause, is_new, due, facts, now);
+        systemd::status(&format!("{}: {cause}", state.name()));
+        let run = self.run(state, &cause, facts, now);
+        if self.records.as_ref().is_some_and(|records| records.send((run, is_new)).is_err()) {
+            log::warn!("run_record_failed", error = "the thread that writes it has ended");
+        }
+    }
+
+    fn log(&mut self, state: State, cause: &Cause, is_new: bool, due: bool, facts: &Facts, now: Instant) {
+        let (port, reason) = (self.port, cause.to_string());
+        match (state, cause) {
+            (State::Open, Cause::Lasting(_)) => log::error!("funnel_exposed", port = port, reason = reason),
+            (State::Open, _) if is_new => {
+                let url = url(facts, port);
+                log::info!("funnel_open", port = port, url = url, target = self.target, reason = reason);
+            }
+            (State::Closed, _) if is_new => {
+                let duration = self.closing.take().map(|since| now.duration_since(since).as_millis() as u64);
+                log::info!("funnel_closed", port = port, reason = reason, duration_ms = duration);
+            }
+            (State::Closed, Cause::Lasting(_)) => log::info!("stays_closed", port = port, reason = reason),
+            (State::Unknown, Cause::Lasting(_)) => log::warn!("funnel_unknown", port = port, reason = reason),
+            _ if due => log::info!("unchanged", state = state.name(), port = port, reason = reason),
+            _ => {}
+        }
+    }
+
+    fn run(&self, state: State, cause: &Cause, facts: &Facts, now: Instant) -> Run {
+        // Public without the gate's doing, or nobody knows: that is an error. To be closed is not.
+        let wrong = state == State::Unknown || (state == State::Open && matches!(cause, Cause::Lasting(_)));
+        Run {
+            started: log::rfc3339(self.since),
+            duration_ms: now.duration_since(self.begun).as_millis() as u64,
+            status: state.name().to_owned(),
+            counts: self.counts.clone(),
+            error: wrong.then(|| cause.to_string()),
+            details: json!({
+                "state": state.name(),
+                "reason": cause.to_string(),
+                "since": log::rfc3339(self.since),
+                "written": log::rfc3339(jiff::Timestamp::now()),
+                "port": self.port,
+                "target": self.target,
+                "url": url(facts, self.port),
+                "tailscale_version": facts.version,
+                "pid": std::process::id(),
+            }),
+        }
+    }
+
+    /// Waits until the last record is written.
+    pub fn finish(mut self) {
+        self.records = None;
+        if self.writer.take().is_some_and(|writer| writer.join().is_err()) {
+            log::warn!("run_record_failed", error = "the thread that writes it has panicked");
+        }
+    }
+}
+
+/// The public address; none before the node's name is known.
+fn url(facts: &Facts, port: u16) -> Option<String> {
+    let name = facts.name.as_ref()?;
+    Some(if port == 443 { format!("https://{name}/") } else { format!("https://{name}:{port}/") })
+}
+
+/// A new state becomes a run of its own, anything else renews the last one.
+fn write(folder: &Folder, run: Run, is_new: bool) -> Result<(), crate::state::Error> {
+    if !is_new && let Some(mut record) = Record::read(folder)? {
+        record.last = run;
+        return folder.publish_json("run.json", &record);
+    }
+    Record::add(folder, SERVICE, run)
+}

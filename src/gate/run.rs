@@ -1,0 +1,261 @@
+//! The loop: one thread that waits for the proxy's end, its answers, the funnel's process, the worker and signals.
+
+use std::collections::VecDeque;
+use std::io::Read;
+use std::net::SocketAddr;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::alive::{self, Alive, News};
+use super::funnel::Funnel;
+use super::health::{Answer, Check, Question};
+use super::machine::{Action, Event, Machine, PERIOD, State};
+use super::report::Reporter;
+use super::tailscale::Tailscale;
+use super::worker::Worker;
+use super::{Target, folder};
+use crate::config::{Config, Credentials};
+use crate::exit::{self, Exit};
+use crate::state::Lock;
+use crate::{log, systemd};
+
+/// How long the end may take; systemd's own patience is longer.
+const STOP_WITHIN: Duration = Duration::from_secs(20);
+
+struct Gate {
+    machine: Machine,
+    tailscale: Tailscale,
+    worker: Worker,
+    reporter: Reporter,
+    folders: Vec<PathBuf>,
+    address: SocketAddr,
+    credentials: Credentials,
+    alive: Option<Alive>,
+    check: Option<Check>,
+    funnel: Option<Funnel>,
+    stop: UnixStream,
+    stopping: Option<Instant>,
+}
+
+/// Keeps the door until a signal asks for the end.
+pub(super) fn keep(config: &Config, target: &Target) -> Exit {
+    let prepared = prepare(config, target);
+    match prepared {
+        Ok(Some((mut gate, _lock))) => {
+            log::info!("watching", port = config.gate.port, target = target.url, proxy = target.address.to_string());
+            systemd::ready("started");
+            let result = gate.run();
+            let (state, cause) = gate.machine.state();
+            gate.reporter.finish();
+            match (result, state) {
+                (Ok(()), State::Closed) => {
+                    log::info!("stopped", port = config.gate.port);
+                    Exit::Done
+                }
+                (result, _) => {
+                    let reason = result.err().unwrap_or_else(|| cause.to_string());
+                    log::error!("stopped_without_closing", port = config.gate.port, error = reason);
+                    Exit::Error
+                }
+            }
+        }
+        Ok(None) => {
+            log::error!("already_running", error = "another tailscale-gate runs with this state folder; stop it first");
+            Exit::Busy
+        }
+        Err(error) => {
+            log::error!("gate_failed", error = error);
+            Exit::Error
+        }
+    }
+}
+
+fn prepare(config: &Config, target: &Target) -> Result<Option<(Gate, Lock)>, String> {
+    let folder = folder(config).map_err(|error| error.to_string())?;
+    let Some(lock) = Lock::attempt(&folder, "lock").map_err(|error| error.to_string())? else { return Ok(None) };
+    let system = |error: std::io::Error| format!("the system does not give what the gate needs: {error}");
+    let port = config.gate.port;
+    let gate = Gate {
+        machine: Machine::new(Instant::now()),
+        tailscale: Tailscale::new(port, target.url.clone()),
+        worker: Worker::start(Tailscale::new(port, target.url.clone())).map_err(system)?,
+        reporter: Reporter::start(folder, port, target.url.clone()).map_err(system)?,
+        folders: alive::folders(&config.state_dir),
+        address: target.address,
+        credentials: config.credentials(),
+        alive: None,
+        check: None,
+        funnel: None,
+        stop: exit::stop_signals().map_err(system)?,
+        stopping: None,
+    };
+    Ok(Some((gate, lock)))
+}
+
+impl Gate {
+    fn run(&mut self) -> Result<(), String> {
+        let ping_every = systemd::watchdog_interval();
+        let mut pinged: Option<Instant> = None;
+        loop {
+            let now = Instant::now();
+            if let Some(interval) = ping_every
+                && pinged.is_none_or(|at| now.duration_since(at) >= interval / 2)
+            {
+                systemd::watchdog_ping();
+                pinged = Some(now);
+            }
+            self.attend(now)?;
+            self.feed(Event::Tick)?;
+            self.reporter.observe(self.machine.state(), &self.worker.facts(), Instant::now());
+            if self.machine.stopped() {
+                return Ok(());
+            }
+            if self.stopping.is_some_and(|since| now.duration_since(since) >= STOP_WITHIN) {
+                return Err(format!("it is not verified after {} s that the port is closed", STOP_WITHIN.as_secs()));
+            }
+            let longest = ping_every.map_or(PERIOD, |interval| PERIOD.min(interval / 2));
+            self.wait(longest)?;
+        }
+    }
+
+    /// Waits until something happens, at most until the next deadline.
+    fn wait(&self, longest: Duration) -> Result<(), String> {
+        let mut waited = vec![PollFd::new(&self.stop, PollFlags::IN)];
+        let (worker, alive) = (self.worker.fd(), self.alive.as_ref().map(Alive::fd));
+        waited.push(PollFd::from_borrowed_fd(worker, PollFlags::IN));
+        waited.extend(alive.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
+        waited.extend(self.check.as_ref().map(Check::fd).map(|(fd, flags)| PollFd::from_borrowed_fd(fd, flags)));
+        if let Some(funnel) = &self.funnel {
+            waited.push(PollFd::from_borrowed_fd(funnel.ended(), PollFlags::IN));
+            waited.extend(funnel.pipes().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
+        }
+        let deadlines = [
+            Some(self.machine.wake()),
+            self.check.as_ref().map(Check::deadline),
+            self.alive.as_ref().and_then(Alive::deadline),
+        ];
+        let now = Instant::now();
+        let next = deadlines.into_iter().flatten().map(|at| at.saturating_duration_since(now)).min();
+        let left = next.unwrap_or(longest).min(longest);
+        let left = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) };
+        match poll(&mut waited, Some(&left)) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+            Err(error) => Err(format!("the loop cannot wait: {error}")),
+        }
+    }
+
+    /// Looks after everything that may have happened; nothing here waits. The proxy's end comes first.
+    fn attend(&mut self, now: Instant) -> Result<(), String> {
+        match self.alive.as_mut().map_or(News::None, |alive| alive.news(now)) {
+            News::None => {}
+            News::Instance(instance) => self.feed(Event::Alive(instance))?,
+            News::Gone(reason) => {
+                self.alive = None;
+                self.feed(Event::NotAlive(reason))?;
+            }
+        }
+        if let Some(check) = &mut self.check
+            && let Some(answer) = check.advance(now)
+        {
+            let question = check.question;
+            let event = self.judged(question, answer);
+            self.check = None;
+            self.feed(event)?;
+        }
+        if let Some(funnel) = &mut self.funnel {
+            let spoke = funnel.drain();
+            if funnel.has_ended()? {
+                let how = self.funnel.take().map_or_else(String::new, Funnel::reap);
+                self.feed(Event::Ended(how))?;
+            } else if spoke {
+                self.feed(Event::Spoke)?;
+            }
+        }
+        while let Some(report) = self.worker.report() {
+            self.feed(Event::Done(report))?;
+        }
+        if self.stopping.is_none() && matches!(self.stop.read(&mut [0; 16]), Ok(count) if count > 0) {
+            log::info!("stopping");
+            systemd::stopping();
+            self.stopping = Some(now);
+            self.feed(Event::Stop)?;
+        }
+        Ok(())
+    }
+
+    fn judged(&self, question: Question, answer: Result<Answer, String>) -> Event {
+        match question {
+            Question::Health => Event::Health(answer.and_then(|answer| match answer {
+                Answer { status: 200, instance: Some(instance) } => Ok(instance),
+                Answer { status: 200, .. } => {
+                    Err("what answers on the proxy's port does not name an instance".to_owned())
+                }
+                Answer { status, .. } => Err(format!("the proxy answers {status} to GET /healthz")),
+            })),
+            Question::Guard => Event::Guarded(answer.map(|answer| self.is_guarded(answer.status))),
+        }
+    }
+
+    /// Whether deliveries are checked, by the answer to an unsigned one. The proxy knows, and so the gate needs no
+    /// secret of its own; where the answer says neither yes nor no, a secret that this process can see decides.
+    fn is_guarded(&self, status: u16) -> bool {
+        match status {
+            401 => true,
+            503 => false,
+            _ => self.credentials.webhook_secrets().is_ok_and(|secrets| !secrets.is_empty()),
+        }
+    }
+
+    /// Gives the machine an event, does what it asks for, and gives it what comes of that.
+    fn feed(&mut self, event: Event) -> Result<(), String> {
+        let mut events = VecDeque::from([event]);
+        while let Some(event) = events.pop_front() {
+            let now = Instant::now();
+            for action in self.machine.step(event, now) {
+                events.extend(self.perform(action, now)?);
+            }
+        }
+        Ok(())
+    }
+
+    fn perform(&mut self, action: Action, now: Instant) -> Result<Option<Event>, String> {
+        let question = match action {
+            Action::Connect => {
+                return match Alive::connect(&self.folders, now) {
+                    Ok(alive) => {
+                        self.alive = Some(alive);
+                        Ok(None)
+                    }
+                    Err(reason) => Ok(Some(Event::NotAlive(reason))),
+                };
+            }
+            Action::Run(job) => return self.worker.run(job).map(|()| None),
+            Action::Start => return Ok(self.open().err().map(Event::Ended)),
+            Action::Kill => {
+                self.reporter.closing(now);
+                if let Some(funnel) = &mut self.funnel {
+                    funnel.kill();
+                }
+                return Ok(None);
+            }
+            Action::Check => Question::Health,
+            Action::Ask => Question::Guard,
+        };
+        match Check::start(question, self.address, now, PERIOD) {
+            Ok(check) => {
+                self.check = Some(check);
+                Ok(None)
+            }
+            Err(reason) => Ok(Some(self.judged(question, Err(reason)))),
+        }
+    }
+
+    fn open(&mut self) -> Result<(), String> {
+        let child = self.tailscale.open().map_err(|error| error.to_string())?;
+        self.funnel = Some(Funnel::attend(child).map_err(|error| error.to_string())?);
+        Ok(())
+    }
+}

@@ -1,0 +1,120 @@
+//! `tailscale-gate status`, and what `close` leaves in the run record.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::exposure::Seen;
+use super::machine::State;
+use super::report::SERVICE;
+use super::tailscale::Tailscale;
+use super::{Error, Target, folder};
+use crate::config::Config;
+use crate::exit::Exit;
+use crate::log;
+use crate::state::{Folder, Record, Run};
+
+/// Prints what is public now, and what the gate's record says about it.
+pub(super) fn show(config: &Config, target: &Target, as_json: bool) -> Exit {
+    let looked = Tailscale::new(config.gate.port, target.url.clone()).look();
+    let record = record(config);
+    let details = record.as_ref().map_or(&Value::Null, |record| &record.last.details);
+    let pid = running_gate(config);
+    let (state, exposed, problem) = match looked {
+        Ok(Seen::Nothing) => (State::Closed, None, None),
+        Ok(Seen::Ours) => (State::Open, Some(target.url.clone()), None),
+        Ok(Seen::Other(by)) => (State::Open, Some(by), None),
+        Err(error) => (State::Unknown, None, Some(error.to_string())),
+    };
+    // The record speaks for the state that it was written for, and only while its gate lives.
+    let fits = details["state"] == state.name();
+    let reason = match (problem, pid) {
+        (Some(problem), _) => problem,
+        (None, Some(_)) if fits => details["reason"].as_str().unwrap_or_default().to_owned(),
+        (None, Some(_)) => "the gate is about to notice".to_owned(),
+        (None, None) if state == State::Open => "public, and no gate runs: run tailscale-gate close".to_owned(),
+        (None, None) => "no gate runs".to_owned(),
+    };
+    let answer = json!({
+        "state": state.name(),
+        "reason": reason,
+        "since": details["since"].as_str().filter(|_| fits),
+        "port": config.gate.port,
+        "target": target.url,
+        "url": details["url"],
+        "exposed": exposed,
+        "running": pid.is_some(),
+        "pid": pid,
+        "tailscale_version": details["tailscale_version"],
+    });
+    print(&answer, as_json);
+    if state == State::Unknown { Exit::Error } else { Exit::Done }
+}
+
+#[expect(clippy::print_stdout, reason = "the answer is for the person or script that asked")]
+fn print(answer: &Value, as_json: bool) {
+    if as_json {
+        println!("{answer:#}");
+        return;
+    }
+    let text = |key: &str| answer[key].as_str().unwrap_or_default().to_owned();
+    let since = answer["since"].as_str().map_or_else(String::new, |since| format!(" since {since}"));
+    println!("{}{since}: {}", text("state"), text("reason"));
+    println!("port {} for {}", answer["port"], text("target"));
+    if let Some(url) = answer["url"].as_str() {
+        println!("{url}");
+    }
+    if let Some(exposed) = answer["exposed"].as_str() {
+        println!("exposed: {exposed}");
+    }
+    match answer["pid"].as_u64() {
+        Some(pid) => println!("the gate runs as process {pid}"),
+        None => println!("no gate runs"),
+    }
+}
+
+fn record(config: &Config) -> Option<Record> {
+    let read = |root: &Path| Record::read(&Folder::open(root)?.sub("gate")?);
+    match read(&config.state_dir) {
+        Ok(record) => record,
+        Err(error) if error.is_missing() => None,
+        Err(error) => {
+            log::warn!("run_record_unreadable", error = error.to_string());
+            None
+        }
+    }
+}
+
+/// The process of the gate that wrote the record, if it lives. The record is readable where the lock is not.
+pub(super) fn running_gate(config: &Config) -> Option<u64> {
+    let pid = record(config)?.last.details["pid"].as_u64()?;
+    let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+    // The kernel keeps 15 bytes of a name.
+    (name.trim_end() == &SERVICE[..SERVICE.len().min(15)] && pid != u64::from(std::process::id())).then_some(pid)
+}
+
+/// Leaves in the record what `close` found, so that a record of a gate that was killed does not go on saying `open`.
+/// A user who may not write there closes all the same.
+pub(super) fn record_close(config: &Config, result: &Result<bool, Error>) {
+    let state = match result {
+        Ok(_) => State::Closed,
+        Err(Error::StillOpen { .. }) => State::Open,
+        Err(_) => State::Unknown,
+    };
+    let now = log::rfc3339(jiff::Timestamp::now());
+    let reason = result.as_ref().err().map_or_else(|| "closed by tailscale-gate close".to_owned(), Error::to_string);
+    let run = Run {
+        started: now.clone(),
+        duration_ms: 0,
+        status: state.name().to_owned(),
+        counts: serde_json::Map::new(),
+        error: result.as_ref().err().map(Error::to_string),
+        details: json!({"state": state.name(), "reason": reason, "since": now, "port": config.gate.port}),
+    };
+    if running_gate(config).is_some() {
+        return;
+    }
+    if let Err(error) = folder(config).and_then(|folder| Record::add(&folder, SERVICE, run)) {
+        log::warn!("run_record_failed", error = error.to_string());
+    }
+}

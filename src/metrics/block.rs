@@ -1,0 +1,237 @@
+use std::collections::{BTreeMap, HashSet};
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::baseline::{increase, increase_32};
+use super::collect::Context;
+use super::payload::{Payload, Put, Report, decimal, percent};
+use super::{Error, roots};
+
+/// Bytes of a sector in `/proc/diskstats`, whatever the device's own are (Documentation/admin-guide/iostats.rst).
+const SECTOR: u64 = 512;
+/// Devices in memory or on files of another device, and floppy drives; each name is followed by a number.
+const NO_DISKS: [&str; 4] = ["loop", "ram", "zram", "fd"];
+
+/// A device's counters since it was attached.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(default)]
+pub(super) struct Counters {
+    /// Major and minor number, and `diskseq` where the kernel has it: a device that was detached and attached again
+    /// is another one.
+    pub identity: String,
+    /// Reads completed.
+    pub reads: u64,
+    /// Sectors of 512 bytes read.
+    pub read_sectors: u64,
+    /// Milliseconds that reads took, all added up; 32 bits.
+    pub read_ms: Option<u64>,
+    /// Writes completed.
+    pub writes: u64,
+    /// Sectors of 512 bytes written.
+    pub write_sectors: u64,
+    /// Milliseconds that writes took, all added up; 32 bits.
+    pub write_ms: Option<u64>,
+    /// Milliseconds in which the device was busy; 32 bits.
+    pub busy_ms: Option<u64>,
+    /// Requests in flight now; the only field that is no counter.
+    #[serde(skip)]
+    pub in_flight: Option<u64>,
+}
+
+/// Reads `/proc/diskstats` (Documentation/admin-guide/iostats.rst): lines of 7, 14, 18 or 20 fields, each for itself;
+/// returned with the lines that have another form.
+pub(super) fn parse(bytes: &[u8]) -> (BTreeMap<String, Counters>, Vec<String>) {
+    let (mut devices, mut unreadable) = (BTreeMap::new(), Vec::new());
+    for line in roots::text(bytes).lines().filter(|line| !line.trim().is_empty()) {
+        match device(line) {
+            Some((name, counters)) => drop(devices.insert(name, counters)),
+            None => unreadable.push(Error::format("diskstats", format!("line {line:?}")).to_string()),
+        }
+    }
+    (devices, unreadable)
+}
+
+fn device(line: &str) -> Option<(String, Counters)> {
+    let fields: Vec<&str> = line.split_ascii_whitespace().collect();
+    let numbers: Result<Vec<u64>, _> = fields.iter().skip(3).map(|field| field.parse()).collect();
+    let numbers = numbers.ok()?;
+    let identity = format!("{}:{}", fields.first()?.parse::<u32>().ok()?, fields.get(1)?.parse::<u32>().ok()?);
+    let name = (*fields.get(2)?).to_owned();
+    let counters = match *numbers.as_slice() {
+        [reads, read_sectors, writes, write_sectors] => {
+            Counters { identity, reads, read_sectors, writes, write_sectors, ..Counters::default() }
+        }
+        [reads, _, read_sectors, read_ms, writes, _, write_sectors, write_ms, in_flight, busy_ms, _, ..] => Counters {
+            identity,
+            reads,
+            read_sectors,
+            read_ms: Some(read_ms),
+            writes,
+            write_sectors,
+            write_ms: Some(write_ms),
+            busy_ms: Some(busy_ms),
+            in_flight: Some(in_flight),
+        },
+        _ => return None,
+    };
+    Some((name, counters))
+}
+
+/// True for a whole disk: sysfs lists it in `/sys/block` and its partitions elsewhere. Where sysfs does not know the
+/// device at all, a partition is told by its name: that of another device, and a number.
+fn is_disk(name: &str, sys: &Path, others: &HashSet<String>) -> bool {
+    let numbered = |prefix: &str| {
+        name.strip_prefix(prefix).is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_digit()))
+    };
+    if NO_DISKS.iter().any(|prefix| numbered(prefix)) {
+        return false;
+    }
+    // `/` in a device's name (cciss/c0d0) is `!` in sysfs.
+    let file = name.replace('/', "!");
+    let block = sys.join("block").join(&file);
+    if block.exists() {
+        // A drive without a medium has no sectors.
+        return roots::number::<u64>(&block.join("size")) != Some(0);
+    }
+    if sys.join("class/block").join(&file).join("partition").exists() {
+        return false;
+    }
+    let disk = name.trim_end_matches(|c: char| c.is_ascii_digit());
+    if disk == name {
+        return true;
+    }
+    let ends_in_digit = |name: &str| name.ends_with(|c: char| c.is_ascii_digit());
+    let parent = match disk.strip_suffix('p').filter(|base| ends_in_digit(base)) {
+        Some(base) => base,
+        None => disk,
+    };
+    !others.contains(parent)
+}
+
+/// A disk's columns: bytes, requests and time since it was attached, and what they were a second since `before`.
+/// A counter that went back means that the device was reset: no rate then.
+fn row(now: &Counters, before: Option<&Counters>, interval: f64) -> Payload {
+    let mut row = Map::new();
+    row.put("read_bytes", now.read_sectors.saturating_mul(SECTOR));
+    row.put("written_bytes", now.write_sectors.saturating_mul(SECTOR));
+    row.put("reads", now.reads);
+    row.put("writes", now.writes);
+    row.put_some("read_ms", now.read_ms);
+    row.put_some("write_ms", now.write_ms);
+    row.put_some("busy_ms", now.busy_ms);
+    row.put_some("in_flight", now.in_flight);
+    let Some(before) = before.filter(|before| before.identity == now.identity) else { return row };
+    let whole = |before, now| increase(before, now);
+    let (Some(reads), Some(writes), Some(read), Some(written)) = (
+        whole(before.reads, now.reads),
+        whole(before.writes, now.writes),
+        whole(before.read_sectors, now.read_sectors),
+        whole(before.write_sectors, now.write_sectors),
+    ) else {
+        return row;
+    };
+    for (key, count) in [
+        ("read_bytes_per_second", read.saturating_mul(SECTOR)),
+        ("written_bytes_per_second", written.saturating_mul(SECTOR)),
+        ("reads_per_second", reads),
+        ("writes_per_second", writes),
+    ] {
+        row.put(key, decimal(count as f64 / interval, 2));
+    }
+    let interval_ms = interval * 1000.0;
+    let milliseconds = |before: Option<u64>, now: Option<u64>, at_once: f64| {
+        let most = (interval_ms * 1.1 * at_once + 100.0) as u64;
+        increase_32(before?, now?, most).filter(|increase| *increase <= most)
+    };
+    let busy = milliseconds(before.busy_ms, now.busy_ms, 1.0);
+    row.put_some("busy_percent", busy.map(|busy| percent(busy as f64, interval_ms)));
+    // Many requests wait at the same time, so their times add up to more than the interval.
+    for (key, count, took) in [
+        ("read_wait_ms", reads, milliseconds(before.read_ms, now.read_ms, 4096.0)),
+        ("write_wait_ms", writes, milliseconds(before.write_ms, now.write_ms, 4096.0)),
+    ] {
+        row.put_some(key, took.filter(|_| count > 0).map(|took| decimal(took as f64 / count as f64, 2)));
+    }
+    row
+}
+
+/// Collects the `disk_io` row, by device.
+pub(super) fn collect(context: &Context) -> Result<Report, Error> {
+    let (mut devices, notes) = parse(&context.roots.proc("diskstats")?);
+    let names: HashSet<String> = devices.keys().cloned().collect();
+    devices.retain(|name, _| is_disk(name, &context.roots.sys, &names));
+    let mut report = Report { notes, ..Report::default() };
+    let mut payload = Map::new();
+    for (name, mut counters) in devices {
+        let sequence = context.roots.sys.join("block").join(name.replace('/', "!")).join("diskseq");
+        if let Some(sequence) = roots::value(&sequence) {
+            counters.identity = format!("{} #{sequence}", counters.identity);
+        }
+        let past = context.past.as_ref();
+        let before = past.and_then(|past| past.counters.disks.get(&name));
+        payload.put(&name, Value::Object(row(&counters, before, past.map_or(0.0, |past| past.interval))));
+        report.counters.disks.insert(name, counters);
+    }
+    if !payload.is_empty() {
+        report.rows.push(("disk_io", payload));
+    }
+    Ok(report)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_form_of_a_line_is_read_and_a_damaged_one_costs_itself() {
+        let text =
+            b"   8  0 sda 1 2 3 4 5 6 7 8 9 10 11\n 8 1 sda1 1 2 3 4\n8 16 sdb 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15\n\
+            8 32 sdc 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17\n8 48 sdd 1 2 x 4 5\n8 64 sde 1 2 3\n";
+        let (devices, unreadable) = parse(text);
+        assert_eq!(devices.keys().collect::<Vec<_>>(), ["sda", "sda1", "sdb", "sdc"]);
+        assert_eq!((devices["sdc"].write_sectors, devices["sdc"].busy_ms), (7, Some(10)));
+        assert_eq!((devices["sda1"].writes, devices["sda1"].write_sectors, devices["sda1"].busy_ms), (3, 4, None));
+        assert_eq!(unreadable.len(), 2);
+    }
+
+    #[test]
+    fn without_sysfs_partitions_are_told_by_their_names() {
+        let names =
+            ["sda", "sda1", "mmcblk0", "mmcblk0p1", "nvme0n1", "nvme0n1p2", "xvda1", "loop0", "zram0", "dm-0", "sr0"];
+        let others: HashSet<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let disks: Vec<&str> =
+            names.into_iter().filter(|name| is_disk(name, Path::new("/nonexistent"), &others)).collect();
+        assert_eq!(disks, ["sda", "mmcblk0", "nvme0n1", "xvda1", "dm-0", "sr0"]);
+    }
+
+    #[test]
+    fn a_reset_or_another_device_gives_no_rate() {
+        let before = Counters {
+            identity: "8:0".into(),
+            reads: 100,
+            read_sectors: 800,
+            busy_ms: Some(50),
+            ..Counters::default()
+        };
+        let mut now = Counters { reads: 160, read_sectors: 1400, busy_ms: Some(30_050), ..before.clone() };
+        let rates = row(&now, Some(&before), 60.0);
+        assert_eq!((&rates["reads_per_second"], &rates["read_bytes_per_second"]), (&1.0.into(), &5120.0.into()));
+        assert_eq!(rates["busy_percent"], 50.0);
+        now.identity = "8:0 #7".into();
+        assert!(!row(&now, Some(&before), 60.0).contains_key("reads_per_second"));
+        let reset = Counters { read_sectors: 3, ..Counters { reads: 200, ..before.clone() } };
+        assert!(!row(&reset, Some(&before), 60.0).contains_key("reads_per_second"));
+    }
+
+    #[test]
+    fn time_fields_wrap_at_32_bits_on_every_kernel() {
+        let before = Counters { identity: "8:0".into(), busy_ms: Some((1 << 32) - 1000), ..Counters::default() };
+        let now = Counters { busy_ms: Some(5000), ..before.clone() };
+        assert_eq!(row(&now, Some(&before), 60.0)["busy_percent"], 10.0);
+        let reset = Counters { busy_ms: Some(5000), ..before.clone() };
+        let long_before = Counters { busy_ms: Some(1 << 31), ..before };
+        assert!(!row(&reset, Some(&long_before), 60.0).contains_key("busy_percent"));
+    }
+}

@@ -1,0 +1,260 @@
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde_json::{Map, Value};
+
+use super::baseline::{Counters, Past};
+use super::collect::Context;
+use super::payload::{Payload, Put, Report, decimal, percent};
+use super::{Error, roots};
+
+/// The modes of a `cpu` line in the order of proc_stat(5). The last two are contained in `user` and `nice`.
+pub(super) const MODES: [&str; 10] =
+    ["user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal", "guest", "guest_nice"];
+const USER: usize = 0;
+const SYSTEM: usize = 2;
+const IDLE: usize = 3;
+const IOWAIT: usize = 4;
+/// The modes that add up to the whole time.
+const WHOLE: usize = 8;
+/// Ticks a second in `/proc/stat` (USER_HZ): 100 on every architecture that Debian has a port for.
+const TICKS: f64 = 100.0;
+/// An idle counter that goes back less than this many ticks jitters; one that goes back further started anew, because
+/// its CPU was switched off and on.
+const JITTER: u64 = 300;
+
+/// The counters of one CPU, in ticks, in the order of `MODES`.
+pub(super) type Ticks = [u64; 10];
+
+/// What `/proc/stat` says.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Stat {
+    /// The CPUs that are online, by their number.
+    pub cpus: BTreeMap<u32, Ticks>,
+    /// Numbers of the other lines, by their name.
+    pub values: BTreeMap<String, u64>,
+    /// Lines of CPUs that could not be read.
+    pub unreadable: Vec<String>,
+}
+
+/// Reads `/proc/stat` (proc_stat(5)).
+///
+/// The line `cpu`, the sum of the CPUs that are online, is taken only where no single CPU is listed: it goes back
+/// whenever a CPU goes offline.
+///
+/// # Errors
+/// When no line of a CPU can be read.
+pub(super) fn parse(bytes: &[u8]) -> Result<Stat, Error> {
+    let text = roots::text(bytes);
+    let mut stat = Stat::default();
+    let mut whole = None;
+    for line in text.lines() {
+        let Some((name, rest)) = line.split_once(' ') else { continue };
+        match name.strip_prefix("cpu") {
+            Some("") => whole = ticks(rest),
+            Some(number) => match (number.parse(), ticks(rest)) {
+                (Ok(number), Some(ticks)) => drop(stat.cpus.insert(number, ticks)),
+                _ => stat.unreadable.push(name.to_owned()),
+            },
+            None if matches!(name, "intr" | "softirq") => {}
+            None => drop(rest.trim().parse().map(|value| stat.values.insert(name.to_owned(), value))),
+        }
+    }
+    if stat.cpus.is_empty()
+        && let Some(ticks) = whole
+    {
+        stat.cpus.insert(0, ticks);
+    }
+    if stat.cpus.is_empty() { Err(Error::format("stat", "no line of a CPU")) } else { Ok(stat) }
+}
+
+/// The counters of a line; kernels before 2.6.33 have fewer modes.
+fn ticks(text: &str) -> Option<Ticks> {
+    let mut ticks = [0; 10];
+    let mut count = 0;
+    for (slot, field) in ticks.iter_mut().zip(text.split_ascii_whitespace()) {
+        *slot = field.parse().ok()?;
+        count += 1;
+    }
+    (count >= 4).then_some(ticks)
+}
+
+/// The ticks of each mode since `before`; none where the CPU's counters started anew at an unknown moment.
+///
+/// iowait and idle may go back while the CPU stays online, and restart at 0 when it comes back online; the other modes
+/// then continue (proc_stat(5); node_exporter and sysstat have met both).
+fn increase(before: &Ticks, now: &Ticks, interval: f64) -> Option<Ticks> {
+    let back = |mode: usize| before[mode].saturating_sub(now[mode]);
+    let restarted = back(IDLE) >= JITTER;
+    if restarted && back(USER) > 0 && back(SYSTEM) > 0 {
+        return None;
+    }
+    let mut ticks = [0; 10];
+    for mode in 0..MODES.len() {
+        ticks[mode] = now[mode].saturating_sub(before[mode]);
+    }
+    if restarted {
+        ticks[IDLE] = now[IDLE];
+        if back(IOWAIT) > 0 {
+            ticks[IOWAIT] = now[IOWAIT];
+        }
+        // A CPU cannot have been idle for longer than it had time.
+        let most = (interval * TICKS * 1.1) as u64 + JITTER;
+        if ticks[IDLE] + ticks[IOWAIT] > most {
+            return None;
+        }
+    }
+    Some(ticks)
+}
+
+/// Percent of each mode and of all but idle and iowait (`usage`); `ticks` must not all be 0.
+fn shares(ticks: &Ticks) -> Payload {
+    let whole = ticks[..WHOLE].iter().sum::<u64>() as f64;
+    let mut shares = Map::new();
+    shares.put("usage", percent(whole - (ticks[IDLE] + ticks[IOWAIT]) as f64, whole));
+    for (name, count) in MODES.iter().zip(ticks) {
+        shares.put(name, percent(*count as f64, whole));
+    }
+    shares
+}
+
+/// What a CPU that was not interrupted once since the last run did: its counters do not move.
+fn idle() -> Payload {
+    let mut ticks = [0; 10];
+    ticks[IDLE] = 1;
+    shares(&ticks)
+}
+
+/// The `cpu` row: `usage` and `modes` over all CPUs, `cpus` one by one, all in percent of the time since the last run;
+/// without a run before, `usage` is null and the others have no key. `detailed` adds the raw counters in seconds.
+///
+/// Returned with it: the counters for the next baseline, in which a CPU that is offline keeps its last ones.
+fn row(stat: &Stat, past: Option<&Past>, detailed: bool) -> (Payload, Counters) {
+    let mut all = [0; 10];
+    let mut cpus = Map::new();
+    for (number, now) in &stat.cpus {
+        let mut cpu = Map::new();
+        if let Some(past) = past
+            && let Some(ticks) = past.counters.cpus.get(number).and_then(|old| increase(old, now, past.interval))
+        {
+            cpu = if ticks[..WHOLE].iter().all(|count| *count == 0) { idle() } else { shares(&ticks) };
+            for (sum, count) in all.iter_mut().zip(ticks) {
+                *sum += count;
+            }
+        }
+        if detailed {
+            let seconds =
+                MODES.iter().zip(now).map(|(mode, count)| ((*mode).to_owned(), decimal(*count as f64 / TICKS, 2)));
+            cpu.put("seconds", seconds.collect::<Payload>());
+        }
+        if !cpu.is_empty() {
+            cpus.insert(number.to_string(), Value::Object(cpu));
+        }
+    }
+    let mut row = Map::new();
+    row.put("usage", Value::Null);
+    row.put("package_temp", Value::Null);
+    row.put("core_temps", Map::new());
+    row.put("online", stat.cpus.len());
+    let measured = cpus.values().any(|cpu| cpu.get("usage").is_some());
+    if measured {
+        let tickless = all[..WHOLE].iter().all(|count| *count == 0);
+        let mut modes = if tickless { idle() } else { shares(&all) };
+        row.put_some("usage", modes.shift_remove("usage"));
+        row.put("modes", modes);
+    }
+    if !cpus.is_empty() {
+        row.put("cpus", cpus);
+    }
+    let mut counters = Counters::default();
+    if let Some(past) = past {
+        counters.cpus.clone_from(&past.counters.cpus);
+    }
+    counters.cpus.extend(stat.cpus.iter().map(|(number, ticks)| (*number, *ticks)));
+    (row, counters)
+}
+
+/// Collects the `cpu` row; its temperatures are added by `sensors`.
+pub(super) fn collect(context: &Context) -> Result<Report, Error> {
+    let stat = context.stat()?;
+    let (row, counters) = row(stat, context.past.as_ref(), context.detailed);
+    let path = Path::new("stat");
+    let notes = stat.unreadable.iter().map(|name| Error::format(path, format!("line {name}")).to_string()).collect();
+    Ok(Report { rows: vec![("cpu", row)], counters, notes })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STAT: &[u8] = b"cpu  30 0 0 300 0 0 0 0 0 0\ncpu0 10 0 0 100 0 0 0 0 0 0\ncpu2 20 0 0 200 0 0 0 0 0 0\n\
+        intr 1 2 3\nctxt 77\nbtime 1700000000\nprocesses 5\n";
+
+    fn past(cpus: &[(u32, Ticks)]) -> Past {
+        let counters = Counters { cpus: cpus.iter().copied().collect(), ..Counters::default() };
+        Past { interval: 60.0, counters, clock_step: 0.0 }
+    }
+
+    fn usage(before: &[(u32, Ticks)], now: &[(u32, Ticks)]) -> Value {
+        let stat = Stat { cpus: now.iter().copied().collect(), ..Stat::default() };
+        row(&stat, Some(&past(before)), false).0["usage"].clone()
+    }
+
+    #[test]
+    fn cpus_keep_their_numbers_and_the_sum_line_is_left_out() {
+        let stat = parse(STAT).unwrap();
+        assert_eq!(stat.cpus.keys().copied().collect::<Vec<_>>(), [0, 2]);
+        assert_eq!((stat.values["ctxt"], stat.values["btime"]), (77, 1_700_000_000));
+        assert_eq!(parse(b"cpu  30 0 0 300\n").unwrap().cpus[&0][3], 300);
+        assert!(parse(b"intr 0\n").is_err());
+    }
+
+    #[test]
+    fn one_damaged_line_costs_one_cpu() {
+        let stat = parse(b"cpu0 1 2 3 4\ncpu1 x y z\ncpu2 1 2 3 4 5 6 7 8 9 10 11\n").unwrap();
+        assert_eq!((stat.cpus.len(), stat.unreadable.as_slice()), (2, ["cpu1".to_owned()].as_slice()));
+    }
+
+    #[test]
+    fn guest_time_is_counted_once() {
+        let (before, now) = ([0; 10], [50, 0, 0, 50, 0, 0, 0, 0, 40, 0]);
+        assert_eq!(usage(&[(0, before)], &[(0, now)]), 50.0);
+    }
+
+    #[test]
+    fn idle_and_iowait_that_go_back_a_little_count_nothing() {
+        let (before, now) = ([0, 0, 0, 1000, 90, 0, 0, 0, 0, 0], [100, 0, 0, 998, 40, 0, 0, 0, 0, 0]);
+        assert_eq!(usage(&[(0, before)], &[(0, now)]), 100.0);
+    }
+
+    #[test]
+    fn a_cpu_that_returns_counts_idle_from_zero_and_the_rest_onwards() {
+        let (before, now) = ([100, 0, 0, 90_000, 500, 0, 0, 0, 0, 0], [200, 0, 0, 280, 20, 0, 0, 0, 0, 0]);
+        assert_eq!(usage(&[(0, before)], &[(0, now)]), 25.0);
+    }
+
+    #[test]
+    fn counters_that_all_restarted_give_no_rate() {
+        let (before, now) = ([100, 0, 100, 90_000, 0, 0, 0, 0, 0, 0], [10, 0, 10, 280, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(usage(&[(0, before)], &[(0, now)]), Value::Null);
+    }
+
+    #[test]
+    fn a_cpu_without_interrupts_is_idle_and_a_new_one_is_left_out() {
+        let same = [1, 2, 3, 4, 5, 6, 7, 8, 0, 0];
+        assert_eq!(usage(&[(0, same)], &[(0, same)]), 0.0);
+        let stat = Stat { cpus: [(0, same), (1, same)].into(), ..Stat::default() };
+        let (row, counters) = row(&stat, Some(&past(&[(0, same), (3, same)])), false);
+        assert_eq!(row["cpus"].as_object().unwrap().keys().collect::<Vec<_>>(), ["0"]);
+        assert_eq!(counters.cpus.keys().copied().collect::<Vec<_>>(), [0, 1, 3], "the offline one is kept");
+    }
+
+    #[test]
+    fn the_first_run_has_no_rates() {
+        let (row, _) = row(&parse(STAT).unwrap(), None, false);
+        assert_eq!(
+            Value::Object(row),
+            serde_json::json!({"usage": null, "package_temp": null, "core_temps": {}, "online": 2})
+        );
+    }
+}

@@ -1,0 +1,189 @@
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::Error;
+use super::baseline::Moment;
+use super::collect::Context;
+use super::mounts::{self, Mount};
+use super::payload::{Payload, Put, Report, percent};
+use super::space::{self, Answer, Space};
+
+/// How long all questions that may hang may take together.
+const BUDGET: Duration = Duration::from_secs(5);
+/// How long a stuck file system is left alone, in seconds: first, and at most.
+const FIRST_WAIT: f64 = 300.0;
+const LONGEST_WAIT: f64 = 3600.0;
+
+/// A file system that did not answer.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+pub(super) struct Stuck {
+    /// When it was first found, seconds since 1970.
+    pub since: f64,
+    /// When it is asked again, on CLOCK_BOOTTIME.
+    pub again: f64,
+    /// How long it is left alone, in seconds.
+    pub wait: f64,
+}
+
+/// The file systems that did not answer, by mount point.
+pub(super) type StuckMounts = BTreeMap<String, Stuck>;
+
+/// The columns of a mount in the `disk` row, in bytes; `free` is what users without privileges may take, and the
+/// percentage is df's: of what they can reach.
+fn row(mount: &Mount, space: &Space) -> Payload {
+    let bytes = |blocks: u64| blocks.saturating_mul(space.unit);
+    let used = space.blocks.saturating_sub(space.free);
+    let mut row = Map::new();
+    row.put("total", bytes(space.blocks));
+    row.put("used", bytes(used));
+    row.put("free", bytes(space.available));
+    row.put("used_percent", percent(used as f64, used as f64 + space.available as f64));
+    row.put("reserved", bytes(space.free.saturating_sub(space.available)));
+    if space.inodes > 0 {
+        let used = space.inodes.saturating_sub(space.inodes_free);
+        row.put("inodes", space.inodes);
+        row.put("inodes_free", space.inodes_free);
+        row.put("inodes_used_percent", percent(used as f64, space.inodes as f64));
+    }
+    row.put("read_only", mount.read_only);
+    row.put("device", mount.source.as_str());
+    row.put("fstype", mount.kind.as_str());
+    row
+}
+
+/// Leaves out ZFS data sets that share what their pool has left: each would show the whole pool again. A data set
+/// with a quota or a reservation of its own has another amount left and stays. Amounts within a hundredth are the
+/// same: the pool is written to between two questions.
+fn without_shared_pools(found: Vec<(Mount, Space)>) -> Vec<(Mount, Space)> {
+    let mut pools: Vec<(String, u64)> = Vec::new();
+    let mut is_shared = |mount: &Mount, space: &Space| {
+        if mount.kind != "zfs" {
+            return false;
+        }
+        let pool = mount.source.split('/').next().unwrap_or_default();
+        let left = space.available.saturating_mul(space.unit);
+        let known = pools.iter().any(|(name, other)| name == pool && other.abs_diff(left) <= left / 100);
+        if !known {
+            pools.push((pool.to_owned(), left));
+        }
+        known
+    };
+    found.into_iter().filter(|(mount, space)| !is_shared(mount, space)).collect()
+}
+
+/// Which stuck file systems are left alone now, and the record after the answers are known.
+fn remember(stuck: &StuckMounts, now: &Moment, answers: &[(String, bool)]) -> StuckMounts {
+    let mut next = stuck.clone();
+    for (key, hangs) in answers {
+        if !hangs {
+            next.remove(key);
+            continue;
+        }
+        let known = stuck.get(key);
+        let wait = known.map_or(FIRST_WAIT, |known| (known.wait * 2.0).min(LONGEST_WAIT));
+        let since = known.map_or(now.wall, |known| known.since);
+        next.insert(key.clone(), Stuck { since, again: now.clock + wait, wait });
+    }
+    next
+}
+
+/// Collects the `disk` row, by mount point.
+pub(super) fn collect(context: &Context) -> Result<(Report, StuckMounts), Error> {
+    let mounts = mounts::read(&context.roots)?;
+    let (remote, local): (Vec<Mount>, Vec<Mount>) = mounts.into_iter().partition(Mount::may_hang);
+    let mut found = Vec::new();
+    let mut notes = Vec::new();
+    for mount in local {
+        match space::ask(&mounts::reach(&context.roots, &mount)) {
+            Ok(space) => found.push((mount, space)),
+            Err(error) => notes.push(error.to_string()),
+        }
+    }
+    let mounted = |key: &String| remote.iter().any(|mount| mount.key() == *key);
+    let mut stuck: StuckMounts = context.stuck.clone();
+    stuck.retain(|key, _| mounted(key));
+    let left_alone = |mount: &Mount| stuck.get(&mount.key()).is_some_and(|stuck| context.moment.clock < stuck.again);
+    let (waiting, asked): (Vec<Mount>, Vec<Mount>) = remote.iter().cloned().partition(left_alone);
+    let paths: Vec<PathBuf> = asked.iter().map(|mount| mounts::reach(&context.roots, mount)).collect();
+    let mut answers = space::ask_isolated(&paths, BUDGET);
+    let mut outcome = Vec::new();
+    for (mount, path) in asked.into_iter().zip(paths) {
+        let key = mount.key();
+        let answer = answers.remove(&path);
+        outcome.push((key.clone(), matches!(answer, Some(Answer::Stuck))));
+        match answer {
+            Some(Answer::Space(space)) => found.push((mount, space)),
+            Some(Answer::NotAllowed) => {}
+            Some(Answer::Failed(error)) => notes.push(error.to_string()),
+            Some(Answer::Stuck) => {
+                notes.push(format!("{key} ({}) does not answer; it is left alone for a while", mount.kind))
+            }
+            None => notes.push(format!("{key} ({}) was not asked: the run's time was used up", mount.kind)),
+        }
+    }
+    notes.extend(
+        waiting
+            .iter()
+            .map(|mount| format!("{} ({}) did not answer before and is not asked yet", mount.key(), mount.kind)),
+    );
+    let stuck = remember(&stuck, &context.moment, &outcome);
+    found.sort_by(|(one, _), (two, _)| one.point.cmp(&two.point));
+    let mut payload = Map::new();
+    // A file system of no blocks has no space to run out of.
+    for (mount, space) in without_shared_pools(found).iter().filter(|(_, space)| space.blocks > 0) {
+        payload.put(&mount.key(), Value::Object(row(mount, space)));
+    }
+    let rows = if payload.is_empty() { Vec::new() } else { vec![("disk", payload)] };
+    Ok((Report { rows, notes, ..Report::default() }, stuck))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mount(line: &str) -> Mount {
+        mounts::parse(line.as_bytes()).remove(0)
+    }
+
+    #[test]
+    fn percent_is_df_s() {
+        // 100 blocks, 5 of them reserved for root, 40 free for all: df says 55 / (55 + 40).
+        let space = Space { unit: 4096, blocks: 100, free: 45, available: 40, inodes: 0, inodes_free: 0 };
+        let row = row(&mount("1 0 8:1 / / rw - ext4 /dev/sda1 ro"), &space);
+        assert_eq!((&row["total"], &row["used"], &row["free"]), (&409_600.into(), &225_280.into(), &163_840.into()));
+        assert_eq!(
+            (&row["used_percent"], &row["reserved"], &row["read_only"]),
+            (&57.89.into(), &20480.into(), &true.into())
+        );
+        assert!(!row.contains_key("inodes"), "made as needed");
+    }
+
+    #[test]
+    fn data_sets_that_share_a_pool_are_shown_once() {
+        let space =
+            |available| Space { unit: 1024, blocks: 1000, free: available, available, inodes: 0, inodes_free: 0 };
+        let found = vec![
+            (mount("1 0 0:30 / / rw - zfs rpool/ROOT/debian rw"), space(700)),
+            (mount("2 0 0:31 / /home rw - zfs rpool/home rw"), space(700)),
+            (mount("3 0 0:32 / /quota rw - zfs rpool/quota rw"), space(50)),
+            (mount("4 0 0:33 / /tank rw - zfs tank rw"), space(700)),
+        ];
+        let kept = without_shared_pools(found);
+        let points: Vec<String> = kept.iter().map(|(mount, _)| mount.key()).collect();
+        assert_eq!(points, ["/", "/quota", "/tank"]);
+    }
+
+    #[test]
+    fn a_stuck_mount_is_left_alone_longer_each_time_and_forgotten_when_it_answers() {
+        let at = |clock| Moment { clock, wall: 1000.0 + clock, ..Moment::default() };
+        let once = remember(&StuckMounts::new(), &at(10.0), &[("/nfs".into(), true)]);
+        assert_eq!(once["/nfs"], Stuck { since: 1010.0, again: 310.0, wait: 300.0 });
+        let twice = remember(&once, &at(320.0), &[("/nfs".into(), true)]);
+        assert_eq!(twice["/nfs"], Stuck { since: 1010.0, again: 920.0, wait: 600.0 });
+        assert!(remember(&twice, &at(1000.0), &[("/nfs".into(), false)]).is_empty());
+    }
+}

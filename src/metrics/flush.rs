@@ -1,0 +1,348 @@
+use std::sync::{Arc, mpsc};
+use std::time::Instant;
+
+use super::spool::{Losses, Spool};
+use crate::config::Config;
+use crate::log;
+use crate::store::{self, MetricRow, Store};
+
+/// Rows in one transaction besides what a segment holds anyway.
+type Rows = Arc<Vec<MetricRow>>;
+
+/// What became of a batch.
+#[derive(Debug)]
+enum Failure {
+    /// The database refuses one row for itself.
+    Refused { index: usize, reason: String },
+    /// The database cannot be used; everything waits.
+    Unavailable(String),
+}
+
+/// What can store rows, each batch whole or not at all.
+trait Sink {
+    fn insert(&mut self, rows: Rows) -> Result<(), Failure>;
+}
+
+/// The database behind a thread: whatever hangs in it is left behind when the run's time is over. A batch that the
+/// thread still stores afterwards is stored again from the spool, which the table's unique key makes harmless.
+struct Database {
+    requests: mpsc::Sender<Request>,
+    answers: mpsc::Receiver<Result<(), store::Error>>,
+    deadline: Instant,
+    given_up: Option<String>,
+}
+
+enum Request {
+    Insert(Rows),
+    Keep(u32),
+}
+
+impl Database {
+    fn start(config: &Config, deadline: Instant) -> Result<Self, std::io::Error> {
+        let (requests, inbox) = mpsc::channel();
+        let (outbox, answers) = mpsc::channel();
+        let config = config.clone();
+        std::thread::Builder::new().name("store".to_owned()).spawn(move || {
+            let mut store = None;
+            for request in inbox {
+                let opened = match store.take() {
+                    Some(open) => Ok(open),
+                    None => Store::open(&config),
+                };
+                let answer = opened.and_then(|open| {
+                    let open = store.insert(open);
+                    match request {
+                        Request::Insert(rows) => open.insert_metrics(&rows),
+                        Request::Keep(days) => open.keep_metrics(days).map(drop),
+                    }
+                });
+                if outbox.send(answer).is_err() {
+                    return;
+                }
+            }
+        })?;
+        Ok(Self { requests, answers, deadline, given_up: None })
+    }
+
+    fn ask(&mut self, request: Request) -> Result<(), Failure> {
+        if let Some(reason) = &self.given_up {
+            return Err(Failure::Unavailable(reason.clone()));
+        }
+        let unanswered = || "the database did not answer within the run's time".to_owned();
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        let answer = match self.requests.send(request) {
+            Ok(()) => self.answers.recv_timeout(left).map_err(|_| unanswered()),
+            Err(_) => Err(unanswered()),
+        };
+        match answer {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => match error.is_row_refused() {
+                Some(index) => Err(Failure::Refused { index, reason: error.to_string() }),
+                None => Err(self.give_up(error.to_string())),
+            },
+            Err(reason) => Err(self.give_up(reason)),
+        }
+    }
+
+    fn give_up(&mut self, reason: String) -> Failure {
+        self.given_up = Some(reason.clone());
+        Failure::Unavailable(reason)
+    }
+}
+
+impl Sink for Database {
+    fn insert(&mut self, rows: Rows) -> Result<(), Failure> {
+        self.ask(Request::Insert(rows))
+    }
+}
+
+/// What became of a run's rows and of those that waited.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Flushed {
+    /// Rows of this run in the database.
+    pub stored: u64,
+    /// Rows of this run in the spool.
+    pub spooled: u64,
+    /// Rows of earlier runs that reached the database now.
+    pub replayed: u64,
+    /// Rows of any run that are nowhere now: no room, too old, damaged, or not writable.
+    pub dropped: u64,
+    /// Rows that the database refuses for themselves, set aside.
+    pub refused: u64,
+    /// Why the database or the spool could not be used.
+    pub error: Option<String>,
+}
+
+impl Flushed {
+    /// True where every sample is stored or waits.
+    pub fn is_whole(&self) -> bool {
+        self.dropped == 0 && self.refused == 0
+    }
+}
+
+/// Stores what waits and then this run's rows, in this order, or adds them to what waits. `spool` is none where its
+/// folder cannot be used; `retention` are the days to keep where old rows are to be deleted now.
+pub(super) fn flush(
+    config: &Config,
+    spool: Option<&Spool>,
+    rows: Vec<MetricRow>,
+    now: jiff::Timestamp,
+    deadline: Instant,
+    retention: Option<u32>,
+) -> Flushed {
+    match Database::start(config, deadline) {
+        Ok(mut database) => {
+            let flushed = store_or_spool(&mut database, spool, rows, now);
+            if let Some(days) = retention
+                && flushed.error.is_none()
+                && let Err(Failure::Unavailable(error) | Failure::Refused { reason: error, .. }) =
+                    database.ask(Request::Keep(days))
+            {
+                log::warn!("retention_failed", error = error);
+            }
+            flushed
+        }
+        Err(source) => store_or_spool(&mut Broken(format!("cannot start a thread: {source}")), spool, rows, now),
+    }
+}
+
+/// A database that could not even be tried.
+struct Broken(String);
+
+impl Sink for Broken {
+    fn insert(&mut self, _: Rows) -> Result<(), Failure> {
+        Err(Failure::Unavailable(self.0.clone()))
+    }
+}
+
+fn store_or_spool(sink: &mut impl Sink, spool: Option<&Spool>, rows: Vec<MetricRow>, now: jiff::Timestamp) -> Flushed {
+    let mut flushed = Flushed::default();
+    let replayed = spool.map_or(Ok(()), |spool| replay(sink, spool, now, &mut flushed));
+    let unavailable = match replayed {
+        Ok(()) => match insert(sink, rows, spool, &mut flushed) {
+            Ok(stored) => {
+                flushed.stored = stored;
+                None
+            }
+            Err((rows, reason)) => Some((rows, reason)),
+        },
+        Err(reason) => Some((rows, reason)),
+    };
+    if let Some((rows, reason)) = unavailable {
+        flushed.error = Some(reason);
+        keep(spool, &rows, now, &mut flushed);
+    }
+    if let Some(spool) = spool
+        && let Err(error) = spool.lose(Losses { dropped: flushed.dropped, refused: flushed.refused })
+    {
+        log::warn!("losses_not_counted", error = error.to_string());
+    }
+    flushed
+}
+
+/// Stores every segment that waits, the oldest first; the reason where that ends early.
+fn replay(sink: &mut impl Sink, spool: &Spool, now: jiff::Timestamp, flushed: &mut Flushed) -> Result<(), String> {
+    loop {
+        let segment = match spool.oldest(now) {
+            Ok(Some(segment)) => segment,
+            Ok(None) => return Ok(()),
+            // What waits cannot be read; that must not stop today's rows.
+            Err(error) => {
+                log::error!("spool_unreadable", error = error.to_string());
+                return Ok(());
+            }
+        };
+        let stored = insert(sink, segment.rows.clone(), Some(spool), flushed).map_err(|(_, reason)| reason)?;
+        if let Err(error) = spool.remove(&segment) {
+            // It would be stored again and again, and never removed.
+            log::error!("spool_not_emptied", error = error.to_string());
+            return Ok(());
+        }
+        flushed.replayed += stored;
+        flushed.dropped += segment.lost;
+    }
+}
+
+/// Stores rows, without those that the database refuses for themselves. Returns how many were stored, or the rows that
+/// are left and the reason.
+fn insert(
+    sink: &mut impl Sink,
+    rows: Vec<MetricRow>,
+    spool: Option<&Spool>,
+    flushed: &mut Flushed,
+) -> Result<u64, (Vec<MetricRow>, String)> {
+    let mut rows = Arc::new(rows);
+    loop {
+        if rows.is_empty() {
+            return Ok(0);
+        }
+        match sink.insert(rows.clone()) {
+            Ok(()) => return Ok(rows.len() as u64),
+            Err(Failure::Refused { index, reason }) if index < rows.len() => {
+                let mut rest = Arc::unwrap_or_clone(rows);
+                let row = rest.remove(index);
+                log::error!(
+                    "row_refused",
+                    metric_type = row.metric_type,
+                    time = log::rfc3339(row.time),
+                    error = reason
+                );
+                flushed.refused += 1;
+                if let Some(Err(error)) = spool.map(|spool| spool.refuse(&row, &reason)) {
+                    log::error!("refused_row_not_kept", error = error.to_string());
+                }
+                rows = Arc::new(rest);
+            }
+            Err(Failure::Refused { reason, .. } | Failure::Unavailable(reason)) => {
+                return Err((Arc::unwrap_or_clone(rows), reason));
+            }
+        }
+    }
+}
+
+fn keep(spool: Option<&Spool>, rows: &[MetricRow], now: jiff::Timestamp, flushed: &mut Flushed) {
+    let count = rows.len() as u64;
+    let Some(spool) = spool else {
+        flushed.dropped += count;
+        return;
+    };
+    match spool.append(rows, now) {
+        Ok(dropped) => {
+            flushed.spooled = count;
+            flushed.dropped += dropped;
+        }
+        Err(error) => {
+            log::error!("spool_failed", error = error.to_string());
+            flushed.dropped += count;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::spool;
+    use super::*;
+    use crate::state::Folder;
+
+    /// A database that can be down, and refuses rows whose payload says so.
+    #[derive(Default)]
+    struct Memory {
+        down: bool,
+        stored: Vec<i64>,
+        batches: usize,
+    }
+
+    impl Sink for Memory {
+        fn insert(&mut self, rows: Rows) -> Result<(), Failure> {
+            self.batches += 1;
+            if self.down {
+                return Err(Failure::Unavailable("down".into()));
+            }
+            if let Some(index) = rows.iter().position(|row| row.payload["poison"] == true) {
+                return Err(Failure::Refused { index, reason: "poison".into() });
+            }
+            self.stored.extend(rows.iter().map(|row| row.time.as_second()));
+            Ok(())
+        }
+    }
+
+    fn rows(second: i64, poison: bool) -> Vec<MetricRow> {
+        vec![MetricRow {
+            time: jiff::Timestamp::from_second(second).unwrap(),
+            host: "host".into(),
+            os: "os".into(),
+            metric_type: "cpu".into(),
+            payload: serde_json::json!({ "poison": poison }),
+        }]
+    }
+
+    fn run(sink: &mut Memory, spool: Option<&Spool>, second: i64, poison: bool) -> Flushed {
+        store_or_spool(sink, spool, rows(second, poison), jiff::Timestamp::from_second(second).unwrap())
+    }
+
+    fn spool() -> (tempfile::TempDir, Spool) {
+        let dir = tempfile::tempdir().unwrap();
+        let spool = Spool::open(&Folder::open(dir.path()).unwrap(), spool::LIMIT).unwrap();
+        (dir, spool)
+    }
+
+    #[test]
+    fn an_outage_is_replayed_in_order_before_the_new_rows() {
+        let (_dir, spool) = spool();
+        let mut sink = Memory { down: true, ..Memory::default() };
+        for second in 1..=5 {
+            let flushed = run(&mut sink, Some(&spool), second, false);
+            assert_eq!((flushed.spooled, flushed.is_whole()), (1, true));
+        }
+        sink.down = false;
+        let flushed = run(&mut sink, Some(&spool), 6, false);
+        assert_eq!((flushed.replayed, flushed.stored, flushed.spooled), (5, 1, 0));
+        assert_eq!(sink.stored, [1, 2, 3, 4, 5, 6]);
+        sink.batches = 0;
+        run(&mut sink, Some(&spool), 7, false);
+        assert_eq!((sink.batches, sink.stored.last()), (1, Some(&7)), "one round trip");
+    }
+
+    #[test]
+    fn a_refused_row_is_set_aside_once_and_the_rest_is_stored() {
+        let (dir, spool) = spool();
+        let mut sink = Memory { down: true, ..Memory::default() };
+        run(&mut sink, Some(&spool), 1, true);
+        sink.down = false;
+        let flushed = run(&mut sink, Some(&spool), 2, false);
+        assert_eq!((flushed.refused, flushed.stored, flushed.is_whole()), (1, 1, false));
+        assert_eq!(run(&mut sink, Some(&spool), 3, false).refused, 0);
+        assert_eq!(sink.stored, [2, 3]);
+        let refused = std::fs::read_to_string(dir.path().join("spool/refused.jsonl")).unwrap();
+        assert_eq!((refused.lines().count(), spool.losses().refused), (1, 1));
+    }
+
+    #[test]
+    fn without_database_and_spool_the_rows_are_lost_and_said_to_be() {
+        let mut sink = Memory { down: true, ..Memory::default() };
+        let flushed = run(&mut sink, None, 1, false);
+        assert_eq!((flushed.dropped, flushed.is_whole()), (1, false));
+        sink.down = false;
+        assert_eq!(run(&mut sink, None, 2, false).stored, 1);
+    }
+}

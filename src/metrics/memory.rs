@@ -1,0 +1,109 @@
+use std::collections::HashMap;
+
+use serde_json::Map;
+
+use super::collect::Context;
+use super::payload::{Payload, Put, Report, percent};
+use super::{Error, roots};
+
+/// The fields that the `memory` row takes over as they are, with their key.
+const FIELDS: [(&str, &str); 10] = [
+    ("free", "MemFree"),
+    ("buffers", "Buffers"),
+    ("cached", "Cached"),
+    ("shared", "Shmem"),
+    ("slab", "Slab"),
+    ("slab_reclaimable", "SReclaimable"),
+    ("dirty", "Dirty"),
+    ("writeback", "Writeback"),
+    ("committed", "Committed_AS"),
+    ("anonymous", "AnonPages"),
+];
+
+/// Reads `/proc/meminfo` (proc_meminfo(5)): bytes by name. Lines of another form are left out: a container's file may
+/// lack any of them.
+pub(super) fn parse(bytes: &[u8]) -> HashMap<String, u64> {
+    let text = roots::text(bytes);
+    let line = |line: &str| -> Option<(String, u64)> {
+        let (name, rest) = line.split_once(':')?;
+        let mut words = rest.split_ascii_whitespace();
+        let number: u64 = words.next()?.parse().ok()?;
+        let unit = if words.next() == Some("kB") { 1024 } else { 1 };
+        Some((name.trim().to_owned(), number.saturating_mul(unit)))
+    };
+    text.lines().filter_map(line).collect()
+}
+
+/// Memory that can be had without swapping where the kernel does not say (before 3.14): the kernel's own formula
+/// (si_mem_available in mm/show_mem.c), with the low watermark taken as 5/4 of `reserve`, vm.min_free_kbytes in bytes.
+fn estimate(fields: &HashMap<String, u64>, reserve: u64) -> u64 {
+    let get = |name: &str| fields.get(name).copied().unwrap_or(0);
+    let low = reserve.saturating_mul(5) / 4;
+    let files = match (fields.get("Active(file)"), fields.get("Inactive(file)")) {
+        (Some(active), Some(inactive)) => active.saturating_add(*inactive),
+        _ => (get("Cached").saturating_add(get("Buffers"))).saturating_sub(get("Shmem")),
+    };
+    let kept = |size: u64| size - (size / 2).min(low);
+    get("MemFree").saturating_sub(low).saturating_add(kept(files)).saturating_add(kept(get("SReclaimable")))
+}
+
+/// The `memory` row, in bytes. `used` is what is neither free nor to be had back: total less available.
+///
+/// # Errors
+/// When the total is missing or 0.
+fn row(fields: &HashMap<String, u64>, reserve: u64) -> Result<Payload, Error> {
+    let total = fields.get("MemTotal").copied().filter(|total| *total > 0);
+    let total = total.ok_or_else(|| Error::format("meminfo", "no MemTotal"))?;
+    let stated = fields.get("MemAvailable").copied();
+    let available = stated.unwrap_or_else(|| estimate(fields, reserve)).min(total);
+    let used = total - available;
+    let mut row = Map::new();
+    row.put("total", total);
+    row.put("available", available);
+    row.put("used", used);
+    row.put("used_percent", percent(used as f64, total as f64));
+    if stated.is_none() {
+        row.put("available_estimated", true);
+    }
+    for (key, name) in FIELDS {
+        row.put_some(key, fields.get(name).copied());
+    }
+    Ok(row)
+}
+
+/// Collects the `memory` row.
+pub(super) fn collect(context: &Context) -> Result<Report, Error> {
+    let fields = context.meminfo()?;
+    let reserve = roots::number::<u64>(&context.roots.proc.join("sys/vm/min_free_kbytes")).unwrap_or(0);
+    Ok(Report::row("memory", row(fields, reserve.saturating_mul(1024))?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn used_is_what_is_not_available() {
+        let row =
+            row(&parse(b"MemTotal: 1000 kB\nMemFree: 100 kB\nMemAvailable: 250 kB\nHugePages_Total: 0\n"), 0).unwrap();
+        assert_eq!((&row["used"], &row["used_percent"]), (&(750 * 1024).into(), &75.0.into()));
+        assert!(!row.contains_key("available_estimated"));
+    }
+
+    #[test]
+    fn without_memavailable_it_is_estimated_and_more_than_free() {
+        let text =
+            b"MemTotal: 1000 kB\nMemFree: 100 kB\nActive(file): 200 kB\nInactive(file): 100 kB\nSReclaimable: 40 kB\n";
+        let row = row(&parse(text), 10 * 1024).unwrap();
+        assert_eq!(row["available"], 1024 * 100 - 12800 + (1024 * 300 - 12800) + (1024 * 40 - 12800));
+        assert_eq!(row["available_estimated"], true);
+    }
+
+    #[test]
+    fn odd_files_of_containers_never_wrap_around() {
+        let row = row(&parse(b"MemTotal: 10 kB\nMemAvailable: 900 kB\nMemFree 3\nbad line\n"), 0).unwrap();
+        assert_eq!((&row["used"], &row["available"]), (&0.into(), &10240.into()));
+        assert!(super::row(&parse(b"MemTotal: 0 kB\n"), 0).is_err());
+        assert!(super::row(&parse(b""), 0).is_err());
+    }
+}

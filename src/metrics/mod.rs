@@ -1,0 +1,183 @@
+//! system-metrics: measures the host once and stores the sample, or keeps it until the database can take it.
+//! One file per collector, reading below `--procfs`, `--sysfs` and `--rootfs` only; no sleep, no daemon, no HTTP.
+//! A rate that may be wrong is left out, a collector that fails costs its own row, and no value is ever made up.
+
+mod baseline;
+mod block;
+mod collect;
+mod cpu;
+mod disk;
+mod error;
+mod exposition;
+mod flush;
+mod identity;
+mod kernel;
+mod load;
+mod memory;
+mod mounts;
+mod network;
+mod payload;
+mod power;
+mod pressure;
+mod roots;
+mod run;
+mod sensors;
+mod space;
+mod spool;
+mod swap;
+mod time;
+mod units;
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use argh::FromArgs;
+use serde_json::{Map, Value};
+
+use crate::config::Config;
+use crate::exit::{self, Exit};
+use crate::log;
+
+pub use error::Error;
+use payload::Put;
+use roots::Roots;
+use run::Sample;
+
+/// The longest a run may take, whatever hangs.
+const LIMIT: Duration = Duration::from_secs(19);
+
+/// Measure this host once and store the sample in the database; keep it in a bounded file while that is down.
+///
+/// Exit codes: 0 stored or kept, 1 samples were lost, 2 usage, 75 another run is at work, 78 configuration.
+#[derive(FromArgs)]
+struct Arguments {
+    /// show the sample on stdout and write nothing; log lines go to stderr
+    #[argh(switch)]
+    print: bool,
+    /// how --print shows it: json (default) or prometheus
+    #[argh(option, default = "Format::Json")]
+    format: Format,
+    /// where the host's /proc is (default: /proc)
+    #[argh(option, default = "PathBuf::from(\"/proc\")")]
+    procfs: PathBuf,
+    /// where the host's /sys is (default: /sys)
+    #[argh(option, default = "PathBuf::from(\"/sys\")")]
+    sysfs: PathBuf,
+    /// where the host's root folder is (default: /)
+    #[argh(option, default = "PathBuf::from(\"/\")")]
+    rootfs: PathBuf,
+    /// configuration file (default: $HUB_CONFIG, else /etc/observability-hub/hub.toml)
+    #[argh(option)]
+    config: Option<PathBuf>,
+    /// check the configuration and exit
+    #[argh(switch)]
+    check: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Format {
+    Json,
+    Prometheus,
+}
+
+impl std::str::FromStr for Format {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "json" => Ok(Self::Json),
+            "prometheus" => Ok(Self::Prometheus),
+            _ => Err(format!("{text:?} is no format; write json or prometheus")),
+        }
+    }
+}
+
+/// The program `system-metrics`.
+pub fn main() -> ExitCode {
+    let arguments: Arguments = match exit::arguments("system-metrics") {
+        Ok(arguments) => arguments,
+        Err(code) => return code,
+    };
+    log::start("system-metrics");
+    if arguments.print {
+        log::to_stderr();
+    }
+    let config = match Config::load(arguments.config.as_deref()) {
+        Ok(config) => config,
+        Err(error) => return exit::configuration_error(&error).into(),
+    };
+    if arguments.check {
+        return exit::configuration_valid(&config).into();
+    }
+    let roots = match Roots::new(&arguments.procfs, &arguments.sysfs, &arguments.rootfs) {
+        Ok(roots) => roots,
+        Err(error) => {
+            log::error!("usage", error = error.to_string());
+            return Exit::Usage.into();
+        }
+    };
+    // While there is one thread only: the user changes for threads that are started later.
+    if !arguments.print
+        && let Err(error) = crate::state::become_owner(&config.state_dir.join("data"))
+    {
+        log::error!("owner_failed", error = error.to_string());
+        return Exit::Error.into();
+    }
+    if let Err(source) = end_in_time() {
+        log::error!(
+            "start_failed",
+            error = Error::Start { act: "start the thread that ends the run", source }.to_string()
+        );
+        return Exit::Error.into();
+    }
+    if arguments.print { print(&config, roots, arguments.format).into() } else { run::store(&config, roots).into() }
+}
+
+/// Ends the process when the run takes too long: a state folder or a kernel file may hang too.
+fn end_in_time() -> std::io::Result<()> {
+    std::thread::Builder::new().name("deadline".to_owned()).spawn(|| {
+        std::thread::sleep(LIMIT);
+        let error = format!("the run did not end within {} s; its sample is lost", LIMIT.as_secs());
+        log::error!("deadline", error = error);
+        std::process::exit(Exit::Error as i32);
+    })?;
+    Ok(())
+}
+
+fn print(config: &Config, roots: Roots, format: Format) -> Exit {
+    let sample = match run::show(config, roots, format == Format::Prometheus) {
+        Ok(sample) => sample,
+        Err(error) => {
+            log::error!("sample_failed", error = error.to_string());
+            return Exit::Error;
+        }
+    };
+    let text = match format {
+        Format::Json => json(&sample),
+        Format::Prometheus => exposition::text(&sample.host, &sample.os, &sample.rows),
+    };
+    let mut stdout = std::io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Ok(()) => Exit::Done,
+        Err(error) => {
+            log::error!("print_failed", error = error.to_string());
+            Exit::Error
+        }
+    }
+}
+
+/// The sample as one JSON object: `time`, `host`, `os`, and `metrics` with a payload for each `metric_type`.
+fn json(sample: &Sample) -> String {
+    let mut metrics = Map::new();
+    for (kind, payload) in &sample.rows {
+        metrics.put(kind, payload.clone());
+    }
+    let mut object = Map::new();
+    object.put("time", log::rfc3339(sample.time));
+    object.put("host", sample.host.as_str());
+    object.put("os", sample.os.as_str());
+    object.put("metrics", metrics);
+    format!("{:#}\n", Value::Object(object))
+}

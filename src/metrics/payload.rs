@@ -1,0 +1,70 @@
+use serde_json::{Map, Value};
+
+use super::baseline::Counters;
+
+/// The content of one row.
+pub(super) type Payload = Map<String, Value>;
+
+/// What one collector has to say.
+#[derive(Debug, Default)]
+pub(super) struct Report {
+    /// Rows, by their `metric_type`.
+    pub rows: Vec<(&'static str, Payload)>,
+    /// What the next run's rates are measured from.
+    pub counters: Counters,
+    /// What is missing from the rows and why, for the log and the `run` row.
+    pub notes: Vec<String>,
+}
+
+impl Report {
+    /// A report of one row.
+    pub fn row(kind: &'static str, payload: Payload) -> Self {
+        Self { rows: vec![(kind, payload)], ..Self::default() }
+    }
+}
+
+/// A number with at most `places` decimals; null where it is none, because JSON has neither NaN nor infinity and a
+/// database refuses the whole statement.
+pub(super) fn decimal(value: f64, places: i32) -> Value {
+    let scale = 10f64.powi(places);
+    let rounded = (value * scale).round() / scale;
+    serde_json::Number::from_f64(if rounded.is_finite() { rounded } else { value }).map_or(Value::Null, Value::Number)
+}
+
+/// A share of a whole in percent with two decimals, from 0 to 100; null where the whole is 0.
+pub(super) fn percent(part: f64, whole: f64) -> Value {
+    if whole > 0.0 { decimal((part / whole * 100.0).clamp(0.0, 100.0), 2) } else { Value::Null }
+}
+
+/// What a payload gets its keys by.
+pub(super) trait Put {
+    /// Sets a key.
+    fn put(&mut self, key: &str, value: impl Into<Value>);
+    /// Sets a key where there is a value: what is not known has no key.
+    fn put_some(&mut self, key: &str, value: Option<impl Into<Value>>) {
+        if let Some(value) = value {
+            self.put(key, value);
+        }
+    }
+}
+
+impl Put for Payload {
+    fn put(&mut self, key: &str, value: impl Into<Value>) {
+        self.insert(key.to_owned(), value.into());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_number_becomes_null() {
+        assert_eq!(decimal(1.005_000_1, 2), 1.01);
+        for value in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+            assert_eq!(decimal(value, 2), Value::Null);
+        }
+        assert_eq!(percent(1.0, 0.0), Value::Null);
+        assert_eq!(percent(5.0, 4.0), 100.0);
+    }
+}

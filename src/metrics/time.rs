@@ -1,0 +1,82 @@
+use procfs::{FromRead, Uptime};
+use rustix::time::{ClockId, clock_gettime};
+use serde_json::Map;
+
+use super::baseline::Moment;
+use super::collect::Context;
+use super::payload::{Put, Report, decimal};
+use super::roots::{self, Roots};
+use super::{Error, cpu, mounts};
+
+/// What systemd-timesyncd touches when it has set the clock (systemd-timesyncd.service(8)).
+const SYNCHRONIZED: &str = "run/systemd/timesync/synchronized";
+
+/// Reads `/proc/uptime` (proc_uptime(5)): seconds since boot, on CLOCK_BOOTTIME.
+///
+/// # Errors
+/// When there is no number.
+pub(super) fn parse(bytes: &[u8]) -> Result<f64, Error> {
+    let uptime = Uptime::from_read(bytes).map(|uptime| uptime.uptime).ok().filter(|uptime| uptime.is_finite());
+    uptime.ok_or_else(|| Error::format("uptime", "no two numbers"))
+}
+
+/// This moment on the clocks of a tree. On the live host the clock is read itself, because `/proc/uptime` has
+/// hundredths of a second only; a recorded or foreign tree has its own uptime.
+pub(super) fn moment(roots: &Roots, stat: Option<&cpu::Stat>, wall: jiff::Timestamp) -> Moment {
+    let boot_id = roots::value(&roots.proc.join("sys/kernel/random/boot_id")).filter(|id| !id.is_empty());
+    let boot_time = stat.and_then(|stat| stat.values.get("btime")).and_then(|time| i64::try_from(*time).ok());
+    let recorded = if roots.is_live() { None } else { roots.proc("uptime").and_then(|bytes| parse(&bytes)).ok() };
+    let clock = recorded.unwrap_or_else(|| {
+        let now = clock_gettime(ClockId::Boottime);
+        now.tv_sec as f64 + now.tv_nsec as f64 / 1e9
+    });
+    Moment { boot_id, boot_time, clock, wall: wall.as_millisecond() as f64 / 1000.0 }
+}
+
+/// What the host runs in, where it can be seen without rights: a container manager's name, `vm`, or nothing.
+fn virtualization(roots: &Roots) -> Option<String> {
+    if let Some(container) = roots::value(&roots.host("run/systemd/container")).filter(|name| !name.is_empty()) {
+        return Some(container);
+    }
+    if mounts::has_lxcfs(roots) {
+        return Some("lxc".to_owned());
+    }
+    for (file, name) in [(".dockerenv", "docker"), ("run/.containerenv", "podman")] {
+        if roots.host(file).exists() {
+            return Some(name.to_owned());
+        }
+    }
+    let is_guest = || {
+        let cpuinfo = roots.proc("cpuinfo").ok()?;
+        let text = roots::text(&cpuinfo);
+        let flags = text.lines().find(|line| line.starts_with("flags"))?;
+        flags.split_ascii_whitespace().any(|flag| flag == "hypervisor").then_some(())
+    };
+    let hypervisor = roots.sys.join("hypervisor/type").exists();
+    (hypervisor || is_guest().is_some()).then(|| "vm".to_owned())
+}
+
+/// Collects the `time` row: uptime, boot id, whether the clock is set, and how far this sample is from the one before.
+///
+/// `clock_synchronized` has no key where systemd-timesyncd does not run: who keeps the clock then is not known.
+pub(super) fn collect(context: &Context) -> Result<Report, Error> {
+    let roots = &context.roots;
+    let mut row = Map::new();
+    let mut notes = Vec::new();
+    match roots.proc("uptime").and_then(|bytes| parse(&bytes)) {
+        Ok(uptime) => row.put("uptime", decimal(uptime, 2)),
+        Err(error) => notes.push(error.to_string()),
+    }
+    row.put_some("boot_id", context.moment.boot_id.clone());
+    row.put_some("boot_time", context.moment.boot_time);
+    let keeper = roots.host("run/systemd/timesync");
+    row.put_some("clock_synchronized", keeper.is_dir().then(|| roots.host(SYNCHRONIZED).exists()));
+    if let Some(past) = &context.past {
+        row.put("interval", decimal(past.interval, 3));
+        row.put("clock_step", decimal(past.clock_step, 3));
+    }
+    row.put_some("virtualization", virtualization(roots));
+    row.put_some("kernel", roots::value(&roots.proc.join("sys/kernel/osrelease")));
+    let rows = if row.is_empty() { Vec::new() } else { vec![("time", row)] };
+    Ok(Report { rows, notes, ..Report::default() })
+}

@@ -1,0 +1,38 @@
+use std::path::Path;
+
+use rustix::fs::{AtFlags, CWD, FileType};
+use rustix::io::Errno;
+use rustix::process::{Gid, Uid, geteuid};
+use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
+
+use super::Error;
+
+/// Where root runs a command by hand on a folder that belongs to another user: becomes that user, so that no file in
+/// it is left that its owner cannot write. Nothing happens where the folder does not exist yet, for another user than
+/// root, and for a folder of root's own.
+///
+/// Call it while the process has one thread only: threads that run already stay root.
+///
+/// # Errors
+/// When the folder cannot be inspected, is no folder, or the user cannot be changed.
+pub fn become_owner(folder: &Path) -> Result<(), Error> {
+    if !geteuid().is_root() {
+        return Ok(());
+    }
+    let stat = match rustix::fs::statat(CWD, folder, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => stat,
+        Err(Errno::NOENT) => return Ok(()),
+        Err(error) => return Err(Error::io("inspect", folder, error)),
+    };
+    if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
+        return Err(Error::io("enter", folder, Errno::NOTDIR));
+    }
+    let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
+    if uid.is_root() {
+        return Ok(());
+    }
+    let change = set_thread_groups(&[gid])
+        .and_then(|()| set_thread_res_gid(gid, gid, gid))
+        .and_then(|()| set_thread_res_uid(uid, uid, uid));
+    change.map_err(|error| Error::io("become the owner of", folder, error))
+}
