@@ -6,6 +6,7 @@ mod access;
 mod checkout;
 mod claim;
 mod commands;
+mod deploy;
 mod error;
 mod forward;
 mod git;

@@ -3,17 +3,16 @@ use std::time::{Duration, Instant};
 
 use super::checkout::Checkout;
 use super::git::{Change, short};
-use super::journal::{Entry, Journal, Step};
+use super::journal::Journal;
 use super::look::Look;
 use super::mirror::{self, Mirror};
 use super::store::Store;
-use super::units::{self, Applied, Desired, Found, Host, Manager};
-use super::{Error, Outcome, Status, commands, probe};
-use crate::command::{self, Account, Prepared};
+use super::units::{self, Desired, Found, Host, Manager};
+use super::{Error, Outcome, Status};
+use crate::command::{Account, Prepared};
 use crate::config::{Config, Repository};
 use crate::exit::Exit;
 use crate::log;
-use crate::state::Folder;
 
 /// How old a look at a checkout may be when its answer is used.
 const FRESH: Duration = Duration::from_secs(1);
@@ -45,27 +44,27 @@ struct Fetched<'a> {
 }
 
 /// What was learnt before anything is changed.
-struct Plan<'a> {
-    repository: &'a Repository,
-    mirror: Mirror<'a>,
-    checkout: Checkout<'a>,
-    look: Look,
-    transfer: Cell<Option<Prepared>>,
+pub(super) struct Plan<'a> {
+    pub repository: &'a Repository,
+    pub mirror: Mirror<'a>,
+    pub checkout: Checkout<'a>,
+    pub look: Look,
+    pub transfer: Cell<Option<Prepared>>,
     /// The commit that is live, by the hub's own account.
-    deployed: Option<String>,
-    to: String,
-    changes: Vec<Change>,
-    units: Option<(Host, units::Plan)>,
-    lines: Vec<String>,
+    pub deployed: Option<String>,
+    pub to: String,
+    pub changes: Vec<Change>,
+    pub units: Option<(Host, units::Plan)>,
+    pub lines: Vec<String>,
 }
 
 impl Plan<'_> {
     /// True where the commit is live already, by record and checkout.
-    fn is_live(&self) -> bool {
+    pub fn is_live(&self) -> bool {
         self.deployed.as_deref() == Some(&self.to) && self.look.head.as_deref() == Some(&self.to)
     }
 
-    fn manager(&self) -> Option<Manager> {
+    pub fn manager(&self) -> Option<Manager> {
         self.units.as_ref().map(|(host, _)| host.manager)
     }
 }
@@ -307,201 +306,6 @@ impl Run<'_> {
             }
         }
         Ok(lines)
-    }
-
-    /// Applies a plan, and takes it back when a step fails.
-    fn deploy(&self, plan: &Plan, outcome: &mut Outcome) -> Result<(Status, Option<String>), Error> {
-        let repository = plan.repository;
-        let from = plan.look.head.as_deref();
-        let before = match &plan.units {
-            Some((host, units)) => {
-                let others: Vec<String> = repository.restart.iter().flat_map(|rule| rule.units.clone()).collect();
-                Some(host.before(units, &repository.name, &others)?)
-            }
-            None => None,
-        };
-        let mut entry = self.journal.begin(repository, from, &plan.to, before)?;
-        let mut applied = Applied::new(&repository.name, outcome.from.as_deref(), Some(&plan.to));
-        let result = self.apply(plan, &mut entry, &mut applied);
-        outcome.restarts.append(&mut applied.actions);
-        let Err(error) = result else {
-            return self.keep(plan, &applied).map(|()| (Status::Deployed, None));
-        };
-        log::error!("deployment_failed", repo = repository.name, commit = plan.to, error = error.to_string());
-        if plan.manager().is_some_and(Manager::is_leaving) {
-            // Not the commit's fault: jobs are refused and commands killed. The journal stays for the next run.
-            let reason = format!("the host is shutting down; the deployment is begun anew at the next start ({error})");
-            return Ok((Status::Failed, Some(reason)));
-        }
-        match error {
-            // git refused the fast-forward before it touched anything.
-            Error::Refused(_) | Error::InUse(_) if entry.step == Step::Checkout => {
-                self.journal.end(repository)?;
-                return Err(error);
-            }
-            // Before anything else, so that the commit is not tried again whatever happens while it is taken back.
-            Error::Step { .. } => self.store.set_bad(repository, &plan.to, &error.to_string())?,
-            // The only error after which a git that was killed may have left its locks.
-            Error::Command(command::Error::Deadline { .. }) => plan.checkout.remove_stale_locks()?,
-            _ => {}
-        }
-        let host = plan.units.as_ref().map(|(host, _)| host);
-        if let Err(cause) = self.take_back(repository, &plan.checkout, host, &entry, false, outcome) {
-            // The journal stays: the next run tries again to take it back.
-            let back = from.map_or("nothing", short);
-            return Ok((Status::RollbackFailed, Some(format!("{error}; going back to {back} failed too: {cause}"))));
-        }
-        let end = match error {
-            Error::Step { .. } => {
-                let back = from.map_or_else(|| "an empty checkout".to_owned(), |from| short(from).to_owned());
-                Ok((Status::RolledBack, Some(format!("{error}; back on {back}"))))
-            }
-            // The commit is not to blame when git could not apply it here.
-            error => Err(error),
-        };
-        self.journal.end(repository)?;
-        end
-    }
-
-    fn apply(&self, plan: &Plan, entry: &mut Entry, applied: &mut Applied) -> Result<(), Error> {
-        let (repository, checkout) = (plan.repository, &plan.checkout);
-        let head = plan.look.head.as_deref();
-        let live = plan.is_live();
-        if head != Some(&plan.to) {
-            let transfer = match plan.transfer.take() {
-                Some(transfer) => transfer,
-                None => plan.mirror.pack().prepare(Some(checkout.receive()))?,
-            };
-            transfer.finish(&Mirror::revisions(head, &plan.to))?;
-            checkout.fast_forward(&plan.look, &plan.to)?;
-        }
-        if !repository.build.is_empty() && !live {
-            self.journal.reach(repository, entry, Step::Build)?;
-            commands::run(self.config, repository, checkout, plan.manager(), "build", &plan.to)?;
-        }
-        if let (Some((host, units)), Some(before)) = (&plan.units, entry.units.clone()) {
-            if !units.is_idle() {
-                self.journal.reach(repository, entry, Step::Verify)?;
-                for warning in host.validate(units, &repository.name)? {
-                    log::warn!("unit_warning", repo = repository.name, warning = warning);
-                }
-            }
-            if !units.is_idle() || !repository.restart.is_empty() {
-                self.journal.reach(repository, entry, Step::Units)?;
-                host.apply(units, &repository.restart, &plan.changes, &before, applied)?;
-            }
-        }
-        if !repository.after.is_empty() && !live {
-            self.journal.reach(repository, entry, Step::After)?;
-            commands::run(self.config, repository, checkout, plan.manager(), "after", &plan.to)?;
-        }
-        self.probe(plan, entry, applied)
-    }
-
-    fn probe(&self, plan: &Plan, entry: &mut Entry, applied: &Applied) -> Result<(), Error> {
-        let repository = plan.repository;
-        if repository.health.url.is_none() && !applied.has_watched() {
-            return Ok(());
-        }
-        self.journal.reach(repository, entry, Step::Health)?;
-        let grace = Duration::from_secs(repository.health.grace_seconds);
-        let started = Instant::now();
-        if let (Some((host, _)), Some(before)) = (&plan.units, &entry.units) {
-            host.watch(applied, before, grace)?;
-        }
-        probe::wait_healthy(repository, started + grace)
-    }
-
-    /// Makes a deployment that went well the last good one.
-    fn keep(&self, plan: &Plan, applied: &Applied) -> Result<(), Error> {
-        let repository = plan.repository;
-        let forwarded = plan.look.head.as_ref() != Some(&plan.to);
-        // A fast-forward is on disk already; what commands made, or somebody else's commit, may not be.
-        if !forwarded || !repository.build.is_empty() || !repository.after.is_empty() {
-            Folder::open(&repository.path)?.sync_file_system()?;
-        }
-        if let Some((host, units)) = &plan.units {
-            if !units.is_idle() {
-                host.sync()?;
-            }
-            host.record(units, &applied.enabled)?;
-        }
-        self.store.add_own(&applied.own)?;
-        self.store.set_deployed(repository, &plan.to)?;
-        self.journal.close(repository)?;
-        Ok(())
-    }
-
-    /// Takes a deployment back, however far it came: files and enablement of units, the checkout, what commands made,
-    /// the running services.
-    fn take_back(
-        &self,
-        repository: &Repository,
-        checkout: &Checkout,
-        host: Option<&Host>,
-        entry: &Entry,
-        interrupted: bool,
-        outcome: &mut Outcome,
-    ) -> Result<(), Error> {
-        let mut back = Applied::new(&repository.name, Some(&entry.to), entry.from.as_deref());
-        let units = host.zip(entry.units.as_ref());
-        if let Some((host, before)) = units.filter(|_| entry.step >= Step::Units) {
-            let restored = host.restore_files(before, &repository.name, &mut back);
-            outcome.restarts.append(&mut back.actions);
-            restored?;
-        }
-        if !checkout.is_missing() {
-            checkout.undo(entry.from.as_deref(), &entry.to)?;
-            Folder::open(&repository.path)?.sync_file_system()?;
-        }
-        if self.store.deployed(repository)?.is_some()
-            && let Some(good) = &entry.from
-        {
-            // What these commands made for the failed commit is made again for the last good one.
-            for (step, name) in [(Step::Build, "build"), (Step::After, "after")] {
-                // Of an interrupted command nobody knows how far it came.
-                if step < entry.step || interrupted && step == entry.step {
-                    let manager = host.map(|host| host.manager);
-                    commands::run(self.config, repository, checkout, manager, name, good)?;
-                }
-            }
-        }
-        // At any step: a unit that came up meanwhile, after a power cut for one, came up on the failed commit's files.
-        let Some((host, before)) = units else { return Ok(()) };
-        let restored = host.restore_jobs(before, &mut back);
-        outcome.restarts.append(&mut back.actions);
-        restored
-    }
-
-    /// Undoes a deployment that was cut off.
-    fn recover(&self, repository: &Repository, entry: &Entry, outcome: &mut Outcome) -> Result<(), Error> {
-        log::warn!("interrupted_deployment_undone", repo = repository.name, from = entry.from, to = entry.to);
-        let host = match (&entry.units, self.manager()) {
-            (None, manager) => {
-                if let Ok(manager) = manager {
-                    commands::end_leftovers(manager.manager, &repository.name)?;
-                }
-                None
-            }
-            (Some(_), Ok(manager)) => {
-                commands::end_leftovers(manager.manager, &repository.name)?;
-                Some(Host::open(manager, self.config, self.store.folder.path())?)
-            }
-            (Some(_), Err(reason)) => return Err(Error::Refused(format!("units cannot be put back: {reason}"))),
-        };
-        // Where only the end of the journal was missing, the commit is live and stays.
-        let live = self
-            .store
-            .deployed(repository)?
-            .is_some_and(|deployed| deployed.commit == entry.to && deployed.at >= entry.started);
-        if !live {
-            let checkout = Checkout::find(repository)?;
-            if !checkout.is_missing() {
-                checkout.remove_stale_locks()?;
-            }
-            self.take_back(repository, &checkout, host.as_ref(), entry, true, outcome)?;
-        }
-        self.journal.end(repository).map_err(Into::into)
     }
 
     /// True where a deployment of the repository was cut off.
