@@ -9,12 +9,18 @@ use crate::package::{failed_units, install};
 /// The commands of contrib/migrate-from-go.md that need neither a database nor tailscale, around the installation.
 fn migration() -> (String, String) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("contrib/migrate-from-go.md");
-    let text = std::fs::read_to_string(path).unwrap();
+    let text = std::fs::read_to_string(path).expect("the page has its parts");
     let steps = |text: &str| -> String {
         text.split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next()).collect::<Vec<_>>().concat()
     };
-    let (before, after) = text.split_once("## 3. Install").unwrap();
-    let first = before.split("```sh\n").nth(1).unwrap().split("```").next().unwrap();
+    let (before, after) = text.split_once("## 3. Install").expect("the page has its parts");
+    let first = before
+        .split("```sh\n")
+        .nth(1)
+        .expect("the page has its parts")
+        .split("```")
+        .next()
+        .expect("the page has its parts");
     (format!("set -eu\n{}", steps(before)), format!("set -eu\n{first}{}", steps(after)))
 }
 

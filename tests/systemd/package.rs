@@ -175,15 +175,15 @@ fn removing_keeps_what_is_the_admins_and_purging_removes_the_state() {
 
 /// The part of the checkout that `contrib/install` installs from, in /srv/checkout, and built programs in /srv/built.
 fn put_checkout(machine: &Machine) {
-    let tar = tempfile::NamedTempFile::new().unwrap();
+    let tar = tempfile::NamedTempFile::new().expect("the test can prepare its files");
     let packed = Command::new("tar")
         .args(["-C", env!("CARGO_MANIFEST_DIR"), "-cf", "-", "systemd", "contrib", "README.md", "Cargo.toml"])
         .stdin(Stdio::null())
-        .stdout(tar.reopen().unwrap())
+        .stdout(tar.reopen().expect("the test can prepare its files"))
         .status();
-    assert!(packed.unwrap().success());
+    assert!(packed.expect("the test can prepare its files").success());
     machine.ok(&["mkdir", "/srv/checkout"]);
-    let input = File::open(Path::new(tar.path())).unwrap();
+    let input = File::open(Path::new(tar.path())).expect("the test can prepare its files");
     let unpacked = machine.run_for(&["tar", "-C", "/srv/checkout", "-x"], Some(input), SOON);
     assert!(unpacked.status.success(), "{}", describe(&unpacked));
     machine.ok(&["dpkg-deb", "--extract", PACKAGE, "/srv/built"]);
