@@ -1,7 +1,7 @@
 //! Observability Hub: the library behind its small binaries.
 //!
-//! Arrows run one way: `bin` → capability (`proxy`, `gitops`, `hub`, `webhook`) → ground floor (`config`, `log`,
-//! `state`, `exit`, `systemd`, `command`).
+//! Arrows run one way: `bin` → capability (`proxy`, `gitops`, `hub`, `webhook`) → `store` → ground floor (`config`,
+//! `log`, `state`, `exit`, `systemd`, `command`).
 
 pub mod command;
 pub mod config;
@@ -11,5 +11,6 @@ pub mod hub;
 pub mod log;
 pub mod proxy;
 pub mod state;
+pub mod store;
 pub mod systemd;
 pub mod webhook;

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::values::{AbsolutePath, Address, Json, Name, Port, Size, Source, Table};
-use super::{Database, Error, Gate, Gitops, Metrics, Pipeline, Proxy, Repository, repository};
+use super::{Database, DatabaseUrl, Error, Gate, Gitops, Metrics, Pipeline, Proxy, Repository, repository};
 use crate::state::repository_file_name;
 
 /// A configuration is a page or two; whatever is longer is a mistake.
@@ -107,7 +107,7 @@ struct ProxySection {
 #[derive(Deserialize, Default)]
 #[serde(default, deny_unknown_fields)]
 struct DatabaseSection {
-    url: Option<super::values::DatabaseUrl>,
+    url: Option<DatabaseUrl>,
 }
 
 #[derive(Deserialize, Default)]
@@ -163,8 +163,7 @@ impl Parsed {
     }
 
     pub(super) fn database(&self) -> Database {
-        let url = self.content.database.url.as_ref();
-        Database { url: url.map_or_else(|| "sqlite:hub.db".to_owned(), |url| url.0.clone()) }
+        Database { url: self.content.database.url.clone().unwrap_or_default() }
     }
 
     pub(super) fn gitops(&self) -> Gitops {

@@ -3,6 +3,7 @@
 //! Secrets are read on demand, are never part of `Config`, and have no `Debug` or `Display` that shows them.
 
 mod credentials;
+mod database;
 mod error;
 mod file;
 mod remote;
@@ -13,6 +14,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 pub use credentials::{Credentials, Secret};
+pub use database::DatabaseUrl;
 pub use error::Error;
 pub use remote::Remote;
 pub use repository::{Health, Repository, RestartRule};
@@ -60,8 +62,8 @@ pub struct Proxy {
 /// `[database]`
 #[derive(Clone, Debug)]
 pub struct Database {
-    /// `sqlite:PATH` (relative to `<state>/data`) or `postgres://…`.
-    pub url: String,
+    /// What the file says, else the default `sqlite:hub.db`; `Config::database_url` is what is in force.
+    pub url: DatabaseUrl,
 }
 
 /// `[gitops]`
@@ -163,6 +165,15 @@ impl Config {
         Credentials::new(
             environment("CREDENTIALS_DIRECTORY").map_or_else(|| self.state_dir.join("credentials"), PathBuf::from),
         )
+    }
+
+    /// Where the database is: `$DATABASE_URL`, else `$DB_HOST`, `$DB_PORT`, `$DB_USER` and `$DB_NAME`, else the credential
+    /// `database-url`, else `database.url`. A URL without a password takes it from `$SERVER_DB_PASSWORD`.
+    ///
+    /// # Errors
+    /// When the chosen one is no URL of a known database, or the credential cannot be read.
+    pub fn database_url(&self) -> Result<DatabaseUrl, Error> {
+        DatabaseUrl::choose(&self.database.url, &self.credentials())
     }
 
     /// The configured repository of a name.

@@ -9,9 +9,9 @@ use serde::{Deserialize, Deserializer};
 /// A value written as a string whose form `parse` checks.
 macro_rules! text_value {
     ($name:ident, $parse:expr) => {
-        impl<'de> Deserialize<'de> for $name {
+        impl<'de> serde::Deserialize<'de> for $name {
             fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let text = String::deserialize(deserializer)?;
+                let text = <String as serde::Deserialize>::deserialize(deserializer)?;
                 let parse: fn(&str) -> Result<Self, String> = $parse;
                 parse(&text).map_err(serde::de::Error::custom)
             }
@@ -96,17 +96,6 @@ pub(super) fn absolute_path(text: &str) -> Result<PathBuf, String> {
     }
     Ok(path.components().collect())
 }
-
-/// The URL of the database.
-pub(super) struct DatabaseUrl(pub String);
-
-text_value!(DatabaseUrl, |text| {
-    let known = ["sqlite:", "postgres://", "postgresql://"]
-        .iter()
-        .any(|scheme| text.strip_prefix(scheme).is_some_and(|rest| !rest.is_empty()));
-    // The text may hold a password, so it is not repeated.
-    known.then(|| DatabaseUrl(text.to_owned())).ok_or_else(|| "write \"sqlite:hub.db\" or \"postgres://…\"".to_owned())
-});
 
 /// A name in URLs: lower-case letters, digits, `-` and `_`.
 pub(super) struct Name(pub String);

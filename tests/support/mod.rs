@@ -4,6 +4,11 @@
 
 pub mod gitops;
 
+#[cfg(feature = "postgres")]
+pub mod postgres;
+pub mod rows;
+pub mod skip;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
@@ -58,6 +63,9 @@ impl Host {
         };
         let mut command = Command::new(path);
         for name in ["PORT", "GITHUB_WEBHOOK_SECRET", "CREDENTIALS_DIRECTORY", "RUNTIME_DIRECTORY", "NOTIFY_SOCKET"] {
+            command.env_remove(name);
+        }
+        for name in ["DATABASE_URL", "DB_HOST", "DB_PORT", "DB_USER", "DB_NAME", "SERVER_DB_PASSWORD"] {
             command.env_remove(name);
         }
         command.env("HUB_STATE_DIR", self.state());
@@ -305,4 +313,13 @@ pub fn eventually(what: &str, condition: impl Fn() -> bool) {
         assert!(Instant::now() < deadline, "it never came to pass: {what}");
         std::thread::sleep(Duration::from_millis(10));
     }
+}
+
+/// True, said aloud, where the tests do not run as root.
+pub fn skipped_without_root() -> bool {
+    let root = rustix::process::geteuid().is_root();
+    if !root {
+        skip::skip("what the store does as root", "the tests do not run as root");
+    }
+    !root
 }

@@ -1,0 +1,111 @@
+use std::fmt;
+
+/// Why the database did not do what it was asked.
+#[derive(Debug)]
+pub enum Error {
+    /// The configuration does not lead to a usable database.
+    Config(String),
+    /// The database cannot be reached or used at the moment; the same call may succeed later.
+    Unavailable {
+        /// Which database, without secrets.
+        target: String,
+        /// What happened.
+        reason: String,
+    },
+    /// The server refuses the login.
+    Login {
+        /// Which database, without secrets.
+        target: String,
+        /// What the server said, and what to do.
+        reason: String,
+    },
+    /// The role, or the file's owner, may not do what is needed.
+    Rights {
+        /// Which database, without secrets.
+        target: String,
+        /// What was refused.
+        reason: String,
+        /// What to run, and as whom.
+        remedy: String,
+    },
+    /// The schema was made by a newer program.
+    Newer {
+        /// Which database, without secrets.
+        target: String,
+        /// Which object of the schema.
+        object: String,
+        /// Its version.
+        found: i64,
+        /// The newest version that this program knows.
+        known: i64,
+    },
+    /// The file is not a sound SQLite database.
+    Damaged {
+        /// Which file.
+        target: String,
+        /// What SQLite said.
+        reason: String,
+    },
+    /// The database refuses one row of a batch for what is in it.
+    Row {
+        /// The row's place in the batch, from 0.
+        index: usize,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The folder of the database cannot be used.
+    State(crate::state::Error),
+    /// A statement failed for another reason.
+    Statement {
+        /// Which database, without secrets.
+        target: String,
+        /// What was tried, as a verb and its object.
+        act: String,
+        /// What the database said.
+        reason: String,
+    },
+}
+
+impl Error {
+    /// The index of the row that the database refuses for itself; the others of the batch are fine, none is stored.
+    pub fn is_row_refused(&self) -> Option<usize> {
+        if let Self::Row { index, .. } = self { Some(*index) } else { None }
+    }
+
+    /// True where the same call may succeed later without anybody's help: outage, lock, deadline, full disk.
+    pub fn is_unavailable(&self) -> bool {
+        matches!(self, Self::Unavailable { .. })
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Config(reason) => f.write_str(reason),
+            Self::Unavailable { target, reason } => write!(f, "{target}: not available: {reason}"),
+            Self::Login { target, reason } => write!(f, "{target}: login refused: {reason}"),
+            Self::Rights { target, reason, remedy } => write!(f, "{target}: {reason}; {remedy}"),
+            Self::Newer { target, object, found, known } => write!(
+                f,
+                "{target}: the schema of {object} has version {found}, this program knows {known}; \
+                 install the newer Observability Hub on this host"
+            ),
+            Self::Damaged { target, reason } => write!(
+                f,
+                "{target}: damaged: {reason}; keep a copy, then try: sqlite3 {target} .recover | sqlite3 new.db, or \
+                 move the file away to start an empty one"
+            ),
+            Self::Row { index, reason } => write!(f, "row {index} of the batch: {reason}"),
+            Self::State(error) => write!(f, "database folder: {error}"),
+            Self::Statement { target, act, reason } => write!(f, "{target}: cannot {act}: {reason}"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<crate::state::Error> for Error {
+    fn from(error: crate::state::Error) -> Self {
+        Self::State(error)
+    }
+}

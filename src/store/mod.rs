@@ -1,0 +1,128 @@
+//! The database: one type, two engines, SQLite and PostgreSQL, each behind its Cargo feature.
+//! Only tables, their schema and moving rows live here; what is measured or read belongs to the capabilities.
+//! Nothing here retries a write or keeps rows for later: callers do, helped by what `Error` says of itself.
+
+mod batch;
+mod error;
+#[cfg(feature = "postgres")]
+mod postgres;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod schema;
+#[cfg(feature = "sqlite")]
+mod sqlite;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod views;
+
+use crate::config::Config;
+use batch::Batch;
+
+pub use error::Error;
+
+/// The table of metrics, as installations of the Go version named it.
+pub const METRICS_TABLE: &str = "system_metrics";
+
+/// One row of `system_metrics`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MetricRow {
+    /// When it was measured; stored in milliseconds, what is finer is cut off.
+    pub time: jiff::Timestamp,
+    /// The host's name.
+    pub host: String,
+    /// The host's operating system.
+    pub os: String,
+    /// What was measured, such as `cpu`.
+    pub metric_type: String,
+    /// The measured values.
+    pub payload: serde_json::Value,
+}
+
+/// What a database must be able to do.
+trait Engine: Send {
+    fn insert_metrics(&mut self, batch: Batch) -> Result<(), Error>;
+    fn keep_metrics(&mut self, days: u32) -> Result<u64, Error>;
+    fn check(&mut self) -> Result<(), Error>;
+}
+
+/// An open database whose schema is the one this program knows.
+pub struct Store {
+    engine: Box<dyn Engine>,
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store").finish_non_exhaustive()
+    }
+}
+
+impl Store {
+    /// Opens the database that the configuration names and brings its schema up to date: `system_metrics`, its views,
+    /// and the tables of every configured pipeline. Takes at most 17 seconds on PostgreSQL, and 5 on SQLite while
+    /// another program holds the lock.
+    ///
+    /// # Errors
+    /// When the URL is unusable, this build lacks the engine, the database cannot be reached or refuses the login, the
+    /// role may not make what is missing (the error shows the SQL to run), or the schema is newer than this program.
+    pub fn open(config: &Config) -> Result<Self, Error> {
+        let url = config.database_url().map_err(|error| Error::Config(error.to_string()))?;
+        let engine = match url.sqlite_path() {
+            Some(path) => open_sqlite(config, path)?,
+            None => open_postgres(config, &url)?,
+        };
+        Ok(Self { engine })
+    }
+
+    /// Stores rows, all or none, in one short transaction (one round trip on PostgreSQL). A row that is there already,
+    /// by host, time and `metric_type`, is left as it is, so a batch may be sent again.
+    ///
+    /// # Errors
+    /// When the database cannot be used, or refuses a row for itself (`Error::is_row_refused`); nothing is stored then.
+    pub fn insert_metrics(&mut self, rows: &[MetricRow]) -> Result<(), Error> {
+        let batch = Batch::new(rows)?;
+        if rows.is_empty() { Ok(()) } else { self.engine.insert_metrics(batch) }
+    }
+
+    /// Deletes metrics older than `days`, in batches with a transaction each, for at most two seconds; what is left is
+    /// for the next call. 0 keeps all. A table that the hub did not create is trimmed only where hub.toml has
+    /// `metrics.retention_days`. Returns how many rows went; where TimescaleDB drops whole chunks, 0.
+    ///
+    /// # Errors
+    /// When the database cannot be used or the role may not delete.
+    pub fn keep_metrics(&mut self, days: u32) -> Result<u64, Error> {
+        if days == 0 { Ok(0) } else { self.engine.keep_metrics(days) }
+    }
+
+    /// One cheap round trip that touches the hub's own table.
+    ///
+    /// # Errors
+    /// When the database does not answer, or not as it should.
+    pub fn check(&mut self) -> Result<(), Error> {
+        self.engine.check()
+    }
+}
+
+#[cfg(feature = "sqlite")]
+fn open_sqlite(config: &Config, path: &str) -> Result<Box<dyn Engine>, Error> {
+    Ok(Box::new(sqlite::Sqlite::open(config, path)?))
+}
+
+#[cfg(not(feature = "sqlite"))]
+fn open_sqlite(_: &Config, _: &str) -> Result<Box<dyn Engine>, Error> {
+    Err(not_built_in("SQLite", "sqlite"))
+}
+
+#[cfg(feature = "postgres")]
+fn open_postgres(config: &Config, url: &crate::config::DatabaseUrl) -> Result<Box<dyn Engine>, Error> {
+    Ok(Box::new(postgres::Postgres::open(config, url)?))
+}
+
+#[cfg(not(feature = "postgres"))]
+fn open_postgres(_: &Config, _: &crate::config::DatabaseUrl) -> Result<Box<dyn Engine>, Error> {
+    Err(not_built_in("PostgreSQL", "postgres"))
+}
+
+#[cfg(not(all(feature = "postgres", feature = "sqlite")))]
+fn not_built_in(name: &str, feature: &str) -> Error {
+    Error::Config(format!(
+        "database.url names {name}, which this build leaves out; build with: cargo build --release --features {feature}"
+    ))
+}

@@ -1,0 +1,180 @@
+use std::time::Duration;
+
+use postgres::error::SqlState;
+use postgres::types::Type;
+use postgres::{Client, Transaction};
+
+use super::address::Address;
+use super::explain::{explain, quoted};
+use super::server::{self, Metrics, Server};
+use super::session::Session;
+use super::steps::{self, Statement};
+use super::{CALL_LIMIT, MIGRATE_LOCK};
+use crate::config::Config;
+use crate::log;
+use crate::store::Error;
+use crate::store::schema::{self, Object, SCHEMA_TABLE, Version};
+
+/// The whole update, with the wait for other hosts that do the same.
+const MIGRATE_LIMIT: Duration = Duration::from_secs(12);
+/// What one statement may take in it, so that a large index is given up before the whole update is.
+const SETTINGS: &str = "SET LOCAL lock_timeout = '5s'; SET LOCAL statement_timeout = '6s'";
+
+/// Why an update stopped, before it is explained.
+enum Stop {
+    Database(postgres::Error),
+    Newer(Version),
+}
+
+impl From<postgres::Error> for Stop {
+    fn from(error: postgres::Error) -> Self {
+        Self::Database(error)
+    }
+}
+
+/// Runs the steps that the database has not seen. Returns what the server has, what `system_metrics` is, and whether
+/// it was there before the hub.
+pub(super) fn migrate(
+    session: &mut Session,
+    address: &Address,
+    config: &Config,
+) -> Result<(Server, Metrics, bool), Error> {
+    let needed = schema::needed(config);
+    let looked = session.call(CALL_LIMIT, |client| {
+        let (server, metrics) = server::look(client)?;
+        let (versions, adopted) = if server.has_schema_table { server::versions(client)? } else { (Vec::new(), false) };
+        Ok::<_, postgres::Error>((server, metrics, versions, adopted))
+    })?;
+    let (server, metrics, versions, adopted) = looked.map_err(|error| explain(address, "read the schema", &error))?;
+    let missing = schema::missing(&needed, &versions).map_err(|version| newer(address, &needed, version))?;
+    if missing.is_empty() {
+        return Ok((server, metrics, adopted));
+    }
+    let foreign_table = metrics.exists;
+    let script = script(&missing, &server, &metrics, &address.role);
+    let updated = session.call(MIGRATE_LIMIT, {
+        let needed = needed.clone();
+        move |client| update(client, &needed)
+    })?;
+    let (server, metrics, adopted, warnings) = updated.map_err(|stop| match stop {
+        Stop::Newer(version) => newer(address, &needed, version),
+        Stop::Database(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Error::Rights {
+            target: address.target.clone(),
+            reason: format!("role {} may not make what is missing: {}", quoted(&address.role), said(&error)),
+            remedy: if foreign_table {
+                format!("run as the owner of system_metrics:\n{script}")
+            } else {
+                format!("run GRANT CREATE ON SCHEMA public TO {}; or, as who may:\n{script}", quoted(&address.role))
+            },
+        },
+        Stop::Database(error) => explain(address, "update the schema", &error),
+    })?;
+    for Warning { without, reason } in warnings {
+        log::warn!("schema_incomplete", database = address.target, without = without, error = reason);
+    }
+    Ok((server, metrics, adopted))
+}
+
+fn newer(address: &Address, needed: &[Object], version: Version) -> Error {
+    Error::Newer {
+        target: address.target.clone(),
+        known: needed.iter().find(|object| object.name() == version.object).map_or(0, Object::version),
+        object: version.object,
+        found: version.version,
+    }
+}
+
+fn said(error: &postgres::Error) -> String {
+    error.as_db_error().map_or_else(|| error.to_string(), |said| said.message().to_owned())
+}
+
+/// What an update went on without.
+struct Warning {
+    without: &'static str,
+    reason: String,
+}
+
+type Updated = (Server, Metrics, bool, Vec<Warning>);
+
+/// One transaction under a lock, so that the first starts of many hosts come one after the other.
+fn update(client: &mut Client, needed: &[Object]) -> Result<Updated, Stop> {
+    let mut transaction = client.transaction()?;
+    transaction.batch_execute(SETTINGS)?;
+    transaction.query_typed("SELECT pg_advisory_xact_lock($1)", &[(&MIGRATE_LOCK, Type::INT8)])?;
+    // Another host may have been faster.
+    let (server, mut metrics) = server::look(&mut transaction)?;
+    let (versions, mut adopted) =
+        if server.has_schema_table { server::versions(&mut transaction)? } else { (Vec::new(), false) };
+    if !server.has_schema_table {
+        transaction.batch_execute(&schema_table())?;
+    }
+    let mut warnings = Vec::new();
+    for (object, version) in schema::missing(needed, &versions).map_err(Stop::Newer)? {
+        let was_there = version == 0 && *object == Object::Metrics && metrics.exists;
+        adopted |= was_there;
+        for statement in steps::steps(object, version, &server, &metrics) {
+            warnings.extend(run(&mut transaction, &statement)?);
+        }
+        if *object == Object::MetricViews && version == 0 && !server.taken_views.is_empty() {
+            let reason = format!("relations of these names are there already: {}", server.taken_views.join(", "));
+            warnings.push(Warning { without: "some views for panels", reason });
+        }
+        transaction.batch_execute(&record(object, was_there))?;
+        metrics = server::look(&mut transaction)?.1;
+    }
+    transaction.commit()?;
+    Ok((server, metrics, adopted, warnings))
+}
+
+/// Runs a statement; what is lost, where it failed and the update goes on.
+fn run(transaction: &mut Transaction<'_>, statement: &Statement) -> Result<Option<Warning>, postgres::Error> {
+    let Some(without) = statement.without else {
+        return transaction.batch_execute(&statement.sql).map(|()| None);
+    };
+    let mut attempt = transaction.savepoint("step")?;
+    match attempt.batch_execute(&statement.sql) {
+        Ok(()) => attempt.commit().map(|()| None),
+        // Whoever may not do it must be told what to run.
+        Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) || error.as_db_error().is_none() => {
+            Err(error)
+        }
+        Err(error) => {
+            attempt.rollback()?;
+            Ok(Some(Warning { without, reason: format!("{}: {}", said(&error), statement.sql) }))
+        }
+    }
+}
+
+fn schema_table() -> String {
+    format!(
+        "CREATE TABLE IF NOT EXISTS {SCHEMA_TABLE} (object TEXT PRIMARY KEY, version INTEGER NOT NULL, \
+         oldest INTEGER NOT NULL, adopted BOOLEAN NOT NULL)"
+    )
+}
+
+fn record(object: &Object, adopted: bool) -> String {
+    format!(
+        "INSERT INTO {SCHEMA_TABLE} (object, version, oldest, adopted) VALUES ('{}', {}, {}, {adopted}) \
+         ON CONFLICT (object) DO UPDATE SET version = excluded.version, oldest = excluded.oldest",
+        object.name(),
+        object.version(),
+        object.oldest()
+    )
+}
+
+/// What the owner of the tables runs in psql where the role of the hub may not.
+fn script(missing: &[(&Object, i64)], server: &Server, metrics: &Metrics, role: &str) -> String {
+    let role = quoted(role);
+    let mut lines = vec![schema_table(), format!("GRANT SELECT ON {SCHEMA_TABLE} TO {role}")];
+    for (object, version) in missing {
+        lines.extend(steps::steps(object, *version, server, metrics).into_iter().map(|statement| statement.sql));
+        let table = match object {
+            Object::MetricViews => None,
+            Object::Readings(table) => Some(table.split('.').map(quoted).collect::<Vec<_>>().join(".")),
+            other => Some(other.name().to_owned()),
+        };
+        lines.extend(table.map(|table| format!("GRANT SELECT, INSERT, UPDATE, DELETE ON {table} TO {role}")));
+        lines.push(record(object, **object == Object::Metrics && metrics.exists));
+    }
+    lines.join(";\n") + ";"
+}

@@ -1,0 +1,263 @@
+//! PostgreSQL, alone, with TimescaleDB or with Citus, directly or through PgBouncer in transaction mode.
+//! Only what is particular to PostgreSQL is here.
+//! No statement outlives its transaction: nothing is prepared by name, no session is set, locks are the transaction's.
+
+mod address;
+mod explain;
+mod migrate;
+mod server;
+mod session;
+mod steps;
+mod tls;
+mod views;
+
+use std::time::{Duration, Instant};
+
+use postgres::types::Type;
+use postgres::{Client, GenericClient};
+
+use super::schema::SCHEMA_TABLE;
+use super::{Batch, Engine, Error};
+use crate::config::{Config, DatabaseUrl};
+use address::Address;
+use server::{Kind, Metrics, Server};
+use session::Session;
+
+/// From the first packet to the end of the login.
+const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+/// One statement, or one short transaction.
+const CALL_LIMIT: Duration = Duration::from_secs(10);
+/// How long one call of `keep_metrics` begins new batches.
+const KEEP_TIME: Duration = Duration::from_secs(2);
+/// Rows that one transaction of `keep_metrics` deletes.
+const KEEP_ROWS: i64 = 5000;
+/// The keys of the hub's advisory locks; any number that nobody else is likely to use.
+const MIGRATE_LOCK: i64 = 0x6f62_735f_6875_6201;
+const KEEP_LOCK: i64 = MIGRATE_LOCK + 1;
+
+pub(super) struct Postgres {
+    session: Session,
+    address: Address,
+    metrics: Metrics,
+    /// False for a table that the hub did not make, unless hub.toml says how long to keep its rows.
+    may_trim: bool,
+    server: Server,
+}
+
+impl Postgres {
+    /// Connects and brings the schema up to date.
+    pub(super) fn open(config: &Config, url: &DatabaseUrl) -> Result<Self, Error> {
+        let address = Address::parse(url)?;
+        let mut session = Session::connect(&address)?;
+        let (server, metrics, adopted) = migrate::migrate(&mut session, &address, config)?;
+        let may_trim = !adopted || config.metrics.retention_days.is_some();
+        Ok(Self { session, address, metrics, may_trim, server })
+    }
+
+    /// Runs `job` on the connection, its error explained.
+    fn call<T: Send + 'static>(
+        &mut self,
+        act: &str,
+        job: impl FnOnce(&mut Client) -> Result<T, postgres::Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        self.session.call(CALL_LIMIT, job)?.map_err(|error| explain::explain(&self.address, act, &error))
+    }
+}
+
+impl Engine for Postgres {
+    fn insert_metrics(&mut self, batch: Batch) -> Result<(), Error> {
+        let sql = insert_statement(&self.metrics);
+        let outcome =
+            self.session.call(CALL_LIMIT, move |client| match insert(client, &sql, &batch, 0..batch.times.len()) {
+                Err(error) if explain::refusal(&error).is_some() => Err(match find_refused(client, &sql, &batch) {
+                    Ok(index) => (error, index),
+                    Err(lost) => (lost, None),
+                }),
+                Err(error) => Err((error, None)),
+                Ok(()) => Ok(()),
+            })?;
+        outcome.map_err(|(error, index)| match (index, explain::refusal(&error)) {
+            (Some(index), Some(reason)) => Error::Row { index, reason },
+            _ => explain::explain(&self.address, "store metrics", &error),
+        })
+    }
+
+    fn keep_metrics(&mut self, days: u32) -> Result<u64, Error> {
+        if !self.may_trim {
+            return Ok(0);
+        }
+        let days = i32::try_from(days).unwrap_or(i32::MAX);
+        if self.server.kind == Kind::Timescale && self.metrics.hypertable {
+            return self.call("keep metrics", move |client| keep_chunks(client, days)).map(|()| 0);
+        }
+        let sql = delete_statement(&self.metrics, self.server.kind);
+        let until = Instant::now() + KEEP_TIME;
+        let mut deleted = 0;
+        loop {
+            let batch = self.call("delete old metrics", {
+                let sql = sql.clone();
+                move |client| delete_older(client, &sql, days)
+            })?;
+            deleted += batch;
+            if batch < KEEP_ROWS.unsigned_abs() || Instant::now() >= until {
+                return Ok(deleted);
+            }
+        }
+    }
+
+    fn check(&mut self) -> Result<(), Error> {
+        self.call("read the schema", |client| {
+            client.query_typed(&format!("SELECT count(*) FROM {SCHEMA_TABLE}"), &[]).map(|_| ())
+        })
+    }
+}
+
+/// The statement that stores a batch. Where no unique key can stop a row that is there already, it looks first: enough
+/// for a replay, which comes from the same host.
+fn insert_statement(metrics: &Metrics) -> String {
+    let rows = "SELECT TIMESTAMPTZ 'epoch' + t * INTERVAL '1 millisecond' AS t, h, o, m, p::jsonb AS p \
+                FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[]) AS u (t, h, o, m, p)";
+    let into = "INSERT INTO system_metrics (time, host, os, metric_type, payload)";
+    if metrics.unique_key {
+        return format!("{into} {rows} ON CONFLICT DO NOTHING");
+    }
+    // The column may be coarser than a millisecond: the Go version made it TIMESTAMPTZ(0).
+    let time = format!("r.t::{}", metrics.time_type);
+    format!(
+        "{into} SELECT DISTINCT ON ({time}, r.h, r.m) r.t, r.h, r.o, r.m, r.p FROM ({rows}) AS r WHERE NOT EXISTS (\
+         SELECT FROM system_metrics AS s WHERE s.host = r.h AND s.time = {time} AND s.metric_type = r.m) \
+         ON CONFLICT DO NOTHING"
+    )
+}
+
+/// One statement is one transaction and, with its types said beforehand, one round trip.
+fn insert(
+    client: &mut impl GenericClient,
+    sql: &str,
+    batch: &Batch,
+    range: std::ops::Range<usize>,
+) -> Result<(), postgres::Error> {
+    let times = &batch.times[range.clone()];
+    let [hosts, systems, types, payloads] =
+        [&batch.hosts, &batch.systems, &batch.types, &batch.payloads].map(|column| &column[range.clone()]);
+    client
+        .query_typed(
+            sql,
+            &[
+                (&times, Type::INT8_ARRAY),
+                (&hosts, Type::TEXT_ARRAY),
+                (&systems, Type::TEXT_ARRAY),
+                (&types, Type::TEXT_ARRAY),
+                (&payloads, Type::TEXT_ARRAY),
+            ],
+        )
+        .map(|_| ())
+}
+
+/// The first row of a refused batch that is refused: the shortest prefix that fails ends with it. Nothing is stored.
+fn find_refused(client: &mut Client, sql: &str, batch: &Batch) -> Result<Option<usize>, postgres::Error> {
+    let mut refused = |range: std::ops::Range<usize>| -> Result<bool, postgres::Error> {
+        let mut transaction = client.transaction()?;
+        let outcome = insert(&mut transaction, sql, batch, range);
+        transaction.rollback()?;
+        match outcome {
+            Ok(()) => Ok(false),
+            Err(error) if explain::refusal(&error).is_some() => Ok(true),
+            Err(error) => Err(error),
+        }
+    };
+    let (mut fine, mut failing) = (0, batch.times.len());
+    while failing - fine > 1 {
+        let middle = fine + (failing - fine) / 2;
+        if refused(0..middle)? {
+            failing = middle;
+        } else {
+            fine = middle;
+        }
+    }
+    Ok(refused(fine..failing)?.then_some(fine))
+}
+
+fn delete_statement(metrics: &Metrics, kind: Kind) -> String {
+    let old = "time < now() - make_interval(days => $1)";
+    // A row's place is unique in a plain table only.
+    if metrics.plain && kind != Kind::Citus {
+        format!(
+            "DELETE FROM system_metrics WHERE ctid = ANY (ARRAY(\
+             SELECT ctid FROM system_metrics WHERE {old} LIMIT {KEEP_ROWS}))"
+        )
+    } else {
+        format!("DELETE FROM system_metrics WHERE {old}")
+    }
+}
+
+/// Takes the lock of whoever trims, for this transaction; false where another host is at it.
+fn may_keep(transaction: &mut impl GenericClient) -> Result<bool, postgres::Error> {
+    let row = transaction.query_typed_one("SELECT pg_try_advisory_xact_lock($1)", &[(&KEEP_LOCK, Type::INT8)])?;
+    row.try_get(0)
+}
+
+fn delete_older(client: &mut Client, sql: &str, days: i32) -> Result<u64, postgres::Error> {
+    let mut transaction = client.transaction()?;
+    if !may_keep(&mut transaction)? {
+        return Ok(0);
+    }
+    let deleted = transaction.execute_typed(sql, &[(&days, Type::INT4)])?;
+    transaction.commit()?;
+    Ok(deleted)
+}
+
+/// Lets TimescaleDB drop whole chunks: by its policy, made anew when the days have changed; where the edition has no
+/// policies, at once.
+fn keep_chunks(client: &mut Client, days: i32) -> Result<(), postgres::Error> {
+    let mut transaction = client.transaction()?;
+    if !may_keep(&mut transaction)? {
+        return Ok(());
+    }
+    let days = [(&days as &(dyn postgres::types::ToSql + Sync), Type::INT4)];
+    let policy = transaction.query_typed_opt(
+        "SELECT FROM timescaledb_information.jobs WHERE proc_name = 'policy_retention' \
+         AND hypertable_name = 'system_metrics' AND (config ->> 'drop_after')::interval = make_interval(days => $1)",
+        &days,
+    )?;
+    if policy.is_some() {
+        return transaction.commit();
+    }
+    let mut attempt = transaction.savepoint("policy")?;
+    let made =
+        attempt.query_typed("SELECT remove_retention_policy('system_metrics', if_exists => TRUE)", &[]).and_then(
+            |_| attempt.query_typed("SELECT add_retention_policy('system_metrics', make_interval(days => $1))", &days),
+        );
+    match made {
+        Ok(_) => attempt.commit()?,
+        Err(error) if error.code() == Some(&postgres::error::SqlState::FEATURE_NOT_SUPPORTED) => {
+            attempt.rollback()?;
+            transaction.query_typed("SELECT drop_chunks('system_metrics', make_interval(days => $1))", &days)?;
+        }
+        Err(error) => return Err(error),
+    }
+    transaction.commit()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_statements_follow_what_the_server_has() {
+        let plain = Metrics {
+            exists: true,
+            plain: true,
+            unique_key: true,
+            hypertable: false,
+            time_type: "timestamp with time zone".into(),
+        };
+        assert!(insert_statement(&plain).ends_with("ON CONFLICT DO NOTHING"));
+        assert!(!insert_statement(&plain).contains("NOT EXISTS"));
+        let adopted = Metrics { unique_key: false, time_type: "timestamp(0) with time zone".into(), ..plain.clone() };
+        assert!(insert_statement(&adopted).contains("s.time = r.t::timestamp(0) with time zone"));
+        assert!(delete_statement(&plain, Kind::Plain).contains("ctid"));
+        assert!(!delete_statement(&plain, Kind::Citus).contains("ctid"));
+        assert!(!delete_statement(&Metrics { plain: false, ..plain }, Kind::Plain).contains("ctid"));
+    }
+}

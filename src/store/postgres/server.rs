@@ -1,0 +1,108 @@
+use postgres::{GenericClient, Row};
+
+use crate::store::schema::{SCHEMA_TABLE, Version};
+use crate::store::views::VIEWS;
+
+/// What kind of server it is, as far as the SQL differs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// PostgreSQL as it comes.
+    Plain,
+    /// The extension `timescaledb` is in the database.
+    Timescale,
+    /// The extension `citus` is in the database.
+    Citus,
+}
+
+/// What the server says of itself and of the role.
+#[derive(Clone, Debug)]
+pub(super) struct Server {
+    pub kind: Kind,
+    /// `hub_schema` is there.
+    pub has_schema_table: bool,
+    /// Names of the hub's views that a relation has.
+    pub taken_views: Vec<String>,
+}
+
+/// What is known of `system_metrics`.
+#[derive(Clone, Debug)]
+pub(super) struct Metrics {
+    /// It is there.
+    pub exists: bool,
+    /// It is an ordinary table, not a partitioned one, a foreign one or a hypertable.
+    pub plain: bool,
+    /// It has a unique index on host, time and metric_type.
+    pub unique_key: bool,
+    /// It is a hypertable of TimescaleDB.
+    pub hypertable: bool,
+    /// The type of its column `time`.
+    pub time_type: String,
+}
+
+/// Looks at the catalogs in one round trip (two with TimescaleDB); works whatever is there.
+pub(super) fn look(client: &mut impl GenericClient) -> Result<(Server, Metrics), postgres::Error> {
+    let views: Vec<String> = VIEWS.iter().map(|view| format!("'{}'", view.name)).collect();
+    let row = client.query_typed_one(
+        &format!(
+            "SELECT EXISTS (SELECT FROM pg_extension WHERE extname = 'timescaledb'), \
+                    EXISTS (SELECT FROM pg_extension WHERE extname = 'citus'), \
+                    to_regclass('{SCHEMA_TABLE}') IS NOT NULL, \
+                    c.oid IS NOT NULL, \
+                    COALESCE(c.relkind = 'r', FALSE), \
+                    COALESCE(format_type(a.atttypid, a.atttypmod), 'timestamp with time zone'), \
+                    EXISTS (SELECT FROM pg_index AS i WHERE i.indrelid = c.oid AND i.indisunique AND i.indisvalid \
+                            AND i.indpred IS NULL AND i.indexprs IS NULL AND i.indnkeyatts = 3 \
+                            AND ARRAY(SELECT k.attname::text FROM pg_attribute AS k WHERE k.attrelid = c.oid \
+                                      AND k.attnum = ANY (i.indkey[0:2]) ORDER BY k.attname::text COLLATE \"C\") \
+                                = ARRAY['host', 'metric_type', 'time']), \
+                    ARRAY(SELECT name FROM unnest(ARRAY[{}]) AS name WHERE to_regclass(name) IS NOT NULL) \
+             FROM (SELECT to_regclass('system_metrics') AS oid) AS wanted \
+             LEFT JOIN pg_class AS c ON c.oid = wanted.oid \
+             LEFT JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attname = 'time'",
+            views.join(", ")
+        ),
+        &[],
+    )?;
+    let (server, mut metrics) = read(&row)?;
+    if server.kind == Kind::Timescale && metrics.exists {
+        let hypertable = client.query_typed_opt(
+            "SELECT FROM timescaledb_information.hypertables WHERE hypertable_name = 'system_metrics' \
+             AND to_regclass(format('%I.%I', hypertable_schema, hypertable_name)) = to_regclass('system_metrics')",
+            &[],
+        )?;
+        metrics.hypertable = hypertable.is_some();
+        metrics.plain &= !metrics.hypertable;
+    }
+    Ok((server, metrics))
+}
+
+fn read(row: &Row) -> Result<(Server, Metrics), postgres::Error> {
+    let (timescale, citus, has_schema_table) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+    let kind = match (timescale, citus) {
+        (true, _) => Kind::Timescale,
+        (false, true) => Kind::Citus,
+        (false, false) => Kind::Plain,
+    };
+    let metrics = Metrics {
+        exists: row.try_get(3)?,
+        plain: row.try_get(4)?,
+        time_type: row.try_get(5)?,
+        unique_key: row.try_get(6)?,
+        hypertable: false,
+    };
+    Ok((Server { kind, has_schema_table, taken_views: row.try_get(7)? }, metrics))
+}
+
+/// The rows of `hub_schema`, and whether `system_metrics` was there before the hub.
+pub(super) fn versions(client: &mut impl GenericClient) -> Result<(Vec<Version>, bool), postgres::Error> {
+    let rows = client
+        .query_typed(&format!("SELECT object, version::bigint, oldest::bigint, adopted FROM {SCHEMA_TABLE}"), &[])?;
+    let mut versions = Vec::new();
+    let mut metrics_adopted = false;
+    for row in rows {
+        let version = Version { object: row.try_get(0)?, version: row.try_get(1)?, oldest: row.try_get(2)? };
+        metrics_adopted |= row.try_get::<_, bool>(3)? && version.object == crate::store::METRICS_TABLE;
+        versions.push(version);
+    }
+    Ok((versions, metrics_adopted))
+}

@@ -1,0 +1,147 @@
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::time::{Duration, Instant};
+
+use postgres::error::SqlState;
+use postgres::{CancelToken, Client};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::address::Address;
+use super::{CONNECT_LIMIT, explain, tls};
+use crate::command::Backoff;
+use crate::store::Error;
+
+type Job = Box<dyn FnOnce(&mut Client) + Send>;
+
+/// How long a request to cancel may take, and how long the farewell to the server.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// A connection that lives in a thread of its own. The driver's calls wait for the server without a deadline, and a
+/// server that accepts a connection and then stops would hold them for ever; so the caller waits here, and leaves the
+/// thread behind when the time is over.
+pub(super) struct Session {
+    jobs: Option<Sender<Job>>,
+    ended: Receiver<()>,
+    cancel: CancelToken,
+    tls: MakeRustlsConnect,
+    target: String,
+}
+
+impl Session {
+    /// Connects and logs in within `CONNECT_LIMIT`, all hosts of the URL and all tries together.
+    ///
+    /// # Errors
+    /// When no server can be reached in time, or the login or the certificate is refused.
+    pub(super) fn connect(address: &Address) -> Result<Self, Error> {
+        let tls = tls::connector(address)?;
+        let (jobs, queue) = mpsc::channel::<Job>();
+        let (connected, connection) = mpsc::channel();
+        let (alive, ended) = mpsc::channel::<()>();
+        let (config, connector) = (address.config.clone(), tls.clone());
+        let body = move || {
+            let _alive = alive;
+            match connect(&config, &connector) {
+                Ok(mut client) => {
+                    // Where nobody waits any more, the queue is closed too.
+                    let _ = connected.send(Ok(client.cancel_token()));
+                    for job in queue {
+                        job(&mut client);
+                    }
+                }
+                Err(error) => {
+                    let _ = connected.send(Err(error));
+                }
+            }
+        };
+        let target = address.target.clone();
+        let unavailable = |reason: String| Error::Unavailable { target: target.clone(), reason };
+        std::thread::Builder::new()
+            .name("postgres".to_owned())
+            .spawn(body)
+            .map_err(|error| unavailable(format!("cannot start a thread: {error}")))?;
+        let cancel = match connection.recv_timeout(CONNECT_LIMIT) {
+            Ok(Ok(cancel)) => cancel,
+            Ok(Err(error)) => return Err(explain::explain(address, "log in", &error)),
+            Err(RecvTimeoutError::Timeout) => {
+                return Err(unavailable(format!("no login within {} s", CONNECT_LIMIT.as_secs())));
+            }
+            Err(RecvTimeoutError::Disconnected) => return Err(unavailable("the driver gave up".to_owned())),
+        };
+        Ok(Self { jobs: Some(jobs), ended, cancel, tls, target })
+    }
+
+    /// Runs `job` on the connection and waits for it at most `limit`. After a missed deadline the server is asked to
+    /// cancel, and the session is of no more use.
+    ///
+    /// # Errors
+    /// When the deadline is missed, or was missed before.
+    pub(super) fn call<T: Send + 'static>(
+        &mut self,
+        limit: Duration,
+        job: impl FnOnce(&mut Client) -> T + Send + 'static,
+    ) -> Result<T, Error> {
+        let (done, result) = mpsc::channel();
+        let job: Job = Box::new(move |client| {
+            let _ = done.send(job(client));
+        });
+        let sent = self.jobs.as_ref().is_some_and(|jobs| jobs.send(job).is_ok());
+        if !sent {
+            return Err(self.unavailable("an earlier call was given up; open the database again".to_owned()));
+        }
+        match result.recv_timeout(limit) {
+            Ok(value) => Ok(value),
+            Err(RecvTimeoutError::Timeout) => {
+                self.jobs = None;
+                self.ask_to_cancel();
+                Err(self.unavailable(format!("no answer within {} s", limit.as_secs())))
+            }
+            Err(RecvTimeoutError::Disconnected) => {
+                self.jobs = None;
+                Err(self.unavailable("the driver gave up".to_owned()))
+            }
+        }
+    }
+
+    /// A statement that waits for a lock would otherwise go on after its client is gone.
+    fn ask_to_cancel(&self) {
+        let (cancel, tls) = (self.cancel.clone(), self.tls.clone());
+        let (done, asked) = mpsc::channel();
+        let body = move || {
+            let _ = done.send(cancel.cancel_query(tls).is_ok());
+        };
+        if std::thread::Builder::new().name("postgres-cancel".to_owned()).spawn(body).is_ok() {
+            // A server that does not take it either is beyond help from here.
+            let _ = asked.recv_timeout(LAST_WORDS);
+        }
+    }
+
+    fn unavailable(&self, reason: String) -> Error {
+        Error::Unavailable { target: self.target.clone(), reason }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // With time to say goodbye, the server's log does not complain about a lost client.
+        if self.jobs.take().is_some() {
+            let _ = self.ended.recv_timeout(LAST_WORDS);
+        }
+    }
+}
+
+/// Connects; a server that is starting, or has all its connections in use, is asked again until the time is over.
+fn connect(config: &postgres::Config, tls: &MakeRustlsConnect) -> Result<Client, postgres::Error> {
+    let until = Instant::now() + CONNECT_LIMIT;
+    let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_millis(800));
+    loop {
+        let error = match config.connect(tls.clone()) {
+            Ok(client) => return Ok(client),
+            Err(error) => error,
+        };
+        let passing = [SqlState::TOO_MANY_CONNECTIONS, SqlState::CANNOT_CONNECT_NOW];
+        let wait = backoff.next_wait();
+        if !error.code().is_some_and(|code| passing.contains(code)) || Instant::now() + wait >= until {
+            return Err(error);
+        }
+        std::thread::sleep(wait);
+    }
+}

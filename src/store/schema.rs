@@ -1,0 +1,100 @@
+use super::METRICS_TABLE;
+use crate::config::Config;
+
+/// The table that says which steps a database has seen: one row an object.
+pub(super) const SCHEMA_TABLE: &str = "hub_schema";
+
+/// What the hub makes in a database. Each has its own version, so that a pipeline added later brings its tables then.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Object {
+    /// The table of metrics.
+    Metrics,
+    /// The views with typed columns over it.
+    MetricViews,
+    /// The table of a pipeline, by its name in hub.toml.
+    Readings(String),
+    /// The documents that no pipeline could store.
+    DeadLetters,
+}
+
+impl Object {
+    /// Its name in `hub_schema`.
+    pub(super) fn name(&self) -> &str {
+        match self {
+            Self::Metrics => METRICS_TABLE,
+            Self::MetricViews => "metric_views",
+            Self::Readings(table) => table,
+            Self::DeadLetters => "dead_letters",
+        }
+    }
+
+    /// The number of its last step. A new step raises it, and gets its place in each engine's `steps`.
+    pub(super) fn version(&self) -> i64 {
+        match self {
+            Self::Metrics | Self::MetricViews | Self::Readings(_) | Self::DeadLetters => 1,
+        }
+    }
+
+    /// The oldest version that a program must know to write to what this program makes: with many hosts on one
+    /// database, those that are updated later go on until a step really shuts them out.
+    pub(super) fn oldest(&self) -> i64 {
+        match self {
+            Self::Metrics | Self::MetricViews | Self::Readings(_) | Self::DeadLetters => 1,
+        }
+    }
+}
+
+/// What a configuration needs.
+pub(super) fn needed(config: &Config) -> Vec<Object> {
+    let mut objects = vec![Object::Metrics, Object::MetricViews];
+    if !config.pipelines.is_empty() {
+        objects.push(Object::DeadLetters);
+    }
+    for pipeline in &config.pipelines {
+        let table = Object::Readings(pipeline.table.clone());
+        if !objects.contains(&table) {
+            objects.push(table);
+        }
+    }
+    objects
+}
+
+/// A row of `hub_schema`.
+#[derive(Clone, Debug)]
+pub(super) struct Version {
+    pub object: String,
+    pub version: i64,
+    pub oldest: i64,
+}
+
+/// The objects whose steps are still to be run, each with the version it has now.
+///
+/// # Errors
+/// The first object that this program is too old for.
+pub(super) fn missing<'a>(needed: &'a [Object], found: &[Version]) -> Result<Vec<(&'a Object, i64)>, Version> {
+    let mut missing = Vec::new();
+    for object in needed {
+        match found.iter().find(|version| version.object == object.name()) {
+            Some(version) if version.oldest > object.version() => return Err(version.clone()),
+            Some(version) if version.version >= object.version() => {}
+            Some(version) => missing.push((object, version.version)),
+            None => missing.push((object, 0)),
+        }
+    }
+    Ok(missing)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn newer_schemas_are_used_as_long_as_they_allow_it() {
+        let needed = [Object::Metrics, Object::Readings("r".into())];
+        let version = |object: &str, version, oldest| Version { object: object.into(), version, oldest };
+        assert_eq!(missing(&needed, &[]).unwrap().len(), 2);
+        let found = [version("system_metrics", 9, 1), version("r", 1, 1)];
+        assert!(missing(&needed, &found).unwrap().is_empty());
+        assert_eq!(missing(&needed, &[version("r", 9, 9)]).unwrap_err().object, "r");
+    }
+}

@@ -1,0 +1,141 @@
+use std::path::{Component, Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+
+use super::LOCK_WAIT;
+use crate::command::Backoff;
+use crate::config::Config;
+use crate::state::{self, Folder};
+use crate::store::Error;
+
+/// Pages in the log before they are written back. The log outlives the program (see `open`), and the next one reads it
+/// whole, so it stays short: 128 pages are half a mebibyte.
+const LOG_PAGES: u32 = 128;
+
+/// Opens the file, made where missing, ready for use but for its tables; its path for messages.
+pub(super) fn open(config: &Config, path: &str) -> Result<(Connection, String), Error> {
+    let (folder, name) = place(config, path)?;
+    let shown = folder.path().join(&name);
+    let target = shown.display().to_string();
+    create(&folder, &name)?;
+    let failed = |error: rusqlite::Error| explain(&target, "open", &error);
+    // SQLite follows no link anywhere in the path, so those that lead to the folder are resolved first.
+    let real = folder.path().canonicalize().map_err(|source| Error::State(io("resolve", folder.path(), source)))?;
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+    let connection = Connection::open_with_flags(real.join(&name), flags).map_err(failed)?;
+    connection.busy_timeout(LOCK_WAIT).map_err(failed)?;
+    // A program that runs every minute would otherwise write every page twice: to the log, and back from it when it
+    // closes. The log also lets members of the group read the database, who may not make one.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(failed)?;
+    // Functions with side effects must not run for what somebody else wrote into the schema.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false).map_err(failed)?;
+    use_log(&connection).map_err(failed)?;
+    connection.pragma_update(None, "synchronous", "FULL").map_err(failed)?;
+    connection.pragma_update(None, "wal_autocheckpoint", LOG_PAGES).map_err(failed)?;
+    Ok((connection, target))
+}
+
+/// Switches to WAL mode, and an empty file to incremental vacuum, which must be chosen before its first page.
+fn use_log(connection: &Connection) -> Result<(), rusqlite::Error> {
+    let mode: String = connection.pragma_query_value(None, "journal_mode", |row| row.get(0))?;
+    if mode == "wal" {
+        return Ok(());
+    }
+    let until = Instant::now() + LOCK_WAIT;
+    let mut backoff = Backoff::new(Duration::from_millis(5), Duration::from_millis(100));
+    loop {
+        let switched = connection.pragma_update(None, "auto_vacuum", "INCREMENTAL").and_then(|()| {
+            connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0))
+        });
+        match switched {
+            // Two first starts at once: SQLite refuses the second without its usual wait.
+            Err(error) if is_locked(&error) && Instant::now() < until => std::thread::sleep(backoff.next_wait()),
+            other => return other.map(|_| ()),
+        }
+    }
+}
+
+/// The folder and the name of the file.
+fn place(config: &Config, path: &str) -> Result<(Folder, String), Error> {
+    let wrong =
+        || Error::Config(format!("database.url: {path:?} is not a file; write \"sqlite:hub.db\" or an absolute path"));
+    let path = Path::new(path);
+    let name = path.file_name().and_then(|name| name.to_str()).ok_or_else(wrong)?.to_owned();
+    let fits = |part: Component<'_>| matches!(part, Component::RootDir | Component::Normal(_));
+    if !path.components().all(fits) || path.as_os_str().as_encoded_bytes().ends_with(b"/") || name.starts_with(':') {
+        return Err(wrong());
+    }
+    let parent = path.parent().unwrap_or(Path::new(""));
+    if path.is_absolute() {
+        return Ok((Folder::open(parent)?, name));
+    }
+    let mut folder = Folder::open_or_make(&config.state_dir, 0o755)?.sub_or_make("data", 0o750)?;
+    for part in parent.components() {
+        folder = folder.sub_or_make(&part.as_os_str().to_string_lossy(), 0o750)?;
+    }
+    Ok((folder, name))
+}
+
+/// Makes an empty file where there is none, owned by the owner of its folder: a run by hand as root must not leave a
+/// database that the services cannot write. SQLite gives its log and shared memory the owner and mode of the database.
+fn create(folder: &Folder, name: &str) -> Result<(), Error> {
+    let path = folder.path().join(name);
+    let failed = |act, error: Errno| Error::State(io(act, &path, error.into()));
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = match rustix::fs::openat(folder.fd(), name, flags, Mode::from_raw_mode(0o640)) {
+        Ok(file) => file,
+        Err(Errno::EXIST) => return Ok(()),
+        Err(error) => return Err(failed("create", error)),
+    };
+    if rustix::process::geteuid().is_root() {
+        let owner = rustix::fs::fstat(folder.fd()).map_err(|error| failed("inspect", error))?;
+        let (uid, gid) = (rustix::fs::Uid::from_raw(owner.st_uid), rustix::fs::Gid::from_raw(owner.st_gid));
+        rustix::fs::fchown(&file, Some(uid), Some(gid)).map_err(|error| failed("give away", error))?;
+    }
+    folder.sync()?;
+    Ok(())
+}
+
+fn io(act: &'static str, path: &Path, source: std::io::Error) -> state::Error {
+    state::Error::Io { act, path: PathBuf::from(path), source }
+}
+
+fn is_locked(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
+}
+
+/// Why SQLite refuses a row for what is in it; none where the error is of another kind.
+pub(super) fn refusal(error: &rusqlite::Error) -> Option<String> {
+    let for_itself = matches!(
+        error.sqlite_error_code(),
+        Some(ErrorCode::ConstraintViolation | ErrorCode::TooBig | ErrorCode::TypeMismatch)
+    );
+    for_itself.then(|| error.to_string())
+}
+
+/// An error of SQLite in words that help.
+pub(super) fn explain(target: &str, act: &str, error: &rusqlite::Error) -> Error {
+    let target = target.to_owned();
+    let unavailable = |reason: &str| Error::Unavailable { target: target.clone(), reason: reason.to_owned() };
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+            unavailable(&format!("another program holds its lock for more than {} s", LOCK_WAIT.as_secs()))
+        }
+        Some(ErrorCode::DiskFull) => unavailable("its file system is full"),
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+            Error::Damaged { target, reason: error.to_string() }
+        }
+        Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::CannotOpen) => Error::Rights {
+            target,
+            reason: format!("cannot {act} as user {}: {error}", crate::command::current().name),
+            remedy: "file and folder must belong to that user, on a file system that is mounted read-write, and no \
+                     part of the path may be a link"
+                .to_owned(),
+        },
+        _ => Error::Statement { target, act: act.to_owned(), reason: error.to_string() },
+    }
+}

@@ -1,0 +1,131 @@
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
+
+use super::{Sqlite, views};
+use crate::config::Config;
+use crate::store::Error;
+use crate::store::schema::{self, Object, SCHEMA_TABLE, Version};
+
+/// Times are INTEGER milliseconds since 1970; JSON is TEXT.
+const METRICS: &str = "
+    CREATE TABLE system_metrics (
+        time INTEGER NOT NULL,
+        host TEXT NOT NULL,
+        os TEXT NOT NULL,
+        metric_type TEXT NOT NULL,
+        payload TEXT NOT NULL CHECK (json_valid(payload))
+    ) STRICT;
+    CREATE UNIQUE INDEX system_metrics_key ON system_metrics (host, time, metric_type);
+";
+
+const DEAD_LETTERS: &str = "
+    CREATE TABLE dead_letters (
+        id INTEGER PRIMARY KEY,
+        pipeline TEXT NOT NULL,
+        source_id TEXT NOT NULL,
+        reason TEXT NOT NULL,
+        document BLOB NOT NULL,
+        attempts INTEGER NOT NULL DEFAULT 1,
+        first_failed INTEGER NOT NULL DEFAULT (CAST(unixepoch('subsec') * 1000 AS INTEGER)),
+        last_failed INTEGER NOT NULL DEFAULT (CAST(unixepoch('subsec') * 1000 AS INTEGER)),
+        UNIQUE (pipeline, source_id)
+    ) STRICT;
+";
+
+fn readings(table: &str) -> String {
+    format!(
+        "CREATE TABLE \"{table}\" (
+            id INTEGER PRIMARY KEY,
+            mongo_id TEXT NOT NULL UNIQUE,
+            event_timestamp INTEGER,
+            source TEXT,
+            event_type TEXT,
+            payload TEXT CHECK (json_valid(payload)),
+            meta TEXT CHECK (json_valid(meta)),
+            created_at INTEGER NOT NULL DEFAULT (CAST(unixepoch('subsec') * 1000 AS INTEGER))
+        ) STRICT;"
+    )
+}
+
+/// The SQL that leads from version `from` of an object to its newest.
+fn steps(object: &Object, from: i64) -> String {
+    match object {
+        Object::Metrics if from < 1 => METRICS.to_owned(),
+        Object::MetricViews => views::sql(),
+        Object::Readings(table) if from < 1 => readings(table),
+        Object::DeadLetters if from < 1 => DEAD_LETTERS.to_owned(),
+        _ => String::new(),
+    }
+}
+
+impl Sqlite {
+    /// Runs the steps that the file has not seen, in one transaction.
+    pub(super) fn migrate(&mut self, config: &Config) -> Result<(), Error> {
+        let needed = schema::needed(config);
+        let found = versions(&self.connection).map_err(|error| self.failed("read the schema of", &error))?;
+        if missing(&self.target, &needed, &found)?.is_empty() {
+            return Ok(());
+        }
+        let target = self.target.clone();
+        let failed = |error: rusqlite::Error| super::file::explain(&target, "update the schema of", &error);
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
+        transaction
+            .execute_batch(&format!(
+                "CREATE TABLE IF NOT EXISTS {SCHEMA_TABLE} (
+                    object TEXT PRIMARY KEY, version INTEGER NOT NULL, oldest INTEGER NOT NULL
+                 ) STRICT"
+            ))
+            .map_err(failed)?;
+        // Another program may have been faster.
+        let found = versions(&transaction).map_err(failed)?;
+        for (object, version) in missing(&self.target, &needed, &found)? {
+            if version == 0 {
+                refuse_foreign(&transaction, &self.target, object)?;
+            }
+            transaction.execute_batch(&steps(object, version)).map_err(failed)?;
+            transaction
+                .execute(
+                    &format!("INSERT OR REPLACE INTO {SCHEMA_TABLE} (object, version, oldest) VALUES (?1, ?2, ?3)"),
+                    params![object.name(), object.version(), object.oldest()],
+                )
+                .map_err(failed)?;
+        }
+        transaction.commit().map_err(failed)
+    }
+}
+
+fn missing<'a>(target: &str, needed: &'a [Object], found: &[Version]) -> Result<Vec<(&'a Object, i64)>, Error> {
+    schema::missing(needed, found).map_err(|version| Error::Newer {
+        target: target.to_owned(),
+        known: needed.iter().find(|object| object.name() == version.object).map_or(0, Object::version),
+        object: version.object,
+        found: version.version,
+    })
+}
+
+/// The rows of `hub_schema`; none in a database that has no such table yet.
+fn versions(connection: &Connection) -> Result<Vec<Version>, rusqlite::Error> {
+    if !has_table(connection, SCHEMA_TABLE)? {
+        return Ok(Vec::new());
+    }
+    let mut statement = connection.prepare(&format!("SELECT object, version, oldest FROM {SCHEMA_TABLE}"))?;
+    let rows = statement
+        .query_map([], |row| Ok(Version { object: row.get(0)?, version: row.get(1)?, oldest: row.get(2)? }))?;
+    rows.collect()
+}
+
+fn has_table(connection: &Connection, name: &str) -> Result<bool, rusqlite::Error> {
+    let found = connection.query_row("SELECT 1 FROM sqlite_schema WHERE name = ?1", [name], |_| Ok(())).optional()?;
+    Ok(found.is_some())
+}
+
+/// The Go version never wrote SQLite, so a table of that name is somebody else's.
+fn refuse_foreign(connection: &Connection, target: &str, object: &Object) -> Result<(), Error> {
+    let name = if *object == Object::MetricViews { return Ok(()) } else { object.name() };
+    match has_table(connection, name) {
+        Ok(false) => Ok(()),
+        Ok(true) => Err(Error::Config(format!(
+            "{target}: has a table {name} that the hub did not make; name another file in database.url"
+        ))),
+        Err(error) => Err(super::file::explain(target, "read the schema of", &error)),
+    }
+}

@@ -1,0 +1,133 @@
+//! SQLite: one file in `<state>/data`, made with the owner of its folder, in WAL mode.
+//! Only what is particular to SQLite is here.
+//! Statements that write begin with BEGIN IMMEDIATE: a lock asked for later is refused at once instead of waited for.
+
+mod file;
+mod migrate;
+mod views;
+
+use std::time::{Duration, Instant};
+
+use rusqlite::{Connection, TransactionBehavior, params};
+
+use super::schema::SCHEMA_TABLE;
+use super::{Batch, Engine, Error};
+use crate::config::Config;
+
+/// How long to wait for a lock that another program holds.
+const LOCK_WAIT: Duration = Duration::from_secs(5);
+/// How long one call of `keep_metrics` works.
+const KEEP_TIME: Duration = Duration::from_secs(2);
+/// Rows that one transaction of `keep_metrics` deletes.
+const KEEP_ROWS: u16 = 1000;
+/// Pages that one step of giving space back moves.
+const VACUUM_PAGES: i64 = 256;
+
+pub(super) struct Sqlite {
+    connection: Connection,
+    target: String,
+}
+
+impl Sqlite {
+    /// Opens `path`, relative to `<state>/data`, and brings its schema up to date.
+    pub(super) fn open(config: &Config, path: &str) -> Result<Self, Error> {
+        let (connection, target) = file::open(config, path)?;
+        let mut sqlite = Self { connection, target };
+        sqlite.migrate(config)?;
+        Ok(sqlite)
+    }
+
+    fn failed(&self, act: &str, error: &rusqlite::Error) -> Error {
+        file::explain(&self.target, act, error)
+    }
+
+    /// Deletes one batch; how many rows went.
+    fn delete_older(&self, before: i64) -> Result<usize, rusqlite::Error> {
+        // The hosts are found by skipping through the index (one seek each), then its range of times is read.
+        self.connection.execute(
+            "WITH RECURSIVE hosts(host) AS (
+                SELECT min(host) FROM system_metrics
+                UNION ALL
+                SELECT (SELECT min(host) FROM system_metrics WHERE host > hosts.host) FROM hosts WHERE host IS NOT NULL
+             )
+             DELETE FROM system_metrics WHERE rowid IN (
+                SELECT old.rowid FROM hosts CROSS JOIN system_metrics AS old
+                WHERE old.host = hosts.host AND old.time < ?1 LIMIT ?2
+             )",
+            params![before, KEEP_ROWS],
+        )
+    }
+
+    /// Gives space back once a quarter of the file is unused: less is soon used again, and moving pages for it would
+    /// only wear a card out.
+    fn give_space_back(&self, until: Instant) -> Result<(), rusqlite::Error> {
+        let number = |pragma: &str| self.connection.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
+        let pages = number("page_count")?;
+        let mut unused = number("freelist_count")?;
+        if unused < VACUUM_PAGES || unused < pages / 4 {
+            return Ok(());
+        }
+        while unused > 0 && Instant::now() < until {
+            self.connection.execute_batch(&format!("PRAGMA incremental_vacuum({VACUUM_PAGES})"))?;
+            let left = number("freelist_count")?;
+            if left >= unused {
+                break;
+            }
+            unused = left;
+        }
+        // The file shrinks when the log is written back.
+        self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+    }
+}
+
+impl Engine for Sqlite {
+    fn insert_metrics(&mut self, batch: Batch) -> Result<(), Error> {
+        let target = self.target.clone();
+        let failed = |error: rusqlite::Error| file::explain(&target, "store metrics", &error);
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
+        {
+            let mut insert = transaction
+                .prepare(
+                    "INSERT INTO system_metrics (time, host, os, metric_type, payload) VALUES (?1, ?2, ?3, ?4, ?5)
+                     ON CONFLICT (host, time, metric_type) DO NOTHING",
+                )
+                .map_err(failed)?;
+            for index in 0..batch.times.len() {
+                insert
+                    .execute(params![
+                        batch.times[index],
+                        batch.hosts[index],
+                        batch.systems[index],
+                        batch.types[index],
+                        batch.payloads[index]
+                    ])
+                    .map_err(|error| match file::refusal(&error) {
+                        Some(reason) => Error::Row { index, reason },
+                        None => failed(error),
+                    })?;
+            }
+        }
+        transaction.commit().map_err(failed)
+    }
+
+    fn keep_metrics(&mut self, days: u32) -> Result<u64, Error> {
+        let before = jiff::Timestamp::now().as_millisecond() - i64::from(days) * 24 * 3600 * 1000;
+        let failed = |error| self.failed("delete old metrics", &error);
+        let until = Instant::now() + KEEP_TIME;
+        let mut deleted = 0;
+        loop {
+            let batch = self.delete_older(before).map_err(failed)?;
+            deleted += batch as u64;
+            if batch < usize::from(KEEP_ROWS) || Instant::now() >= until {
+                break;
+            }
+        }
+        self.give_space_back(until).map_err(failed)?;
+        Ok(deleted)
+    }
+
+    fn check(&mut self) -> Result<(), Error> {
+        let statement = format!("SELECT count(*) FROM {SCHEMA_TABLE}");
+        self.connection.query_row(&statement, [], |_| Ok(())).map_err(|error| self.failed("read", &error))
+    }
+}

@@ -1,0 +1,587 @@
+//! The PostgreSQL store on a real server: rows, adoption, rights, outages, deadlines.
+#![cfg(feature = "postgres")]
+
+mod support;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use observability_hub::config::Config;
+use observability_hub::store::{Error, MetricRow, Store};
+use serde_json::json;
+use support::Host;
+use support::postgres::{Cluster, Database, PgBouncer, shared};
+use support::rows::{row, sample};
+
+/// What the Go version ran.
+const GO_TABLE: &str = "CREATE TABLE IF NOT EXISTS system_metrics (time TIMESTAMPTZ(0) NOT NULL, host TEXT NOT NULL, \
+                        os TEXT NOT NULL, metric_type TEXT NOT NULL, payload JSONB NOT NULL)";
+
+fn config(url: &str) -> Config {
+    configured(url, "")
+}
+
+fn configured(url: &str, more: &str) -> Config {
+    support::rows::config(&Host::new(), url, more)
+}
+
+fn open(url: &str) -> Result<Store, Error> {
+    Store::open(&config(url))
+}
+
+fn count(database: &Database<'_>) -> i64 {
+    database.number("SELECT count(*) FROM system_metrics")
+}
+
+#[test]
+fn rows_are_stored_once_over_tcp_and_over_the_socket() {
+    let Some(cluster) = shared() else { return };
+    let database = cluster.database("once");
+    let rows = sample("web", 1_700_000_000_123);
+    for url in [database.url(), database.socket_url()] {
+        let mut store = open(&url).unwrap();
+        store.insert_metrics(&rows).unwrap();
+        store.insert_metrics(&rows).unwrap();
+        store.insert_metrics(&[]).unwrap();
+        store.check().unwrap();
+    }
+    assert_eq!(count(&database), 4);
+    assert_eq!(database.number("SELECT (extract(epoch FROM min(time)) * 1000) FROM system_metrics"), 1_700_000_000_123);
+    let payload: String = database
+        .superuser()
+        .query_one("SELECT payload::text FROM system_metrics WHERE metric_type = 'network'", &[])
+        .unwrap()
+        .get(0);
+    let payload: serde_json::Value = serde_json::from_str(&payload).unwrap();
+    assert_eq!(payload, rows[3].payload);
+    assert_eq!(
+        database
+            .number("SELECT count(*) FROM pg_indexes WHERE tablename = 'system_metrics' AND indexdef LIKE '%brin%'"),
+        1
+    );
+}
+
+#[test]
+fn views_have_typed_columns() {
+    let Some(cluster) = shared() else { return };
+    let database = cluster.database("views");
+    let mut store = open(&database.url()).unwrap();
+    store.insert_metrics(&sample("web", 1_700_000_000_000)).unwrap();
+    // The Go version wrote null where a collector failed.
+    store.insert_metrics(&[row("web", 1, "disk", json!(null)), row("web", 1, "cpu", json!(null))]).unwrap();
+    let one = |sql: &str| -> Vec<f64> {
+        let rows = database.superuser().query(sql, &[]).unwrap();
+        rows.iter().map(|row| row.get(0)).collect()
+    };
+    assert_eq!(
+        one("SELECT usage FROM metrics_cpu WHERE usage IS NOT NULL AND time = to_timestamp(1700000000)"),
+        [12.5]
+    );
+    assert_eq!(one("SELECT celsius FROM metrics_cpu_core_temp WHERE core = 'core_1' AND host = 'web'"), [44.0]);
+    assert_eq!(one("SELECT used_percent FROM metrics_memory"), [25.0]);
+    assert_eq!(one("SELECT total FROM metrics_disk WHERE mount = '/srv/a \"b\".c'"), [5e12]);
+    assert_eq!(one("SELECT rx_bytes FROM metrics_network WHERE interface = 'eth0'"), [7e9]);
+    assert_eq!(database.number("SELECT count(*) FROM metrics_disk"), 2);
+    assert_eq!(database.number("SELECT count(*) FROM metrics_disk WHERE free IS NULL"), 1, "a text is no number");
+}
+
+#[test]
+fn a_view_of_somebody_else_is_left_alone() {
+    let Some(cluster) = shared() else { return };
+    let database = cluster.database("foreign_view");
+    database
+        .superuser()
+        .batch_execute("CREATE VIEW metrics_cpu AS SELECT 1 AS mine; CREATE TABLE metrics_disk (a int)")
+        .unwrap();
+    open(&database.url()).unwrap().insert_metrics(&sample("web", 0)).unwrap();
+    assert_eq!(database.number("SELECT mine FROM metrics_cpu"), 1);
+    assert_eq!(database.number("SELECT count(*) FROM metrics_disk"), 0);
+    assert_eq!(database.number("SELECT count(*) FROM metrics_memory"), 1);
+}
+
+#[test]
+fn a_refused_row_is_named_and_the_others_are_fine() {
+    let Some(cluster) = shared() else { return };
+    let database = cluster.database("refused");
+    let mut store = open(&database.url()).unwrap();
+    database.superuser().batch_execute("ALTER TABLE system_metrics ADD CHECK (os <> 'plan9')").unwrap();
+    let fine = |n: i64| row("web", n, "cpu", json!({"n": n}));
+    for bad in [
+        row("web", 37, "cpu", json!({"text": "a\0b"})),
+        MetricRow { os: "plan9".into(), ..fine(37) },
+        // An index entry has at most about 2.7 kB, and this text does not shrink.
+        row(
+            &(0..3000u32).map(|n| char::from_u32(0x4e00 + n * 7 % 20000).unwrap()).collect::<String>(),
+            37,
+            "cpu",
+            json!(1),
+        ),
+    ] {
+        let mut rows: Vec<MetricRow> = (0..100).map(fine).collect();
+        rows[37] = bad;
+        let error = store.insert_metrics(&rows).unwrap_err();
+        assert_eq!(error.is_row_refused(), Some(37), "{error}");
+        assert_eq!(count(&database), 0, "all or none");
+    }
+    let mut rows: Vec<MetricRow> = (0..100).map(fine).collect();
+    for index in [0, 99] {
+        rows[index].os = "plan9".into();
+    }
+    assert_eq!(store.insert_metrics(&rows).unwrap_err().is_row_refused(), Some(0));
+    rows.remove(0);
+    assert_eq!(store.insert_metrics(&rows).unwrap_err().is_row_refused(), Some(98));
+    rows.remove(98);
+    store.insert_metrics(&rows).unwrap();
+    assert_eq!(count(&database), 98);
+}
+
+#[test]
+fn old_rows_go_in_batches() {
+    let Some(cluster) = shared() else { return };
+    let database = cluster.database("retention");
+    let mut store = open(&database.url()).unwrap();
+    database
+        .superuser()
+        .batch_execute(
+            "INSERT INTO system_metrics SELECT now() - interval '40 days' - n * interval '1 second', 'old', 'linux', 'cpu', '{}' \
+             FROM generate_series(1, 12000) AS n; \
+             INSERT INTO system_metrics SELECT now() - n * interval '1 second', 'new', 'linux', 'cpu', '{}' FROM generate_series(1, 10) AS n",
+        )
+        .unwrap();
+    assert_eq!(store.keep_metrics(0).unwrap() + store.keep_metrics(60).unwrap(), 0);
+    // Another host is at it.
+    let mut other = database.superuser();
+    other.batch_execute(&format!("BEGIN; SELECT pg_advisory_xact_lock({})", 0x6f62_735f_6875_6202_i64)).unwrap();
+    assert_eq!(store.keep_metrics(30).unwrap(), 0);
+    other.batch_execute("ROLLBACK").unwrap();
+    let mut deleted = 0;
+    let deadline = Instant::now() + support::PATIENCE;
+    while deleted < 12000 && Instant::now() < deadline {
+        deleted += store.keep_metrics(30).unwrap();
+    }
+    assert_eq!((deleted, count(&database)), (12000, 10));
+}
+
+#[test]
+fn tables_of_the_go_version_are_adopted_with_their_rows() {
+    let Some(cluster) = shared() else { return };
+    for (name, duplicates) in [("go_clean", false), ("go_duplicates", true)] {
+        let database = cluster.database(name);
+        let mut superuser = database.superuser();
+        superuser.batch_execute(&format!("SET ROLE {name}; {GO_TABLE}")).unwrap();
+        let times = if duplicates { 2 } else { 1 };
+        for _ in 0..times {
+            superuser
+                .batch_execute(
+                    "INSERT INTO system_metrics SELECT now() - n * interval '1 day', 'pi', 'linux', kind, 'null' \
+                     FROM generate_series(1, 100) AS n, unnest(ARRAY['cpu', 'disk']) AS kind",
+                )
+                .unwrap();
+        }
+        let before = count(&database);
+        let mut store = open(&database.url()).unwrap();
+        // The column keeps whole seconds, so .4 s and its replay are the same row.
+        let rows: Vec<MetricRow> = [sample("pi", 1_700_000_000_400), sample("pi", 1_700_000_060_600)].concat();
+        for _ in 0..3 {
+            store.insert_metrics(&rows).unwrap();
+            store.insert_metrics(&[rows.clone(), rows.clone()].concat()).unwrap();
+        }
+        assert_eq!(count(&database), before + 8, "{name}");
+        let unique = database
+            .number("SELECT count(*) FROM pg_indexes WHERE tablename = 'system_metrics' AND indexdef LIKE '%UNIQUE%'");
+        assert_eq!(unique, i64::from(!duplicates));
+        assert_eq!(store.keep_metrics(30).unwrap(), 0, "the hub did not make it");
+        assert_eq!(count(&database), before + 8);
+        drop(store);
+        let mut store = Store::open(&configured(&database.url(), "[metrics]\nretention_days = 30\n")).unwrap();
+        assert!(store.keep_metrics(30).unwrap() > 0);
+        if duplicates {
+            // The operator repairs the table; from then on the key does the work.
+            superuser.batch_execute("DELETE FROM system_metrics a USING system_metrics b WHERE a.ctid < b.ctid AND (a.host, a.time, a.metric_type) = (b.host, b.time, b.metric_type)").unwrap();
+            superuser.batch_execute("CREATE UNIQUE INDEX ON system_metrics (metric_type, host, time)").unwrap();
+            let before = count(&database);
+            let mut store = open(&database.url()).unwrap();
+            store.insert_metrics(&sample("key", 0)).unwrap();
+            store.insert_metrics(&sample("key", 400)).unwrap();
+            assert_eq!(count(&database), before + 4);
+        }
+    }
+}
+
+#[test]
+fn a_role_without_rights_is_told_the_sql_to_run() {
+    let Some(cluster) = shared() else { return };
+    for adopted in [false, true] {
+        let name = if adopted { "rightless_go" } else { "rightless" };
+        let database = cluster.database(name);
+        let mut superuser = database.superuser();
+        superuser.batch_execute(&format!("ALTER DATABASE {name} OWNER TO postgres")).unwrap();
+        if adopted {
+            superuser.batch_execute(&format!("{GO_TABLE}; GRANT SELECT, INSERT ON system_metrics TO {name}")).unwrap();
+        }
+        let config = configured(&database.url(), "[[pipeline]]\nname = \"reading\"\n");
+        let error = Store::open(&config).unwrap_err();
+        assert!(!error.is_unavailable());
+        let Error::Rights { remedy, .. } = &error else { panic!("{error}") };
+        assert_eq!(remedy.contains(&format!("GRANT CREATE ON SCHEMA public TO \"{name}\"")), !adopted, "{remedy}");
+        let (_, script) = remedy.split_once('\n').unwrap();
+        superuser.batch_execute(script).unwrap();
+        let mut store = Store::open(&config).unwrap();
+        store.insert_metrics(&sample("web", 0)).unwrap();
+        store.check().unwrap();
+        store.keep_metrics(1).unwrap();
+        assert_eq!(count(&database), if adopted { 4 } else { 0 });
+        superuser.batch_execute(&format!("REVOKE INSERT ON system_metrics FROM {name}")).unwrap();
+        let error = store.insert_metrics(&sample("web", 1)).unwrap_err();
+        assert!(
+            error.to_string().contains(&format!("TO \"{name}\"")) && matches!(error, Error::Rights { .. }),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn refused_logins_and_wrong_addresses_are_named_without_the_password() {
+    let Some(cluster) = shared() else { return };
+    let database = cluster.database("login");
+    let port = cluster.port;
+    let closed = support::postgres::free_port();
+    for (url, unavailable, says) in [
+        (format!("postgres://login:falsch@127.0.0.1:{port}/login"), false, "password authentication failed"),
+        (format!("postgres://login@127.0.0.1:{port}/login"), false, "password"),
+        (
+            format!("postgres://login:geheim@127.0.0.1:{port}/nowhere"),
+            false,
+            "CREATE DATABASE \"nowhere\" OWNER \"login\"",
+        ),
+        (format!("postgres://login:geheim@127.0.0.1:{closed}/login"), true, "refused"),
+        (format!("postgres://login:geheim@no-such-host.invalid:{port}/login"), true, "no-such-host.invalid"),
+        ("postgres:///login?host=/nonexistent&user=login&password=geheim".to_owned(), true, "/nonexistent"),
+        (format!("{}?sslmode=require", database.url()), false, "does not support TLS"),
+        (format!("{}?sslmode=verify-full&sslrootcert=/nonexistent.pem", database.url()), false, "/nonexistent.pem"),
+    ] {
+        let error = open(&url).unwrap_err();
+        let text = error.to_string();
+        assert_eq!(error.is_unavailable(), unavailable, "{text}");
+        assert!(text.contains(says), "{says}: {text}");
+        assert!(!text.contains("geheim") && !text.contains("falsch"), "{text}");
+    }
+}
+
+#[test]
+fn a_server_that_accepts_and_stays_silent_does_not_hold_the_caller() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("postgres://hub:geheim@{}/hub", listener.local_addr().unwrap());
+    let started = Instant::now();
+    let error = open(&url).unwrap_err();
+    assert!(error.is_unavailable(), "{error}");
+    assert!(started.elapsed() < Duration::from_secs(8), "{:?}", started.elapsed());
+}
+
+#[test]
+fn a_locked_table_is_given_up_and_the_server_stops_waiting_too() {
+    let Some(cluster) = shared() else { return };
+    let database = cluster.database("locked");
+    let mut store = open(&database.url()).unwrap();
+    let mut other = database.superuser();
+    other.batch_execute("BEGIN; LOCK TABLE system_metrics").unwrap();
+    let started = Instant::now();
+    let error = store.insert_metrics(&sample("web", 0)).unwrap_err();
+    assert!(error.is_unavailable() && error.to_string().contains("no answer"), "{error}");
+    assert!(started.elapsed() < Duration::from_secs(13), "{:?}", started.elapsed());
+    support::eventually("the server gives the statement up", || {
+        database.number("SELECT count(*) FROM pg_stat_activity WHERE usename = 'locked' AND state = 'active'") == 0
+    });
+    assert!(store.check().unwrap_err().to_string().contains("open the database again"));
+    other.batch_execute("ROLLBACK").unwrap();
+    open(&database.url()).unwrap().insert_metrics(&sample("web", 0)).unwrap();
+    assert_eq!(count(&database), 4);
+}
+
+#[test]
+fn a_standby_is_named() {
+    let Some(cluster) = shared() else { return };
+    let database = cluster.database("standby");
+    let mut store = open(&database.url()).unwrap();
+    database.superuser().batch_execute("ALTER ROLE standby SET default_transaction_read_only = on").unwrap();
+    drop(store);
+    store = open(&database.url()).unwrap();
+    let error = store.insert_metrics(&sample("web", 0)).unwrap_err();
+    assert!(error.is_unavailable() && error.to_string().contains("target_session_attrs=read-write"), "{error}");
+}
+
+#[test]
+fn a_newer_schema_is_refused_only_when_it_says_so() {
+    let Some(cluster) = shared() else { return };
+    let database = cluster.database("newer");
+    drop(open(&database.url()).unwrap());
+    database.superuser().batch_execute("UPDATE hub_schema SET version = 9").unwrap();
+    open(&database.url()).unwrap().insert_metrics(&sample("web", 0)).unwrap();
+    database.superuser().batch_execute("UPDATE hub_schema SET oldest = 9").unwrap();
+    assert!(matches!(open(&database.url()), Err(Error::Newer { found: 9, .. })));
+}
+
+#[test]
+fn pipelines_bring_their_tables_and_keep_those_of_the_go_version() {
+    let Some(cluster) = shared() else { return };
+    let database = cluster.database("pipelines");
+    drop(open(&database.url()).unwrap());
+    database
+        .superuser()
+        .batch_execute(
+            "SET ROLE pipelines; CREATE SCHEMA lab; CREATE TABLE reading_analytics (id SERIAL PRIMARY KEY, mongo_id TEXT UNIQUE NOT NULL, \
+             event_timestamp TIMESTAMPTZ, source TEXT, event_type TEXT, payload JSONB, meta JSONB, created_at TIMESTAMPTZ DEFAULT NOW()); \
+             INSERT INTO reading_analytics (mongo_id) VALUES ('a')",
+        )
+        .unwrap();
+    let pipelines = "[[pipeline]]\nname = \"reading\"\n[[pipeline]]\nname = \"other\"\ntable = \"lab.order\"\n";
+    drop(Store::open(&configured(&database.url(), pipelines)).unwrap());
+    drop(Store::open(&configured(&database.url(), pipelines)).unwrap());
+    assert_eq!(database.number("SELECT count(*) FROM reading_analytics"), 1);
+    assert_eq!(database.number("SELECT count(*) FROM lab.\"order\""), 0);
+    assert_eq!(database.number("SELECT count(*) FROM dead_letters"), 0);
+    assert_eq!(database.number("SELECT count(*) FROM hub_schema"), 5);
+}
+
+#[test]
+fn an_outage_is_survived() {
+    let Some(cluster) = Cluster::start(&[]) else { return };
+    let database = cluster.database("outage");
+    let mut store = open(&database.url()).unwrap();
+    store.insert_metrics(&sample("web", 0)).unwrap();
+    cluster.stop("QUIT");
+    assert!(store.insert_metrics(&sample("web", 1)).unwrap_err().is_unavailable());
+    assert!(store.insert_metrics(&sample("web", 1)).unwrap_err().is_unavailable());
+    assert!(open(&database.url()).unwrap_err().is_unavailable());
+    cluster.run();
+    let mut store = open(&database.url()).unwrap();
+    for run in 0..5 {
+        store.insert_metrics(&sample("web", run)).unwrap();
+    }
+    assert_eq!(count(&database), 20);
+}
+
+#[test]
+fn what_was_acknowledged_survives_kill_9_of_the_server() {
+    let Some(cluster) = Cluster::start(&[]) else { return };
+    let cluster = Arc::new(cluster);
+    let database = cluster.database("killed");
+    for round in 0..3 {
+        let mut store = open(&database.url()).unwrap();
+        let (stored, seen) = std::sync::mpsc::channel();
+        let writer = std::thread::spawn(move || {
+            for n in 0.. {
+                match store.insert_metrics(&sample("web", round * 1_000_000 + n)) {
+                    Ok(()) => stored.send(n).unwrap(),
+                    Err(error) => return error,
+                }
+            }
+            unreachable!()
+        });
+        let last = seen.iter().nth(20).unwrap();
+        cluster.stop("KILL");
+        let last = seen.iter().last().unwrap_or(last);
+        assert!(writer.join().unwrap().is_unavailable());
+        cluster.run();
+        let rows = database
+            .number(&format!("SELECT count(*) FROM system_metrics WHERE time >= to_timestamp({})", round * 1000));
+        assert!(rows >= (last + 1) * 4 && rows % 4 == 0, "{rows} rows for {last}");
+        // The replay of what was in flight.
+        let mut store = open(&database.url()).unwrap();
+        store.insert_metrics(&sample("web", round * 1_000_000 + last + 1)).unwrap();
+        assert_eq!(
+            database
+                .number(&format!("SELECT count(*) FROM system_metrics WHERE time >= to_timestamp({})", round * 1000)),
+            (last + 2) * 4
+        );
+    }
+}
+
+#[test]
+fn first_starts_of_many_hosts_do_not_clash() {
+    let Some(cluster) = shared() else { return };
+    let database = cluster.database("first_starts");
+    let config = configured(&database.url(), "[[pipeline]]\nname = \"reading\"\n");
+    std::thread::scope(|scope| {
+        for n in 0..20 {
+            let config = &config;
+            scope.spawn(move || Store::open(config).unwrap().insert_metrics(&sample(&format!("h{n}"), 0)).unwrap());
+        }
+    });
+    assert_eq!(count(&database), 80);
+}
+
+#[test]
+fn five_hundred_hosts_within_a_minute() {
+    let Some(cluster) = Cluster::start(&["max_connections=50"]) else { return };
+    let database = cluster.database("fleet");
+    let Some(bouncer) = PgBouncer::start(&database) else { return };
+    for (round, url) in [(0, database.url()), (1, bouncer.url("fleet"))] {
+        let config = config(&url);
+        let started = Instant::now();
+        std::thread::scope(|scope| {
+            for n in 0..500 {
+                let config = &config;
+                // The timer spreads the hosts over the minute; here they have half of it.
+                std::thread::sleep(Duration::from_millis(60));
+                scope.spawn(move || {
+                    let rows = sample(&format!("host-{n}"), 1_700_000_000_000 + round * 60_000);
+                    // A sample that cannot be stored is spooled and sent again; this host does so at once.
+                    while let Err(error) = Store::open(config).and_then(|mut store| store.insert_metrics(&rows)) {
+                        assert!(
+                            error.is_unavailable() && started.elapsed() < Duration::from_secs(60),
+                            "host {n}: {error}"
+                        );
+                    }
+                });
+            }
+        });
+        assert!(started.elapsed() < Duration::from_secs(60), "{:?}", started.elapsed());
+        assert_eq!(count(&database), 2000 * (round + 1));
+    }
+}
+
+#[test]
+fn sessions_share_servers_behind_pgbouncer() {
+    let Some(cluster) = shared() else { return };
+    let database = cluster.database("bouncer");
+    let Some(bouncer) = PgBouncer::start(&database) else { return };
+    let url = bouncer.url("bouncer");
+    // The first start, with its lock, goes through PgBouncer too.
+    let mut stores: Vec<Store> = (0..30).map(|_| open(&url).unwrap()).collect();
+    std::thread::scope(|scope| {
+        for (n, store) in stores.iter_mut().enumerate() {
+            scope.spawn(move || {
+                for minute in 0..10 {
+                    store.insert_metrics(&sample(&format!("h{n}"), minute * 60_000)).unwrap();
+                    store.check().unwrap();
+                }
+                store.keep_metrics(36_500).unwrap();
+            });
+        }
+    });
+    assert_eq!(count(&database), 30 * 10 * 4);
+    assert_eq!(database.number("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = 'bouncer')"), 0);
+    let error = open(&url.replace("geheim", "falsch")).unwrap_err();
+    assert!(matches!(error, Error::Login { .. }), "{error}");
+}
+
+/// A path for the bytes between client and server that counts how often the client waits for an answer: a Query or a
+/// Sync message ends its turn (PostgreSQL manual, "55.2. Message Flow").
+fn counting_relay(port: u16) -> (u16, Arc<std::sync::atomic::AtomicUsize>) {
+    use std::io::{Read, Write};
+    let turns: Arc<std::sync::atomic::AtomicUsize> = Arc::default();
+    let (listener, counter) = (std::net::TcpListener::bind("127.0.0.1:0").unwrap(), turns.clone());
+    let relay = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for client in listener.incoming().map_while(Result::ok) {
+            let mut server = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+            let (mut from_client, mut to_client) = (client.try_clone().unwrap(), client);
+            let (mut from_server, counter) = (server.try_clone().unwrap(), counter.clone());
+            std::thread::spawn(move || std::io::copy(&mut from_server, &mut to_client));
+            std::thread::spawn(move || {
+                let mut message = |typed: bool| -> std::io::Result<u8> {
+                    let mut head = vec![0; if typed { 5 } else { 4 }];
+                    from_client.read_exact(&mut head)?;
+                    let length = u32::from_be_bytes(head[head.len() - 4..].try_into().unwrap());
+                    let mut body = vec![0; length as usize - 4];
+                    from_client.read_exact(&mut body)?;
+                    server.write_all(&[head.clone(), body].concat())?;
+                    Ok(if typed { head[0] } else { 0 })
+                };
+                let mut kind = message(false);
+                while let Ok(byte) = kind {
+                    if matches!(byte, b'Q' | b'S') {
+                        counter.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                    }
+                    kind = message(true);
+                }
+            });
+        }
+    });
+    (relay, turns)
+}
+
+#[test]
+fn all_rows_of_a_run_take_one_round_trip() {
+    let Some(cluster) = shared() else { return };
+    let database = cluster.database("roundtrip");
+    drop(open(&database.url()).unwrap());
+    let (relay, turns) = counting_relay(cluster.port);
+    let turns = || turns.load(std::sync::atomic::Ordering::SeqCst);
+    let mut store = open(&format!("postgres://roundtrip:geheim@127.0.0.1:{relay}/roundtrip?sslmode=disable")).unwrap();
+    assert_eq!(turns(), 2, "a look at the catalogs and at the versions");
+    let rows: Vec<MetricRow> = (0..20).flat_map(|n| sample("web", n)).collect();
+    store.insert_metrics(&rows).unwrap();
+    assert_eq!((turns(), count(&database)), (3, 80));
+}
+
+/// A stand-in: Debian has no TimescaleDB. It has the functions and views that the hub uses, with TimescaleDB's
+/// signatures, and writes down the calls; it proves the SQL that is chosen, not what TimescaleDB does with it.
+#[test]
+fn timescaledb_and_citus_get_their_own_sql() {
+    let Some(cluster) = Cluster::start(&["allow_system_table_mods=on"]) else { return };
+    let extension = |name: &str| {
+        format!(
+            "CREATE TABLE calls (call text); GRANT ALL ON calls TO PUBLIC; \
+             INSERT INTO pg_extension SELECT 99999, '{name}', 10, oid, true, '2.0', NULL, NULL FROM pg_namespace WHERE nspname = 'public';"
+        )
+    };
+    let database = cluster.database("timescale");
+    database
+        .superuser()
+        .batch_execute(&(extension("timescaledb") + "
+            CREATE SCHEMA timescaledb_information; GRANT USAGE ON SCHEMA timescaledb_information TO PUBLIC;
+            CREATE TABLE timescaledb_information.hypertables (hypertable_schema name, hypertable_name name);
+            CREATE TABLE timescaledb_information.jobs (proc_name name, hypertable_name name, config jsonb);
+            GRANT ALL ON ALL TABLES IN SCHEMA timescaledb_information TO PUBLIC;
+            CREATE FUNCTION create_hypertable(relation regclass, time_column_name name, chunk_time_interval anyelement) RETURNS void LANGUAGE sql AS
+                $$ INSERT INTO timescaledb_information.hypertables VALUES ('public', 'system_metrics'); INSERT INTO calls VALUES (format('hypertable %s %s %s', $1, $2, $3)) $$;
+            CREATE FUNCTION add_compression_policy(hypertable regclass, compress_after interval) RETURNS void LANGUAGE sql AS
+                $$ INSERT INTO calls VALUES (format('compress %s', $2)) $$;
+            CREATE FUNCTION remove_retention_policy(relation regclass, if_exists boolean) RETURNS void LANGUAGE sql AS
+                $$ DELETE FROM timescaledb_information.jobs $$;
+            CREATE FUNCTION add_retention_policy(relation regclass, drop_after interval) RETURNS void LANGUAGE sql AS
+                $$ INSERT INTO timescaledb_information.jobs VALUES ('policy_retention', 'system_metrics', jsonb_build_object('drop_after', $2)); INSERT INTO calls VALUES (format('retention %s', $2)) $$;
+            CREATE FUNCTION drop_chunks(relation regclass, older_than interval) RETURNS SETOF text LANGUAGE sql AS
+                $$ INSERT INTO calls VALUES (format('drop %s', $2)); SELECT 'chunk' $$"))
+        .unwrap();
+    let mut store = open(&database.url()).unwrap();
+    store.insert_metrics(&sample("web", 0)).unwrap();
+    for days in [30, 30, 7] {
+        assert_eq!(store.keep_metrics(days).unwrap(), 0);
+    }
+    // As the Apache edition answers.
+    database
+        .superuser()
+        .batch_execute(
+            "CREATE OR REPLACE FUNCTION add_retention_policy(relation regclass, drop_after interval) RETURNS void LANGUAGE plpgsql AS
+             $$ BEGIN RAISE EXCEPTION 'functionality not supported under the current license' USING ERRCODE = '0A000'; END $$",
+        )
+        .unwrap();
+    drop(store);
+    open(&database.url()).unwrap().keep_metrics(5).unwrap();
+    let calls: Vec<String> =
+        database.superuser().query("SELECT call FROM calls", &[]).unwrap().iter().map(|row| row.get(0)).collect();
+    let expected = [
+        "hypertable system_metrics time 7 days",
+        "compress 14 days",
+        "retention 30 days",
+        "retention 7 days",
+        "drop 5 days",
+    ];
+    assert_eq!(calls, expected);
+    assert_eq!(count(&database), 4, "rows are for chunks to drop");
+
+    let database = cluster.database("citus");
+    database
+        .superuser()
+        .batch_execute(&(extension("citus") + "
+            CREATE FUNCTION create_distributed_table(table_name regclass, distribution_column text) RETURNS void LANGUAGE sql AS
+                $$ INSERT INTO calls VALUES (format('distribute %s %s', $1, $2)) $$"))
+        .unwrap();
+    let mut store = open(&database.url()).unwrap();
+    store.insert_metrics(&sample("web", 0)).unwrap();
+    assert_eq!(store.keep_metrics(30).unwrap(), 4);
+    assert_eq!(database.number("SELECT count(*) FROM calls WHERE call = 'distribute system_metrics host'"), 1);
+}
