@@ -4,12 +4,14 @@
 use std::process::ExitCode;
 
 use observability_hub::hub::{self, Service};
-use observability_hub::{gitops, proxy};
+use observability_hub::{gitops, proxy, reading};
 
 /// The services by the names of their binaries.
 const SERVICES: &[Service] = &[
     Service { name: "proxy", main: proxy::main, check: proxy::check },
     Service { name: "gitops-sync", main: gitops::main, check: |_| Ok(()) },
+    Service { name: "reading-sync", main: reading::main, check: |_| Ok(()) },
+    Service { name: reading::RUN, main: reading::run_main, check: |_| Ok(()) },
 ];
 
 fn main() -> ExitCode {

@@ -1,6 +1,6 @@
 //! Observability Hub: the library behind its small binaries.
 //!
-//! Arrows run one way: `bin` → capability (`proxy`, `gitops`, `hub`, `webhook`) → `store` → ground floor (`config`,
+//! Arrows run one way: `bin` → capability (`proxy`, `gitops`, `hub`, `reading`, `webhook`) → `store` → ground floor (`config`,
 //! `log`, `state`, `exit`, `systemd`, `command`).
 
 pub mod command;
@@ -10,6 +10,7 @@ pub mod gitops;
 pub mod hub;
 pub mod log;
 pub mod proxy;
+pub mod reading;
 pub mod state;
 pub mod store;
 pub mod systemd;

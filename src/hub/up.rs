@@ -1,7 +1,7 @@
 use std::io::IsTerminal;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::job::{Job, Schedule};
 use super::supervisor::Supervisor;
@@ -9,11 +9,12 @@ use super::{Error, Service, complain, greeting};
 use crate::command::Command;
 use crate::config::{self, Config};
 use crate::exit::{self, Exit};
+use crate::reading::{inboxes, is_input};
 use crate::state::{Folder, Lock};
 use crate::{log, systemd};
 
-/// Run everything on this host without systemd units, in the foreground: the proxy, and gitops-sync at start, hourly
-/// and whenever a webhook is queued. Ctrl-C or SIGTERM stops everything.
+/// Run everything on this host without systemd units, in the foreground: the proxy; gitops-sync at start, hourly
+/// and whenever a webhook is queued; reading-sync at 10:00 and when an inbox gets a file. Ctrl-C or SIGTERM stops everything.
 #[derive(argh::FromArgs)]
 #[argh(
     subcommand,
@@ -33,6 +34,9 @@ pub(super) struct Arguments {
 
 /// How often gitops-sync looks at repositories that nobody announced: a forge does not deliver a webhook twice.
 const BACKSTOP: Duration = Duration::from_secs(60 * 60);
+
+/// When reading-sync moves what waits in the pipelines' sources, in local time; files in an inbox are moved at once.
+const READING_HOUR: i8 = 10;
 
 /// The units that do what `hub up` does.
 const UNITS: [&str; 9] = [
@@ -100,9 +104,12 @@ fn run(config: &Config, flag: Option<&Path>, services: &[Service]) -> Result<(),
     // The proxy would say it too, again and again; a person who has just typed the command wants to hear it once.
     try_address("proxy.listen", config.proxy.listen)?;
     try_address("proxy.admin_listen", config.proxy.admin_listen)?;
+    let mut reading = Job::new("reading-sync", Schedule::Daily(READING_HOUR), None);
+    reading.set_inboxes(inboxes(config), is_input, Instant::now());
     let jobs = vec![
         Job::new("proxy", Schedule::Always, None),
         Job::new("gitops-sync", Schedule::Every(BACKSTOP), Some(queue(&config.state_dir))),
+        reading,
     ];
     let supervisor = Supervisor::new(jobs, services, config, flag)?;
     greeting::greet(config, flag);
