@@ -106,7 +106,7 @@ fn what_cannot_be_stored_is_a_dead_letter_and_stops_nothing() {
     assert_eq!((&result["processed_count"], &result["dead_letters"]), (&json!(57), &json!(7)), "{result}");
     assert_eq!((count(&site.host, "reading_analytics"), count(&site.host, "dead_letters")), (50, 7));
     let raw: Vec<u8> = database(&site.host)
-        .query_row("SELECT document FROM dead_letters WHERE source_id = '{\"$numberInt\":\"7\"}'", [], |row| row.get(0))
+        .query_row("SELECT document FROM dead_letters WHERE reason LIKE '%nested%'", [], |row| row.get(0))
         .unwrap();
     assert_eq!(raw, deep.as_bytes(), "the dead letter is the document as it came");
 
@@ -225,7 +225,7 @@ fn begun(site: &Site, documents: usize) -> std::thread::JoinHandle<support::Answ
 #[test]
 fn one_run_at_a_time_and_the_stop_of_the_proxy_ends_it() {
     let mut site = site();
-    let call = begun(&site, 150_000);
+    let call = begun(&site, 20_000);
     let busy = site.sync("reading");
     assert_eq!((busy.status, &busy.json()["status"]), (409, &json!("error")));
     assert_eq!(site.reading_sync(&["--pipeline", "reading"]).status.code(), Some(75));
@@ -238,13 +238,13 @@ fn one_run_at_a_time_and_the_stop_of_the_proxy_ends_it() {
     assert!(cut.json()["reason"].as_str().unwrap().contains("the proxy stops"), "{}", cut.json());
     let site = site.again(|_| {});
     site.synced("reading");
-    assert_eq!(count(&site.host, "reading_analytics"), 150_000);
+    assert_eq!(count(&site.host, "reading_analytics"), 20_000);
 }
 
 #[test]
 fn a_run_that_is_killed_is_a_503_and_the_next_one_finishes_it() {
     let site = site();
-    let call = begun(&site, 60_000);
+    let call = begun(&site, 15_000);
     let pid = site.service.line("sync_started")["pid"].as_u64().unwrap();
     assert!(std::process::Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap().success());
     let answer = call.join().unwrap();
@@ -252,7 +252,7 @@ fn a_run_that_is_killed_is_a_503_and_the_next_one_finishes_it() {
     assert!(answer.json()["reason"].as_str().unwrap().contains("signal 9"));
     assert_eq!(send(site.admin, "GET", "/api/status", &[], b"").status, 200, "the gateway stays up");
     site.synced("reading");
-    assert_eq!(count(&site.host, "reading_analytics"), 60_000);
+    assert_eq!(count(&site.host, "reading_analytics"), 15_000);
     assert_eq!(names(&site.host, "processed"), ["large.jsonl"]);
 }
 

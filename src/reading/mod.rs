@@ -3,6 +3,8 @@
 //! No HTTP answer is made here, no statement is written here: the proxy and the store do that.
 
 mod bson;
+#[cfg(test)]
+mod corpus;
 mod decimal;
 pub mod dead_letters;
 mod error;
