@@ -124,5 +124,8 @@ fn figures() {
     drop(file);
     std::fs::rename(inbox(&site.host).join(".large"), inbox(&site.host).join("large.jsonl")).unwrap();
     let (time, memory, proxy) = run(&site);
-    println!("{large} documents of 10 MB  {:>9.1} s; memory of the run {memory:.1} MiB, of the proxy {proxy:.1} MiB", time.as_secs_f64());
+    println!(
+        "{large} documents of 10 MB  {:>9.1} s; memory of the run {memory:.1} MiB, of the proxy {proxy:.1} MiB",
+        time.as_secs_f64()
+    );
 }

@@ -85,7 +85,7 @@ fn document(number: i32) -> Document {
         },
     };
     doc! { "_id": id, "status": "ingested", "event_type": "cpu", "source": "agent", "timestamp": timestamp,
-           "payload": payload, "meta": { "host": "web-1" } }
+    "payload": payload, "meta": { "host": "web-1" } }
 }
 
 fn fill(events: &Collection<Document>, numbers: std::ops::Range<i32>) {
@@ -116,7 +116,10 @@ fn documents_of_all_kinds_become_rows_and_are_marked() {
     pair.events.insert_one(doc! { "_id": "not yet", "status": "draft" }).run().unwrap();
     let site = pair.site(&mongo, "");
     let result = site.synced("reading");
-    assert_eq!((&result["processed_count"], &result["stored"], &result["nul_replaced"]), (&json!(1500), &json!(1500), &json!(30)));
+    assert_eq!(
+        (&result["processed_count"], &result["stored"], &result["nul_replaced"]),
+        (&json!(1500), &json!(1500), &json!(30))
+    );
     assert_eq!(pair.counts(), [1500, 0, 0, 1500]);
     assert_eq!(pair.database.number("SELECT count(*) FROM reading_analytics WHERE event_timestamp IS NULL"), 0);
     let row = pair
@@ -160,7 +163,10 @@ fn poison_in_front_goes_to_dead_letters_and_stops_nothing() {
     assert_eq!((&result["dead_letters"], &result["stored"]), (&json!(100), &json!(40)), "{result}");
     assert_eq!(pair.counts(), [40, 100, 0, 140]);
     assert!(site.hub(&["dead-letters"]).contains("the database refuses it"));
-    pair.database.superuser().batch_execute("ALTER TABLE reading_analytics DROP CONSTRAINT reading_analytics_source_check").unwrap();
+    pair.database
+        .superuser()
+        .batch_execute("ALTER TABLE reading_analytics DROP CONSTRAINT reading_analytics_source_check")
+        .unwrap();
     assert_eq!(site.hub(&["dead-letters", "retry"]).trim(), "50 stored, 50 still dead letters.");
     assert_eq!(pair.counts(), [90, 50, 0, 140]);
 }
@@ -196,7 +202,10 @@ fn large_documents_pass() {
     let pair = Pair::new(&cluster, &mongo, "large");
     for number in 0..3 {
         let text = "x".repeat(15 << 20);
-        pair.events.insert_one(doc! { "_id": number, "status": "ingested", "payload": { "text": text } }).run().unwrap();
+        pair.events
+            .insert_one(doc! { "_id": number, "status": "ingested", "payload": { "text": text } })
+            .run()
+            .unwrap();
     }
     let site = pair.site(&mongo, "");
     assert_eq!(site.synced("reading")["stored"], 3);

@@ -44,7 +44,10 @@ fn wrong(wrapper: &str, expected: &str) -> Rejection {
     Rejection::Json(format!("{wrapper} takes {expected}"))
 }
 
-fn with_length(bytes: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>) -> Result<(), Rejection>) -> Result<(), Rejection> {
+fn with_length(
+    bytes: &mut Vec<u8>,
+    write: impl FnOnce(&mut Vec<u8>) -> Result<(), Rejection>,
+) -> Result<(), Rejection> {
     let start = bytes.len();
     bytes.extend([0; 4]);
     write(bytes)?;
@@ -292,8 +295,6 @@ fn binary(bytes: &mut Vec<u8>, wrapper: &str, inner: &Json) -> Result<u8, Reject
 fn date(bytes: &mut Vec<u8>, inner: &Json) -> Result<u8, Rejection> {
     let milliseconds = match inner {
         Json::Text(text) => text.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_millisecond),
-        // Extended JSON v1, as older exporters write it.
-        Json::Int(value) => Some(*value),
         other => object(other, ["$numberLong"]).and_then(|[value]| text(value)?.parse().ok()),
     };
     let milliseconds: i64 = milliseconds.ok_or_else(|| wrong("$date", "RFC 3339 or {\"$numberLong\": text}"))?;

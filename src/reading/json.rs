@@ -242,7 +242,10 @@ impl Writer<'_> {
                 self.raw("{\"$regularExpression\":{\"pattern\":")?;
                 self.string(pattern)?;
                 self.raw(",\"options\":")?;
-                self.string(options)?;
+                // In alphabetical order, as the format asks for, however they were stored.
+                let mut options: Vec<char> = options.chars().collect();
+                options.sort_unstable();
+                self.string(&options.into_iter().collect::<String>())?;
                 self.raw("}}")
             }
             Raw::Timestamp { seconds, increment } => {

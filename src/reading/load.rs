@@ -50,8 +50,7 @@ impl<'a> Loader<'a> {
             newest.insert(key(document), index);
         }
         let current = |index: &usize| newest.get(key(&documents[*index])) == Some(index);
-        let chosen: Vec<&Document> =
-            (0..documents.len()).filter(current).map(|index| &documents[index]).collect();
+        let chosen: Vec<&Document> = (0..documents.len()).filter(current).map(|index| &documents[index]).collect();
         let mut loaded = Loaded::default();
         self.load_part(&chosen, &mut loaded)?;
         loaded.unchanged += (documents.len() - chosen.len()) as u64;

@@ -5,8 +5,8 @@
 mod bson;
 #[cfg(test)]
 mod corpus;
-mod decimal;
 pub mod dead_letters;
+mod decimal;
 mod error;
 mod extended;
 mod json;

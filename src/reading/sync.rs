@@ -136,7 +136,9 @@ impl Client {
                     let reason = if begin.elapsed() >= self.deadline {
                         format!("not done within {} s; the run goes on in the proxy", self.deadline.as_secs())
                     } else {
-                        format!("the answer broke off: {error}; what is committed stays, the next run goes on from there")
+                        format!(
+                            "the answer broke off: {error}; what is committed stays, the next run goes on from there"
+                        )
                     };
                     return failed(name, "proxy", &reason, Exit::Error);
                 }
@@ -251,7 +253,12 @@ fn finish(name: &str, status: u16, last: &Value, begin: Instant) -> Exit {
                 log::write(log::Level::Info, "sync_done", fields);
             }
             if count("dead_letters") > 0 {
-                log::warn!("dead_letters", pipeline = name, count = count("dead_letters"), look = "hub dead-letters list");
+                log::warn!(
+                    "dead_letters",
+                    pipeline = name,
+                    count = count("dead_letters"),
+                    look = "hub dead-letters list"
+                );
             }
             Exit::Done
         }

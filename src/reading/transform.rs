@@ -238,10 +238,22 @@ mod tests {
     #[test]
     fn ids_of_all_types_have_keys_of_their_own() {
         let ids = [
-            r#""5""#, "5", r#"{"$numberLong":"5"}"#, r#"{"$numberDecimal":"5"}"#, "5.0", "null", "true", r#"{"a":5}"#,
-            r#"{"$oid":"5f43a1b2c3d4e5f601020304"}"#, r#""5f43a1b2c3d4e5f601020304""#, r#"{"$date":"2026-01-04T12:00:00Z"}"#,
-            r#"{"$binary":{"base64":"AAAA","subType":"00"}}"#, r#"{"$binary":{"base64":"AAAA","subType":"05"}}"#,
-            r#""a\u0000b""#, r#""a\\u0000b""#, r#"{"$minKey":1}"#,
+            r#""5""#,
+            "5",
+            r#"{"$numberLong":"5"}"#,
+            r#"{"$numberDecimal":"5"}"#,
+            "5.0",
+            "null",
+            "true",
+            r#"{"a":5}"#,
+            r#"{"$oid":"5f43a1b2c3d4e5f601020304"}"#,
+            r#""5f43a1b2c3d4e5f601020304""#,
+            r#"{"$date":"2026-01-04T12:00:00Z"}"#,
+            r#"{"$binary":{"base64":"AAAA","subType":"00"}}"#,
+            r#"{"$binary":{"base64":"AAAA","subType":"05"}}"#,
+            r#""a\u0000b""#,
+            r#""a\\u0000b""#,
+            r#"{"$minKey":1}"#,
         ];
         let keys: std::collections::HashSet<String> =
             ids.iter().map(|id| plain(&format!(r#"{{"_id":{id}}}"#)).mongo_id).collect();
@@ -254,9 +266,16 @@ mod tests {
     fn timestamps_of_every_shape() {
         let expected = Some(1_767_528_000_000);
         for shape in [
-            "1767528000", "1767528000000", "1767528000.0", r#""1767528000""#, r#""1767528000000""#,
-            r#""2026-01-04T12:00:00Z""#, r#""2026-01-04T13:00:00+01:00""#, r#""2026-01-04 12:00:00""#,
-            r#"{"$date":"2026-01-04T12:00:00Z"}"#, r#"{"$numberLong":"1767528000"}"#,
+            "1767528000",
+            "1767528000000",
+            "1767528000.0",
+            r#""1767528000""#,
+            r#""1767528000000""#,
+            r#""2026-01-04T12:00:00Z""#,
+            r#""2026-01-04T13:00:00+01:00""#,
+            r#""2026-01-04 12:00:00""#,
+            r#"{"$date":"2026-01-04T12:00:00Z"}"#,
+            r#"{"$numberLong":"1767528000"}"#,
             r#"{"$timestamp":{"t":1767528000,"i":1}}"#,
         ] {
             assert_eq!(plain(&format!(r#"{{"_id":1,"timestamp":{shape}}}"#)).event_timestamp, expected, "{shape}");
@@ -283,10 +302,9 @@ mod tests {
         assert_eq!(row.payload.unwrap(), r#"{"n":"NaN","k":"x␀","d":2,"z":0}"#);
         assert_eq!(row.source.unwrap(), "a␀");
         assert_eq!((oddities.nul_replaced, oddities.non_finite, oddities.duplicate_keys), (2, 1, 1));
-        for (payload, rejection) in [
-            (r#"{"k":"x\u0000"}"#, Rejection::Nul),
-            (r#"{"d":1,"d":2}"#, Rejection::DuplicateKey("d".into())),
-        ] {
+        for (payload, rejection) in
+            [(r#"{"k":"x\u0000"}"#, Rejection::Nul), (r#"{"d":1,"d":2}"#, Rejection::DuplicateKey("d".into()))]
+        {
             let (outcome, oddities) = of(&format!(r#"{{"_id":1,"payload":{payload}}}"#), Json::Extended);
             assert_eq!((outcome.unwrap_err().1, oddities), (rejection, Oddities::default()));
         }

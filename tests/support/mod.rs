@@ -66,7 +66,18 @@ impl Host {
         for name in ["PORT", "GITHUB_WEBHOOK_SECRET", "CREDENTIALS_DIRECTORY", "RUNTIME_DIRECTORY", "NOTIFY_SOCKET"] {
             command.env_remove(name);
         }
-        for name in ["DATABASE_URL", "DB_HOST", "DB_PORT", "DB_USER", "DB_NAME", "SERVER_DB_PASSWORD", "MONGO_URI", "MONGO_DB_NAME", "MONGO_COLLECTION", "BATCH_SIZE"] {
+        for name in [
+            "DATABASE_URL",
+            "DB_HOST",
+            "DB_PORT",
+            "DB_USER",
+            "DB_NAME",
+            "SERVER_DB_PASSWORD",
+            "MONGO_URI",
+            "MONGO_DB_NAME",
+            "MONGO_COLLECTION",
+            "BATCH_SIZE",
+        ] {
             command.env_remove(name);
         }
         command.env("HUB_STATE_DIR", self.state());

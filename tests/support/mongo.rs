@@ -83,7 +83,8 @@ impl Drop for Mongo {
 }
 
 fn on_path(program: &str) -> bool {
-    std::env::var_os("PATH").is_some_and(|path| std::env::split_paths(&path).any(|folder| folder.join(program).is_file()))
+    std::env::var_os("PATH")
+        .is_some_and(|path| std::env::split_paths(&path).any(|folder| folder.join(program).is_file()))
 }
 
 /// FerretDB, built once into the target folder; none where Go or its module proxy is missing.
@@ -108,4 +109,3 @@ fn ferretdb() -> Option<PathBuf> {
         })
         .clone()
 }
-

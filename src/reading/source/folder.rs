@@ -128,7 +128,10 @@ impl Inbox {
                 Err(rustix::io::Errno::NOENT) => continue,
                 Err(error) => {
                     let advice = "let the user of the proxy read it, or take it away";
-                    return Err(Error::SourceRefused(format!("inbox: cannot read {}: {error}; {advice}", path.display())));
+                    return Err(Error::SourceRefused(format!(
+                        "inbox: cannot read {}: {error}; {advice}",
+                        path.display()
+                    )));
                 }
             };
             let metadata = file.metadata().map_err(|error| io(&path, &error))?;
@@ -252,7 +255,11 @@ impl Receipts {
         };
         let file = finished.name.display().to_string();
         if now != finished.identity {
-            log::info!("file_changed", file = file, note = "it was written while it was read; the next run reads it again");
+            log::info!(
+                "file_changed",
+                file = file,
+                note = "it was written while it was read; the next run reads it again"
+            );
             return Ok(());
         }
         let folder = if finished.damage.is_some() { "failed" } else { "processed" };

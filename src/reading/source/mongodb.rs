@@ -69,12 +69,15 @@ fn explain(target: &str, error: &DriverError) -> Error {
     let reason = log::printable(error.to_string().as_bytes());
     let what = match &*error.kind {
         ErrorKind::Authentication { message, .. } => {
-            return Error::SourceRefused(format!("{target}: login refused: {message}; look at MONGO_URI, user, password and authSource"));
+            return Error::SourceRefused(format!(
+                "{target}: login refused: {message}; look at MONGO_URI, user, password and authSource"
+            ));
         }
         ErrorKind::ServerSelection { message, .. } => message.clone(),
         _ => reason,
     };
-    let authentication = what.contains("Authentication failed") || what.contains("auth error") || what.contains("AuthenticationFailed");
+    let authentication =
+        what.contains("Authentication failed") || what.contains("auth error") || what.contains("AuthenticationFailed");
     if authentication {
         return Error::SourceRefused(format!("{target}: login refused: {what}; look at user, password and authSource"));
     }

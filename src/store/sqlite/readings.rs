@@ -6,8 +6,7 @@ use super::{Sqlite, file};
 use crate::store::readings::{DeadLetter, Readings, TABLE};
 use crate::store::{Error, ReadingStore};
 
-const COLUMNS: &str =
-    "id, pipeline, source_id, reason, attempts, first_failed, last_failed, length(document)";
+const COLUMNS: &str = "id, pipeline, source_id, reason, attempts, first_failed, last_failed, length(document)";
 
 impl ReadingStore for Sqlite {
     fn insert_readings(&mut self, batch: &Arc<Readings>) -> Result<u64, Error> {
@@ -85,8 +84,7 @@ fn insert(transaction: &Transaction<'_>, batch: &Readings) -> Result<u64, rusqli
     for rejected in &batch.rejected {
         reject.execute(params![batch.pipeline, rejected.source_id, rejected.reason, rejected.document])?;
     }
-    let mut settle =
-        transaction.prepare(&format!("DELETE FROM {TABLE} WHERE pipeline = ?1 AND source_id = ?2"))?;
+    let mut settle = transaction.prepare(&format!("DELETE FROM {TABLE} WHERE pipeline = ?1 AND source_id = ?2"))?;
     for id in &batch.settled {
         settle.execute([&batch.pipeline, id])?;
     }
