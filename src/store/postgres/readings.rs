@@ -5,7 +5,7 @@ use postgres::types::Type;
 use postgres::{Client, Row, Transaction};
 
 use super::explain::{explain, quoted, refusal};
-use super::{CALL_LIMIT, Postgres};
+use super::Postgres;
 use crate::store::readings::{DeadLetter, Reading, Readings, TABLE};
 use crate::store::{Error, ReadingStore};
 
