@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 
 use observability_hub::hub::{self, Service};
-use observability_hub::{gate, gitops, metrics, proxy};
+use observability_hub::{gate, gitops, metrics, proxy, reading};
 
 /// The services by the names of their binaries.
 const SERVICES: &[Service] = &[
@@ -12,6 +12,8 @@ const SERVICES: &[Service] = &[
     Service { name: "gitops-sync", main: gitops::main, check: |_| Ok(()) },
     Service { name: "tailscale-gate", main: gate::main, check: |_| Ok(()) },
     Service { name: "system-metrics", main: metrics::main, check: |_| Ok(()) },
+    Service { name: "reading-sync", main: reading::main, check: |_| Ok(()) },
+    Service { name: reading::RUN, main: reading::run_main, check: |_| Ok(()) },
 ];
 
 fn main() -> ExitCode {

@@ -1,6 +1,6 @@
 //! Observability Hub: the library behind its small binaries.
 //!
-//! Arrows run one way: `bin` → capability (`proxy`, `gitops`, `metrics`, `gate`, `hub`, `webhook`) → `store` →
+//! Arrows run one way: `bin` → capability (`proxy`, `gitops`, `metrics`, `gate`, `reading`, `hub`, `webhook`) → `store` →
 //! ground floor (`config`, `log`, `state`, `exit`, `systemd`, `command`).
 
 pub mod command;
@@ -12,6 +12,7 @@ pub mod hub;
 pub mod log;
 pub mod metrics;
 pub mod proxy;
+pub mod reading;
 pub mod state;
 pub mod store;
 pub mod systemd;

@@ -6,6 +6,7 @@ mod credentials;
 mod database;
 mod error;
 mod file;
+mod mongo;
 mod remote;
 mod repository;
 mod values;
@@ -16,6 +17,7 @@ use std::path::{Path, PathBuf};
 pub use credentials::{Credentials, Secret};
 pub use database::DatabaseUrl;
 pub use error::Error;
+pub use mongo::MongoUri;
 pub use remote::Remote;
 pub use repository::{Health, Repository, RestartRule};
 pub use values::{Json, Source};
@@ -142,6 +144,11 @@ impl Config {
                 reason: format!("{} is proxy.admin_listen too; the two listeners need an address each", proxy.listen),
             });
         }
+        let mut pipelines = file.pipelines()?;
+        if pipelines.is_empty() {
+            pipelines.extend(mongo::implied());
+        }
+        mongo::check_names(&pipelines)?;
         Ok(Self {
             state_dir,
             proxy,
@@ -149,7 +156,7 @@ impl Config {
             gitops: file.gitops(),
             gate: file.gate(),
             metrics: file.metrics(),
-            pipelines: file.pipelines()?,
+            pipelines,
             repositories: file.repositories()?,
             path,
         })

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::exit::Exit;
 use crate::webhook::queue;
-use crate::{command, config, state};
+use crate::{command, config, reading, state};
 
 /// Why a command of `hub` did not do what it was asked to.
 #[derive(Debug)]
@@ -39,6 +39,8 @@ pub enum Error {
         /// What the system said.
         source: std::io::Error,
     },
+    /// Dead letters cannot be read or changed.
+    Reading(reading::Error),
     /// The test delivery was not accepted: what happened and what to do.
     Delivery(String),
 }
@@ -49,6 +51,7 @@ impl Error {
         match self {
             Self::Config(config::Error::UnknownRepository { .. }) | Self::Usage(_) => Exit::Usage,
             Self::Config(_) => Exit::Config,
+            Self::Reading(error) => error.exit(),
             _ => Exit::Error,
         }
     }
@@ -63,6 +66,12 @@ impl From<config::Error> for Error {
 impl From<state::Error> for Error {
     fn from(error: state::Error) -> Self {
         Self::State(error)
+    }
+}
+
+impl From<reading::Error> for Error {
+    fn from(error: reading::Error) -> Self {
+        Self::Reading(error)
     }
 }
 
@@ -86,6 +95,7 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Config(error) => error.fmt(f),
+            Self::Reading(error) => error.fmt(f),
             Self::Usage(reason) | Self::Delivery(reason) => f.write_str(reason),
             Self::State(error) => write!(f, "{error}{}", hint(error)),
             Self::Queue(error) => {

@@ -1,7 +1,8 @@
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -27,6 +28,29 @@ pub(super) enum Schedule {
     Always,
     /// At start, this long after each run, and when there is something in its queue.
     Every(Duration),
+    /// At this hour of the day, local time, and when there is something in its queue.
+    Daily(i8),
+}
+
+impl Schedule {
+    /// From the end of a run, or the start of the hub, to the next planned run.
+    fn pause(self) -> Duration {
+        match self {
+            Self::Always => Duration::ZERO,
+            Self::Every(pause) => pause,
+            Self::Daily(hour) => until(hour, jiff::Timestamp::now(), &jiff::tz::TimeZone::system()),
+        }
+    }
+}
+
+/// From an instant to the next time that clocks show this hour; a day where the calendar has no answer.
+fn until(hour: i8, now: jiff::Timestamp, zone: &jiff::tz::TimeZone) -> Duration {
+    let clock = zone.to_datetime(now);
+    let today = clock.date().at(hour, 0, 0, 0);
+    let next = if clock < today { Ok(today) } else { today.tomorrow() };
+    let next = next.and_then(|next| zone.to_timestamp(next));
+    let left = next.ok().and_then(|next| Duration::try_from(next.duration_since(now)).ok());
+    left.unwrap_or(Duration::from_secs(24 * 3600))
 }
 
 /// What every service gets: the environment that makes it see what `hub up` sees.
@@ -43,7 +67,9 @@ pub(super) struct Job {
     pub(super) name: String,
     /// When it runs.
     pub(super) schedule: Schedule,
-    queue: Option<PathBuf>,
+    queues: Vec<PathBuf>,
+    /// Which names in the queues count.
+    counts: fn(&OsStr) -> bool,
     due: Instant,
     /// Until when a request must wait, because the last run failed or left its queue as it was.
     held_until: Option<Instant>,
@@ -68,13 +94,21 @@ impl Job {
         Self {
             name: name.to_owned(),
             schedule,
-            queue,
-            due: Instant::now(),
+            queues: queue.into_iter().collect(),
+            counts: |_| true,
+            // What has an hour waits for it; its queue is looked at as soon as the loop runs.
+            due: Instant::now() + if let Schedule::Daily(_) = schedule { schedule.pause() } else { Duration::ZERO },
             held_until: None,
             asked_again: false,
             backoff: Backoff::new(FIRST_PAUSE, LONGEST_PAUSE),
             running: None,
         }
+    }
+
+    /// Wants the service while one of these folders holds a file whose name counts.
+    pub(super) fn set_inboxes(&mut self, folders: Vec<PathBuf>, counts: fn(&OsStr) -> bool, now: Instant) {
+        (self.queues, self.counts) = (folders, counts);
+        self.look_at_queue(now);
     }
 
     /// Something is queued or changed: run soon, or once more after the current run.
@@ -230,11 +264,11 @@ impl Job {
                 let ended = describe(status);
                 log::warn!("service_ended", child = self.name, ended = ended, again_in_seconds = seconds);
             }
-            Schedule::Every(pause) => self.plan_run(status, running, pause, now),
+            Schedule::Every(_) | Schedule::Daily(_) => self.plan_run(status, running, now),
         }
     }
 
-    fn plan_run(&mut self, status: ExitStatus, running: &Running, pause: Duration, now: Instant) {
+    fn plan_run(&mut self, status: ExitStatus, running: &Running, now: Instant) {
         let waiting = self.waiting();
         // Codes that the service gives on purpose: it has said what is wrong and keeps what is to be done again.
         let answered = matches!(status.code(), Some(0..=5 | 78));
@@ -242,7 +276,7 @@ impl Job {
         let duration = u64::try_from(now.duration_since(running.started).as_millis()).unwrap_or(u64::MAX);
         if answered && untouched == 0 {
             self.forgive();
-            self.due = if self.asked_again || !waiting.is_empty() { now } else { now + pause };
+            self.due = if self.asked_again || !waiting.is_empty() { now } else { now + self.schedule.pause() };
         } else {
             self.hold(now);
         }
@@ -271,13 +305,13 @@ impl Job {
     }
 
     fn waiting(&self) -> BTreeSet<Request> {
-        let look = |queue: &Path| {
+        let look = |queue: &PathBuf| {
             requests(queue).unwrap_or_else(|error| {
                 log::warn!("queue_unreadable", path = queue.display().to_string(), error = error.to_string());
                 BTreeSet::new()
             })
         };
-        self.queue.as_deref().map(look).unwrap_or_default()
+        self.queues.iter().flat_map(look).filter(|request| (self.counts)(&request.0)).collect()
     }
 }
 
@@ -355,6 +389,29 @@ mod tests {
         job.start(&program("true"), Instant::now());
         std::fs::write(dir.path().join("new.json"), "{}").unwrap();
         let now = wait_and_reap(&mut job);
+        assert_eq!(pause(&job, now), 0);
+    }
+
+    #[test]
+    fn a_daily_run_comes_at_its_hour_and_when_a_file_does() {
+        // Central European time: an hour ahead, and two from the night before 29 March on.
+        let zone = jiff::tz::TimeZone::posix("CET-1CEST,M3.5.0,M10.5.0/3").unwrap();
+        for (now, seconds) in [
+            ("2026-01-04T09:59:30+01:00", 30),
+            ("2026-01-04T10:00:00+01:00", 24 * 3600),
+            ("2026-03-28T12:00:00+01:00", 21 * 3600),
+        ] {
+            assert_eq!(until(10, now.parse().unwrap(), &zone).as_secs(), seconds, "{now}");
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let mut job = Job::new("reading-sync", Schedule::Daily(10), None);
+        let now = Instant::now();
+        let counts = |name: &OsStr| name == "a.jsonl";
+        std::fs::create_dir(dir.path().join("processed")).unwrap();
+        job.set_inboxes(vec![dir.path().to_owned()], counts, now);
+        assert!(job.due().unwrap() > now);
+        std::fs::write(dir.path().join("a.jsonl"), "{}").unwrap();
+        job.look_at_queue(now);
         assert_eq!(pause(&job, now), 0);
     }
 

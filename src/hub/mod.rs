@@ -1,7 +1,8 @@
 //! The operator's command: `hub up` and what a person or a script asks of the installation.
 //! No service's work is done here: services are started by name, and asked through the queue and their files.
-//! Imports the ground floor and the webhook's queue and ids, no other capability; later `status` reads everyone's run records.
+//! Imports the ground floor, the webhook's queue and ids, and reading's inboxes and dead letters; later `status` reads everyone's run records.
 
+mod dead_letters;
 mod error;
 mod greeting;
 mod job;
@@ -46,6 +47,7 @@ enum Command {
     Hold(repository::Hold),
     Release(repository::Release),
     Retry(repository::Retry),
+    DeadLetters(dead_letters::Arguments),
     Log(log::Arguments),
 }
 
@@ -94,6 +96,7 @@ fn run(command: Command, services: &[Service]) -> ExitCode {
         Command::Hold(arguments) => repository::hold(&arguments),
         Command::Release(arguments) => repository::release(&arguments),
         Command::Retry(arguments) => repository::retry(&arguments),
+        Command::DeadLetters(arguments) => dead_letters::main(&arguments),
         Command::Log(arguments) => log::main(&arguments),
     };
     match done {

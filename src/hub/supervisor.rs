@@ -9,6 +9,7 @@ use super::job::{Job, Launch, Schedule};
 use super::watch::{Fingerprint, Watch, fingerprint};
 use super::{Error, Service, up};
 use crate::config::Config;
+use crate::reading::{inboxes, is_input};
 use crate::{exit, log};
 
 /// How long after the first change the configuration is looked at: editors write, rename and set modes one by one.
@@ -65,7 +66,7 @@ impl<'a> Supervisor<'a> {
             // The running program itself, even if another one lies at its path by now.
             launch: Launch { program: "/proc/self/exe".into(), environment },
             signals: exit::stop_signals().map_err(system("receive signals"))?,
-            queue: Watch::new(vec![up::queue(&config.state_dir)]).map_err(system("watch the queue"))?,
+            queue: Watch::new(watched(config)).map_err(system("watch the queue"))?,
             configuration: Configuration {
                 flag: flag.map(Path::to_owned),
                 state: config.state_dir.clone(),
@@ -223,16 +224,28 @@ impl<'a> Supervisor<'a> {
                 }
                 let file = config.path.as_ref().map(|path| path.display().to_string());
                 log::info!("configuration_changed", config = file);
+                match Watch::new(watched(&config)) {
+                    Ok(watch) => self.queue = watch,
+                    Err(error) => log::warn!("watch_failed", what = "the inboxes", error = error.to_string()),
+                }
                 for job in &mut self.jobs {
                     job.forgive();
                     match job.schedule {
                         Schedule::Always if job.is_running() => job.stop(now),
+                        Schedule::Daily(_) => job.set_inboxes(inboxes(&config), is_input, now),
                         _ => job.request(now),
                     }
                 }
             }
         }
     }
+}
+
+/// The folders whose new names mean work.
+fn watched(config: &Config) -> Vec<PathBuf> {
+    let mut folders = inboxes(config);
+    folders.push(up::queue(&config.state_dir));
+    folders
 }
 
 /// Watches on. What cannot be watched any more is found by the next timer, so that everything else goes on.

@@ -1,7 +1,7 @@
 use std::io::IsTerminal;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::job::{Job, Schedule};
 use super::supervisor::Supervisor;
@@ -9,11 +9,13 @@ use super::{Error, Service, complain, greeting};
 use crate::command::Command;
 use crate::config::{self, Config};
 use crate::exit::{self, Exit};
+use crate::reading::{inboxes, is_input};
 use crate::state::{Folder, Lock};
 use crate::{log, systemd};
 
-/// Run everything on this host without systemd units, in the foreground: the proxy, gitops-sync at start, hourly
-/// and whenever a webhook is queued, and system-metrics every minute. Ctrl-C or SIGTERM stops everything.
+/// Run everything on this host without systemd units, in the foreground: the proxy; gitops-sync at start, hourly
+/// and whenever a webhook is queued; system-metrics every minute; reading-sync at 10:00 and when an inbox gets a file.
+/// Ctrl-C or SIGTERM stops everything.
 #[derive(argh::FromArgs)]
 #[argh(
     subcommand,
@@ -39,6 +41,9 @@ const BACKSTOP: Duration = Duration::from_secs(60 * 60);
 
 /// How often the host is measured.
 const SAMPLE: Duration = Duration::from_secs(60);
+
+/// When reading-sync moves what waits in the pipelines' sources, in local time; files in an inbox are moved at once.
+const READING_HOUR: i8 = 10;
 
 /// The units that do what `hub up` does.
 const UNITS: [&str; 9] = [
@@ -106,10 +111,13 @@ fn run(config: &Config, flag: Option<&Path>, gate: bool, services: &[Service]) -
     // The proxy would say it too, again and again; a person who has just typed the command wants to hear it once.
     try_address("proxy.listen", config.proxy.listen)?;
     try_address("proxy.admin_listen", config.proxy.admin_listen)?;
+    let mut reading = Job::new("reading-sync", Schedule::Daily(READING_HOUR), None);
+    reading.set_inboxes(inboxes(config), is_input, Instant::now());
     let mut jobs = vec![
         Job::new("proxy", Schedule::Always, None),
         Job::new("gitops-sync", Schedule::Every(BACKSTOP), Some(queue(&config.state_dir))),
         Job::new("system-metrics", Schedule::Every(SAMPLE), None),
+        reading,
     ];
     if gate {
         jobs.push(Job::new("tailscale-gate", Schedule::Always, None));

@@ -1,6 +1,7 @@
-//! The admin routes: the status as page, JSON and metrics, for people and scripts on this host.
+//! The admin routes: the status as page, JSON and metrics, and pipelines, for people and scripts on this host.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use hmac::{Hmac, KeyInit, Mac};
 use rouille::{Request, Response};
@@ -9,6 +10,7 @@ use sha2::Sha256;
 use super::answer;
 use super::listener::{Admission, Head, Site};
 use super::status::Sources;
+use super::sync::Syncs;
 use super::{page, prometheus};
 use crate::config::Secret;
 use crate::webhook::random_id;
@@ -18,6 +20,7 @@ pub(super) struct Admin {
     pub hosts: Vec<String>,
     pub token: Option<Token>,
     pub sources: Sources,
+    pub syncs: Arc<Syncs>,
 }
 
 /// The token that admin requests need, kept as a MAC: comparing MACs takes the same time wherever texts differ.
@@ -77,6 +80,9 @@ impl Site for Admin {
             return answer::error(403, "a web page may not send this (Origin is set)");
         }
         let path = request.raw_url().split('?').next().unwrap_or_default();
+        if let Some(pipeline) = path.strip_prefix("/api/sync/") {
+            return self.syncs.answer(request, pipeline);
+        }
         if !matches!(path, "/" | "/api/status" | "/metrics") {
             return answer::not_found();
         }

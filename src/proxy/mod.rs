@@ -12,13 +12,14 @@ mod prometheus;
 mod public;
 mod run;
 mod status;
+mod sync;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::config::{self, Config, Credentials, Secret};
 use crate::exit::{self, Exit};
-use crate::log;
+use crate::{log, reading};
 use admin::Token;
 
 /// The gateway of Observability Hub: takes webhooks, shows the status. Stops on SIGTERM after the requests in flight.
@@ -44,6 +45,10 @@ struct Secrets {
 /// Returns 0 after a stop that was asked for, 1 when it cannot work, 2 for a wrong command line, 78 for a wrong
 /// configuration.
 pub fn main() -> ExitCode {
+    // A pipeline's run is this program under another name.
+    if std::env::args_os().next().is_some_and(|name| name == reading::RUN) {
+        return reading::run_main();
+    }
     log::start("proxy");
     let arguments: Arguments = match exit::arguments("proxy") {
         Ok(arguments) => arguments,

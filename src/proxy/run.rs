@@ -16,6 +16,7 @@ use super::deliveries::Deliveries;
 use super::listener::{Counters, Engine, Limits};
 use super::public::{self, Public};
 use super::status::Sources;
+use super::sync::Syncs;
 use crate::config::{Config, Error as ConfigError};
 use crate::exit::{self, Exit};
 use crate::state::{Folder, Record, Run};
@@ -37,6 +38,7 @@ struct Gateway {
     alive: Alive,
     holders: Arc<AtomicUsize>,
     deliveries: Arc<Deliveries>,
+    syncs: Arc<Syncs>,
     stop: std::os::unix::net::UnixStream,
 }
 
@@ -102,7 +104,9 @@ fn start(
     let holders = Arc::new(AtomicUsize::new(0));
     let (public_counters, admin_counters): (Arc<Counters>, Arc<Counters>) = Default::default();
     let branches = config.repositories.iter().map(|repository| (repository.name.clone(), repository.branch.clone()));
+    let syncs = Arc::new(Syncs::new(config));
     let admin = Admin {
+        syncs: Arc::clone(&syncs),
         hosts: config.proxy.admin_hosts.clone(),
         token: secrets.token,
         sources: Sources {
@@ -147,7 +151,7 @@ fn start(
         instance = instance
     );
     systemd::ready(&format!("webhooks on {public_address}, status on http://{admin_address}/"));
-    Ok(Gateway { engine, alive, holders, deliveries, stop })
+    Ok(Gateway { engine, alive, holders, deliveries, syncs, stop })
 }
 
 fn bind(key: &str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), String> {
@@ -188,6 +192,7 @@ impl Gateway {
         }
         systemd::stopping();
         log::info!("stopping");
+        self.syncs.stop();
         let cut = self.engine.stop(GRACE);
         if cut > 0 {
             log::warn!("requests_cut", count = cut);

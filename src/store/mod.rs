@@ -6,6 +6,7 @@ mod batch;
 mod error;
 #[cfg(feature = "postgres")]
 mod postgres;
+mod readings;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod schema;
 #[cfg(feature = "sqlite")]
@@ -13,10 +14,13 @@ mod sqlite;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod views;
 
+use std::sync::Arc;
+
 use crate::config::Config;
 use batch::Batch;
 
 pub use error::Error;
+pub use readings::{DeadLetter, Reading, Readings, Rejected};
 
 /// The table of metrics, as installations of the Go version named it.
 pub const METRICS_TABLE: &str = "system_metrics";
@@ -37,10 +41,18 @@ pub struct MetricRow {
 }
 
 /// What a database must be able to do.
-trait Engine: Send {
+trait Engine: ReadingStore + Send {
     fn insert_metrics(&mut self, batch: Batch) -> Result<(), Error>;
     fn keep_metrics(&mut self, days: u32) -> Result<u64, Error>;
     fn check(&mut self) -> Result<(), Error>;
+}
+
+/// What a database must be able to do for the reading pipeline.
+trait ReadingStore {
+    fn insert_readings(&mut self, batch: &Arc<Readings>) -> Result<u64, Error>;
+    fn dead_letters(&mut self, pipeline: Option<&str>) -> Result<Vec<DeadLetter>, Error>;
+    fn dead_letter(&mut self, id: i64) -> Result<Option<(DeadLetter, Vec<u8>)>, Error>;
+    fn drop_dead_letter(&mut self, id: i64) -> Result<bool, Error>;
 }
 
 /// An open database whose schema is the one this program knows.
@@ -90,6 +102,40 @@ impl Store {
     /// When the database cannot be used or the role may not delete.
     pub fn keep_metrics(&mut self, days: u32) -> Result<u64, Error> {
         if days == 0 { Ok(0) } else { self.engine.keep_metrics(days) }
+    }
+
+    /// Stores a batch of readings and dead letters, all or none, durably, in one transaction. A row that is there
+    /// already, by `mongo_id`, is brought to the newest content. Returns how many rows were new or changed.
+    ///
+    /// # Errors
+    /// When the database cannot be used, or refuses a row for itself (`Error::is_row_refused`, whose index says
+    /// nothing here); nothing is stored then.
+    pub fn insert_readings(&mut self, batch: &Arc<Readings>) -> Result<u64, Error> {
+        self.engine.insert_readings(batch)
+    }
+
+    /// The dead letters of a pipeline, or of all, oldest first.
+    ///
+    /// # Errors
+    /// When the database cannot be used.
+    pub fn dead_letters(&mut self, pipeline: Option<&str>) -> Result<Vec<DeadLetter>, Error> {
+        self.engine.dead_letters(pipeline)
+    }
+
+    /// A dead letter with its document; none where there is none of this number.
+    ///
+    /// # Errors
+    /// When the database cannot be used.
+    pub fn dead_letter(&mut self, id: i64) -> Result<Option<(DeadLetter, Vec<u8>)>, Error> {
+        self.engine.dead_letter(id)
+    }
+
+    /// Removes a dead letter for good; false where there is none of this number.
+    ///
+    /// # Errors
+    /// When the database cannot be used.
+    pub fn drop_dead_letter(&mut self, id: i64) -> Result<bool, Error> {
+        self.engine.drop_dead_letter(id)
     }
 
     /// One cheap round trip that touches the hub's own table.

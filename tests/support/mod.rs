@@ -62,13 +62,25 @@ impl Host {
             "gitops-sync" => env!("CARGO_BIN_EXE_gitops-sync"),
             "system-metrics" => env!("CARGO_BIN_EXE_system-metrics"),
             "tailscale-gate" => env!("CARGO_BIN_EXE_tailscale-gate"),
+            "reading-sync" => env!("CARGO_BIN_EXE_reading-sync"),
             other => panic!("{other} is no binary of the hub"),
         };
         let mut command = Command::new(path);
         for name in ["PORT", "GITHUB_WEBHOOK_SECRET", "CREDENTIALS_DIRECTORY", "RUNTIME_DIRECTORY", "NOTIFY_SOCKET"] {
             command.env_remove(name);
         }
-        for name in ["DATABASE_URL", "DB_HOST", "DB_PORT", "DB_USER", "DB_NAME", "SERVER_DB_PASSWORD"] {
+        for name in [
+            "DATABASE_URL",
+            "DB_HOST",
+            "DB_PORT",
+            "DB_USER",
+            "DB_NAME",
+            "SERVER_DB_PASSWORD",
+            "MONGO_URI",
+            "MONGO_DB_NAME",
+            "MONGO_COLLECTION",
+            "BATCH_SIZE",
+        ] {
             command.env_remove(name);
         }
         command.env("HUB_STATE_DIR", self.state());

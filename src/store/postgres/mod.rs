@@ -5,6 +5,7 @@
 mod address;
 mod explain;
 mod migrate;
+mod readings;
 mod server;
 mod session;
 mod steps;

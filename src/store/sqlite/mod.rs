@@ -4,6 +4,7 @@
 
 mod file;
 mod migrate;
+mod readings;
 mod views;
 
 use std::time::{Duration, Instant};

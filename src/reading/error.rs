@@ -1,0 +1,153 @@
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::exit::Exit;
+use crate::{config, state, store};
+
+/// Why one document cannot be stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Rejection {
+    /// It is no sound BSON.
+    Bson(String),
+    /// It is no sound JSON, or no Extended JSON.
+    Json(String),
+    /// It is nested too deeply.
+    TooDeep,
+    /// In the shape `extended`, which loses nothing: a text has a NUL character.
+    Nul,
+    /// In the shape `extended`: a key is there twice.
+    DuplicateKey(String),
+    /// In the shape `extended`: a key of the document's own looks like a type.
+    Ambiguous(String),
+}
+
+impl fmt::Display for Rejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bson(reason) => write!(f, "it is not sound BSON: {reason}"),
+            Self::Json(reason) => write!(f, "it is not sound Extended JSON: {reason}"),
+            Self::TooDeep => write!(f, "it is nested deeper than {} levels", super::bson::DEPTH),
+            Self::Nul => f.write_str(
+                "a text has a NUL character, which PostgreSQL cannot store and json = \"extended\" may not replace",
+            ),
+            Self::DuplicateKey(key) => write!(
+                f,
+                "the key {key:?} is there twice, which PostgreSQL cannot store and json = \"extended\" may not drop"
+            ),
+            Self::Ambiguous(key) => {
+                write!(f, "it has a key {key:?} of its own, which Extended JSON would take for a type")
+            }
+        }
+    }
+}
+
+impl std::error::Error for Rejection {}
+
+/// Which side of a pipeline failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Side {
+    /// Where documents come from.
+    Source,
+    /// Where rows go to.
+    Database,
+    /// The pipeline's own process, or its bookkeeping.
+    Pipeline,
+}
+
+/// Why a run stopped.
+#[derive(Debug)]
+pub enum Error {
+    /// The configuration, an environment variable or a credential is wrong.
+    Config(config::Error),
+    /// No pipeline of this name is configured.
+    UnknownPipeline {
+        /// The name.
+        name: String,
+        /// The configured ones.
+        known: Vec<String>,
+    },
+    /// Another run of the pipeline holds its lock.
+    Busy(String),
+    /// The source cannot be reached at the moment.
+    SourceDown(String),
+    /// The source refuses, or is set up wrongly.
+    SourceRefused(String),
+    /// The database.
+    Store(store::Error),
+    /// The state folder.
+    State(state::Error),
+    /// Something of this process failed.
+    Internal(String),
+}
+
+impl Error {
+    /// Which side it is about.
+    pub fn side(&self) -> Side {
+        match self {
+            Self::SourceDown(_) | Self::SourceRefused(_) => Side::Source,
+            Self::Store(_) => Side::Database,
+            _ => Side::Pipeline,
+        }
+    }
+
+    /// The status of the HTTP answer: 503 where the same call may succeed later, 502 where a side refuses.
+    pub fn http_status(&self) -> u16 {
+        match self {
+            Self::UnknownPipeline { .. } => 404,
+            Self::Busy(_) => 409,
+            Self::Store(error) if error.is_unavailable() => 503,
+            Self::SourceDown(_) | Self::State(_) | Self::Internal(_) => 503,
+            Self::SourceRefused(_) | Self::Store(_) | Self::Config(_) => 502,
+        }
+    }
+
+    /// The exit code of a program that ends with it.
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Config(_) => Exit::Config,
+            Self::UnknownPipeline { .. } => Exit::Usage,
+            Self::Busy(_) => Exit::Busy,
+            _ => Exit::Error,
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Config(error) => error.fmt(f),
+            Self::UnknownPipeline { name, known } if known.is_empty() => {
+                write!(f, "pipeline {name} is not configured; hub.toml has no [[pipeline]] yet")
+            }
+            Self::UnknownPipeline { name, known } => {
+                write!(f, "pipeline {name} is not configured; hub.toml has {}", known.join(", "))
+            }
+            Self::Busy(name) => write!(f, "a run of {name} is going on already; it drains everything, so wait for it"),
+            Self::SourceDown(reason) | Self::SourceRefused(reason) | Self::Internal(reason) => f.write_str(reason),
+            Self::Store(error) => error.fmt(f),
+            Self::State(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<config::Error> for Error {
+    fn from(error: config::Error) -> Self {
+        Self::Config(error)
+    }
+}
+
+impl From<store::Error> for Error {
+    fn from(error: store::Error) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<state::Error> for Error {
+    fn from(error: state::Error) -> Self {
+        Self::State(error)
+    }
+}

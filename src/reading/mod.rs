@@ -1,0 +1,29 @@
+//! The reading pipeline: documents of MongoDB, or of files, become rows, every one exactly once or a dead letter.
+//! A run is a process of its own that the proxy starts; `reading-sync` asks the proxy for it and shows how it goes.
+//! No HTTP answer is made here, no statement is written here: the proxy and the store do that.
+
+mod bson;
+#[cfg(test)]
+mod corpus;
+pub mod dead_letters;
+mod decimal;
+mod error;
+mod extended;
+mod json;
+mod json_text;
+mod load;
+mod run;
+mod source;
+mod sync;
+mod transform;
+
+use error::Rejection;
+use transform::Oddities;
+
+pub use error::{Error, Side};
+pub use run::{RUN, run_main};
+pub use source::{inboxes, is_input};
+pub use sync::main;
+
+/// The name in logs, records and results.
+const SERVICE: &str = "reading-sync";

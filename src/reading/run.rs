@@ -1,0 +1,226 @@
+//! One run of a pipeline in a process of its own: everything that waits is moved, and the progress told on stdout.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+use std::sync::mpsc::{Receiver, channel, sync_channel};
+use std::time::Instant;
+
+use serde_json::{Map, Value, json};
+
+use super::load::{Loaded, Loader};
+use super::source::{self, Acknowledge, Batch, Limits, Read, Total};
+use super::transform::Oddities;
+use super::{Error, SERVICE};
+use crate::config::{Config, Pipeline};
+use crate::state::{Folder, Lock, Record, Run};
+use crate::{exit, log};
+
+/// The name under which the proxy's binary runs a pipeline; the pipeline's name follows.
+pub const RUN: &str = "reading-run";
+
+/// Bytes of documents in a batch: with the next one being read, the memory of a run.
+const BATCH_BYTES: usize = 4 << 20;
+
+/// Moves everything that a pipeline's source has to its table. Its stdout is the protocol: JSON lines, the last one
+/// the result.
+///
+/// Returns 0 when everything was moved, 1 when not, 75 while another run holds the lock, 78 for a wrong configuration.
+pub fn run_main() -> ExitCode {
+    log::start(SERVICE);
+    log::to_stderr();
+    match exit::follow_supervisor() {
+        Ok(true) => {}
+        Ok(false) => return exit::Exit::Error.into(),
+        Err(error) => log::warn!("supervisor_not_followed", error = error.to_string()),
+    }
+    let name = std::env::args().nth(1).unwrap_or_default();
+    let started = jiff::Timestamp::now();
+    let begin = Instant::now();
+    let mut counts = Counts::default();
+    let outcome = Config::load(None).map_err(Error::from).and_then(|config| {
+        let outcome = run(&config, &name, &mut counts);
+        record(&config, &name, started, begin, &counts, outcome.as_ref().err());
+        outcome
+    });
+    let code = outcome.as_ref().err().map_or(exit::Exit::Done, Error::exit);
+    say(result(&name, &counts, outcome.as_ref().err()));
+    code.into()
+}
+
+/// What a run has done so far.
+#[derive(Clone, Copy, Debug, Default)]
+struct Counts {
+    read: u64,
+    processed: u64,
+    loaded: Loaded,
+    oddities: Oddities,
+    advanced: u64,
+    total: u64,
+}
+
+fn run(config: &Config, name: &str, counts: &mut Counts) -> Result<(), Error> {
+    let pipeline = pipeline(config, name)?;
+    let folder = Folder::open_or_make(&config.state_dir, 0o755)?.sub_or_make("reading", 0o750)?;
+    let Some(_lock) = Lock::attempt(&folder, &format!("{name}.lock"))? else {
+        return Err(Error::Busy(name.to_owned()));
+    };
+    let limits = Limits { documents: config.batch_size()?, bytes: BATCH_BYTES };
+    let mut loader = Loader::open(config, pipeline)?;
+    let (mut reader, mut receipts) = source::open(config, pipeline)?;
+    let total = reader.total()?;
+    counts.total = total.amount;
+    say(progress(name, "started", counts, total));
+    loop {
+        let before = counts.processed;
+        pass(&mut *reader, &mut *receipts, &mut loader, limits, counts, &|counts| {
+            say(progress(name, "progress", counts, total));
+        })?;
+        // What came meanwhile is taken too, until a pass does nothing.
+        if counts.processed == before {
+            return Ok(());
+        }
+    }
+}
+
+/// The configured pipeline of a name.
+pub(super) fn pipeline<'a>(config: &'a Config, name: &str) -> Result<&'a Pipeline, Error> {
+    config.pipelines.iter().find(|pipeline| pipeline.name == name).ok_or_else(|| Error::UnknownPipeline {
+        name: name.to_owned(),
+        known: config.pipelines.iter().map(|pipeline| pipeline.name.clone()).collect(),
+    })
+}
+
+/// Reads the source to its end. While one batch is stored, the next is read and transformed.
+fn pass(
+    reader: &mut dyn Read,
+    receipts: &mut dyn Acknowledge,
+    loader: &mut Loader<'_>,
+    limits: Limits,
+    counts: &mut Counts,
+    tell: &dyn Fn(&Counts),
+) -> Result<(), Error> {
+    std::thread::scope(|scope| {
+        // Without room: a batch waits in the reader's hand, not in the channel, so that two are in memory, not three.
+        let (sender, batches) = sync_channel::<Batch>(0);
+        let (receipt, receipts_given) = channel::<u64>();
+        let reading = std::thread::Builder::new().name("reader".to_owned()).spawn_scoped(scope, move || {
+            while let Some(batch) = reader.next(limits)? {
+                if sender.send(batch).is_err() {
+                    break;
+                }
+                if !reader.reads_ahead() && receipts_given.recv().unwrap_or(0) == 0 {
+                    break;
+                }
+            }
+            Ok(())
+        });
+        let reading = reading.map_err(|error| Error::Internal(format!("cannot start a thread: {error}")))?;
+        let stored = store(batches, receipts, loader, counts, &|counts, acknowledged| {
+            // A reader that reads ahead does not listen, and one that has ended does not either.
+            let _ = receipt.send(acknowledged);
+            tell(counts);
+        });
+        drop(receipt);
+        let lost = || Err(Error::Internal("the thread that reads the source panicked".to_owned()));
+        let read = reading.join().unwrap_or_else(|_| lost());
+        stored.and(read)
+    })
+}
+
+fn store(
+    batches: Receiver<Batch>,
+    receipts: &mut dyn Acknowledge,
+    loader: &mut Loader<'_>,
+    counts: &mut Counts,
+    tell: &dyn Fn(&Counts, u64),
+) -> Result<(), Error> {
+    for batch in batches {
+        counts.read += batch.documents.len() as u64;
+        let loaded = loader.load(&batch.documents)?;
+        counts.loaded.stored += loaded.stored;
+        counts.loaded.unchanged += loaded.unchanged;
+        counts.loaded.dead += loaded.dead;
+        counts.oddities += batch.oddities;
+        let acknowledged = receipts.acknowledge(&batch)?;
+        counts.processed += acknowledged;
+        counts.advanced += batch.advanced;
+        tell(counts, acknowledged);
+    }
+    Ok(())
+}
+
+fn progress(name: &str, event: &str, counts: &Counts, total: Total) -> Value {
+    json!({
+        "service": SERVICE, "status": "running", "event": event, "pipeline": name,
+        "processed_count": counts.processed, "stored": counts.loaded.stored, "dead_letters": counts.loaded.dead,
+        "done": counts.advanced, "total": counts.total.max(counts.advanced), "unit": total.unit,
+        "timestamp": log::rfc3339(jiff::Timestamp::now()),
+    })
+}
+
+fn result(name: &str, counts: &Counts, error: Option<&Error>) -> Value {
+    let mut line = Map::new();
+    line.insert("service".into(), SERVICE.into());
+    line.insert("status".into(), if error.is_some() { "error" } else { "success" }.into());
+    if let Some(error) = error {
+        line.insert("side".into(), json!(error.side()));
+        line.insert("reason".into(), error.to_string().into());
+        line.insert("http_status".into(), error.http_status().into());
+    }
+    line.insert("processed_count".into(), counts.processed.into());
+    line.insert("timestamp".into(), log::rfc3339(jiff::Timestamp::now()).into());
+    line.insert("pipeline".into(), name.into());
+    line.append(&mut counted(counts));
+    Value::Object(line)
+}
+
+fn counted(counts: &Counts) -> Map<String, Value> {
+    let mut map = Map::new();
+    for (name, count) in
+        [("stored", counts.loaded.stored), ("unchanged", counts.loaded.unchanged), ("dead_letters", counts.loaded.dead)]
+    {
+        map.insert(name.into(), count.into());
+    }
+    if let Value::Object(oddities) = json!(counts.oddities) {
+        map.extend(oddities.into_iter().filter(|(_, count)| *count != json!(0)));
+    }
+    map
+}
+
+fn record(
+    config: &Config,
+    name: &str,
+    started: jiff::Timestamp,
+    begin: Instant,
+    counts: &Counts,
+    error: Option<&Error>,
+) {
+    if matches!(error, Some(Error::Busy(_) | Error::UnknownPipeline { .. })) {
+        return;
+    }
+    let status = match error {
+        Some(_) => "failed",
+        None if counts.read == 0 => "nothing",
+        None => "done",
+    };
+    let mut numbers = counted(counts);
+    numbers.insert("processed_count".into(), counts.processed.into());
+    let run = Run {
+        started: log::rfc3339(started),
+        duration_ms: begin.elapsed().as_millis() as u64,
+        status: status.to_owned(),
+        counts: numbers,
+        error: error.map(|error| format!("{name}: {error}")),
+        details: json!({ "pipeline": name }),
+    };
+    let folder = Folder::open_or_make(&config.state_dir, 0o755).and_then(|root| root.sub_or_make("reading", 0o750));
+    if let Err(error) = folder.and_then(|folder| Record::add(&folder, SERVICE, run)) {
+        log::warn!("run_record_failed", error = error.to_string());
+    }
+}
+
+fn say(line: Value) {
+    let mut stdout = std::io::stdout().lock();
+    // Whoever started the run reads this; where it is gone, the run ends with it.
+    let _ = stdout.write_all(format!("{line}\n").as_bytes()).and_then(|()| stdout.flush());
+}

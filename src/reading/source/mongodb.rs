@@ -1,0 +1,192 @@
+//! A MongoDB collection: documents with `status: "ingested"`, read raw, marked `processed` after the commit.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use mongodb::bson::{Bson, Document, RawDocument, RawDocumentBuf, doc};
+use mongodb::error::{Error as DriverError, ErrorKind};
+use mongodb::options::ClientOptions;
+use mongodb::sync::{Client, Collection};
+
+use super::{Acknowledge, Batch, Limits, Opened, Read, Total};
+use crate::config::{Config, Json, Pipeline};
+use crate::log;
+use crate::reading::bson::Raw;
+use crate::reading::transform::Form;
+use crate::reading::{Error, bson};
+
+/// How long the driver looks for a server that can be used; the driver's own 30 s would make a person give up first.
+const SELECTION: Duration = Duration::from_secs(10);
+const CONNECT: Duration = Duration::from_secs(10);
+/// What the server may take for one reply or one update.
+const SERVER_TIME: Duration = Duration::from_secs(120);
+
+/// Opens the collection and makes sure that the server answers.
+pub(super) fn open(config: &Config, pipeline: &Pipeline) -> Result<Opened, Error> {
+    let uri = config.mongo_uri()?;
+    let refused = |error: &DriverError| explain("MongoDB", error);
+    let mut options = ClientOptions::parse(uri.expose()).run().map_err(|error| match *error.kind {
+        ErrorKind::DnsResolve { .. } => refused(&error),
+        // The driver repeats pieces of the URI, and any piece may be of a password.
+        _ => Error::SourceRefused(
+            "MONGO_URI: the driver does not understand it; write mongodb://user:password@host:27017/?… or \
+             mongodb+srv://…, reserved characters percent-encoded, and no socketTimeoutMS"
+                .to_owned(),
+        ),
+    })?;
+    let target: Vec<String> = options.hosts.iter().map(ToString::to_string).collect();
+    let target = format!("MongoDB at {}", target.join(","));
+    options.server_selection_timeout.get_or_insert(SELECTION);
+    options.connect_timeout.get_or_insert(CONNECT);
+    options.app_name.get_or_insert_with(|| "observability-hub".to_owned());
+    let (database, collection) = config.mongo_names(pipeline);
+    let failed = |error: &DriverError| explain(&target, error);
+    let client = Client::with_options(options).map_err(|error| failed(&error))?;
+    let database = client.database(&database);
+    database.run_command(doc! { "ping": 1 }).run().map_err(|error| failed(&error))?;
+    let documents = database.collection::<RawDocumentBuf>(&collection);
+    say_index(&documents);
+    let reader = Reader { documents: documents.clone(), json: pipeline.json, target: target.clone() };
+    Ok((Box::new(reader), Box::new(Marks { documents, target })))
+}
+
+/// Asks for the index that keeps every batch from reading the whole collection; the operator makes it.
+fn say_index(documents: &Collection<RawDocumentBuf>) {
+    let on_status = |index: &mongodb::IndexModel| index.keys.keys().next().is_some_and(|key| key == "status");
+    let Ok(indexes) = documents.list_indexes().run() else { return };
+    if !indexes.filter_map(Result::ok).any(|index| on_status(&index)) {
+        let name = documents.name();
+        let make = format!("db.getCollection({name:?}).createIndex({{status: 1, _id: 1}})");
+        log::warn!("index_missing", collection = name, note = "every run reads the whole collection", make = make);
+    }
+}
+
+fn ingested() -> Document {
+    doc! { "status": "ingested" }
+}
+
+fn explain(target: &str, error: &DriverError) -> Error {
+    let reason = log::printable(error.to_string().as_bytes());
+    let what = match &*error.kind {
+        ErrorKind::Authentication { message, .. } => {
+            return Error::SourceRefused(format!(
+                "{target}: login refused: {message}; look at MONGO_URI, user, password and authSource"
+            ));
+        }
+        ErrorKind::ServerSelection { message, .. } => message.clone(),
+        _ => reason,
+    };
+    let authentication =
+        what.contains("Authentication failed") || what.contains("auth error") || what.contains("AuthenticationFailed");
+    if authentication {
+        return Error::SourceRefused(format!("{target}: login refused: {what}; look at user, password and authSource"));
+    }
+    if what.contains("certificate") || what.contains("InvalidContentType") || what.contains("TLS") {
+        return Error::SourceRefused(format!("{target}: TLS failed: {what}; look at tls and tlsCAFile in MONGO_URI"));
+    }
+    match &*error.kind {
+        ErrorKind::Command(_) | ErrorKind::Write(_) | ErrorKind::BulkWrite(_) | ErrorKind::InvalidArgument { .. } => {
+            Error::SourceRefused(format!("{target}: {what}"))
+        }
+        _ => Error::SourceDown(format!("{target} does not answer: {what}")),
+    }
+}
+
+struct Reader {
+    documents: Collection<RawDocumentBuf>,
+    json: Json,
+    target: String,
+}
+
+impl Read for Reader {
+    fn total(&mut self) -> Result<Total, Error> {
+        // Without an index it may take long, and it is only for the progress bar.
+        let counted = self.documents.count_documents(ingested()).max_time(Duration::from_secs(5)).run();
+        Ok(Total { amount: counted.unwrap_or(0), unit: "documents" })
+    }
+
+    fn reads_ahead(&self) -> bool {
+        false
+    }
+
+    /// One bounded query a batch: no cursor waits, and times out, while the database stores.
+    fn next(&mut self, limits: Limits) -> Result<Option<Batch>, Error> {
+        let failed = |error: &DriverError| explain(&self.target, error);
+        let count = u32::try_from(limits.documents).unwrap_or(u32::MAX);
+        let find = self.documents.find(ingested()).limit(count.into()).batch_size(count).max_time(SERVER_TIME);
+        let mut cursor = find.run().map_err(|error| failed(&error))?;
+        let mut batch = Batch::default();
+        while !batch.is_full(limits) && cursor.advance().map_err(|error| failed(&error))? {
+            // Raw, and never by serde: that takes documents with keys such as $oid for other types.
+            batch.push(cursor.current().as_bytes().to_vec(), Form::Bson, "", self.json);
+            batch.advanced += 1;
+        }
+        Ok(if batch.documents.is_empty() { None } else { Some(batch) })
+    }
+}
+
+struct Marks {
+    documents: Collection<RawDocumentBuf>,
+    target: String,
+}
+
+impl Acknowledge for Marks {
+    fn acknowledge(&mut self, batch: &Batch) -> Result<u64, Error> {
+        let mut read: HashMap<&[u8], &[u8]> = HashMap::new();
+        for document in &batch.documents {
+            if let Some(id) = id(&document.raw) {
+                read.insert(id, &document.raw);
+            }
+        }
+        let unchanged = self.unchanged(&read)?;
+        if unchanged.is_empty() {
+            return Ok(0);
+        }
+        let count = unchanged.len() as u64;
+        let filter = doc! { "_id": { "$in": unchanged }, "status": "ingested" };
+        let processed = doc! { "$set": { "status": "processed" } };
+        self.documents.update_many(filter, processed).run().map_err(|error| explain(&self.target, &error))?;
+        Ok(count)
+    }
+}
+
+impl Marks {
+    /// The ids of the documents that are still as they were read: a newer form is read again instead of marked.
+    fn unchanged(&self, read: &HashMap<&[u8], &[u8]>) -> Result<Vec<Bson>, Error> {
+        let failed = |error: &DriverError| explain(&self.target, error);
+        let ids: Vec<Bson> = read.values().filter_map(|raw| id_value(raw)).collect();
+        let size = u32::try_from(ids.len()).unwrap_or(u32::MAX);
+        let find = self.documents.find(doc! { "_id": { "$in": ids }, "status": "ingested" });
+        let mut cursor = find.batch_size(size).max_time(SERVER_TIME).run().map_err(|error| failed(&error))?;
+        let mut unchanged = Vec::with_capacity(read.len());
+        while cursor.advance().map_err(|error| failed(&error))? {
+            let now = cursor.current().as_bytes();
+            if id(now).and_then(|id| read.get(id)).is_some_and(|before| *before == now) {
+                unchanged.extend(id_value(now));
+            }
+        }
+        Ok(unchanged)
+    }
+}
+
+/// The bytes of a document's `_id`, its type included.
+fn id(document: &[u8]) -> Option<&[u8]> {
+    let mut elements = bson::elements(document).ok()?;
+    loop {
+        let before = elements.rest();
+        let (name, _) = elements.next()?.ok()?;
+        if name == "_id" {
+            return before.get(..before.len() - elements.rest().len());
+        }
+    }
+}
+
+/// The `_id` as the driver takes it; none where it is too deep for the driver's recursion.
+fn id_value(document: &[u8]) -> Option<Bson> {
+    if let Some(Raw::Document(inner) | Raw::Array(inner) | Raw::CodeWithScope { scope: inner, .. }) =
+        bson::find(document, "_id").ok()?
+    {
+        bson::check(inner).ok()?;
+    }
+    RawDocument::from_bytes(document).ok()?.get("_id").ok()??.try_into().ok()
+}

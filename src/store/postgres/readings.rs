@@ -1,0 +1,163 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use postgres::types::Type;
+use postgres::{Client, Row, Transaction};
+
+use super::Postgres;
+use super::explain::{explain, quoted, refusal};
+use crate::store::readings::{DeadLetter, Reading, Readings, TABLE};
+use crate::store::{Error, ReadingStore};
+
+/// One batch; its bytes are bounded by the pipeline, but a slow disk may take them slowly.
+const BATCH_LIMIT: Duration = Duration::from_secs(60);
+
+const COLUMNS: &str = "id, pipeline, source_id, reason, attempts::bigint, \
+    (extract(epoch FROM first_failed) * 1000)::bigint, (extract(epoch FROM last_failed) * 1000)::bigint, \
+    octet_length(document)::bigint";
+
+impl ReadingStore for Postgres {
+    fn insert_readings(&mut self, batch: &Arc<Readings>) -> Result<u64, Error> {
+        let batch = Arc::clone(batch);
+        let table = batch.table.clone();
+        let stored = self.session.call(BATCH_LIMIT, move |client| insert(client, &batch))?;
+        stored.map_err(|error| match refusal(&error) {
+            Some(reason) => Error::Row { index: 0, reason },
+            None => self.readings_failed(&table, &error),
+        })
+    }
+
+    fn dead_letters(&mut self, pipeline: Option<&str>) -> Result<Vec<DeadLetter>, Error> {
+        let pipeline = pipeline.map(str::to_owned);
+        self.call("read dead letters", move |client| {
+            let sql = format!("SELECT {COLUMNS} FROM {TABLE} WHERE pipeline = COALESCE($1, pipeline) ORDER BY id");
+            client.query_typed(&sql, &[(&pipeline, Type::TEXT)])?.iter().map(dead_letter).collect()
+        })
+    }
+
+    fn dead_letter(&mut self, id: i64) -> Result<Option<(DeadLetter, Vec<u8>)>, Error> {
+        self.call("read a dead letter", move |client| {
+            let sql = format!("SELECT {COLUMNS}, document FROM {TABLE} WHERE id = $1");
+            let row = client.query_typed_opt(&sql, &[(&id, Type::INT8)])?;
+            row.map(|row| Ok((dead_letter(&row)?, row.try_get(8)?))).transpose()
+        })
+    }
+
+    fn drop_dead_letter(&mut self, id: i64) -> Result<bool, Error> {
+        self.call("drop a dead letter", move |client| {
+            client.execute_typed(&format!("DELETE FROM {TABLE} WHERE id = $1"), &[(&id, Type::INT8)])
+        })
+        .map(|count| count > 0)
+    }
+}
+
+impl Postgres {
+    fn readings_failed(&self, table: &str, error: &postgres::Error) -> Error {
+        use postgres::error::SqlState;
+        let target = self.address.target.clone();
+        match error.code() {
+            Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Error::Rights {
+                target,
+                reason: format!("cannot store readings: {error}", error = said(error)),
+                remedy: format!(
+                    "as the owner of the tables, run: GRANT SELECT, INSERT, UPDATE, DELETE ON {}, {TABLE} TO {};",
+                    table_name(table),
+                    quoted(&self.address.role)
+                ),
+            },
+            Some(&SqlState::INVALID_COLUMN_REFERENCE) => Error::Rights {
+                target,
+                reason: format!("table {table} has no unique key on mongo_id"),
+                remedy: format!("as its owner, run: ALTER TABLE {} ADD UNIQUE (mongo_id);", table_name(table)),
+            },
+            _ => explain(&self.address, "store readings", error),
+        }
+    }
+}
+
+fn said(error: &postgres::Error) -> String {
+    error.as_db_error().map_or_else(|| error.to_string(), |said| said.message().to_owned())
+}
+
+fn table_name(table: &str) -> String {
+    table.split('.').map(quoted).collect::<Vec<_>>().join(".")
+}
+
+fn dead_letter(row: &Row) -> Result<DeadLetter, postgres::Error> {
+    Ok(DeadLetter {
+        id: row.try_get(0)?,
+        pipeline: row.try_get(1)?,
+        source_id: row.try_get(2)?,
+        reason: row.try_get(3)?,
+        attempts: row.try_get(4)?,
+        first_failed: row.try_get(5)?,
+        last_failed: row.try_get(6)?,
+        size: row.try_get(7)?,
+    })
+}
+
+fn insert(client: &mut Client, batch: &Readings) -> Result<u64, postgres::Error> {
+    let mut transaction = client.transaction()?;
+    // Documents are marked at their source after the commit, so it has to be a durable one.
+    transaction.batch_execute("SET LOCAL synchronous_commit = on")?;
+    let stored = insert_rows(&mut transaction, batch)?;
+    insert_rejected(&mut transaction, batch)?;
+    if !batch.settled.is_empty() {
+        transaction.execute_typed(
+            &format!("DELETE FROM {TABLE} WHERE pipeline = $1 AND source_id = ANY ($2)"),
+            &[(&batch.pipeline, Type::TEXT), (&batch.settled, Type::TEXT_ARRAY)],
+        )?;
+    }
+    transaction.commit()?;
+    Ok(stored)
+}
+
+fn insert_rows(transaction: &mut Transaction<'_>, batch: &Readings) -> Result<u64, postgres::Error> {
+    if batch.rows.is_empty() {
+        return Ok(0);
+    }
+    let sql = format!(
+        "INSERT INTO {} AS old (mongo_id, event_timestamp, source, event_type, payload, meta, created_at) \
+         SELECT k, TIMESTAMPTZ 'epoch' + e * INTERVAL '1 millisecond', s, t, p::jsonb, m::jsonb, now() \
+         FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[]) AS u (k, e, s, t, p, m) \
+         ON CONFLICT (mongo_id) DO UPDATE SET event_timestamp = excluded.event_timestamp, source = excluded.source, \
+         event_type = excluded.event_type, payload = excluded.payload, meta = excluded.meta \
+         WHERE (old.event_timestamp, old.source, old.event_type, old.payload, old.meta) IS DISTINCT FROM \
+         (excluded.event_timestamp, excluded.source, excluded.event_type, excluded.payload, excluded.meta)",
+        table_name(&batch.table)
+    );
+    let text = |column: fn(&Reading) -> Option<&str>| batch.rows.iter().map(column).collect::<Vec<_>>();
+    let ids: Vec<&str> = batch.rows.iter().map(|row| row.mongo_id.as_str()).collect();
+    let times: Vec<Option<i64>> = batch.rows.iter().map(|row| row.event_timestamp).collect();
+    transaction.execute_typed(
+        &sql,
+        &[
+            (&ids, Type::TEXT_ARRAY),
+            (&times, Type::INT8_ARRAY),
+            (&text(|row| row.source.as_deref()), Type::TEXT_ARRAY),
+            (&text(|row| row.event_type.as_deref()), Type::TEXT_ARRAY),
+            (&text(|row| row.payload.as_deref()), Type::TEXT_ARRAY),
+            (&text(|row| row.meta.as_deref()), Type::TEXT_ARRAY),
+        ],
+    )
+}
+
+fn insert_rejected(transaction: &mut Transaction<'_>, batch: &Readings) -> Result<(), postgres::Error> {
+    let sql = format!(
+        "INSERT INTO {TABLE} AS old (pipeline, source_id, reason, document) VALUES ($1, $2, $3, $4) \
+         ON CONFLICT (pipeline, source_id) DO UPDATE SET reason = excluded.reason, document = excluded.document, \
+         attempts = old.attempts + 1, last_failed = now()"
+    );
+    for rejected in &batch.rejected {
+        transaction.execute_typed(
+            &sql,
+            &[
+                (&batch.pipeline, Type::TEXT),
+                (&rejected.source_id, Type::TEXT),
+                (&rejected.reason, Type::TEXT),
+                (&rejected.document, Type::BYTEA),
+            ],
+        )?;
+    }
+    Ok(())
+}

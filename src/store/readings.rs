@@ -1,0 +1,67 @@
+/// One row of a pipeline's table. Texts are free of NUL, JSON is valid: the pipeline has seen to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reading {
+    /// The document's id as text; unique in the table.
+    pub mongo_id: String,
+    /// When the event happened, in milliseconds since 1970.
+    pub event_timestamp: Option<i64>,
+    /// Who sent it.
+    pub source: Option<String>,
+    /// What kind of event it is.
+    pub event_type: Option<String>,
+    /// JSON text.
+    pub payload: Option<String>,
+    /// JSON text.
+    pub meta: Option<String>,
+}
+
+/// A document that cannot be stored as a row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejected {
+    /// The document's id as text; unique among the pipeline's dead letters.
+    pub source_id: String,
+    /// Why it cannot be stored.
+    pub reason: String,
+    /// The document as it came: BSON, or the bytes of a line.
+    pub document: Vec<u8>,
+}
+
+/// What one transaction stores. An id must not be in it twice.
+#[derive(Clone, Debug, Default)]
+pub struct Readings {
+    /// The pipeline, to which dead letters belong.
+    pub pipeline: String,
+    /// The table for the rows.
+    pub table: String,
+    /// The rows.
+    pub rows: Vec<Reading>,
+    /// The dead letters; one that is there already is counted up and gets the newest reason and document.
+    pub rejected: Vec<Rejected>,
+    /// Ids whose dead letters go, because their documents are stored now.
+    pub settled: Vec<String>,
+}
+
+/// A dead letter without its document.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// Its number, for the operator.
+    pub id: i64,
+    /// Whose it is.
+    pub pipeline: String,
+    /// The document's id as text.
+    pub source_id: String,
+    /// Why it could not be stored the last time.
+    pub reason: String,
+    /// How often it was tried.
+    pub attempts: i64,
+    /// Milliseconds since 1970.
+    pub first_failed: i64,
+    /// Milliseconds since 1970.
+    pub last_failed: i64,
+    /// The document's length in bytes.
+    pub size: i64,
+}
+
+/// The table of dead letters.
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+pub(super) const TABLE: &str = "dead_letters";

@@ -1,0 +1,311 @@
+//! The reading pipeline on files and SQLite: what needs no server.
+#![cfg(feature = "sqlite")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail anywhere")]
+
+#[path = "support/reading.rs"]
+mod reading;
+mod support;
+
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use reading::{Site, age, file_pipeline, inbox, line, names, publish};
+use rusqlite::Connection;
+use serde_json::{Value, json};
+use support::{Host, Service, eventually, free_address, send};
+
+fn database(host: &Host) -> Connection {
+    Connection::open(host.state().join("data/hub.db")).unwrap()
+}
+
+fn count(host: &Host, table: &str) -> i64 {
+    database(host).query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).unwrap()
+}
+
+fn lines(numbers: std::ops::Range<usize>) -> Vec<u8> {
+    numbers.map(line).collect::<String>().into_bytes()
+}
+
+fn site() -> Site {
+    Site::new(|host| file_pipeline(host, ""))
+}
+
+#[test]
+fn files_become_rows_once_and_are_put_away() {
+    let site = site();
+    publish(&site.host, "a.jsonl", &lines(0..2500));
+    let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gz.write_all(&lines(2000..3000)).unwrap();
+    publish(&site.host, "b.jsonl.gz", &gz.finish().unwrap());
+    publish(&site.host, "ignored.txt", b"not for us");
+    let result = site.synced("reading");
+    assert_eq!(result["service"], "reading-sync");
+    assert_eq!(result["processed_count"], 3500);
+    assert_eq!(
+        (&result["stored"], &result["unchanged"], &result["dead_letters"]),
+        (&json!(3000), &json!(500), &json!(0))
+    );
+    assert!(result["timestamp"].is_string() && result["http_status"].is_null(), "{result}");
+    assert_eq!(count(&site.host, "reading_analytics"), 3000);
+    assert_eq!(names(&site.host, "processed"), ["a.jsonl", "b.jsonl.gz"]);
+    assert_eq!(names(&site.host, "."), ["ignored.txt", "processed"]);
+    let row: (String, i64, String, String, String, String) = database(&site.host)
+        .query_row(
+            "SELECT mongo_id, event_timestamp, source, event_type, payload, meta FROM reading_analytics WHERE mongo_id LIKE '%2a'
+             ORDER BY id LIMIT 1",
+            [],
+            |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?)),
+        )
+        .unwrap();
+    assert_eq!(row.0, format!("{:024x}", 42));
+    assert_eq!(row.1, 1_767_528_000_042);
+    assert_eq!((row.2.as_str(), row.3.as_str()), ("agent-0", "cpu_reading"));
+    let payload: Value = serde_json::from_str(&row.4).unwrap();
+    assert_eq!(payload["value"], 42);
+    assert_eq!(serde_json::from_str::<Value>(&row.5).unwrap(), json!({"host": "web-1", "agent": "1.2.3"}));
+    assert_eq!(site.synced("reading")["processed_count"], 0);
+    let record = site.host.json("state/reading/run.json");
+    assert_eq!((&record["service"], &record["status"]), (&json!("reading-sync"), &json!("nothing")));
+    assert_eq!(record["history"][0]["counts"]["processed_count"], 3500);
+}
+
+#[test]
+fn a_document_that_changed_is_brought_up_to_date() {
+    let site = site();
+    publish(&site.host, "a.jsonl", b"{\"_id\":1,\"payload\":{\"v\":1}}\n{\"_id\":1,\"payload\":{\"v\":2}}\n");
+    assert_eq!(site.synced("reading")["processed_count"], 2);
+    publish(&site.host, "a.jsonl", b"{\"_id\":1,\"payload\":{\"v\":3}}\n");
+    assert_eq!(site.synced("reading")["stored"], 1);
+    let payload: String =
+        database(&site.host).query_row("SELECT payload FROM reading_analytics", [], |row| row.get(0)).unwrap();
+    assert_eq!(payload, "{\"v\":3}");
+    assert_eq!(names(&site.host, "processed"), ["a.jsonl", "a.jsonl.1"], "no file replaces another");
+}
+
+#[test]
+fn progress_is_streamed_to_whoever_asks_for_lines() {
+    let site = site();
+    publish(&site.host, "a.jsonl", &lines(0..5000));
+    let answer = send(site.admin, "POST", "/api/sync/reading", &[("Accept", "application/x-ndjson")], b"");
+    assert_eq!((answer.status, answer.header("Content-Type")), (200, Some("application/x-ndjson")));
+    let text = String::from_utf8(answer.body).unwrap();
+    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let (last, running) = lines.split_last().unwrap();
+    assert!(!running.is_empty() && running.iter().all(|line| line["status"] == "running" && line["unit"] == "bytes"));
+    assert_eq!((&last["status"], &last["processed_count"]), (&json!("success"), &json!(5000)));
+}
+
+#[test]
+fn what_cannot_be_stored_is_a_dead_letter_and_stops_nothing() {
+    let site = site();
+    let deep = format!("{{\"_id\":7,\"payload\":{}1{}}}", "[".repeat(3000), "]".repeat(3000));
+    let poison =
+        ["not JSON", "{\"_id\":", "[1]", "{\"_id\":{\"$oid\":\"5\"}}", "{\"_id\":8,\"payload\":\"\\ud800\"}", &deep];
+    let mut content = poison.join("\n").into_bytes();
+    content.extend(b"\n{\"_id\":9,\"payload\":\"\xff\"}\n");
+    content.extend(lines(0..50));
+    publish(&site.host, "a.jsonl", &content);
+    let result = site.synced("reading");
+    assert_eq!((&result["processed_count"], &result["dead_letters"]), (&json!(57), &json!(7)), "{result}");
+    assert_eq!((count(&site.host, "reading_analytics"), count(&site.host, "dead_letters")), (50, 7));
+    let raw: Vec<u8> = database(&site.host)
+        .query_row("SELECT document FROM dead_letters WHERE reason LIKE '%nested%'", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(raw, deep.as_bytes(), "the dead letter is the document as it came");
+
+    let list = site.hub(&["dead-letters"]);
+    assert_eq!(list.lines().count(), 7, "{list}");
+    assert!(list.contains("nested deeper than 200 levels") && list.contains("not sound Extended JSON"), "{list}");
+    assert!(site.hub(&["dead-letters", "show", "1"]).ends_with("not JSON\n"));
+    assert_eq!(site.hub(&["dead-letters", "--pipeline", "reading", "retry"]).trim(), "0 stored, 7 still dead letters.");
+    assert!(site.hub(&["dead-letters", "list"]).contains("tried 2x"));
+    site.hub(&["dead-letters", "drop", "1"]);
+    assert_eq!(count(&site.host, "dead_letters"), 6);
+    let output = site.host.run("hub", &["dead-letters", "drop", "1"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("no dead letter 1"));
+}
+
+#[test]
+fn a_dead_letter_that_can_be_stored_now_becomes_a_row() {
+    let site = Site::new(|host| file_pipeline(host, "json = \"extended\""));
+    publish(&site.host, "a.jsonl", b"{\"_id\":1,\"payload\":{\"a\":\"x\\u0000\"}}\n{\"payload\":{\"d\":1,\"d\":2}}\n");
+    assert_eq!(site.synced("reading")["dead_letters"], 2);
+    site.host.configure(&file_pipeline(&site.host, "json = \"plain\""));
+    assert_eq!(site.hub(&["dead-letters", "retry", "1"]).trim(), "1 stored, 0 still dead letters.");
+    assert_eq!(site.hub(&["dead-letters", "retry"]).trim(), "1 stored, 0 still dead letters.");
+    assert_eq!((count(&site.host, "reading_analytics"), count(&site.host, "dead_letters")), (2, 0));
+    assert_eq!(site.hub(&["dead-letters"]).trim(), "No dead letters.");
+}
+
+#[test]
+fn a_file_in_the_making_waits_and_a_cut_one_is_kept() {
+    let site = site();
+    std::fs::write(inbox(&site.host).join("half.jsonl"), [&lines(0..3)[..], b"{\"_id\":99,\"pay"].concat()).unwrap();
+    assert_eq!(site.synced("reading")["dead_letters"], 0);
+    assert_eq!(names(&site.host, "."), ["half.jsonl", "processed"]);
+    std::fs::write(inbox(&site.host).join("half.jsonl"), lines(0..4)).unwrap();
+    assert_eq!(site.synced("reading")["processed_count"], 4);
+    assert_eq!((count(&site.host, "reading_analytics"), count(&site.host, "dead_letters")), (4, 0));
+
+    std::fs::write(inbox(&site.host).join("cut.jsonl"), b"{\"_id\":99,\"pay").unwrap();
+    age(&site.host, "cut.jsonl");
+    let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gz.write_all(&lines(0..5000)).unwrap();
+    let gz = gz.finish().unwrap();
+    std::fs::write(inbox(&site.host).join("cut.jsonl.gz"), &gz[..gz.len() / 2]).unwrap();
+    age(&site.host, "cut.jsonl.gz");
+    assert_eq!(site.synced("reading")["dead_letters"], 1);
+    assert_eq!(
+        (names(&site.host, "."), names(&site.host, "failed")),
+        (vec!["failed".into(), "processed".into()], vec!["cut.jsonl.gz".into()])
+    );
+    assert!(count(&site.host, "reading_analytics") > 4, "what could be read of it is stored");
+}
+
+#[test]
+fn what_is_wrong_is_named_with_its_side_and_its_status() {
+    let site = Site::new(|host| {
+        let other = host.path("nowhere");
+        let mongo = "[[pipeline]]\nname = \"mongo\"\n";
+        let database = "[database]\nurl = \"sqlite:hub.db\"\n";
+        format!("{database}{mongo}[[pipeline]]\nname = \"reading\"\nsource = \"file:{}\"\n", other.display())
+    });
+    let unknown = site.sync("other");
+    assert_eq!(unknown.status, 404);
+    assert!(unknown.json()["reason"].as_str().unwrap().contains("mongo, reading"), "{}", unknown.json());
+    let get = send(site.admin, "GET", "/api/sync/reading", &[], b"");
+    assert_eq!((get.status, get.header("Allow")), (405, Some("POST")));
+    let missing = site.sync("reading");
+    assert_eq!((missing.status, &missing.json()["side"]), (502, &json!("source")), "{}", missing.json());
+    assert!(missing.json()["reason"].as_str().unwrap().contains("nowhere"), "{}", missing.json());
+    let mongo = site.sync("mongo");
+    assert_eq!(mongo.status, 502, "{}", mongo.json());
+    let page = send(site.admin, "POST", "/api/sync/reading", &[("Origin", "http://evil.example")], b"");
+    assert_eq!(page.status, 403);
+
+    let output = site.reading_sync(&["--pipeline", "reading"]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.contains("\"side\":\"source\"") && said.contains("nowhere"), "{said}");
+    assert_eq!(site.reading_sync(&["--pipeline", "other"]).status.code(), Some(2));
+    let down = format!("http://{}", free_address());
+    let output = site.host.command("reading-sync").args(["--url", &down, "--deadline", "1"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("is the proxy up?"));
+
+    // The database cannot be made there.
+    std::fs::remove_dir_all(site.host.state().join("data")).unwrap();
+    std::fs::write(site.host.state().join("data"), "").unwrap();
+    let broken = site.sync("reading");
+    assert_eq!((broken.status, &broken.json()["side"]), (502, &json!("database")), "{}", broken.json());
+}
+
+#[test]
+fn an_unreadable_file_is_named_and_stays() {
+    if rustix::process::geteuid().is_root() {
+        // Root reads everything; a link is what it does not follow.
+        let site = site();
+        std::os::unix::fs::symlink("/etc/hostname", inbox(&site.host).join("link.jsonl")).unwrap();
+        assert_eq!(site.synced("reading")["processed_count"], 0);
+        assert_eq!(names(&site.host, "."), ["link.jsonl", "processed"]);
+        return;
+    }
+    let site = site();
+    publish(&site.host, "a.jsonl", &lines(0..2));
+    std::fs::set_permissions(inbox(&site.host).join("a.jsonl"), PermissionsExt::from_mode(0)).unwrap();
+    let answer = site.sync("reading");
+    assert_eq!((answer.status, &answer.json()["side"]), (502, &json!("source")));
+    assert_eq!(names(&site.host, "."), ["a.jsonl", "processed"]);
+}
+
+/// A run that is going on: a large file, and the line that says that it has begun.
+fn begun(site: &Site, documents: usize) -> std::thread::JoinHandle<support::Answer> {
+    publish(&site.host, "large.jsonl", &lines(0..documents));
+    let admin = site.admin;
+    let call = std::thread::spawn(move || send(admin, "POST", "/api/sync/reading", &[], b""));
+    site.service.line("sync_started");
+    call
+}
+
+#[test]
+fn one_run_at_a_time_and_the_stop_of_the_proxy_ends_it() {
+    let mut site = site();
+    let call = begun(&site, 12_000);
+    let busy = site.sync("reading");
+    assert_eq!((busy.status, &busy.json()["status"]), (409, &json!("error")));
+    assert_eq!(site.reading_sync(&["--pipeline", "reading"]).status.code(), Some(75));
+    let pid = site.service.line("sync_started")["pid"].as_u64().unwrap();
+    site.service.signal("TERM");
+    assert_eq!(site.service.wait(), Some(0));
+    assert!(!Path::new(&format!("/proc/{pid}")).exists(), "the run outlives the proxy");
+    let cut = call.join().unwrap();
+    assert_eq!(cut.status, 503, "{}", cut.json());
+    assert!(cut.json()["reason"].as_str().unwrap().contains("the proxy stops"), "{}", cut.json());
+    let site = site.again(|_| {});
+    site.synced("reading");
+    assert_eq!(count(&site.host, "reading_analytics"), 12_000);
+}
+
+#[test]
+fn a_run_that_is_killed_is_a_503_and_the_next_one_finishes_it() {
+    let site = site();
+    let call = begun(&site, 15_000);
+    let pid = site.service.line("sync_started")["pid"].as_u64().unwrap();
+    assert!(std::process::Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap().success());
+    let answer = call.join().unwrap();
+    assert_eq!((answer.status, &answer.json()["side"]), (503, &json!("pipeline")), "{}", answer.json());
+    assert!(answer.json()["reason"].as_str().unwrap().contains("signal 9"));
+    assert_eq!(send(site.admin, "GET", "/api/status", &[], b"").status, 200, "the gateway stays up");
+    site.synced("reading");
+    assert_eq!(count(&site.host, "reading_analytics"), 15_000);
+    assert_eq!(names(&site.host, "processed"), ["large.jsonl"]);
+}
+
+#[test]
+fn a_client_that_goes_away_does_not_end_the_run() {
+    let site = site();
+    publish(&site.host, "large.jsonl", &lines(0..12_000));
+    let mut stream = std::net::TcpStream::connect(site.admin).unwrap();
+    let request = format!(
+        "POST /api/sync/reading HTTP/1.1\r\nHost: {}\r\nContent-Length: 0\r\nAccept: application/x-ndjson\r\n\r\n",
+        site.admin
+    );
+    stream.write_all(request.as_bytes()).unwrap();
+    site.service.line("sync_started");
+    drop(stream);
+    site.service.line("sync_ended");
+    assert_eq!(count(&site.host, "reading_analytics"), 12_000);
+}
+
+#[test]
+fn reading_sync_tells_what_happened_as_log_lines() {
+    let site = site();
+    publish(&site.host, "a.jsonl", &[&lines(0..10)[..], b"nonsense\n"].concat());
+    let output = site.reading_sync(&[]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let said: Vec<Value> =
+        String::from_utf8(output.stdout).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let done = said.iter().find(|line| line["msg"] == "sync_done").unwrap();
+    assert_eq!(
+        (&done["service"], &done["processed_count"], &done["pipeline"]),
+        (&json!("reading-sync"), &json!(11), &json!("reading"))
+    );
+    assert!(said.iter().any(|line| line["msg"] == "dead_letters" && line["count"] == 1));
+}
+
+#[test]
+fn hub_up_moves_what_falls_into_the_inbox() {
+    let host = Host::new();
+    let (listen, admin) = (free_address(), free_address());
+    let addresses = format!("[proxy]\nlisten = \"{listen}\"\nadmin_listen = \"{admin}\"\n");
+    host.configure(&format!("{addresses}{}", file_pipeline(&host, "")));
+    publish(&host, "before.jsonl", &lines(0..10));
+    let service: Service = host.start("hub", &["up"]);
+    eventually("the file that was there is moved", || names(&host, "processed") == ["before.jsonl"]);
+    publish(&host, "later.jsonl", &lines(10..20));
+    eventually("a later file is moved", || names(&host, "processed").len() == 2);
+    assert_eq!(count(&host, "reading_analytics"), 20);
+    drop(service);
+}

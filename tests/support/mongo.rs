@@ -1,0 +1,111 @@
+//! A MongoDB-wire server: `MONGO_TEST_URI`, else `mongod` on PATH, else FerretDB built with Go from PATH.
+#![allow(dead_code, reason = "every test crate uses its own part of this")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+
+use mongodb::bson::{Document, doc};
+use mongodb::sync::{Client, Collection};
+
+use crate::support::{eventually, free_address, skip};
+
+/// A server; the test's own one is stopped when dropped.
+pub struct Mongo {
+    uri: String,
+    own: Option<(Command, Option<Child>, tempfile::TempDir)>,
+}
+
+impl Mongo {
+    /// None, said aloud, where there is none to be had.
+    pub fn start() -> Option<Self> {
+        if let Ok(uri) = std::env::var("MONGO_TEST_URI") {
+            return Some(Self { uri, own: None });
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let port = free_address().port().to_string();
+        let uri = format!("mongodb://127.0.0.1:{port}/?directConnection=true&serverSelectionTimeoutMS=3000");
+        let command = if on_path("mongod") {
+            let mut command = Command::new("mongod");
+            command.args(["--bind_ip", "127.0.0.1", "--port", &port, "--dbpath"]).arg(dir.path());
+            command
+        } else if let Some(ferretdb) = ferretdb() {
+            let mut command = Command::new(ferretdb);
+            command.arg(dir.path()).arg(port);
+            command
+        } else {
+            skip::skip("tests on MongoDB", "neither MONGO_TEST_URI nor mongod, and go cannot build FerretDB");
+            return None;
+        };
+        let mut mongo = Self { uri, own: Some((command, None, dir)) };
+        mongo.run();
+        Some(mongo)
+    }
+
+    /// The connection string.
+    pub fn uri(&self) -> &str {
+        &self.uri
+    }
+
+    /// Starts the test's own server, again after a stop.
+    pub fn run(&mut self) {
+        let Some((command, child, _)) = &mut self.own else { return };
+        *child = Some(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
+        let uri = &self.uri;
+        eventually("MongoDB answers", || {
+            let client = Client::with_uri_str(uri).unwrap();
+            client.database("admin").run_command(doc! { "ping": 1 }).run().is_ok()
+        });
+    }
+
+    /// Stops the test's own server at once; false where it is somebody else's.
+    pub fn stop(&mut self) -> bool {
+        let Some((_, child, _)) = &mut self.own else { return false };
+        if let Some(mut child) = child.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+        true
+    }
+
+    /// A collection of its own, in a database of this name, empty.
+    pub fn collection(&self, database: &str) -> Collection<Document> {
+        let collection = Client::with_uri_str(&self.uri).unwrap().database(database).collection("events");
+        collection.drop().run().unwrap();
+        collection
+    }
+}
+
+impl Drop for Mongo {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn on_path(program: &str) -> bool {
+    std::env::var_os("PATH")
+        .is_some_and(|path| std::env::split_paths(&path).any(|folder| folder.join(program).is_file()))
+}
+
+/// FerretDB, built once into the target folder; none where Go or its module proxy is missing.
+fn ferretdb() -> Option<PathBuf> {
+    static BUILT: OnceLock<Option<PathBuf>> = OnceLock::new();
+    BUILT
+        .get_or_init(|| {
+            let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/ferretdb");
+            let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join("ferretdb");
+            if program.is_file() {
+                return Some(program);
+            }
+            if !on_path("go") {
+                return None;
+            }
+            let unfinished = program.with_extension(std::process::id().to_string());
+            let built = Command::new("go").args(["build", "-o"]).arg(&unfinished).arg(".").current_dir(source).output();
+            let built = built.ok().filter(|output| output.status.success())?;
+            drop(built);
+            std::fs::rename(&unfinished, &program).ok()?;
+            Some(program)
+        })
+        .clone()
+}
