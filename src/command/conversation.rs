@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 
-use super::Error;
-use super::run::{Output, STDERR_KEPT, Stream, Streams, timespec};
+use super::output::{STDERR_KEPT, Stream, Streams, timespec};
+use super::{Error, Output};
 
 /// How long a child that closed its output may take to end.
 const LAST_WORDS: Duration = Duration::from_millis(500);

@@ -7,6 +7,8 @@ mod backoff;
 mod conversation;
 mod error;
 mod orphans;
+mod output;
+mod prepared;
 mod run;
 
 pub use account::{Account, current};
@@ -14,4 +16,6 @@ pub use backoff::Backoff;
 pub use conversation::Conversation;
 pub use error::Error;
 pub use orphans::{end_orphans, mark_children};
-pub use run::{Command, Output, Prepared};
+pub use output::Output;
+pub use prepared::Prepared;
+pub use run::Command;
