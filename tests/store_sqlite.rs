@@ -18,7 +18,7 @@ use observability_hub::store::{Error, MetricRow, Store};
 use rusqlite::Connection;
 use serde_json::json;
 use support::Host;
-use support::rows::{row, sample};
+use support::rows::{VIEW_QUERIES, more_kinds, row, sample};
 
 fn config(host: &Host) -> Config {
     support::rows::config(host, "sqlite:hub.db", "")
@@ -81,6 +81,23 @@ fn views_have_typed_columns() {
     assert_eq!(one("SELECT time, rx_bytes FROM metrics_network WHERE interface = 'eth0'"), [(1_700_000_000, 7e9)]);
     assert_eq!(number(&host, "SELECT count(*) FROM metrics_disk"), 2);
     assert_eq!(number(&host, "SELECT count(*) FROM metrics_disk WHERE free IS NULL"), 1, "a text is no number");
+}
+
+#[test]
+fn every_kind_has_a_view() {
+    let host = Host::new();
+    // A file of the version before gets the new views.
+    drop(Store::open(&config(&host)).unwrap());
+    Connection::open(file(&host))
+        .unwrap()
+        .execute_batch("UPDATE hub_schema SET version = 1 WHERE object = 'metric_views'; DROP VIEW metrics_load")
+        .unwrap();
+    Store::open(&config(&host)).unwrap().insert_metrics(&more_kinds("web", 1_700_000_000_123)).unwrap();
+    let connection = Connection::open(file(&host)).unwrap();
+    for (sql, expected) in VIEW_QUERIES {
+        let found: f64 = connection.query_row(sql, [], |row| row.get(0)).unwrap();
+        assert_eq!(found, *expected, "{sql}");
+    }
 }
 
 #[test]

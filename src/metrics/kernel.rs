@@ -27,7 +27,7 @@ pub(super) fn collect(context: &Context) -> Result<Report, Error> {
     swap::put_counters(&mut row, &mut counters, past, values);
     match context.vmstat() {
         Ok(vmstat) => {
-            let kills = vmstat.get("oom_kill").and_then(|kills| u64::try_from(*kills).ok());
+            let kills = vmstat.get("oom_kill").copied();
             if let Some(kills) = kills {
                 let before = past.and_then(|past| past.counters.kernel.get("oom_kill").copied());
                 row.put("oom_kills", kills);

@@ -224,7 +224,7 @@ pub(super) fn store(config: &Config, roots: Roots) -> Exit {
             log::error!("baseline_not_saved", error = error.to_string());
         }
         let run = record(time, started.elapsed(), kinds, &flushed);
-        if let Err(error) = Record::add(folder, "system-metrics", run) {
+        if let Err(error) = Record::add_lazily(folder, "system-metrics", run) {
             log::error!("run_record_not_written", error = error.to_string());
         }
     }

@@ -14,6 +14,7 @@ use crate::config::Config;
 use crate::log;
 use crate::store::Error;
 use crate::store::schema::{self, Object, SCHEMA_TABLE, Version};
+use crate::store::views::VIEWS;
 
 /// The whole update, with the wait for other hosts that do the same.
 const MIGRATE_LIMIT: Duration = Duration::from_secs(8);
@@ -56,19 +57,28 @@ pub(super) fn migrate(
         let needed = needed.clone();
         move |client| update(client, &needed)
     })?;
-    let (server, metrics, adopted, warnings) = updated.map_err(|stop| match stop {
-        Stop::Newer(version) => newer(address, &needed, version),
-        Stop::Database(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Error::Rights {
-            target: address.target.clone(),
-            reason: format!("role {} may not make what is missing: {}", quoted(&address.role), said(&error)),
-            remedy: if foreign_table {
-                format!("run as the owner of system_metrics:\n{script}")
-            } else {
-                format!("run GRANT CREATE ON SCHEMA public TO {}; or, as who may:\n{script}", quoted(&address.role))
-            },
-        },
-        Stop::Database(error) => explain(address, "update the schema", &error),
-    })?;
+    let (server, metrics, adopted, warnings) = match updated {
+        Ok(updated) => updated,
+        Err(Stop::Newer(version)) => return Err(newer(address, &needed, version)),
+        Err(Stop::Database(error)) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
+            let rights = Error::Rights {
+                target: address.target.clone(),
+                reason: format!("role {} may not make what is missing: {}", quoted(&address.role), said(&error)),
+                remedy: if foreign_table {
+                    format!("run as the owner of system_metrics:\n{script}")
+                } else {
+                    format!("run GRANT CREATE ON SCHEMA public TO {}; or, as who may:\n{script}", quoted(&address.role))
+                },
+            };
+            // Rows are stored without the newest views too.
+            if !missing.iter().all(|(object, version)| **object == Object::MetricViews && *version > 0) {
+                return Err(rights);
+            }
+            log::warn!("schema_incomplete", without = "the newest views for panels", error = rights.to_string());
+            return Ok((server, metrics, adopted));
+        }
+        Err(Stop::Database(error)) => return Err(explain(address, "update the schema", &error)),
+    };
     for Warning { without, reason } in warnings {
         log::warn!("schema_incomplete", database = address.target, without = without, error = reason);
     }
@@ -115,8 +125,10 @@ fn update(client: &mut Client, needed: &[Object]) -> Result<Updated, Stop> {
         for statement in steps::steps(object, version, &server, &metrics) {
             warnings.extend(run(&mut transaction, &statement)?);
         }
-        if *object == Object::MetricViews && version == 0 && !server.taken_views.is_empty() {
-            let reason = format!("relations of these names are there already: {}", server.taken_views.join(", "));
+        let is_foreign = |name: &&String| VIEWS.iter().any(|view| view.name == **name && version < view.since);
+        let foreign: Vec<&str> = server.taken_views.iter().filter(is_foreign).map(String::as_str).collect();
+        if *object == Object::MetricViews && !foreign.is_empty() {
+            let reason = format!("relations of these names are there already: {}", foreign.join(", "));
             warnings.push(Warning { without: "some views for panels", reason });
         }
         transaction.batch_execute(&record(object, was_there))?;

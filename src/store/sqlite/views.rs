@@ -8,25 +8,41 @@ impl Dialect for Sqlite {
     const HEAD: &'static str = "m.time / 1000 AS time, m.time AS time_ms, m.host, m.os";
     const PAYLOAD: &'static str = "m.payload";
     const CREATE: &'static str = "CREATE VIEW";
-    const VALUE: &'static str = "each.value";
 
     fn number(json: &str, path: &str) -> String {
-        let path = json_path(path);
-        if json == Self::VALUE && path == "$" {
+        // The value of `each` is no JSON where it is no object.
+        if path.is_empty() {
             return format!("CAST({json} AS REAL)");
         }
+        let path = json_path(path);
         format!(
             "CASE WHEN json_type({json}, '{path}') IN ('integer', 'real', 'true', 'false') \
              THEN CAST({json} ->> '{path}' AS REAL) END"
         )
     }
 
-    fn each(path: Option<&str>) -> String {
-        format!(", json_each(m.payload, '{}') AS each", json_path(path.unwrap_or_default()))
+    fn text(json: &str, path: &str) -> String {
+        format!("{json} ->> '{}'", json_path(path))
     }
 
-    fn is_object(object: bool) -> &'static str {
-        if object { "each.type = 'object'" } else { "each.type IN ('integer', 'real', 'true', 'false')" }
+    fn each(name: &str, json: &str, path: Option<&str>) -> String {
+        let (json, condition) = match json {
+            "each.value" => (json, "each.type = 'object'"),
+            _ => (json, "TRUE"),
+        };
+        // SQLite may read this before it applies the view's conditions.
+        format!(
+            "json_each(CASE WHEN {condition} THEN {json} ELSE '{{}}' END, '{}') AS {name}",
+            json_path(path.unwrap_or_default())
+        )
+    }
+
+    fn is_object(name: &str, object: bool) -> String {
+        if object {
+            format!("{name}.type = 'object'")
+        } else {
+            format!("{name}.type IN ('integer', 'real', 'true', 'false')")
+        }
     }
 }
 
