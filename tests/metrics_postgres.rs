@@ -102,7 +102,9 @@ fn what_the_database_refuses_is_said_and_kept() {
     let database = cluster.database("refusing");
     let port = cluster.port;
     let mut superuser = cluster.superuser("postgres");
-    superuser.batch_execute("CREATE ROLE bare LOGIN PASSWORD 'geheim'; CREATE DATABASE foreign_owner").unwrap();
+    for sql in ["CREATE ROLE bare LOGIN PASSWORD 'geheim'", "CREATE DATABASE foreign_owner"] {
+        superuser.batch_execute(sql).unwrap();
+    }
     let site = Site::new();
     let cases = [
         (format!("postgres://refusing:falsch@127.0.0.1:{port}/refusing"), "password authentication failed"),
@@ -162,6 +164,28 @@ fn a_table_of_the_go_version_goes_on_with_its_rows() {
     assert_eq!(database.number("SELECT count(*) FROM metrics_cpu WHERE host = 'pi' AND usage = 5"), 100);
     assert_eq!(database.number("SELECT count(*) FROM metrics_cpu WHERE host <> 'pi' AND package_temp > 0"), 1);
     assert_eq!(database.number("SELECT count(*) FROM metrics_temperature WHERE chip = 'cpu_thermal'"), 1);
+}
+
+#[test]
+fn a_role_without_rights_finds_the_sql_in_the_log() {
+    let Some(cluster) = shared() else { return };
+    let database = cluster.database("rightless");
+    let mut superuser = database.superuser();
+    superuser.batch_execute("ALTER DATABASE rightless OWNER TO postgres").unwrap();
+    let site = Site::new();
+    let lines = site.run(&database.url());
+    let is_about = |line: &&str| line.contains("metrics_spooled");
+    let line: serde_json::Value = serde_json::from_str(lines.lines().find(is_about).unwrap()).unwrap();
+    let (_, script) = line["error"].as_str().unwrap().split_once(":\n").unwrap();
+    // The line is cut within the views; what stands before is whole.
+    let (tables, _) = script.split_once(";\nCREATE OR REPLACE VIEW").unwrap();
+    superuser.batch_execute(tables).unwrap();
+    let lines = site.run(&database.url());
+    assert!(lines.contains("metrics_stored") && lines.contains("GRANT CREATE ON SCHEMA public"), "{lines}");
+    assert_eq!(spooled_rows(&site.host), 0);
+    superuser.batch_execute("GRANT CREATE ON SCHEMA public TO rightless").unwrap();
+    assert!(!site.run(&database.url()).contains("schema_incomplete"));
+    assert_eq!(database.number("SELECT count(*) FROM metrics_load"), 3);
 }
 
 #[test]

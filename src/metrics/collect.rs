@@ -167,6 +167,7 @@ pub(super) fn measure(
     let context = Arc::new(Context { roots, moment, past, stuck, narrow, detailed, stat, meminfo, vmstat });
     let mut measured = run(&context)?;
     measured.interval = interval;
+    measured.baseline.retention = old.retention;
     if keep {
         measured.baseline = Baseline { stuck: measured.baseline.stuck, ..old };
     }

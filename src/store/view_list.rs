@@ -23,7 +23,7 @@ const fn view(
 }
 
 /// Every view. Whoever changes one raises the version of `Object::MetricViews`, and adds columns at the end only:
-/// PostgreSQL replaces no view by one with other columns before.
+/// PostgreSQL replaces no view by one with other columns before. No column has a name that SQL reserves.
 pub(super) const VIEWS: &[View] = &[
     view(
         "metrics_cpu",
@@ -34,14 +34,14 @@ pub(super) const VIEWS: &[View] = &[
             number("usage"),
             number("package_temp"),
             number("online"),
-            at("user", "modes.user"),
-            at("nice", "modes.nice"),
-            at("system", "modes.system"),
-            at("idle", "modes.idle"),
-            at("iowait", "modes.iowait"),
-            at("irq", "modes.irq"),
-            at("softirq", "modes.softirq"),
-            at("steal", "modes.steal"),
+            at("user_percent", "modes.user"),
+            at("nice_percent", "modes.nice"),
+            at("system_percent", "modes.system"),
+            at("idle_percent", "modes.idle"),
+            at("iowait_percent", "modes.iowait"),
+            at("irq_percent", "modes.irq"),
+            at("softirq_percent", "modes.softirq"),
+            at("steal_percent", "modes.steal"),
         ],
     ),
     view("metrics_cpu_core_temp", 1, "cpu", Rows::EachNumber("core_temps", "core", "celsius"), &[]),
@@ -50,7 +50,13 @@ pub(super) const VIEWS: &[View] = &[
         2,
         "cpu",
         Rows::EachObject(Some("cpus"), "cpu"),
-        &[number("usage"), number("user"), number("system"), number("iowait"), number("steal")],
+        &[
+            number("usage"),
+            at("user_percent", "user"),
+            at("system_percent", "system"),
+            at("iowait_percent", "iowait"),
+            at("steal_percent", "steal"),
+        ],
     ),
     view(
         "metrics_memory",
@@ -219,7 +225,7 @@ pub(super) const VIEWS: &[View] = &[
             number("uptime"),
             number("boot_time"),
             number("clock_synchronized"),
-            number("interval"),
+            at("interval_seconds", "interval"),
             number("clock_step"),
             text("boot_id"),
             text("kernel"),
@@ -234,7 +240,7 @@ pub(super) const VIEWS: &[View] = &[
         Rows::Payload,
         &[
             number("duration_ms"),
-            number("interval"),
+            at("interval_seconds", "interval"),
             at("spool_rows", "spool.rows"),
             at("spool_bytes", "spool.bytes"),
             number("dropped"),

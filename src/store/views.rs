@@ -2,7 +2,8 @@ use super::METRICS_TABLE;
 pub(super) use super::view_list::VIEWS;
 
 /// A view over `system_metrics` with a `time` column, `host`, and values as columns, so that a panel needs no JSON.
-/// Its numbers are double precision in both databases; true and false become 1 and 0; what is no number becomes NULL.
+/// Its numbers are double precision in both databases; true and false become 1 and 0; what is not there becomes NULL, in
+/// PostgreSQL also what is no number (tables of the Go version may hold anything).
 pub(super) struct View {
     pub name: &'static str,
     /// The version of `Object::MetricViews` that it came with.
@@ -62,7 +63,7 @@ pub(super) fn statement<D: Dialect>(view: &View) -> String {
     let mut descend = |name: &'static str, path: Option<&str>, key: &str, is_object: bool| {
         from.push(D::each(name, json, path));
         conditions.push(D::is_object(name, is_object));
-        columns.push(format!("{name}.key AS \"{key}\""));
+        columns.push(format!("{name}.key AS {key}"));
         json = if name == "each" { "each.value" } else { "inner_each.value" };
     };
     let value = match view.rows {
@@ -81,10 +82,10 @@ pub(super) fn statement<D: Dialect>(view: &View) -> String {
             Some(value)
         }
     };
-    columns.extend(value.map(|name| format!("{} AS \"{name}\"", D::number(json, ""))));
+    columns.extend(value.map(|name| format!("{} AS {name}", D::number(json, ""))));
     columns.extend(view.columns.iter().map(|Column { name, path, is_text }| {
         let expression = if *is_text { D::text(json, path) } else { D::number(json, path) };
-        format!("{expression} AS \"{name}\"")
+        format!("{expression} AS {name}")
     }));
     format!(
         "{} {} AS SELECT {} FROM {} WHERE {}",

@@ -61,21 +61,25 @@ pub(super) fn migrate(
         Ok(updated) => updated,
         Err(Stop::Newer(version)) => return Err(newer(address, &needed, version)),
         Err(Stop::Database(error)) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
-            let rights = Error::Rights {
-                target: address.target.clone(),
-                reason: format!("role {} may not make what is missing: {}", quoted(&address.role), said(&error)),
-                remedy: if foreign_table {
-                    format!("run as the owner of system_metrics:\n{script}")
-                } else {
-                    format!("run GRANT CREATE ON SCHEMA public TO {}; or, as who may:\n{script}", quoted(&address.role))
-                },
-            };
+            let role = quoted(&address.role);
+            let reason = format!("role {role} may not make what is missing: {}", said(&error));
             // Rows are stored without the newest views too.
-            if !missing.iter().all(|(object, version)| **object == Object::MetricViews && *version > 0) {
-                return Err(rights);
+            if missing.iter().all(|(object, _)| **object == Object::MetricViews) {
+                let grant = format!("run GRANT CREATE ON SCHEMA public TO {role}; the views must be the role's own");
+                log::warn!(
+                    "schema_incomplete",
+                    without = "the newest views for panels",
+                    error = reason,
+                    remedy = grant
+                );
+                return Ok((server, metrics, adopted));
             }
-            log::warn!("schema_incomplete", without = "the newest views for panels", error = rights.to_string());
-            return Ok((server, metrics, adopted));
+            let remedy = if foreign_table {
+                format!("run as the owner of system_metrics:\n{script}")
+            } else {
+                format!("run GRANT CREATE ON SCHEMA public TO {role}; or, as who may:\n{script}")
+            };
+            return Err(Error::Rights { target: address.target.clone(), reason, remedy });
         }
         Err(Stop::Database(error)) => return Err(explain(address, "update the schema", &error)),
     };
@@ -174,19 +178,22 @@ fn record(object: &Object, adopted: bool) -> String {
     )
 }
 
-/// What the owner of the tables runs in psql where the role of the hub may not.
+/// What the owner of the tables runs in psql where the role of the hub may not. The views come last: they are long, a
+/// log line is cut, and rows are stored without them.
 fn script(missing: &[(&Object, i64)], server: &Server, metrics: &Metrics, role: &str) -> String {
     let role = quoted(role);
     let mut lines = vec![schema_table(), format!("GRANT SELECT ON {SCHEMA_TABLE} TO {role}")];
-    for (object, version) in missing {
-        lines.extend(steps::steps(object, *version, server, metrics).into_iter().map(|statement| statement.sql));
+    let (views, tables): (Vec<(&Object, i64)>, Vec<_>) =
+        missing.iter().copied().partition(|(object, _)| **object == Object::MetricViews);
+    for (object, version) in tables.into_iter().chain(views) {
+        lines.extend(steps::steps(object, version, server, metrics).into_iter().map(|statement| statement.sql));
         let table = match object {
             Object::MetricViews => None,
             Object::Readings(table) => Some(table.split('.').map(quoted).collect::<Vec<_>>().join(".")),
             other => Some(other.name().to_owned()),
         };
         lines.extend(table.map(|table| format!("GRANT SELECT, INSERT, UPDATE, DELETE ON {table} TO {role}")));
-        lines.push(record(object, **object == Object::Metrics && metrics.exists));
+        lines.push(record(object, *object == Object::Metrics && metrics.exists));
     }
     lines.join(";\n") + ";"
 }

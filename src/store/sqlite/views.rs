@@ -9,45 +9,39 @@ impl Dialect for Sqlite {
     const PAYLOAD: &'static str = "m.payload";
     const CREATE: &'static str = "CREATE VIEW";
 
+    // Every run reads all views with the rest of the schema, so they are short; whoever writes here is the hub, and where
+    // it has no number it writes null.
     fn number(json: &str, path: &str) -> String {
-        // The value of `each` is no JSON where it is no object.
         if path.is_empty() {
-            return format!("CAST({json} AS REAL)");
+            format!("CAST({json} AS REAL)")
+        } else {
+            format!("CAST({json}->>'{}' AS REAL)", json_path(path))
         }
-        let path = json_path(path);
-        format!(
-            "CASE WHEN json_type({json}, '{path}') IN ('integer', 'real', 'true', 'false') \
-             THEN CAST({json} ->> '{path}' AS REAL) END"
-        )
     }
 
     fn text(json: &str, path: &str) -> String {
-        format!("{json} ->> '{}'", json_path(path))
+        format!("{json}->>'{}'", json_path(path))
     }
 
     fn each(name: &str, json: &str, path: Option<&str>) -> String {
-        let (json, condition) = match json {
-            "each.value" => (json, "each.type = 'object'"),
-            _ => (json, "TRUE"),
-        };
-        // SQLite may read this before it applies the view's conditions.
-        format!(
-            "json_each(CASE WHEN {condition} THEN {json} ELSE '{{}}' END, '{}') AS {name}",
-            json_path(path.unwrap_or_default())
-        )
+        let path = path.map(|path| format!(",'$.{path}'")).unwrap_or_default();
+        // Within `each`, what is no object is no JSON; SQLite may read it before it applies the view's conditions.
+        let json = if json == "each.value" { "iif(each.type='object',each.value,'{}')" } else { json };
+        format!("json_each({json}{path}) AS {name}")
     }
 
     fn is_object(name: &str, object: bool) -> String {
         if object {
             format!("{name}.type = 'object'")
         } else {
-            format!("{name}.type IN ('integer', 'real', 'true', 'false')")
+            format!("{name}.type IN ('integer','real','true','false')")
         }
     }
 }
 
+/// A path of names without special characters, as `->>` takes it.
 fn json_path(path: &str) -> String {
-    path.split('.').filter(|part| !part.is_empty()).fold("$".to_owned(), |all, part| format!("{all}.\"{part}\""))
+    if path.contains('.') { format!("$.{path}") } else { path.to_owned() }
 }
 
 pub(super) fn sql() -> String {
