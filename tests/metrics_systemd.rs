@@ -1,4 +1,4 @@
-//! The `systemd` row: systemctl has a stand-in, /run/systemd/system is in a mount namespace of its own.
+//! The `systemd` row: systemctl has a stand-in, /run/systemd/system is in a mount namespace of its own; and the units.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail anywhere")]
 
 mod support;
@@ -79,4 +79,19 @@ fn where_systemd_does_not_run_there_is_no_row_and_no_problem() {
     let sample: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert!(sample["metrics"].get("systemd").is_none());
     assert_eq!(sample["metrics"]["run"]["collectors"]["systemd"]["ok"], true);
+}
+
+#[test]
+fn the_units_keep_a_minute_and_end_what_hangs() {
+    let unit = |name: &str| {
+        let text = std::fs::read_to_string(format!("{}/systemd/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap();
+        text.lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let timer = unit("system-metrics.timer");
+    for line in ["OnCalendar=minutely", "AccuracySec=1s", "FixedRandomDelay=yes"] {
+        assert!(timer.iter().any(|found| found == line), "{line}");
+    }
+    assert!(!timer.iter().any(|line| line.starts_with("Persistent=")), "a missed minute cannot be measured later");
+    // A oneshot unit has no start timeout by default, and an active one is not started again.
+    assert!(unit("system-metrics.service").iter().any(|line| line == "TimeoutStartSec=30s"));
 }

@@ -259,6 +259,18 @@ mod tests {
     }
 
     #[test]
+    fn lxcfs_makes_a_guest_only_where_it_covers_proc() {
+        let dir = tempfile::tempdir().unwrap();
+        let roots = Roots::new(dir.path(), dir.path(), dir.path()).unwrap();
+        std::fs::create_dir(dir.path().join("1")).unwrap();
+        for (point, is_guest) in [("/var/lib/lxcfs", false), ("/proc/meminfo", true)] {
+            let line = format!("1 0 0:45 / {point} rw - fuse.lxcfs lxcfs rw\n");
+            std::fs::write(dir.path().join("1/mountinfo"), line).unwrap();
+            assert_eq!(has_lxcfs(&roots), is_guest, "{point}");
+        }
+    }
+
+    #[test]
     fn what_may_hang_is_known() {
         let hangs = |device: &str, kind: &str| {
             let text = format!("1 0 {device} / /x rw - {kind} source rw\n");

@@ -65,7 +65,10 @@ pub(super) fn migrate(
             let reason = format!("role {role} may not make what is missing: {}", said(&error));
             // Rows are stored without the newest views too.
             if missing.iter().all(|(object, _)| **object == Object::MetricViews) {
-                let grant = format!("run GRANT CREATE ON SCHEMA public TO {role}; the views must be the role's own");
+                let grant = format!(
+                    "run GRANT CREATE ON SCHEMA public TO {role}; GRANT INSERT, UPDATE ON {SCHEMA_TABLE} TO {role}; \
+                     the views must be the role's own"
+                );
                 log::warn!(
                     "schema_incomplete",
                     without = "the newest views for panels",
@@ -182,7 +185,7 @@ fn record(object: &Object, adopted: bool) -> String {
 /// log line is cut, and rows are stored without them.
 fn script(missing: &[(&Object, i64)], server: &Server, metrics: &Metrics, role: &str) -> String {
     let role = quoted(role);
-    let mut lines = vec![schema_table(), format!("GRANT SELECT ON {SCHEMA_TABLE} TO {role}")];
+    let mut lines = vec![schema_table(), format!("GRANT SELECT, INSERT, UPDATE ON {SCHEMA_TABLE} TO {role}")];
     let (views, tables): (Vec<(&Object, i64)>, Vec<_>) =
         missing.iter().copied().partition(|(object, _)| **object == Object::MetricViews);
     for (object, version) in tables.into_iter().chain(views) {
