@@ -4,7 +4,7 @@
 
 mod support;
 
-use std::time::Duration;
+use std::time::Instant;
 
 use support::Host;
 use support::metrics::{
@@ -36,19 +36,19 @@ fn an_outage_of_five_runs_is_replayed_in_order_and_once() {
 fn killed_at_any_moment_it_stores_everything_once_and_goes_on() {
     let host = Host::new();
     let tree = tree_of(&host, "pi4");
-    let mut spooled = 0;
-    for delay in 0..40u64 {
+    let started = Instant::now();
+    run(command(&host, &tree).env("DATABASE_URL", nobody()), 0);
+    let whole = started.elapsed();
+    for part in 0..40u32 {
         let mut command = command(&host, &tree);
-        if delay % 2 == 0 {
+        if part % 2 == 0 {
             command.env("DATABASE_URL", nobody());
         }
         let mut child = command.stdout(std::process::Stdio::null()).spawn().unwrap();
-        std::thread::sleep(Duration::from_micros(delay * 700));
+        std::thread::sleep(whole * part / 36);
         child.kill().unwrap();
         child.wait().unwrap();
-        spooled = spooled.max(spooled_rows(&host));
     }
-    assert!(spooled > 0, "some run reached the spool");
     let waiting = spooled_rows(&host);
     run(&mut command(&host, &tree), 0);
     assert_eq!(spooled_rows(&host), 0);

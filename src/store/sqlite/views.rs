@@ -44,7 +44,8 @@ fn json_path(path: &str) -> String {
     if path.contains('.') { format!("$.{path}") } else { path.to_owned() }
 }
 
-pub(super) fn sql() -> String {
+/// The SQL that makes every view anew but those whose names somebody else has taken.
+pub(super) fn sql(foreign: &[&str]) -> String {
     let anew = |view: &View| format!("DROP VIEW IF EXISTS {}; {}", view.name, views::statement::<Sqlite>(view));
-    VIEWS.iter().map(anew).collect::<Vec<_>>().join(";\n")
+    VIEWS.iter().filter(|view| !foreign.contains(&view.name)).map(anew).collect::<Vec<_>>().join(";\n")
 }
