@@ -5,8 +5,8 @@ struct Sqlite;
 /// `time` is in seconds since 1970, as Grafana's SQLite source takes it; `time_ms` is the indexed column, to be compared
 /// with `$__from` and `$__to`.
 impl Dialect for Sqlite {
-    const HEAD: &'static str = "m.time / 1000 AS time, m.time AS time_ms, m.host, m.os";
-    const PAYLOAD: &'static str = "m.payload";
+    const HEAD: &'static str = "time/1000 AS time, time AS time_ms, host, os";
+    const PAYLOAD: &'static str = "payload";
     const CREATE: &'static str = "CREATE VIEW";
 
     // Every run reads all views with the rest of the schema, so they are short; whoever writes here is the hub, and where
