@@ -75,7 +75,9 @@ fn every_sql_query_runs_and_those_about_the_host_find_the_sample() {
     for (kind, payload) in [
         ("load", json!({"load1": 0.5})),
         ("systemd", json!({"failed": 1, "units": ["x.service"]})),
-        ("run", json!({"duration_ms": 12.5})),
+        ("run", json!({"duration_ms": 12.5, "spool": {"rows": 0, "bytes": 0}})),
+        ("pressure", json!({"io": {"some": {"avg60": 1.5}}})),
+        ("disk_io", json!({"sda": {"busy_percent": 2.5, "read_bytes_per_second": 1, "written_bytes_per_second": 2}})),
     ] {
         let insert =
             "INSERT INTO system_metrics VALUES (to_timestamp(1700000000), 'web', 'linux', $1, $2::text::jsonb)";

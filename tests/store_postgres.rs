@@ -4,13 +4,12 @@
 
 mod support;
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use observability_hub::store::{Error, MetricRow, Store};
 use serde_json::json;
-use support::postgres::{Cluster, configured, open, shared};
-use support::rows::{row, sample};
+use support::postgres::{Cluster, configured, counting_relay, open, shared};
+use support::rows::{VIEW_QUERIES, more_kinds, row, sample};
 
 /// What the Go version ran.
 const GO_TABLE: &str = "CREATE TABLE IF NOT EXISTS system_metrics (time TIMESTAMPTZ(0) NOT NULL, host TEXT NOT NULL, \
@@ -66,6 +65,48 @@ fn views_have_typed_columns() {
     assert_eq!(one("SELECT rx_bytes FROM metrics_network WHERE interface = 'eth0'"), [7e9]);
     assert_eq!(database.number("SELECT count(*) FROM metrics_disk"), 2);
     assert_eq!(database.number("SELECT count(*) FROM metrics_disk WHERE free IS NULL"), 1, "a text is no number");
+}
+
+#[test]
+fn every_kind_has_a_view() {
+    let Some(cluster) = shared() else { return };
+    let database = cluster.database("kinds");
+    open(&database.url()).unwrap().insert_metrics(&more_kinds("web", 1_700_000_000_000)).unwrap();
+    for (sql, expected) in VIEW_QUERIES {
+        let sql = format!("SELECT ({sql})::double precision");
+        assert_eq!(database.superuser().query_one(&sql, &[]).unwrap().get::<_, f64>(0), *expected, "{sql}");
+    }
+}
+
+#[test]
+fn views_of_the_version_before_get_the_new_ones_whoever_may_make_them() {
+    let Some(cluster) = shared() else { return };
+    let database = cluster.database("old_views");
+    drop(open(&database.url()).unwrap());
+    let mut superuser = database.superuser();
+    let views = superuser.query("SELECT viewname::text FROM pg_views WHERE viewname LIKE 'metrics\\_%'", &[]).unwrap();
+    let first = ["metrics_cpu", "metrics_cpu_core_temp", "metrics_memory", "metrics_disk", "metrics_network"];
+    for view in views.iter().map(|row| row.get::<_, String>(0)).filter(|view| !first.contains(&view.as_str())) {
+        superuser.batch_execute(&format!("DROP VIEW {view}")).unwrap();
+    }
+    superuser
+        .batch_execute(
+            "DROP VIEW metrics_cpu; CREATE VIEW metrics_cpu AS SELECT time, host, os, 1::double precision AS usage, \
+             1::double precision AS package_temp FROM system_metrics; ALTER VIEW metrics_cpu OWNER TO old_views; \
+             UPDATE hub_schema SET version = 1 WHERE object = 'metric_views'; \
+             CREATE TABLE metrics_load (mine int); REVOKE CREATE ON SCHEMA public FROM PUBLIC; \
+             ALTER SCHEMA public OWNER TO postgres; REVOKE ALL ON SCHEMA public FROM old_views",
+        )
+        .unwrap();
+    // Who may make no views stores rows all the same.
+    open(&database.url()).unwrap().insert_metrics(&more_kinds("web", 0)).unwrap();
+    assert_eq!(database.number("SELECT version FROM hub_schema WHERE object = 'metric_views'"), 1);
+    superuser.batch_execute("GRANT CREATE ON SCHEMA public TO old_views").unwrap();
+    open(&database.url()).unwrap().insert_metrics(&sample("web", 0)).unwrap();
+    assert_eq!(database.number("SELECT version FROM hub_schema WHERE object = 'metric_views'"), 2);
+    assert_eq!(database.number("SELECT count(*) FROM metrics_cpu WHERE usage = 12.5 AND steal_percent IS NULL"), 1);
+    assert_eq!(database.number("SELECT count(*) FROM metrics_pressure"), 2);
+    assert_eq!(database.number("SELECT count(mine) FROM metrics_load"), 0, "somebody else's");
 }
 
 #[test]
@@ -268,42 +309,6 @@ fn first_starts_of_many_hosts_do_not_clash() {
         }
     });
     assert_eq!(database.count(), 80);
-}
-
-/// A path for the bytes between client and server that counts how often the client waits for an answer: a Query or a
-/// Sync message ends its turn (PostgreSQL manual, "55.2. Message Flow").
-fn counting_relay(port: u16) -> (u16, Arc<std::sync::atomic::AtomicUsize>) {
-    use std::io::{Read, Write};
-    let turns: Arc<std::sync::atomic::AtomicUsize> = Arc::default();
-    let (listener, counter) = (std::net::TcpListener::bind("127.0.0.1:0").unwrap(), turns.clone());
-    let relay = listener.local_addr().unwrap().port();
-    std::thread::spawn(move || {
-        for client in listener.incoming().map_while(Result::ok) {
-            let mut server = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
-            let (mut from_client, mut to_client) = (client.try_clone().unwrap(), client);
-            let (mut from_server, counter) = (server.try_clone().unwrap(), counter.clone());
-            std::thread::spawn(move || std::io::copy(&mut from_server, &mut to_client));
-            std::thread::spawn(move || {
-                let mut message = |typed: bool| -> std::io::Result<u8> {
-                    let mut head = vec![0; if typed { 5 } else { 4 }];
-                    from_client.read_exact(&mut head)?;
-                    let length = u32::from_be_bytes(head[head.len() - 4..].try_into().unwrap());
-                    let mut body = vec![0; length as usize - 4];
-                    from_client.read_exact(&mut body)?;
-                    server.write_all(&[head.clone(), body].concat())?;
-                    Ok(if typed { head[0] } else { 0 })
-                };
-                let mut kind = message(false);
-                while let Ok(byte) = kind {
-                    if matches!(byte, b'Q' | b'S') {
-                        counter.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
-                    }
-                    kind = message(true);
-                }
-            });
-        }
-    });
-    (relay, turns)
 }
 
 #[test]

@@ -18,7 +18,7 @@ use observability_hub::store::{Error, MetricRow, Store};
 use rusqlite::Connection;
 use serde_json::json;
 use support::Host;
-use support::rows::{row, sample};
+use support::rows::{VIEW_QUERIES, more_kinds, row, sample};
 
 fn config(host: &Host) -> Config {
     support::rows::config(host, "sqlite:hub.db", "")
@@ -80,7 +80,34 @@ fn views_have_typed_columns() {
     assert_eq!(one("SELECT time, total FROM metrics_disk WHERE mount = '/srv/a \"b\".c'"), [(1_700_000_000, 5e12)]);
     assert_eq!(one("SELECT time, rx_bytes FROM metrics_network WHERE interface = 'eth0'"), [(1_700_000_000, 7e9)]);
     assert_eq!(number(&host, "SELECT count(*) FROM metrics_disk"), 2);
-    assert_eq!(number(&host, "SELECT count(*) FROM metrics_disk WHERE free IS NULL"), 1, "a text is no number");
+}
+
+#[test]
+fn every_kind_has_a_view() {
+    let host = Host::new();
+    // A file of the version before gets the new views, but somebody's own of such a name stays.
+    drop(Store::open(&config(&host)).unwrap());
+    let connection = Connection::open(file(&host)).unwrap();
+    for view in VIEW_QUERIES.iter().map(|(sql, _)| sql.split("FROM ").nth(1).unwrap().split(' ').next().unwrap()) {
+        connection.execute_batch(&format!("DROP VIEW IF EXISTS {view}")).unwrap();
+    }
+    connection
+        .execute_batch(
+            "UPDATE hub_schema SET version = 1 WHERE object = 'metric_views'; \
+             CREATE VIEW metrics_systemd AS SELECT 1 AS failed, 'x.service' AS units",
+        )
+        .unwrap();
+    drop(connection);
+    Store::open(&config(&host)).unwrap().insert_metrics(&more_kinds("web", 1_700_000_000_123)).unwrap();
+    let connection = Connection::open(file(&host)).unwrap();
+    for (sql, expected) in VIEW_QUERIES {
+        let found: f64 = connection.query_row(sql, [], |row| row.get(0)).unwrap();
+        assert_eq!(found, *expected, "{sql}");
+    }
+    assert_eq!(
+        number(&host, "SELECT count(*) FROM sqlite_schema WHERE sql LIKE 'CREATE VIEW metrics_systemd AS SELECT 1%'"),
+        1
+    );
 }
 
 #[test]

@@ -91,7 +91,7 @@ fn is_disk(name: &str, sys: &Path, others: &HashSet<String>) -> bool {
     // `/` in a device's name (cciss/c0d0) is `!` in sysfs.
     let file = name.replace('/', "!");
     let block = sys.join("block").join(&file);
-    if block.exists() {
+    if roots::is_present(&block) {
         // A drive without a medium has no sectors.
         return roots::number::<u64>(&block.join("size")) != Some(0);
     }

@@ -31,7 +31,7 @@ pub(super) struct Context {
     pub detailed: bool,
     stat: Result<cpu::Stat, Arc<Error>>,
     meminfo: OnceLock<Result<HashMap<String, u64>, Arc<Error>>>,
-    vmstat: OnceLock<Result<HashMap<String, i64>, Arc<Error>>>,
+    vmstat: OnceLock<Result<HashMap<String, u64>, Arc<Error>>>,
 }
 
 impl Context {
@@ -47,8 +47,8 @@ impl Context {
     }
 
     /// `/proc/vmstat`, read once.
-    pub fn vmstat(&self) -> Result<&HashMap<String, i64>, Error> {
-        let read = || self.roots.proc("vmstat").and_then(|bytes| swap::parse(&bytes)).map_err(Arc::new);
+    pub fn vmstat(&self) -> Result<&HashMap<String, u64>, Error> {
+        let read = || self.roots.proc("vmstat").map(|bytes| swap::parse(&bytes)).map_err(Arc::new);
         self.vmstat.get_or_init(read).as_ref().map_err(again)
     }
 }
@@ -167,6 +167,7 @@ pub(super) fn measure(
     let context = Arc::new(Context { roots, moment, past, stuck, narrow, detailed, stat, meminfo, vmstat });
     let mut measured = run(&context)?;
     measured.interval = interval;
+    measured.baseline.retention = old.retention;
     if keep {
         measured.baseline = Baseline { stuck: measured.baseline.stuck, ..old };
     }

@@ -75,6 +75,19 @@ fn without_shared_pools(found: Vec<(Mount, Space)>) -> Vec<(Mount, Space)> {
     found.into_iter().filter(|(mount, space)| !is_shared(mount, space)).collect()
 }
 
+/// Leaves out the file system that holds the writable layer of the root, where it is mounted too: Docker mounts files
+/// of it at `/etc/hosts` and its like.
+fn without_layers(found: Vec<(Mount, Space)>) -> Vec<(Mount, Space)> {
+    let Some(root) = found.iter().find(|(mount, _)| mount.is_layered_root()).map(|(_, space)| *space) else {
+        return found;
+    };
+    let is_same = |space: &Space| {
+        (space.unit, space.blocks, space.inodes) == (root.unit, root.blocks, root.inodes)
+            && space.available.abs_diff(root.available) <= root.available / 100
+    };
+    found.into_iter().filter(|(mount, space)| mount.is_layered_root() || !is_same(space)).collect()
+}
+
 /// Which stuck file systems are left alone now, and the record after the answers are known.
 fn remember(stuck: &StuckMounts, now: &Moment, answers: &[(String, bool)]) -> StuckMounts {
     let mut next = stuck.clone();
@@ -134,7 +147,7 @@ pub(super) fn collect(context: &Context) -> Result<(Report, StuckMounts), Error>
     found.sort_by(|(one, _), (two, _)| one.point.cmp(&two.point));
     let mut payload = Map::new();
     // A file system of no blocks has no space to run out of.
-    for (mount, space) in without_shared_pools(found).iter().filter(|(_, space)| space.blocks > 0) {
+    for (mount, space) in without_layers(without_shared_pools(found)).iter().filter(|(_, space)| space.blocks > 0) {
         payload.put(&mount.key(), Value::Object(row(mount, space)));
     }
     let rows = if payload.is_empty() { Vec::new() } else { vec![("disk", payload)] };
@@ -175,6 +188,21 @@ mod tests {
         let kept = without_shared_pools(found);
         let points: Vec<String> = kept.iter().map(|(mount, _)| mount.key()).collect();
         assert_eq!(points, ["/", "/quota", "/tank"]);
+    }
+
+    #[test]
+    fn what_holds_the_layers_of_the_root_is_shown_as_the_root() {
+        let space =
+            |blocks, available| Space { unit: 4096, blocks, free: available, available, inodes: 9, inodes_free: 5 };
+        let root = (mount("1 0 0:60 / / rw - overlay overlay rw"), space(1000, 500));
+        let hosts = (mount("2 1 8:1 /c/hosts /etc/hosts rw - ext4 /dev/sda1 rw"), space(1000, 499));
+        let data = (mount("3 1 8:2 / /data rw - ext4 /dev/sda2 rw"), space(1000, 100));
+        let points = |found: &[&(Mount, Space)]| {
+            let kept = without_layers(found.iter().map(|one| (*one).clone()).collect());
+            kept.iter().map(|(mount, _)| mount.key()).collect::<Vec<_>>()
+        };
+        assert_eq!(points(&[&root, &hosts, &data]), ["/", "/data"]);
+        assert_eq!(points(&[&hosts, &data]), ["/etc/hosts", "/data"]);
     }
 
     #[test]

@@ -1,100 +1,11 @@
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
 use std::time::Instant;
 
+use super::sink::{Broken, Database, Failure, Sink};
 use super::spool::{Losses, Spool};
 use crate::config::Config;
 use crate::log;
-use crate::store::{self, MetricRow, Store};
-
-/// Rows in one transaction besides what a segment holds anyway.
-type Rows = Arc<Vec<MetricRow>>;
-
-/// What became of a batch.
-#[derive(Debug)]
-enum Failure {
-    /// The database refuses one row for itself.
-    Refused { index: usize, reason: String },
-    /// The database cannot be used; everything waits.
-    Unavailable(String),
-}
-
-/// What can store rows, each batch whole or not at all.
-trait Sink {
-    fn insert(&mut self, rows: Rows) -> Result<(), Failure>;
-}
-
-/// The database behind a thread: whatever hangs in it is left behind when the run's time is over. A batch that the
-/// thread still stores afterwards is stored again from the spool, which the table's unique key makes harmless.
-struct Database {
-    requests: mpsc::Sender<Request>,
-    answers: mpsc::Receiver<Result<(), store::Error>>,
-    deadline: Instant,
-    given_up: Option<String>,
-}
-
-enum Request {
-    Insert(Rows),
-    Keep(u32),
-}
-
-impl Database {
-    fn start(config: &Config, deadline: Instant) -> Result<Self, std::io::Error> {
-        let (requests, inbox) = mpsc::channel();
-        let (outbox, answers) = mpsc::channel();
-        let config = config.clone();
-        std::thread::Builder::new().name("store".to_owned()).spawn(move || {
-            let mut store = None;
-            for request in inbox {
-                let opened = match store.take() {
-                    Some(open) => Ok(open),
-                    None => Store::open(&config),
-                };
-                let answer = opened.and_then(|open| {
-                    let open = store.insert(open);
-                    match request {
-                        Request::Insert(rows) => open.insert_metrics(&rows),
-                        Request::Keep(days) => open.keep_metrics(days).map(drop),
-                    }
-                });
-                if outbox.send(answer).is_err() {
-                    return;
-                }
-            }
-        })?;
-        Ok(Self { requests, answers, deadline, given_up: None })
-    }
-
-    fn ask(&mut self, request: Request) -> Result<(), Failure> {
-        if let Some(reason) = &self.given_up {
-            return Err(Failure::Unavailable(reason.clone()));
-        }
-        let unanswered = || "the database did not answer within the run's time".to_owned();
-        let left = self.deadline.saturating_duration_since(Instant::now());
-        let answer = match self.requests.send(request) {
-            Ok(()) => self.answers.recv_timeout(left).map_err(|_| unanswered()),
-            Err(_) => Err(unanswered()),
-        };
-        match answer {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => match error.is_row_refused() {
-                Some(index) => Err(Failure::Refused { index, reason: error.to_string() }),
-                None => Err(self.give_up(error.to_string())),
-            },
-            Err(reason) => Err(self.give_up(reason)),
-        }
-    }
-
-    fn give_up(&mut self, reason: String) -> Failure {
-        self.given_up = Some(reason.clone());
-        Failure::Unavailable(reason)
-    }
-}
-
-impl Sink for Database {
-    fn insert(&mut self, rows: Rows) -> Result<(), Failure> {
-        self.ask(Request::Insert(rows))
-    }
-}
+use crate::store::MetricRow;
 
 /// What became of a run's rows and of those that waited.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -135,23 +46,13 @@ pub(super) fn flush(
             let flushed = store_or_spool(&mut database, spool, rows, now);
             if let Some(days) = retention
                 && flushed.error.is_none()
-                && let Err(Failure::Unavailable(error) | Failure::Refused { reason: error, .. }) =
-                    database.ask(Request::Keep(days))
+                && let Err(Failure::Unavailable(error) | Failure::Refused { reason: error, .. }) = database.keep(days)
             {
                 log::warn!("retention_failed", error = error);
             }
             flushed
         }
         Err(source) => store_or_spool(&mut Broken(format!("cannot start a thread: {source}")), spool, rows, now),
-    }
-}
-
-/// A database that could not even be tried.
-struct Broken(String);
-
-impl Sink for Broken {
-    fn insert(&mut self, _: Rows) -> Result<(), Failure> {
-        Err(Failure::Unavailable(self.0.clone()))
     }
 }
 
@@ -260,6 +161,7 @@ fn keep(spool: Option<&Spool>, rows: &[MetricRow], now: jiff::Timestamp, flushed
 
 #[cfg(test)]
 mod tests {
+    use super::super::sink::Rows;
     use super::super::spool;
     use super::*;
     use crate::state::Folder;

@@ -4,7 +4,7 @@ use super::Error;
 use super::baseline::Counters;
 use super::collect::Context;
 use super::payload::{Put, Report};
-use super::{roots, swap};
+use super::swap;
 
 /// Collects the `kernel` row: processes, forks, context switches and interrupted work since boot, processes that the
 /// kernel killed for want of memory (`oom_kill` of `/proc/vmstat`, since Linux 4.13).
@@ -12,9 +12,9 @@ pub(super) fn collect(context: &Context) -> Result<Report, Error> {
     let stat = context.stat()?;
     let mut notes = Vec::new();
     let mut row = Map::new();
-    let folders = roots::names(&context.roots.proc);
-    let is_process = |name: &std::ffi::OsString| name.as_encoded_bytes().iter().all(u8::is_ascii_digit);
-    let processes = folders.iter().filter(|name| is_process(name)).count();
+    let is_process = |entry: &std::fs::DirEntry| entry.file_name().as_encoded_bytes().iter().all(u8::is_ascii_digit);
+    let folders = std::fs::read_dir(&context.roots.proc).into_iter().flatten();
+    let processes = folders.filter(|entry| entry.as_ref().is_ok_and(is_process)).count();
     // A tree without one is a recorded one, or hidepid hides them all.
     row.put_some("processes", (processes > 0).then_some(processes));
     for (key, name) in [("running", "procs_running"), ("blocked", "procs_blocked")] {
@@ -27,7 +27,7 @@ pub(super) fn collect(context: &Context) -> Result<Report, Error> {
     swap::put_counters(&mut row, &mut counters, past, values);
     match context.vmstat() {
         Ok(vmstat) => {
-            let kills = vmstat.get("oom_kill").and_then(|kills| u64::try_from(*kills).ok());
+            let kills = vmstat.get("oom_kill").copied();
             if let Some(kills) = kills {
                 let before = past.and_then(|past| past.counters.kernel.get("oom_kill").copied());
                 row.put("oom_kills", kills);

@@ -4,6 +4,7 @@
 
 mod baseline;
 mod block;
+mod clock;
 mod collect;
 mod cpu;
 mod disk;
@@ -11,10 +12,12 @@ mod error;
 mod exposition;
 mod flush;
 mod identity;
+mod jsonl;
 mod kernel;
 mod load;
 mod memory;
 mod mounts;
+mod names;
 mod network;
 mod payload;
 mod power;
@@ -22,6 +25,7 @@ mod pressure;
 mod roots;
 mod run;
 mod sensors;
+mod sink;
 mod space;
 mod spool;
 mod swap;

@@ -3,8 +3,8 @@ use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
+use super::Error;
 use super::roots::Roots;
-use super::{Error, roots};
 
 /// File systems without space of their own: kernel interfaces, memory, views of other file systems, read-only images
 /// that are always full.
@@ -56,7 +56,7 @@ const WITHOUT_SPACE: [&str; 45] = [
     "usbfs",
 ];
 /// File systems that live on this host and answer from memory although they have no block device number.
-const LOCAL: [&str; 8] = ["apfs", "bcachefs", "btrfs", "f2fs", "ubifs", "jffs2", "xfs", "zfs"];
+const LOCAL: [&str; 9] = ["apfs", "bcachefs", "btrfs", "f2fs", "jffs2", "overlay", "ubifs", "xfs", "zfs"];
 /// File systems on a block device whose answer depends on another process or host.
 const REMOTE: [&str; 4] = ["fuseblk", "gfs2", "lustre", "ocfs2"];
 
@@ -86,7 +86,13 @@ impl Mount {
     }
 
     fn has_space(&self) -> bool {
-        !WITHOUT_SPACE.contains(&self.kind.as_str())
+        self.is_layered_root() || !WITHOUT_SPACE.contains(&self.kind.as_str())
+    }
+
+    /// True for a root of layers, as containers and hosts with a read-only image have: its space is that of the file
+    /// system that holds the writable layer.
+    pub fn is_layered_root(&self) -> bool {
+        self.kind == "overlay" && self.point == Path::new("/")
     }
 
     /// The mount point as a key: bytes that are not UTF-8 are written `\xNN`, so that two such points stay two.
@@ -208,10 +214,11 @@ pub(super) fn reach(roots: &Roots, mount: &Mount) -> PathBuf {
     roots.root.join(mount.point.strip_prefix("/").unwrap_or(&mount.point))
 }
 
-/// True where the tree is that of an LXC container: lxcfs covers its `/proc` (lxcfs(1)).
+/// True where the tree is that of an LXC container: lxcfs covers files of its `/proc` (lxcfs(1)). On the host of such
+/// containers it is mounted too, elsewhere.
 pub(super) fn has_lxcfs(roots: &Roots) -> bool {
     let bytes = roots.proc("1/mountinfo").or_else(|_| roots.proc("self/mountinfo")).unwrap_or_default();
-    roots::text(&bytes).contains(" - fuse.lxcfs ")
+    parse(&bytes).iter().any(|mount| mount.kind == "fuse.lxcfs" && mount.point.starts_with("/proc"))
 }
 
 #[cfg(test)]
@@ -239,6 +246,8 @@ mod tests {
             5 1 7:0 / /snap/core/1 ro - squashfs /dev/loop0 ro\n6 1 0:50 / /var/lib/docker/overlay2/x rw - overlay overlay rw\n\
             7 1 8:5 /part /long/path rw - ext4 /dev/sdc rw\n8 1 8:5 / /longer/path rw - ext4 /dev/sdc rw\n";
         assert_eq!(points(text), ["/", "/home", "/longer/path"]);
+        let container = b"1 0 0:60 / / rw - overlay overlay rw\n2 1 0:61 / /x rw - overlay overlay rw\n";
+        assert_eq!(points(container), ["/"]);
     }
 
     #[test]
@@ -247,6 +256,18 @@ mod tests {
             3 2 0:40 / /net rw - autofs map rw\n4 3 0:41 / /net rw - nfs4 host:/x rw\n\
             5 2 8:9 / /over rw - ext4 /dev/sdd rw\n6 5 0:42 / /over rw - overlay overlay rw\n";
         assert_eq!(points(text), ["/", "/net"]);
+    }
+
+    #[test]
+    fn lxcfs_makes_a_guest_only_where_it_covers_proc() {
+        let dir = tempfile::tempdir().unwrap();
+        let roots = Roots::new(dir.path(), dir.path(), dir.path()).unwrap();
+        std::fs::create_dir(dir.path().join("1")).unwrap();
+        for (point, is_guest) in [("/var/lib/lxcfs", false), ("/proc/meminfo", true)] {
+            let line = format!("1 0 0:45 / {point} rw - fuse.lxcfs lxcfs rw\n");
+            std::fs::write(dir.path().join("1/mountinfo"), line).unwrap();
+            assert_eq!(has_lxcfs(&roots), is_guest, "{point}");
+        }
     }
 
     #[test]

@@ -22,6 +22,8 @@ const COLUMNS: [(&str, usize); 8] = [
 ];
 /// ARPHRD_LOOPBACK (if_arp.h).
 const LOOPBACK: u32 = 772;
+/// How many interfaces may lie on one another (MAX_NEST_DEV of the kernel).
+const DEPTH: u32 = 8;
 
 /// An interface's counters since it was registered, in the order of `COLUMNS`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq, Eq)]
@@ -72,17 +74,34 @@ fn kind(folder: &Path) -> Option<&'static str> {
     if folder.join("bridge").is_dir() {
         // A bridge between containers only has no way out of the host; its name and number come and go with them.
         let ports = folder.join("brif");
-        let leads_out = |port: &std::ffi::OsString| {
-            let port = folder.with_file_name(port);
-            port.join("device").exists() || port.join("bonding").is_dir()
-        };
+        let leads_out = |port: &std::ffi::OsString| leads_out(&folder.with_file_name(port), DEPTH);
         return (!ports.is_dir() || roots::names(&ports).iter().any(leads_out)).then_some("bridge");
     }
-    folder.join("device").exists().then_some("physical")
+    is_physical(folder).then_some("physical")
+}
+
+/// True where an interface belongs to a device; of a recorded tree that has the links of the class only, the link
+/// says it.
+fn is_physical(folder: &Path) -> bool {
+    let is_outside = |link: &Path| !link.components().any(|part| part.as_os_str() == "virtual");
+    roots::is_present(&folder.join("device"))
+        || (!folder.exists() && std::fs::read_link(folder).is_ok_and(|link| is_outside(&link)))
+}
+
+/// True where an interface is physical, a bond, or lies on such a one, as a VLAN does (`lower_eth0`).
+fn leads_out(folder: &Path, depth: u32) -> bool {
+    if is_physical(folder) || folder.join("bonding").is_dir() {
+        return true;
+    }
+    let below = |name: &std::ffi::OsString| {
+        let lower = name.to_str().and_then(|name| name.strip_prefix("lower_"));
+        lower.is_some_and(|lower| leads_out(&folder.with_file_name(lower), depth - 1))
+    };
+    depth > 0 && roots::names(folder).iter().any(below)
 }
 
 /// The interfaces to report, with what they are. A container has none that sysfs calls physical: there, everything
-/// but loopback and what hangs on a bridge of its own is its way out.
+/// but loopback, what hangs on a bridge of its own, and what is down, as the kernel's own tunnels are, is its way out.
 fn select(sys: &Path, names: &[String]) -> BTreeMap<String, &'static str> {
     let class = sys.join("class/net");
     let folder = |name: &str| -> PathBuf { class.join(name) };
@@ -98,7 +117,9 @@ fn select(sys: &Path, names: &[String]) -> BTreeMap<String, &'static str> {
     let is_inner = |name: &str| {
         let folder = folder(name);
         let loopback = roots::number::<u32>(&folder.join("type")) == Some(LOOPBACK) || name == "lo";
-        loopback || folder.join("bridge").is_dir() || folder.join("brport").exists() || folder.join("master").exists()
+        let is_down = roots::value(&folder.join("operstate")).is_some_and(|state| state == "down");
+        let has = |name: &str| roots::is_present(&folder.join(name));
+        loopback || is_down || has("bridge") || has("brport") || has("master")
     };
     names.iter().filter(|name| !is_inner(name)).map(|name| (name.clone(), "virtual")).collect()
 }
@@ -202,15 +223,19 @@ mod tests {
             "docker0/brif/vethabc",
             "vethabc/brport",
             "bond0/bonding",
+            "bond0.10/lower_bond0",
+            "vmbr10/bridge",
+            "vmbr10/brif/bond0.10",
             "wg0",
             "lo",
         ] {
             std::fs::create_dir_all(class.join(path)).unwrap();
         }
-        let names: Vec<String> =
-            ["veth1", "br0", "docker0", "vethabc", "bond0", "wg0", "lo"].map(str::to_owned).to_vec();
+        let names: Vec<String> = ["veth1", "br0", "docker0", "vethabc", "bond0", "bond0.10", "vmbr10", "wg0", "lo"]
+            .map(str::to_owned)
+            .to_vec();
         let selected = select(dir.path(), &names);
-        let expected = [("bond0", "bond"), ("br0", "bridge"), ("veth1", "physical")];
+        let expected = [("bond0", "bond"), ("br0", "bridge"), ("veth1", "physical"), ("vmbr10", "bridge")];
         assert_eq!(selected.iter().map(|(name, kind)| (name.as_str(), *kind)).collect::<Vec<_>>(), expected);
         // Inside a container.
         let names: Vec<String> = ["wg0", "lo", "docker0", "vethabc"].map(str::to_owned).to_vec();
@@ -219,6 +244,34 @@ mod tests {
             select(Path::new("/nonexistent"), &["lo".into(), "eth0".into()]).keys().collect::<Vec<_>>(),
             ["eth0"]
         );
+    }
+
+    #[test]
+    fn links_that_lead_nowhere_still_say_what_they_are_links_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let class = dir.path().join("class/net");
+        std::fs::create_dir_all(class.join("wlan0")).unwrap();
+        for (name, target) in [
+            ("eth0", "../../devices/pci0000:00/0000:00:03.0/net/eth0"),
+            ("docker0", "../../devices/virtual/net/docker0"),
+            ("wlan0/device", "../../../mmc1:0001:1"),
+        ] {
+            std::os::unix::fs::symlink(target, class.join(name)).unwrap();
+        }
+        let names: Vec<String> = ["docker0", "eth0", "lo", "wlan0"].map(str::to_owned).to_vec();
+        assert_eq!(select(dir.path(), &names).keys().collect::<Vec<_>>(), ["eth0", "wlan0"]);
+    }
+
+    #[test]
+    fn in_a_container_tunnels_that_are_down_are_left_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let class = dir.path().join("class/net");
+        for (name, state) in [("tunl0", "down"), ("sit0", "down"), ("eth0", "up"), ("wg0", "unknown")] {
+            std::fs::create_dir_all(class.join(name)).unwrap();
+            std::fs::write(class.join(name).join("operstate"), state).unwrap();
+        }
+        let names: Vec<String> = ["eth0", "lo", "sit0", "tunl0", "wg0"].map(str::to_owned).to_vec();
+        assert_eq!(select(dir.path(), &names).keys().collect::<Vec<_>>(), ["eth0", "wg0"]);
     }
 
     #[test]

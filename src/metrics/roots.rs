@@ -82,6 +82,12 @@ fn natural(name: &OsStr) -> (String, u64, OsString) {
     (text[..text.len() - digits.len()].to_owned(), digits[..end].parse().unwrap_or(0), name.to_owned())
 }
 
+/// True where there is a file, folder or link of this name, wherever the link leads: of a recorded sysfs often only a
+/// part is kept.
+pub(super) fn is_present(path: &Path) -> bool {
+    path.symlink_metadata().is_ok()
+}
+
 /// The text of a kernel file's bytes. Bytes that are not UTF-8 are replaced, so that one odd name does not cost the
 /// lines around it.
 pub(super) fn text(bytes: &[u8]) -> std::borrow::Cow<'_, str> {

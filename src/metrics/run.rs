@@ -211,20 +211,21 @@ pub(super) fn store(config: &Config, roots: Roots) -> Exit {
         log::error!("sample_empty", error = "no collector could measure anything; see the lines above");
     }
     let baseline = measured.baseline;
-    let old_retention = place.baseline().map_or(0.0, |old| old.retention);
-    let due = (baseline.moment.wall - old_retention).abs() > RETENTION_EVERY;
+    // A baseline that is kept because this run is too close to it has the clock of the run before.
+    let now = time.as_millisecond() as f64 / 1000.0;
+    let due = (now - baseline.retention).abs() > RETENTION_EVERY;
     let days = config.metrics.retention_days.unwrap_or(RETENTION_DAYS);
     let retention = (due && days > 0).then_some(days);
     let deadline = started + DATABASE_LIMIT;
     let flushed = flush::flush(config, place.spool.as_ref(), sample.into_rows(), time, deadline, retention);
-    let retention = if due && flushed.error.is_none() { baseline.moment.wall } else { old_retention };
+    let retention = if due && flushed.error.is_none() { now } else { baseline.retention };
     let exit = if flushed.is_whole() && kinds > 0 { Exit::Done } else { Exit::Error };
     if let Some(folder) = &place.folder {
         if let Err(error) = save(folder, &Baseline { retention, ..baseline }) {
             log::error!("baseline_not_saved", error = error.to_string());
         }
         let run = record(time, started.elapsed(), kinds, &flushed);
-        if let Err(error) = Record::add(folder, "system-metrics", run) {
+        if let Err(error) = Record::add_lazily(folder, "system-metrics", run) {
             log::error!("run_record_not_written", error = error.to_string());
         }
     }

@@ -31,7 +31,8 @@ fn chip(folder: &Path) -> Option<Chip> {
     // Old drivers keep name and readings in the device's folder.
     let inner = folder.join("device");
     let name = roots::value(&folder.join("name")).or_else(|| roots::value(&inner.join("name")))?;
-    let link = std::fs::canonicalize(&inner).ok();
+    // The link's own text where only a part of sysfs is there.
+    let link = std::fs::canonicalize(&inner).or_else(|_| std::fs::read_link(&inner)).ok();
     let device = link.as_deref().and_then(Path::file_name).or(folder.file_name());
     let mut chip = Chip {
         device: device.map(|device| device.to_string_lossy().into_owned()).unwrap_or_default(),

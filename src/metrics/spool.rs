@@ -1,10 +1,6 @@
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom, Write};
-use std::path::PathBuf;
-
-use rustix::fs::{Mode, OFlags, openat};
 use serde::{Deserialize, Serialize};
 
+use super::jsonl;
 use crate::state::{self, Folder, Kind};
 use crate::store::MetricRow;
 
@@ -28,17 +24,6 @@ const LOSSES: &str = "losses.json";
 pub(super) struct Spool {
     folder: Folder,
     limit: u64,
-}
-
-/// A row as a line of JSON.
-#[derive(Serialize, Deserialize)]
-struct Line {
-    /// Milliseconds since 1970.
-    time: i64,
-    host: String,
-    os: String,
-    metric_type: String,
-    payload: serde_json::Value,
 }
 
 /// Rows of one segment.
@@ -122,7 +107,7 @@ impl Spool {
         let whole = content.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
         let (mut rows, mut lost) = (Vec::new(), 0);
         for line in content[..whole].split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-            match row(line) {
+            match jsonl::row(line) {
                 Some(row) if now.as_second() - row.time.as_second() <= OLDEST => rows.push(row),
                 _ => lost += 1,
             }
@@ -147,7 +132,7 @@ impl Spool {
     pub fn append(&self, rows: &[MetricRow], now: jiff::Timestamp) -> Result<u64, state::Error> {
         let mut lines = Vec::new();
         for row in rows {
-            lines.extend(self.line(row)?);
+            lines.extend(jsonl::line(&self.folder, row)?);
         }
         let dropped = self.make_room(lines.len() as u64, now)?;
         let names = self.segments()?;
@@ -157,7 +142,7 @@ impl Spool {
             None => segment_name(1),
         };
         let is_new = names.last() != Some(&last);
-        self.write(&last, &lines)?;
+        jsonl::append(&self.folder, &last, &lines)?;
         if is_new {
             self.folder.sync()?;
         }
@@ -170,26 +155,14 @@ impl Spool {
     /// # Errors
     /// When it cannot be written.
     pub fn refuse(&self, row: &MetricRow, reason: &str) -> Result<(), state::Error> {
-        let row: serde_json::Value =
-            serde_json::from_slice(&self.line(row)?).map_err(|error| self.content(REFUSED, &error))?;
+        let row: serde_json::Value = serde_json::from_slice(&jsonl::line(&self.folder, row)?)
+            .map_err(|error| jsonl::content(&self.folder, REFUSED, &error))?;
         let mut line = serde_json::json!({"reason": reason, "row": row}).to_string().into_bytes();
         line.push(b'\n');
         if self.size(REFUSED)? + line.len() as u64 > REFUSED_LIMIT {
             self.folder.remove(REFUSED.as_ref())?;
         }
-        self.write(REFUSED, &line)
-    }
-
-    fn line(&self, row: &MetricRow) -> Result<Vec<u8>, state::Error> {
-        let MetricRow { time, host, os, metric_type, payload } = row.clone();
-        let line = Line { time: time.as_millisecond(), host, os, metric_type, payload };
-        let mut bytes = serde_json::to_vec(&line).map_err(|error| self.content("a row", &error))?;
-        bytes.push(b'\n');
-        Ok(bytes)
-    }
-
-    fn content(&self, name: &str, error: &serde_json::Error) -> state::Error {
-        state::Error::Content { path: self.folder.path().join(name), reason: error.to_string() }
+        jsonl::append(&self.folder, REFUSED, &line)
     }
 
     /// Removes the oldest segments until `needed` bytes fit, and those of which every row is too old.
@@ -228,58 +201,9 @@ impl Spool {
         match rustix::fs::statat(self.folder.fd(), name, flags) {
             Ok(stat) => Ok(u64::try_from(stat.st_size).unwrap_or(0)),
             Err(rustix::io::Errno::NOENT) => Ok(0),
-            Err(error) => Err(self.io("inspect", name, error.into())),
+            Err(error) => Err(jsonl::io(&self.folder, "inspect", name, error.into())),
         }
     }
-
-    /// Appends to a file after its last whole line, durably, or leaves it as it was.
-    fn write(&self, name: &str, lines: &[u8]) -> Result<(), state::Error> {
-        let failed = |error: std::io::Error| self.io("write", name, error);
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let fd =
-            openat(self.folder.fd(), name, flags, Mode::from_raw_mode(0o640)).map_err(|error| failed(error.into()))?;
-        let mut file = File::from(fd);
-        let end = whole_lines(&mut file).map_err(failed)?;
-        let written = file.set_len(end).and_then(|()| {
-            file.seek(SeekFrom::Start(end))?;
-            file.write_all(lines)?;
-            file.sync_data()
-        });
-        written.map_err(|error| {
-            // Half a line must not stay; where even that fails the next writer cuts it off.
-            let _ = file.set_len(end);
-            failed(error)
-        })
-    }
-
-    fn io(&self, act: &'static str, name: &str, source: std::io::Error) -> state::Error {
-        state::Error::Io { act, path: PathBuf::from(self.folder.path()).join(name), source }
-    }
-}
-
-/// The row of a line; none where it is damaged.
-fn row(line: &[u8]) -> Option<MetricRow> {
-    let Line { time, host, os, metric_type, payload } = serde_json::from_slice(line).ok()?;
-    let time = jiff::Timestamp::from_millisecond(time).ok()?;
-    Some(MetricRow { time, host, os, metric_type, payload })
-}
-
-/// Where the last whole line of a file ends.
-fn whole_lines(file: &mut File) -> std::io::Result<u64> {
-    let length = file.metadata()?.len();
-    let mut end = length;
-    let mut block = [0; 4096];
-    while end > 0 {
-        let start = end.saturating_sub(block.len() as u64);
-        let part = &mut block[..(end - start) as usize];
-        file.seek(SeekFrom::Start(start))?;
-        file.read_exact(part)?;
-        if let Some(newline) = part.iter().rposition(|byte| *byte == b'\n') {
-            return Ok(start + newline as u64 + 1);
-        }
-        end = start;
-    }
-    Ok(0)
 }
 
 fn segment_name(number: u64) -> String {
@@ -292,6 +216,8 @@ fn number(name: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
     use super::*;
 
     fn spool(limit: u64) -> (tempfile::TempDir, Spool) {

@@ -1,23 +1,24 @@
 use std::collections::{BTreeMap, HashMap};
 
-use procfs::{FromRead, VmStat};
 use serde_json::Map;
 
-use super::Error;
 use super::baseline::{Counters, Past, increase};
 use super::collect::Context;
 use super::payload::{Payload, Put, Report, decimal, percent};
+use super::{Error, roots};
 
 /// The counters of `/proc/vmstat` in the `swap` row: key, name. Pages that were swapped, and page faults.
 const COUNTERS: [(&str, &str); 4] =
     [("in_pages", "pswpin"), ("out_pages", "pswpout"), ("faults", "pgfault"), ("major_faults", "pgmajfault")];
 
-/// Reads `/proc/vmstat` (proc_vmstat(5)).
-///
-/// # Errors
-/// When a line is not a name and a number.
-pub(super) fn parse(bytes: &[u8]) -> Result<HashMap<String, i64>, Error> {
-    VmStat::from_read(bytes).map(|vmstat| vmstat.0).map_err(|error| Error::format("vmstat", error.to_string()))
+/// Reads `/proc/vmstat` (proc_vmstat(5)): counters by name. A line of another form is left out: some kernels show an
+/// amount that has run below 0 as such, others as a number near 2^64, and neither may cost the counters beside it.
+pub(super) fn parse(bytes: &[u8]) -> HashMap<String, u64> {
+    let line = |line: &str| -> Option<(String, u64)> {
+        let (name, number) = line.split_once(' ')?;
+        Some((name.to_owned(), number.trim().parse().ok()?))
+    };
+    roots::text(bytes).lines().filter_map(line).collect()
 }
 
 /// Adds counters and their rates to a row, and the counters to the next baseline. `<key>_per_second` has no key where
@@ -38,7 +39,7 @@ pub(super) fn put_counters<'a>(
 }
 
 /// The `swap` row: bytes, and counters of pages and faults.
-fn row(meminfo: &HashMap<String, u64>, vmstat: &HashMap<String, i64>, past: Option<&Past>) -> (Payload, Counters) {
+fn row(meminfo: &HashMap<String, u64>, vmstat: &HashMap<String, u64>, past: Option<&Past>) -> (Payload, Counters) {
     let mut row = Map::new();
     if let Some(total) = meminfo.get("SwapTotal").copied() {
         let free = meminfo.get("SwapFree").copied().unwrap_or(0).min(total);
@@ -49,10 +50,7 @@ fn row(meminfo: &HashMap<String, u64>, vmstat: &HashMap<String, i64>, past: Opti
         row.put_some("cached", meminfo.get("SwapCached").copied());
     }
     let mut counters = Counters { kernel: BTreeMap::new(), ..Counters::default() };
-    let values = COUNTERS.iter().filter_map(|(key, name)| {
-        let value = u64::try_from(*vmstat.get(*name)?).ok()?;
-        Some((*key, *name, value))
-    });
+    let values = COUNTERS.iter().filter_map(|(key, name)| Some((*key, *name, *vmstat.get(*name)?)));
     put_counters(&mut row, &mut counters, past, values);
     (row, counters)
 }
@@ -78,7 +76,7 @@ mod tests {
 
     #[test]
     fn rates_need_a_run_before_and_no_reset() {
-        let vmstat = parse(b"pswpin 100\npswpout 50\npgmajfault 7\n").unwrap();
+        let vmstat = parse(b"nr_odd -1\npswpin 100\nnr_wrong 18446744073709551615\nx\npswpout 50\npgmajfault 7\n");
         let counters =
             Counters { kernel: [("pswpin".into(), 40), ("pswpout".into(), 51)].into(), ..Counters::default() };
         let past = Past { interval: 60.0, counters, clock_step: 0.0 };

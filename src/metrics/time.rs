@@ -6,10 +6,7 @@ use super::baseline::Moment;
 use super::collect::Context;
 use super::payload::{Put, Report, decimal};
 use super::roots::{self, Roots};
-use super::{Error, cpu, mounts};
-
-/// What systemd-timesyncd touches when it has set the clock (systemd-timesyncd.service(8)).
-const SYNCHRONIZED: &str = "run/systemd/timesync/synchronized";
+use super::{Error, clock, cpu, mounts};
 
 /// Reads `/proc/uptime` (proc_uptime(5)): seconds since boot, on CLOCK_BOOTTIME.
 ///
@@ -58,7 +55,8 @@ fn virtualization(roots: &Roots) -> Option<String> {
 
 /// Collects the `time` row: uptime, boot id, whether the clock is set, and how far this sample is from the one before.
 ///
-/// `clock_synchronized` has no key where systemd-timesyncd does not run: who keeps the clock then is not known.
+/// `clock_synchronized` has no key where none of the daemons that `clock` knows answers: who keeps the clock then is not
+/// known.
 pub(super) fn collect(context: &Context) -> Result<Report, Error> {
     let roots = &context.roots;
     let mut row = Map::new();
@@ -69,8 +67,7 @@ pub(super) fn collect(context: &Context) -> Result<Report, Error> {
     }
     row.put_some("boot_id", context.moment.boot_id.clone());
     row.put_some("boot_time", context.moment.boot_time);
-    let keeper = roots.host("run/systemd/timesync");
-    row.put_some("clock_synchronized", keeper.is_dir().then(|| roots.host(SYNCHRONIZED).exists()));
+    row.put_some("clock_synchronized", clock::synchronized(roots));
     if let Some(past) = &context.past {
         row.put("interval", decimal(past.interval, 3));
         row.put("clock_step", decimal(past.clock_step, 3));

@@ -45,6 +45,19 @@ impl Record {
     /// # Errors
     /// When the record cannot be written.
     pub fn add(folder: &Folder, service: &str, run: Run) -> Result<(), Error> {
+        folder.publish_json("run.json", &Self::with(folder, service, run))
+    }
+
+    /// The same for a service that runs every minute: it is the system that chooses when the record reaches the disk,
+    /// which spares an SD card two waits a run. After a power cut the record may be one of some runs before.
+    ///
+    /// # Errors
+    /// When the record cannot be written.
+    pub fn add_lazily(folder: &Folder, service: &str, run: Run) -> Result<(), Error> {
+        folder.note_json("run.json", &Self::with(folder, service, run))
+    }
+
+    fn with(folder: &Folder, service: &str, run: Run) -> Self {
         let mut history = Vec::new();
         match folder.read_json::<Self>("run.json") {
             Ok(Some(record)) => {
@@ -55,7 +68,7 @@ impl Record {
             Ok(None) => {}
             Err(error) => crate::log::warn!("run_record_replaced", error = error.to_string()),
         }
-        folder.publish_json("run.json", &Self { service: service.to_owned(), last: run, history })
+        Self { service: service.to_owned(), last: run, history }
     }
 
     /// Reads the record of a folder; none before the first run.

@@ -12,6 +12,8 @@ mod schema;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod view_list;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod views;
 
 use std::sync::Arc;

@@ -31,7 +31,8 @@ impl Object {
     /// The number of its last step. A new step raises it, and gets its place in each engine's `steps`.
     pub(super) fn version(&self) -> i64 {
         match self {
-            Self::Metrics | Self::MetricViews | Self::Readings(_) | Self::DeadLetters => 1,
+            Self::MetricViews => 2,
+            Self::Metrics | Self::Readings(_) | Self::DeadLetters => 1,
         }
     }
 

@@ -3,6 +3,7 @@
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 pub mod gitops;
+pub mod metrics;
 
 #[cfg(feature = "postgres")]
 pub mod postgres;

@@ -1,10 +1,12 @@
 //! A private PostgreSQL, and PgBouncer before it, from Debian's packages `postgresql` and `pgbouncer`.
 //! `HUB_TEST_PG_BIN` names another folder of PostgreSQL's programs.
 
-use std::net::TcpListener;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Instant;
 
@@ -220,7 +222,7 @@ impl PgBouncer {
         std::fs::write(&file, ini).unwrap();
         let process = unprivileged(program).arg(&file).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let bouncer = Self { _dir: dir, process, port };
-        super::eventually("PgBouncer listens", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
+        super::eventually("PgBouncer listens", || TcpStream::connect(("127.0.0.1", port)).is_ok());
         Some(bouncer)
     }
 
@@ -234,6 +236,41 @@ impl Drop for PgBouncer {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+/// A path for the bytes between client and server that counts how often the client waits for an answer: a Query or a
+/// Sync message ends its turn (PostgreSQL manual, "55.2. Message Flow").
+pub fn counting_relay(port: u16) -> (u16, Arc<AtomicUsize>) {
+    let turns: Arc<AtomicUsize> = Arc::default();
+    let (listener, counter) = (TcpListener::bind("127.0.0.1:0").unwrap(), turns.clone());
+    let relay = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for client in listener.incoming().map_while(Result::ok) {
+            let mut server = TcpStream::connect(("127.0.0.1", port)).unwrap();
+            let (mut from_client, mut to_client) = (client.try_clone().unwrap(), client);
+            let (mut from_server, counter) = (server.try_clone().unwrap(), counter.clone());
+            std::thread::spawn(move || std::io::copy(&mut from_server, &mut to_client));
+            std::thread::spawn(move || {
+                let mut message = |typed: bool| -> std::io::Result<u8> {
+                    let mut head = vec![0; if typed { 5 } else { 4 }];
+                    from_client.read_exact(&mut head)?;
+                    let length = u32::from_be_bytes(head[head.len() - 4..].try_into().unwrap());
+                    let mut body = vec![0; length as usize - 4];
+                    from_client.read_exact(&mut body)?;
+                    server.write_all(&[head.clone(), body].concat())?;
+                    Ok(if typed { head[0] } else { 0 })
+                };
+                let mut kind = message(false);
+                while let Ok(byte) = kind {
+                    if matches!(byte, b'Q' | b'S') {
+                        counter.fetch_add(1, Ordering::SeqCst);
+                    }
+                    kind = message(true);
+                }
+            });
+        }
+    });
+    (relay, turns)
 }
 
 pub fn free_port() -> u16 {

@@ -65,6 +65,51 @@ pub fn sample(host: &str, millis: i64) -> Vec<MetricRow> {
     ]
 }
 
+/// Rows of the kinds that the Go version had not.
+pub fn more_kinds(host: &str, millis: i64) -> Vec<MetricRow> {
+    let share = |avg60| json!({"avg10": 0.5, "avg60": avg60, "avg300": 0.0, "total": 14_036_781});
+    let kinds = [
+        ("load", json!({"load1": 0.5, "load5": 0.25, "load15": 0.1, "running": 2, "threads": 300})),
+        ("swap", json!({"total": 1024, "used": 0, "free": 1024, "used_percent": 0.0, "in_pages_per_second": 3.5})),
+        ("pressure", json!({"cpu": {"some": share(1.25)}, "io": {"some": share(2.5), "full": share(0.75)}})),
+        ("disk_io", json!({"sda": {"reads": 9, "busy_percent": 12.5}, "nvme0n1": {"reads": 1}})),
+        ("temperature", json!({"k10temp": {"Tctl": 51.25}, "nvme": {"Composite": 40, "Sensor 1": 41.5}, "odd": 7})),
+        ("fan", json!({"nct6779": {"fan2": 900}})),
+        ("power", json!({"under_voltage": true, "throttled": false, "wear": {"mmcblk0": {"life_used_percent": 10}}})),
+        ("kernel", json!({"processes": 120, "forks_per_second": 1.5, "oom_kills": 1})),
+        ("time", json!({"uptime": 60.5, "boot_id": "b-1", "clock_synchronized": true, "virtualization": "vm"})),
+        ("systemd", json!({"failed": 1, "units": ["x.service"]})),
+        (
+            "run",
+            json!({
+                "duration_ms": 12.5, "spool": {"rows": 3, "bytes": 99}, "dropped": 0,
+                "collectors": {"cpu": {"ok": true, "ms": 0.5}, "disk": {"ok": false, "ms": 7, "problems": ["late"]}},
+            }),
+        ),
+    ];
+    kinds.into_iter().map(|(kind, payload)| row(host, millis, kind, payload)).collect()
+}
+
+/// Queries of one number each on the views of `more_kinds`, and what they find in either database.
+pub const VIEW_QUERIES: &[(&str, f64)] = &[
+    ("SELECT load15 FROM metrics_load", 0.1),
+    ("SELECT in_pages_per_second FROM metrics_swap WHERE total = 1024", 3.5),
+    ("SELECT some_avg60 FROM metrics_pressure WHERE resource = 'cpu' AND full_avg60 IS NULL", 1.25),
+    ("SELECT full_avg60 FROM metrics_pressure WHERE resource = 'io'", 0.75),
+    ("SELECT busy_percent FROM metrics_disk_io WHERE device = 'sda'", 12.5),
+    ("SELECT reads FROM metrics_disk_io WHERE device = 'nvme0n1' AND busy_percent IS NULL", 1.0),
+    ("SELECT celsius FROM metrics_temperature WHERE chip = 'nvme' AND sensor = 'Sensor 1'", 41.5),
+    ("SELECT 1.0 * count(*) FROM metrics_temperature", 3.0),
+    ("SELECT rpm FROM metrics_fan WHERE chip = 'nct6779' AND sensor = 'fan2'", 900.0),
+    ("SELECT under_voltage FROM metrics_power WHERE throttled = 0", 1.0),
+    ("SELECT forks_per_second FROM metrics_kernel WHERE oom_kills = 1", 1.5),
+    ("SELECT uptime FROM metrics_time WHERE boot_id = 'b-1' AND clock_synchronized = 1 AND kernel IS NULL", 60.5),
+    ("SELECT failed FROM metrics_systemd WHERE units LIKE '%x.service%'", 1.0),
+    ("SELECT spool_bytes FROM metrics_run WHERE duration_ms = 12.5", 99.0),
+    ("SELECT ms FROM metrics_collector WHERE collector = 'disk' AND ok = 0 AND problems LIKE '%late%'", 7.0),
+    ("SELECT 1.0 * count(*) FROM metrics_cpu_each", 0.0),
+];
+
 /// A file system in memory, unmounted when dropped.
 pub struct SmallFileSystem(PathBuf);
 

@@ -14,6 +14,7 @@ use crate::config::Config;
 use crate::log;
 use crate::store::Error;
 use crate::store::schema::{self, Object, SCHEMA_TABLE, Version};
+use crate::store::views::VIEWS;
 
 /// The whole update, with the wait for other hosts that do the same.
 const MIGRATE_LIMIT: Duration = Duration::from_secs(8);
@@ -56,19 +57,35 @@ pub(super) fn migrate(
         let needed = needed.clone();
         move |client| update(client, &needed)
     })?;
-    let (server, metrics, adopted, warnings) = updated.map_err(|stop| match stop {
-        Stop::Newer(version) => newer(address, &needed, version),
-        Stop::Database(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Error::Rights {
-            target: address.target.clone(),
-            reason: format!("role {} may not make what is missing: {}", quoted(&address.role), said(&error)),
-            remedy: if foreign_table {
+    let (server, metrics, adopted, warnings) = match updated {
+        Ok(updated) => updated,
+        Err(Stop::Newer(version)) => return Err(newer(address, &needed, version)),
+        Err(Stop::Database(error)) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
+            let role = quoted(&address.role);
+            let reason = format!("role {role} may not make what is missing: {}", said(&error));
+            // Rows are stored without the newest views too.
+            if missing.iter().all(|(object, _)| **object == Object::MetricViews) {
+                let grant = format!(
+                    "run GRANT CREATE ON SCHEMA public TO {role}; GRANT INSERT, UPDATE ON {SCHEMA_TABLE} TO {role}; \
+                     the views must be the role's own"
+                );
+                log::warn!(
+                    "schema_incomplete",
+                    without = "the newest views for panels",
+                    error = reason,
+                    remedy = grant
+                );
+                return Ok((server, metrics, adopted));
+            }
+            let remedy = if foreign_table {
                 format!("run as the owner of system_metrics:\n{script}")
             } else {
-                format!("run GRANT CREATE ON SCHEMA public TO {}; or, as who may:\n{script}", quoted(&address.role))
-            },
-        },
-        Stop::Database(error) => explain(address, "update the schema", &error),
-    })?;
+                format!("run GRANT CREATE ON SCHEMA public TO {role}; or, as who may:\n{script}")
+            };
+            return Err(Error::Rights { target: address.target.clone(), reason, remedy });
+        }
+        Err(Stop::Database(error)) => return Err(explain(address, "update the schema", &error)),
+    };
     for Warning { without, reason } in warnings {
         log::warn!("schema_incomplete", database = address.target, without = without, error = reason);
     }
@@ -115,8 +132,10 @@ fn update(client: &mut Client, needed: &[Object]) -> Result<Updated, Stop> {
         for statement in steps::steps(object, version, &server, &metrics) {
             warnings.extend(run(&mut transaction, &statement)?);
         }
-        if *object == Object::MetricViews && version == 0 && !server.taken_views.is_empty() {
-            let reason = format!("relations of these names are there already: {}", server.taken_views.join(", "));
+        let is_foreign = |name: &&String| VIEWS.iter().any(|view| view.name == **name && version < view.since);
+        let foreign: Vec<&str> = server.taken_views.iter().filter(is_foreign).map(String::as_str).collect();
+        if *object == Object::MetricViews && !foreign.is_empty() {
+            let reason = format!("relations of these names are there already: {}", foreign.join(", "));
             warnings.push(Warning { without: "some views for panels", reason });
         }
         transaction.batch_execute(&record(object, was_there))?;
@@ -162,19 +181,22 @@ fn record(object: &Object, adopted: bool) -> String {
     )
 }
 
-/// What the owner of the tables runs in psql where the role of the hub may not.
+/// What the owner of the tables runs in psql where the role of the hub may not. The views come last: they are long, a
+/// log line is cut, and rows are stored without them.
 fn script(missing: &[(&Object, i64)], server: &Server, metrics: &Metrics, role: &str) -> String {
     let role = quoted(role);
-    let mut lines = vec![schema_table(), format!("GRANT SELECT ON {SCHEMA_TABLE} TO {role}")];
-    for (object, version) in missing {
-        lines.extend(steps::steps(object, *version, server, metrics).into_iter().map(|statement| statement.sql));
+    let mut lines = vec![schema_table(), format!("GRANT SELECT, INSERT, UPDATE ON {SCHEMA_TABLE} TO {role}")];
+    let (views, tables): (Vec<(&Object, i64)>, Vec<_>) =
+        missing.iter().copied().partition(|(object, _)| **object == Object::MetricViews);
+    for (object, version) in tables.into_iter().chain(views) {
+        lines.extend(steps::steps(object, version, server, metrics).into_iter().map(|statement| statement.sql));
         let table = match object {
             Object::MetricViews => None,
             Object::Readings(table) => Some(table.split('.').map(quoted).collect::<Vec<_>>().join(".")),
             other => Some(other.name().to_owned()),
         };
         lines.extend(table.map(|table| format!("GRANT SELECT, INSERT, UPDATE, DELETE ON {table} TO {role}")));
-        lines.push(record(object, **object == Object::Metrics && metrics.exists));
+        lines.push(record(object, *object == Object::Metrics && metrics.exists));
     }
     lines.join(";\n") + ";"
 }

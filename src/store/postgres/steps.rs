@@ -26,8 +26,9 @@ pub(super) fn steps(object: &Object, from: i64, server: &Server, metrics: &Metri
         Object::Metrics if from < 1 && metrics.exists => adopt_metrics(server, metrics),
         Object::Metrics if from < 1 => make_metrics(server),
         Object::MetricViews => {
-            // At first, a relation of such a name is somebody else's; later it is the hub's own.
-            let is_free = |view: &&View| from > 0 || !server.taken_views.iter().any(|taken| taken == view.name);
+            // Before the hub made a view of this name, a relation of that name is somebody else's.
+            let is_free =
+                |view: &&View| from >= view.since || !server.taken_views.iter().any(|taken| taken == view.name);
             let views = VIEWS.iter().filter(is_free).map(views::statement::<Postgres>);
             views.map(|sql| optional(sql, "the newest form of this view")).collect()
         }
@@ -152,11 +153,12 @@ mod tests {
 
     #[test]
     fn somebody_elses_view_is_not_replaced() {
-        let taken_views = vec!["metrics_cpu".to_owned()];
+        let taken_views = vec!["metrics_cpu".to_owned(), "metrics_load".to_owned()];
         let server = Server { kind: Kind::Plain, has_schema_table: false, taken_views };
         let metrics =
             Metrics { exists: false, plain: false, unique_key: false, hypertable: false, time_type: String::new() };
-        assert_eq!(steps(&Object::MetricViews, 0, &server, &metrics).len(), VIEWS.len() - 1);
-        assert_eq!(steps(&Object::MetricViews, 1, &server, &metrics).len(), VIEWS.len());
+        assert_eq!(steps(&Object::MetricViews, 0, &server, &metrics).len(), VIEWS.len() - 2);
+        assert_eq!(steps(&Object::MetricViews, 1, &server, &metrics).len(), VIEWS.len() - 1, "metrics_load came later");
+        assert_eq!(steps(&Object::MetricViews, 2, &server, &metrics).len(), VIEWS.len());
     }
 }

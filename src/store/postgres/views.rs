@@ -6,7 +6,6 @@ impl Dialect for Postgres {
     const HEAD: &'static str = "m.time, m.host, m.os";
     // The cast is for adopted tables whose payload is json or text.
     const PAYLOAD: &'static str = "m.payload::jsonb";
-    const VALUE: &'static str = "each.value";
     // What users built on a view would stop it from being dropped; columns are only ever added at its end.
     const CREATE: &'static str = "CREATE OR REPLACE VIEW";
 
@@ -18,15 +17,22 @@ impl Dialect for Postgres {
         )
     }
 
-    fn each(path: Option<&str>) -> String {
-        let json = path
-            .map_or_else(|| Self::PAYLOAD.to_owned(), |path| format!("{} #> '{}'", Self::PAYLOAD, text_array(path)));
-        // The Go version wrote null where a collector failed, and jsonb_each accepts objects only.
-        format!(" CROSS JOIN LATERAL jsonb_each(CASE jsonb_typeof({json}) WHEN 'object' THEN {json} END) AS each")
+    fn text(json: &str, path: &str) -> String {
+        format!("{json} #>> '{}'", text_array(path))
     }
 
-    fn is_object(object: bool) -> &'static str {
-        if object { "jsonb_typeof(each.value) = 'object'" } else { "jsonb_typeof(each.value) IN ('number', 'boolean')" }
+    fn each(name: &str, json: &str, path: Option<&str>) -> String {
+        let json = path.map_or_else(|| json.to_owned(), |path| format!("{json} #> '{}'", text_array(path)));
+        // The Go version wrote null where a collector failed, and jsonb_each accepts objects only.
+        format!("LATERAL jsonb_each(CASE jsonb_typeof({json}) WHEN 'object' THEN {json} END) AS {name}")
+    }
+
+    fn is_object(name: &str, object: bool) -> String {
+        if object {
+            format!("jsonb_typeof({name}.value) = 'object'")
+        } else {
+            format!("jsonb_typeof({name}.value) IN ('number', 'boolean')")
+        }
     }
 }
 

@@ -2,8 +2,10 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 
 use super::{Sqlite, views};
 use crate::config::Config;
+use crate::log;
 use crate::store::Error;
 use crate::store::schema::{self, Object, SCHEMA_TABLE, Version};
+use crate::store::views::VIEWS;
 
 /// Times are INTEGER milliseconds since 1970; JSON is TEXT.
 const METRICS: &str = "
@@ -46,11 +48,11 @@ fn readings(table: &str) -> String {
     )
 }
 
-/// The SQL that leads from version `from` of an object to its newest.
-fn steps(object: &Object, from: i64) -> String {
+/// The SQL that leads from version `from` of an object to its newest, without the views that are `foreign`.
+fn steps(object: &Object, from: i64, foreign: &[&str]) -> String {
     match object {
         Object::Metrics if from < 1 => METRICS.to_owned(),
-        Object::MetricViews => views::sql(),
+        Object::MetricViews => views::sql(foreign),
         Object::Readings(table) if from < 1 => readings(table),
         Object::DeadLetters if from < 1 => DEAD_LETTERS.to_owned(),
         _ => String::new(),
@@ -81,7 +83,14 @@ impl Sqlite {
             if version == 0 {
                 refuse_foreign(&transaction, &self.target, object)?;
             }
-            transaction.execute_batch(&steps(object, version)).map_err(failed)?;
+            let foreign =
+                if *object == Object::MetricViews { foreign_views(&transaction, version) } else { Ok(Vec::new()) };
+            let foreign = foreign.map_err(failed)?;
+            if !foreign.is_empty() {
+                let reason = format!("relations of these names are there already: {}", foreign.join(", "));
+                log::warn!("schema_incomplete", database = target, without = "some views for panels", error = reason);
+            }
+            transaction.execute_batch(&steps(object, version, &foreign)).map_err(failed)?;
             transaction
                 .execute(
                     &format!("INSERT OR REPLACE INTO {SCHEMA_TABLE} (object, version, oldest) VALUES (?1, ?2, ?3)"),
@@ -116,6 +125,17 @@ fn versions(connection: &Connection) -> Result<Vec<Version>, rusqlite::Error> {
 fn has_table(connection: &Connection, name: &str) -> Result<bool, rusqlite::Error> {
     let found = connection.query_row("SELECT 1 FROM sqlite_schema WHERE name = ?1", [name], |_| Ok(())).optional()?;
     Ok(found.is_some())
+}
+
+/// The names of views that the hub has not made up to version `from`, but that are there.
+fn foreign_views(connection: &Connection, from: i64) -> Result<Vec<&'static str>, rusqlite::Error> {
+    let mut foreign = Vec::new();
+    for view in VIEWS.iter().filter(|view| view.since > from) {
+        if has_table(connection, view.name)? {
+            foreign.push(view.name);
+        }
+    }
+    Ok(foreign)
 }
 
 /// The Go version never wrote SQLite, so a table of that name is somebody else's.

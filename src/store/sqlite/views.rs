@@ -5,36 +5,47 @@ struct Sqlite;
 /// `time` is in seconds since 1970, as Grafana's SQLite source takes it; `time_ms` is the indexed column, to be compared
 /// with `$__from` and `$__to`.
 impl Dialect for Sqlite {
-    const HEAD: &'static str = "m.time / 1000 AS time, m.time AS time_ms, m.host, m.os";
-    const PAYLOAD: &'static str = "m.payload";
+    const HEAD: &'static str = "time/1000 AS time, time AS time_ms, host, os";
+    const PAYLOAD: &'static str = "payload";
     const CREATE: &'static str = "CREATE VIEW";
-    const VALUE: &'static str = "each.value";
 
+    // Every run reads all views with the rest of the schema, so they are short; whoever writes here is the hub, and where
+    // it has no number it writes null.
     fn number(json: &str, path: &str) -> String {
-        let path = json_path(path);
-        if json == Self::VALUE && path == "$" {
-            return format!("CAST({json} AS REAL)");
+        if path.is_empty() {
+            format!("CAST({json} AS REAL)")
+        } else {
+            format!("CAST({json}->>'{}' AS REAL)", json_path(path))
         }
-        format!(
-            "CASE WHEN json_type({json}, '{path}') IN ('integer', 'real', 'true', 'false') \
-             THEN CAST({json} ->> '{path}' AS REAL) END"
-        )
     }
 
-    fn each(path: Option<&str>) -> String {
-        format!(", json_each(m.payload, '{}') AS each", json_path(path.unwrap_or_default()))
+    fn text(json: &str, path: &str) -> String {
+        format!("{json}->>'{}'", json_path(path))
     }
 
-    fn is_object(object: bool) -> &'static str {
-        if object { "each.type = 'object'" } else { "each.type IN ('integer', 'real', 'true', 'false')" }
+    fn each(name: &str, json: &str, path: Option<&str>) -> String {
+        let path = path.map(|path| format!(",'$.{path}'")).unwrap_or_default();
+        // Within `each`, what is no object is no JSON; SQLite may read it before it applies the view's conditions.
+        let json = if json == "each.value" { "iif(each.type='object',each.value,'{}')" } else { json };
+        format!("json_each({json}{path}) AS {name}")
+    }
+
+    fn is_object(name: &str, object: bool) -> String {
+        if object {
+            format!("{name}.type = 'object'")
+        } else {
+            format!("{name}.type IN ('integer','real','true','false')")
+        }
     }
 }
 
+/// A path of names without special characters, as `->>` takes it.
 fn json_path(path: &str) -> String {
-    path.split('.').filter(|part| !part.is_empty()).fold("$".to_owned(), |all, part| format!("{all}.\"{part}\""))
+    if path.contains('.') { format!("$.{path}") } else { path.to_owned() }
 }
 
-pub(super) fn sql() -> String {
+/// The SQL that makes every view anew but those whose names somebody else has taken.
+pub(super) fn sql(foreign: &[&str]) -> String {
     let anew = |view: &View| format!("DROP VIEW IF EXISTS {}; {}", view.name, views::statement::<Sqlite>(view));
-    VIEWS.iter().map(anew).collect::<Vec<_>>().join(";\n")
+    VIEWS.iter().filter(|view| !foreign.contains(&view.name)).map(anew).collect::<Vec<_>>().join(";\n")
 }

@@ -1,0 +1,120 @@
+use std::sync::{Arc, mpsc};
+use std::time::Instant;
+
+use crate::config::Config;
+use crate::store::{self, MetricRow, Store};
+
+/// The rows of one transaction.
+pub(super) type Rows = Arc<Vec<MetricRow>>;
+
+/// What became of a batch.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// The database refuses one row for itself.
+    Refused { index: usize, reason: String },
+    /// The database cannot be used; everything waits.
+    Unavailable(String),
+}
+
+/// What can store rows, each batch whole or not at all.
+pub(super) trait Sink {
+    /// Stores rows.
+    ///
+    /// # Errors
+    /// When nothing of them is stored.
+    fn insert(&mut self, rows: Rows) -> Result<(), Failure>;
+}
+
+/// The database behind a thread: whatever hangs in it is left behind when the run's time is over. A batch that the
+/// thread still stores afterwards is stored again from the spool, which the table's unique key makes harmless.
+pub(super) struct Database {
+    requests: mpsc::Sender<Request>,
+    answers: mpsc::Receiver<Result<(), store::Error>>,
+    deadline: Instant,
+    given_up: Option<String>,
+}
+
+enum Request {
+    Insert(Rows),
+    Keep(u32),
+}
+
+impl Database {
+    /// Starts the thread; the database is opened with the first request.
+    ///
+    /// # Errors
+    /// When no thread can be started.
+    pub fn start(config: &Config, deadline: Instant) -> Result<Self, std::io::Error> {
+        let (requests, inbox) = mpsc::channel();
+        let (outbox, answers) = mpsc::channel();
+        let config = config.clone();
+        std::thread::Builder::new().name("store".to_owned()).spawn(move || {
+            let mut store = None;
+            for request in inbox {
+                let opened = match store.take() {
+                    Some(open) => Ok(open),
+                    None => Store::open(&config),
+                };
+                let answer = opened.and_then(|open| {
+                    let open = store.insert(open);
+                    match request {
+                        Request::Insert(rows) => open.insert_metrics(&rows),
+                        Request::Keep(days) => open.keep_metrics(days).map(drop),
+                    }
+                });
+                if outbox.send(answer).is_err() {
+                    return;
+                }
+            }
+        })?;
+        Ok(Self { requests, answers, deadline, given_up: None })
+    }
+
+    /// Deletes rows older than these days.
+    ///
+    /// # Errors
+    /// When the database cannot be used, or does not answer in time.
+    pub fn keep(&mut self, days: u32) -> Result<(), Failure> {
+        self.ask(Request::Keep(days))
+    }
+
+    fn ask(&mut self, request: Request) -> Result<(), Failure> {
+        if let Some(reason) = &self.given_up {
+            return Err(Failure::Unavailable(reason.clone()));
+        }
+        let unanswered = || "the database did not answer within the run's time".to_owned();
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        let answer = match self.requests.send(request) {
+            Ok(()) => self.answers.recv_timeout(left).map_err(|_| unanswered()),
+            Err(_) => Err(unanswered()),
+        };
+        match answer {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => match error.is_row_refused() {
+                Some(index) => Err(Failure::Refused { index, reason: error.to_string() }),
+                None => Err(self.give_up(error.to_string())),
+            },
+            Err(reason) => Err(self.give_up(reason)),
+        }
+    }
+
+    fn give_up(&mut self, reason: String) -> Failure {
+        self.given_up = Some(reason.clone());
+        Failure::Unavailable(reason)
+    }
+}
+
+impl Sink for Database {
+    fn insert(&mut self, rows: Rows) -> Result<(), Failure> {
+        self.ask(Request::Insert(rows))
+    }
+}
+
+/// A database that could not even be tried.
+pub(super) struct Broken(pub String);
+
+impl Sink for Broken {
+    fn insert(&mut self, _: Rows) -> Result<(), Failure> {
+        Err(Failure::Unavailable(self.0.clone()))
+    }
+}
