@@ -9,8 +9,9 @@ mod support;
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::Command;
 
-use reading::{Site, age, file_pipeline, inbox, line, names, publish};
+use reading::{Site, file_pipeline, inbox, line, names, publish};
 use rusqlite::Connection;
 use serde_json::{Value, json};
 use support::{Host, Service, eventually, free_address, send};
@@ -139,29 +140,48 @@ fn a_dead_letter_that_can_be_stored_now_becomes_a_row() {
     assert_eq!(site.hub(&["dead-letters"]).trim(), "No dead letters.");
 }
 
-#[test]
-fn a_file_in_the_making_waits_and_a_cut_one_is_kept() {
-    let site = site();
-    std::fs::write(inbox(&site.host).join("half.jsonl"), [&lines(0..3)[..], b"{\"_id\":99,\"pay"].concat()).unwrap();
-    assert_eq!(site.synced("reading")["dead_letters"], 0);
-    assert_eq!(names(&site.host, "."), ["half.jsonl", "processed"]);
-    std::fs::write(inbox(&site.host).join("half.jsonl"), lines(0..4)).unwrap();
-    assert_eq!(site.synced("reading")["processed_count"], 4);
-    assert_eq!((count(&site.host, "reading_analytics"), count(&site.host, "dead_letters")), (4, 0));
+/// Appends to a file of the inbox, as a program does that writes into it directly.
+fn append(site: &Site, name: &str, content: &[u8]) {
+    let path = inbox(&site.host).join(name);
+    std::fs::File::options().create(true).append(true).open(path).unwrap().write_all(content).unwrap();
+}
 
-    std::fs::write(inbox(&site.host).join("cut.jsonl"), b"{\"_id\":99,\"pay").unwrap();
-    age(&site.host, "cut.jsonl");
+#[test]
+fn a_file_in_the_making_is_waited_for() {
+    let site = site();
+    let content = lines(0..4);
+    append(&site, "half.jsonl", &content[..content.len() - 100]);
+    append(&site, "empty.jsonl", b"");
+    publish(&site.host, "whole.jsonl", &lines(10..12));
+    std::thread::scope(|scope| {
+        let run = scope.spawn(|| site.synced("reading"));
+        eventually("the finished file is moved at once", || names(&site.host, "processed") == ["whole.jsonl"]);
+        append(&site, "half.jsonl", &content[content.len() - 100..]);
+        append(&site, "empty.jsonl", &lines(4..6));
+        let result = run.join().unwrap();
+        assert_eq!((&result["processed_count"], &result["dead_letters"]), (&json!(8), &json!(0)));
+    });
+    assert_eq!(names(&site.host, "processed"), ["empty.jsonl", "half.jsonl", "whole.jsonl"]);
+    assert_eq!(count(&site.host, "reading_analytics"), 8);
+}
+
+#[test]
+fn what_can_be_read_of_a_damaged_file_is_stored_and_the_file_is_kept() {
+    let site = site();
+    publish(&site.host, "cut.jsonl", &[&lines(0..4)[..], b"{\"_id\":99,\"pay"].concat());
     let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    gz.write_all(&lines(0..5000)).unwrap();
+    gz.write_all(&lines(4..5000)).unwrap();
     let gz = gz.finish().unwrap();
-    std::fs::write(inbox(&site.host).join("cut.jsonl.gz"), &gz[..gz.len() / 2]).unwrap();
-    age(&site.host, "cut.jsonl.gz");
+    publish(&site.host, "cut.jsonl.gz", &gz[..gz.len() / 2]);
+    let long = [b"{\"a\":\"", &vec![b'x'; 65 << 20][..], b"\"}\n", &lines(6000..6002)].concat();
+    publish(&site.host, "long.jsonl", &long);
     assert_eq!(site.synced("reading")["dead_letters"], 1);
-    assert_eq!(
-        (names(&site.host, "."), names(&site.host, "failed")),
-        (vec!["failed".into(), "processed".into()], vec!["cut.jsonl.gz".into()])
-    );
-    assert!(count(&site.host, "reading_analytics") > 4, "what could be read of it is stored");
+    assert_eq!(names(&site.host, "."), ["failed", "processed"]);
+    assert_eq!(names(&site.host, "failed"), ["cut.jsonl.gz", "long.jsonl"]);
+    let numbers = |range| format!("reading_analytics WHERE payload ->> 'value' BETWEEN {range}");
+    assert_eq!(count(&site.host, &numbers("0 AND 3")), 4);
+    assert!(count(&site.host, &numbers("4 AND 4999")) > 100);
+    assert_eq!(count(&site.host, &numbers("6000 AND 6001")), 2, "what follows a line that is too long");
 }
 
 #[test]
@@ -185,8 +205,6 @@ fn what_is_wrong_is_named_with_its_side_and_its_status() {
     let page = send(site.admin, "POST", "/api/sync/reading", &[("Origin", "http://evil.example")], b"");
     assert_eq!(page.status, 403);
 
-    let output = site.reading_sync(&["--pipeline", "reading"]);
-    assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8(output.stdout).unwrap();
     assert!(said.contains("\"side\":\"source\"") && said.contains("nowhere"), "{said}");
     assert_eq!(site.reading_sync(&["--pipeline", "other"]).status.code(), Some(2));
@@ -203,21 +221,40 @@ fn what_is_wrong_is_named_with_its_side_and_its_status() {
 }
 
 #[test]
-fn an_unreadable_file_is_named_and_stays() {
-    if rustix::process::geteuid().is_root() {
-        // Root reads everything; a link is what it does not follow.
-        let site = site();
-        std::os::unix::fs::symlink("/etc/hostname", inbox(&site.host).join("link.jsonl")).unwrap();
-        assert_eq!(site.synced("reading")["processed_count"], 0);
-        assert_eq!(names(&site.host, "."), ["link.jsonl", "processed"]);
+fn what_cannot_be_read_is_named_and_stops_nothing_else() {
+    if support::skipped_without_root() {
         return;
     }
-    let site = site();
-    publish(&site.host, "a.jsonl", &lines(0..2));
-    std::fs::set_permissions(inbox(&site.host).join("a.jsonl"), PermissionsExt::from_mode(0)).unwrap();
+    let host = Host::new();
+    host.configure(&format!(
+        "[proxy]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\n{}",
+        file_pipeline(&host, "")
+    ));
+    publish(&host, "a.jsonl", &lines(0..2));
+    publish(&host, "b.jsonl", &lines(2..4));
+    std::os::unix::fs::symlink("/etc/hostname", inbox(&host).join("link.jsonl")).unwrap();
+    std::fs::set_permissions(inbox(&host).join("a.jsonl"), PermissionsExt::from_mode(0)).unwrap();
+    let everything = host.path("");
+    assert!(Command::new("chown").args(["-hR", "65534:65534"]).arg(&everything).status().unwrap().success());
+    let site = Site::on(host, |command| {
+        use std::os::unix::process::CommandExt;
+        command.uid(65534).gid(65534);
+    });
     let answer = site.sync("reading");
-    assert_eq!((answer.status, &answer.json()["side"]), (502, &json!("source")));
-    assert_eq!(names(&site.host, "."), ["a.jsonl", "processed"]);
+    assert_eq!((answer.status, &answer.json()["side"]), (502, &json!("source")), "{}", answer.json());
+    let reason = answer.json()["reason"].to_string();
+    assert!(reason.contains("a.jsonl") && reason.contains("Permission denied"), "{reason}");
+    assert_eq!(names(&site.host, "."), ["a.jsonl", "link.jsonl", "processed"]);
+    assert_eq!(names(&site.host, "processed"), ["b.jsonl"]);
+    assert_eq!(count(&site.host, "reading_analytics"), 2);
+
+    std::fs::set_permissions(inbox(&site.host), PermissionsExt::from_mode(0)).unwrap();
+    let answer = site.sync("reading");
+    assert_eq!((answer.status, &answer.json()["side"]), (502, &json!("source")), "{}", answer.json());
+    assert!(answer.json()["reason"].as_str().unwrap().contains("let the user of the proxy read and write it"));
+    std::fs::set_permissions(inbox(&site.host), PermissionsExt::from_mode(0o700)).unwrap();
+    std::fs::set_permissions(inbox(&site.host).join("a.jsonl"), PermissionsExt::from_mode(0o600)).unwrap();
+    assert_eq!(site.synced("reading")["processed_count"], 2);
 }
 
 /// A run that is going on: a large file, and the line that says that it has begun.
@@ -253,7 +290,7 @@ fn a_run_that_is_killed_is_a_503_and_the_next_one_finishes_it() {
     let site = site();
     let call = begun(&site, 15_000);
     let pid = site.service.line("sync_started")["pid"].as_u64().unwrap();
-    assert!(std::process::Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap().success());
+    assert!(Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap().success());
     let answer = call.join().unwrap();
     assert_eq!((answer.status, &answer.json()["side"]), (503, &json!("pipeline")), "{}", answer.json());
     assert!(answer.json()["reason"].as_str().unwrap().contains("signal 9"));
