@@ -174,7 +174,7 @@ fn what_is_wrong_with_either_side_is_named() {
     refused("a certificate of nobody", "TLS failed", "source");
     site.host.credential("mongo-uri", &uri(encrypting(), "tls=true&tlsCAFile=/nowhere/ca.pem"));
     refused("a file of authorities that is missing", "/nowhere/ca.pem", "source");
-    site.host.credential("mongo-uri", &uri(support::free_address(), ""));
+    site.host.credential("mongo-uri", &uri(support::free_address(), "w=1"));
     let down = site.sync("reading");
     assert_eq!((down.status, &down.json()["side"]), (503, &json!("source")), "{}", down.json());
     site.host.credential("mongo-uri", mongo.uri());
