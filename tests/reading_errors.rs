@@ -126,7 +126,7 @@ fn what_cannot_be_read_is_named_and_stops_nothing_else() {
     publish(&host, "a.jsonl", &lines(0..2));
     publish(&host, "b.jsonl", &lines(2..4));
     std::os::unix::fs::symlink("/etc/hostname", inbox(&host).join("link.jsonl")).unwrap();
-    std::fs::set_permissions(inbox(&host).join("a.jsonl"), PermissionsExt::from_mode(0)).unwrap();
+    std::fs::set_permissions(inbox(&host).join("a.jsonl"), PermissionsExt::from_mode(0o000)).unwrap();
     let everything = host.path("");
     assert!(Command::new("chown").args(["-hR", "65534:65534"]).arg(&everything).status().unwrap().success());
     let site = Site::on(host, |command| {
@@ -141,7 +141,7 @@ fn what_cannot_be_read_is_named_and_stops_nothing_else() {
     assert_eq!(names(&site.host, "processed"), ["b.jsonl"]);
     assert_eq!(count(&site.host, "reading_analytics"), 2);
 
-    std::fs::set_permissions(inbox(&site.host), PermissionsExt::from_mode(0)).unwrap();
+    std::fs::set_permissions(inbox(&site.host), PermissionsExt::from_mode(0o000)).unwrap();
     let answer = site.sync("reading");
     assert_eq!((answer.status, &answer.json()["side"]), (502, &json!("source")), "{}", answer.json());
     assert!(answer.json()["reason"].as_str().unwrap().contains("let the user of the proxy read and write it"));
