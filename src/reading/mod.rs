@@ -11,6 +11,7 @@ mod error;
 mod extended;
 mod json;
 mod json_text;
+mod key;
 mod load;
 mod run;
 mod source;
@@ -22,7 +23,7 @@ use transform::Oddities;
 
 pub use error::{Error, Side};
 pub use run::{RUN, run_main};
-pub use source::{inboxes, is_input};
+pub use source::{check_source, inboxes, is_input};
 pub use sync::main;
 
 /// The name in logs, records and results.

@@ -1,16 +1,13 @@
 //! A document becomes a row.
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use super::bson::{self, Raw};
-use super::json::{Shape, hex, value_text, without_nul};
+use super::json::{Shape, value_text, without_nul};
+use super::key::{hashed, key};
 use super::{Rejection, extended};
 use crate::config::Json;
 use crate::store::Reading;
-
-/// Longer keys are hashed: an entry of PostgreSQL's index takes at most 2,704 bytes ("Indexes: 67.1.4. B-Tree").
-const LONGEST_KEY: usize = 1024;
 
 /// Numbers below this are seconds since 1970 (until the year 5138), others milliseconds (since 1973).
 const FIRST_MILLISECOND: f64 = 1e11;
@@ -148,7 +145,7 @@ fn milliseconds(value: Raw<'_>) -> Option<i64> {
         Raw::DateTime(milliseconds) => Some(milliseconds),
         Raw::Timestamp { seconds, .. } => Some(i64::from(seconds) * 1000),
         Raw::Int32(value) => number(f64::from(value)),
-        Raw::Int64(value) if value.abs() < FIRST_MILLISECOND as i64 => Some(value * 1000),
+        Raw::Int64(value) if value.unsigned_abs() < FIRST_MILLISECOND as u64 => Some(value * 1000),
         Raw::Int64(value) => Some(value),
         Raw::Double(value) => number(value),
         Raw::String(text) => of_text(text.trim()).or_else(|| {
@@ -173,24 +170,6 @@ fn of_text(text: &str) -> Option<i64> {
         jiff::tz::TimeZone::UTC.to_timestamp(local).ok()
     });
     instant.map(jiff::Timestamp::as_millisecond)
-}
-
-/// The text key of an id: an ObjectId's hex digits, as the Go version wrote them; of every other type its canonical
-/// Extended JSON, which tells `"5"` from `5`.
-fn key(id: Raw<'_>) -> Result<String, Rejection> {
-    let text = match id {
-        Raw::ObjectId(id) => hex(&id),
-        other => value_text(other, Shape::Canonical, &mut Oddities::default())?,
-    };
-    if text.len() <= LONGEST_KEY {
-        return Ok(text);
-    }
-    Ok(format!("sha256:{}", hex(&Sha256::digest(text.as_bytes()))))
-}
-
-fn hashed(what: &str, place: &str, bytes: &[u8]) -> String {
-    let digest = Sha256::new().chain_update(place).chain_update([0]).chain_update(bytes).finalize();
-    format!("{what}:sha256:{}", hex(&digest))
 }
 
 /// The text of a document for a person: Extended JSON where it can be read, else as much as can be printed.
@@ -236,33 +215,6 @@ mod tests {
     }
 
     #[test]
-    fn ids_of_all_types_have_keys_of_their_own() {
-        let ids = [
-            r#""5""#,
-            "5",
-            r#"{"$numberLong":"5"}"#,
-            r#"{"$numberDecimal":"5"}"#,
-            "5.0",
-            "null",
-            "true",
-            r#"{"a":5}"#,
-            r#"{"$oid":"5f43a1b2c3d4e5f601020304"}"#,
-            r#""5f43a1b2c3d4e5f601020304""#,
-            r#"{"$date":"2026-01-04T12:00:00Z"}"#,
-            r#"{"$binary":{"base64":"AAAA","subType":"00"}}"#,
-            r#"{"$binary":{"base64":"AAAA","subType":"05"}}"#,
-            r#""a\u0000b""#,
-            r#""a\\u0000b""#,
-            r#"{"$minKey":1}"#,
-        ];
-        let keys: std::collections::HashSet<String> =
-            ids.iter().map(|id| plain(&format!(r#"{{"_id":{id}}}"#)).mongo_id).collect();
-        assert_eq!(keys.len(), ids.len(), "{keys:?}");
-        let long = "x".repeat(5000);
-        assert!(plain(&format!(r#"{{"_id":"{long}"}}"#)).mongo_id.starts_with("sha256:"));
-    }
-
-    #[test]
     fn timestamps_of_every_shape() {
         let expected = Some(1_767_528_000_000);
         for shape in [
@@ -289,6 +241,10 @@ mod tests {
         ] {
             let row = plain(&format!(r#"{{"_id":1,{meta}"timestamp":"soon"}}"#));
             assert_eq!((row.event_timestamp, row.meta.as_deref()), (None, Some(kept)));
+        }
+        for number in [i64::MIN, i64::MAX, 9_007_199_254_740_993] {
+            let row = plain(&format!(r#"{{"_id":1,"timestamp":{number}}}"#));
+            assert_eq!((row.event_timestamp, row.meta), (None, Some(format!(r#"{{"timestamp":{number}}}"#))));
         }
         let far = plain(r#"{"_id":1,"timestamp":{"$date":{"$numberLong":"9223372036854775807"}}}"#);
         assert_eq!(far.meta.as_deref(), Some(r#"{"timestamp":"9223372036854775807"}"#));

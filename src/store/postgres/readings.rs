@@ -35,6 +35,14 @@ impl ReadingStore for Postgres {
         })
     }
 
+    fn has_dead_letters(&mut self, pipeline: &str) -> Result<bool, Error> {
+        let pipeline = pipeline.to_owned();
+        self.call("read dead letters", move |client| {
+            let sql = format!("SELECT EXISTS (SELECT FROM {TABLE} WHERE pipeline = $1)");
+            client.query_typed_one(&sql, &[(&pipeline, Type::TEXT)])?.try_get(0)
+        })
+    }
+
     fn dead_letter(&mut self, id: i64) -> Result<Option<(DeadLetter, Vec<u8>)>, Error> {
         self.call("read a dead letter", move |client| {
             let sql = format!("SELECT {COLUMNS}, document FROM {TABLE} WHERE id = $1");
@@ -116,17 +124,21 @@ fn insert_rows(transaction: &mut Transaction<'_>, batch: &Readings) -> Result<u6
     if batch.rows.is_empty() {
         return Ok(0);
     }
+    // A row that conflicts uses up a number of its id, and tables of the Go version have 31 bits for it; so those that are
+    // there already, the same, are left out before.
     let sql = format!(
-        "INSERT INTO {} AS old (mongo_id, event_timestamp, source, event_type, payload, meta, created_at) \
-         SELECT k, TIMESTAMPTZ 'epoch' + e * INTERVAL '1 millisecond', s, t, p::jsonb, m::jsonb, now() \
-         FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[]) AS u (k, e, s, t, p, m) \
+        "INSERT INTO {table} AS old (mongo_id, event_timestamp, source, event_type, payload, meta, created_at) \
+         SELECT new.*, now() FROM (SELECT k, TIMESTAMPTZ 'epoch' + e * INTERVAL '1 millisecond', s, t, p::jsonb, m::jsonb \
+         FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[]) AS u (k, e, s, t, p, m)) \
+         AS new (mongo_id, event_timestamp, source, event_type, payload, meta) \
+         WHERE NOT EXISTS (SELECT FROM {table} AS same WHERE same.mongo_id = new.mongo_id AND \
+         (same.event_timestamp, same.source, same.event_type, same.payload, same.meta) IS NOT DISTINCT FROM \
+         (new.event_timestamp, new.source, new.event_type, new.payload, new.meta)) \
          ON CONFLICT (mongo_id) DO UPDATE SET event_timestamp = excluded.event_timestamp, source = excluded.source, \
-         event_type = excluded.event_type, payload = excluded.payload, meta = excluded.meta \
-         WHERE (old.event_timestamp, old.source, old.event_type, old.payload, old.meta) IS DISTINCT FROM \
-         (excluded.event_timestamp, excluded.source, excluded.event_type, excluded.payload, excluded.meta)",
-        table_name(&batch.table)
+         event_type = excluded.event_type, payload = excluded.payload, meta = excluded.meta",
+        table = table_name(&batch.table)
     );
-    let text = |column: fn(&Reading) -> Option<&str>| batch.rows.iter().map(column).collect::<Vec<_>>();
+    let text = |column: fn(&Reading) -> Option<&str>| batch.rows.iter().map(|row| column(row)).collect::<Vec<_>>();
     let ids: Vec<&str> = batch.rows.iter().map(|row| row.mongo_id.as_str()).collect();
     let times: Vec<Option<i64>> = batch.rows.iter().map(|row| row.event_timestamp).collect();
     transaction.execute_typed(
