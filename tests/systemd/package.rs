@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use crate::gitops::{
     SOON, Text, configure, dangling, deliver_until_taken, push, repository, show, start_hub, wait_deployed,
@@ -91,12 +92,20 @@ fn with_nothing_configured_all_units_load_and_none_fails_over_two_reboots() {
     assert!(journal.contains("secret_missing"), "it starts without a secret and says so: {journal}");
 }
 
+/// Upgrades while deliveries come in, from `HUB_TEST_PREVIOUS_DEB` where that names an older package, else from this one.
 #[test]
 fn an_upgrade_under_traffic_keeps_the_configuration_restarts_what_runs_and_loses_no_delivery() {
     let Some(machine) = Machine::boot_bare() else { return };
-    install(&machine, PACKAGE);
-    let names: Vec<String> = (0..6).map(|number| format!("r{number}")).collect();
-    let tables: Vec<String> = names.iter().map(|name| repository(name, "")).collect();
+    match std::env::var_os("HUB_TEST_PREVIOUS_DEB") {
+        Some(previous) => {
+            machine.copy_in(Path::new(&previous), "/srv/previous.deb");
+            install(&machine, "/srv/previous.deb");
+        }
+        None => install(&machine, PACKAGE),
+    }
+    // One delivery each, so that a later one cannot make up for one that is lost.
+    let names: Vec<String> = (0..60).map(|number| format!("r{number}")).collect();
+    let tables: Vec<String> = names.iter().map(|name| repository(name, "units = \"\"")).collect();
     configure(&machine, &tables);
     start_hub(&machine);
     machine.ok(&["chmod", "0640", "/etc/observability-hub/hub.toml"]);
@@ -109,21 +118,27 @@ fn an_upgrade_under_traffic_keeps_the_configuration_restarts_what_runs_and_loses
     // A changed conffile is the case in which dpkg could lose the admin's.
     machine.ok(&["sed", "-i", "1i # version 99", "/srv/next/etc/observability-hub/hub.toml"]);
     machine.ok(&["dpkg-deb", "--build", "-Znone", "/srv/next", "/srv/next.deb"]);
-    let upgrade = ["dpkg", "--force-confdef", "--force-confold", "--install", "/srv/next.deb"];
-    let commits = std::thread::scope(|scope| {
-        let upgrade = scope.spawn(|| machine.ok(&upgrade));
-        let commits: Vec<String> = names
-            .iter()
-            .map(|name| {
-                let commit = push(&machine, name, &[Text("note", name)]);
+    let commits: Vec<String> = names.iter().map(|name| push(&machine, name, &[Text("note", name)])).collect();
+    let (begun, upgraded) = (AtomicBool::new(false), AtomicBool::new(false));
+    let taken = std::thread::scope(|scope| {
+        let traffic = scope.spawn(|| {
+            let mut last = None;
+            for (number, name) in names.iter().enumerate() {
                 deliver_until_taken(&machine, name);
-                commit
-            })
-            .collect();
-        upgrade.join().expect("the upgrade succeeds");
-        commits
+                begun.store(number >= 2, Relaxed);
+                if upgraded.load(Relaxed) && *last.get_or_insert(number + 2) <= number {
+                    return number + 1;
+                }
+            }
+            panic!("the upgrade takes longer than all deliveries");
+        });
+        machine.wait_for("the first deliveries", SOON, || begun.load(Relaxed));
+        machine.ok(&["dpkg", "--force-confdef", "--force-confold", "--install", "/srv/next.deb"]);
+        upgraded.store(true, Relaxed);
+        traffic.join().expect("deliveries are taken")
     });
-    for (name, commit) in names.iter().zip(&commits) {
+    eprintln!("{taken} deliveries, the first three and the last two of them before and after the upgrade");
+    for (name, commit) in names.iter().zip(&commits).take(taken) {
         wait_deployed(&machine, name, commit);
     }
     assert_eq!(machine.ok(&["dpkg-query", "--show", "--showformat=${Version}", "observability-hub"]), "99");
