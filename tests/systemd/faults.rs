@@ -3,7 +3,7 @@
 //! when it is mended.
 
 use crate::gitops::{SOON, Text, configure, deliver, push, repository, show, start_hub, wait_deployed};
-use crate::journal::{complains, fails};
+use crate::journal::{complains, complaint, fails};
 use crate::machine::Machine;
 use crate::pipelines::{INBOX, pipeline, publish, sqlite};
 
@@ -83,7 +83,7 @@ fn a_read_only_state_folder_is_told_by_every_unit_and_writable_again_they_go_on(
     machine.ok(&["mount", "-o", "remount,ro", STATE]);
     machine.run(&["systemctl", "restart", "proxy.service"]);
     machine.wait_for("another try", SOON, || show(&machine, "proxy.service", "NRestarts") != "0");
-    complains(&machine, "proxy.service", "Read-only file system");
+    machine.wait_for("the reason", SOON, || complaint(&machine, "proxy.service", "Read-only file system").is_some());
     machine.ok(&mend);
     machine.wait_for("the proxy to come up", SOON, || show(&machine, "proxy.service", "ActiveState") == "active");
 }
@@ -112,7 +112,7 @@ fn wrong_owners_and_missing_credentials_are_told_with_what_to_do() {
         "[[pipeline]]\nname = \"reading\"\nsource = \"mongodb\"\ndatabase = \"a\"\ncollection = \"b\"\n",
     );
     machine.ok(&["systemctl", "start", "proxy.service"]);
-    complains(&machine, "proxy.service", "webhook-secret");
+    complains(&machine, "proxy.service", "no webhook secret");
     assert_eq!(fails(&machine, SYNC), "1");
     complains(&machine, SYNC, "mongo-uri");
     assert_eq!(show(&machine, "proxy.service", "ActiveState"), "active");

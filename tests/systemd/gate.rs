@@ -64,7 +64,8 @@ impl Node {
             self.until_public(false);
             let closed = Instant::now();
             let done = done.join().expect("the command succeeds");
-            eprintln!("{}: done after {:.0?}, not exposed after {:.0?}", act.join(" "), done - begin, closed - begin);
+            let [done_after, closed_after] = [done - begin, closed - begin].map(|time| time.as_millis());
+            eprintln!("{}: done after {done_after} ms, not exposed after {closed_after} ms", act.join(" "));
             assert!(closed.saturating_duration_since(done) <= limit, "{act:?}: {:?}", closed - done);
         });
     }
@@ -139,7 +140,7 @@ fn what_a_killed_gate_leaves_is_closed_by_its_unit_and_what_cannot_be_verified_f
     // The gate can do nothing, its funnel is gone, and somebody opened the port for good.
     let main = show(&machine, GATE, "MainPID");
     machine.ok(&["kill", "-STOP", &main]);
-    machine.ok(&["pkill", "-KILL", "-f", "tailscale-stand-in funnel"]);
+    machine.ok(&["pkill", "-KILL", "-x", "tailscale-stand"]);
     node.until_public(false);
     machine.ok(&["tailscale", "funnel", "--bg", "--yes", &format!("--https={PORT}"), "http://127.0.0.1:8085"]);
     assert!(node.is_public());

@@ -8,8 +8,16 @@ use crate::machine::Machine;
 /// `service`, `level` and `msg`, and the level as the priority of the journal entry.
 #[track_caller]
 pub fn lines(machine: &Machine, unit: &str) -> Vec<Value> {
+    lines_of(machine, unit, None)
+}
+
+#[track_caller]
+fn lines_of(machine: &Machine, unit: &str, invocation: Option<&str>) -> Vec<Value> {
     let mut lines = Vec::new();
     for entry in machine.journal(unit) {
+        if invocation.is_some_and(|invocation| entry["_SYSTEMD_INVOCATION_ID"] != invocation) {
+            continue;
+        }
         let Some(message) = entry["MESSAGE"].as_str().filter(|_| entry["_SYSTEMD_UNIT"] == unit) else { continue };
         let line: Value = serde_json::from_str(message).unwrap_or_else(|_| panic!("{unit}: {message}"));
         let priority = match line["level"].as_str() {
@@ -26,15 +34,24 @@ pub fn lines(machine: &Machine, unit: &str) -> Vec<Value> {
     lines
 }
 
-/// The last line of a unit's that is an error (or a warning, which is none of the unit's end). It must name `cause` in
-/// its field `error`.
+/// The line of a unit's last start that complains of `cause`, as an error or a warning.
+#[track_caller]
+pub fn complaint(machine: &Machine, unit: &str, cause: &str) -> Option<Value> {
+    let invocation = crate::gitops::show(machine, unit, "InvocationID");
+    lines_of(machine, unit, Some(&invocation)).into_iter().rfind(|line| {
+        let texts = [&line["error"], &line["reason"]];
+        matches!(line["level"].as_str(), Some("ERROR" | "WARN"))
+            && texts.iter().any(|text| text.as_str().is_some_and(|text| text.contains(cause)))
+    })
+}
+
+/// Fails when the last start of a unit does not complain of `cause`.
 #[track_caller]
 pub fn complains(machine: &Machine, unit: &str, cause: &str) {
-    let lines = lines(machine, unit);
-    let last = lines.iter().rfind(|line| matches!(line["level"].as_str(), Some("ERROR" | "WARN")));
-    let last = last.unwrap_or_else(|| panic!("{unit} complains of nothing: {lines:#?}"));
-    assert!(last["error"].as_str().is_some_and(|error| error.contains(cause)), "{unit}, {cause}: {last:#}");
-    eprintln!("{unit}: {last}");
+    match complaint(machine, unit, cause) {
+        Some(line) => eprintln!("{unit}: {line}"),
+        None => panic!("{unit} does not complain of {cause}: {:#?}", lines(machine, unit)),
+    }
 }
 
 /// What shows when the sandbox denies a system call or a capability, in a service or in a child of it.

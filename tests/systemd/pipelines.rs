@@ -40,6 +40,7 @@ pub fn postgres(machine: &Machine, database: &str, sql: &str) -> String {
 /// and over the unix socket as the user of that name; and the same for a role `server`, without TLS.
 pub fn start_postgres(machine: &Machine, authority: &Authority) {
     let folder = "/etc/postgresql/15/main";
+    machine.ok(&["pg_createcluster", "--locale=C.UTF-8", "15", "main", "--", "--no-sync"]);
     let (certificate, key) = authority.certificate(&["localhost"]);
     for (name, content) in [("crt", certificate), ("key", key)] {
         let path = format!("{folder}/server.{name}");
