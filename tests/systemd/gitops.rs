@@ -14,6 +14,9 @@ pub const SOON: Duration = Duration::from_secs(30);
 /// The secret of the machine's webhooks.
 const SECRET: &str = "a secret for the tests only";
 
+/// The MESSAGE_ID of what systemd says when it begins to start a unit (sd-messages(3)).
+pub const STARTING: &str = "7d4958e842da4a758f6c1cdc7b36dcc5";
+
 /// One file of a push.
 pub enum File<'a> {
     Text(&'a str, &'a str),
@@ -191,7 +194,6 @@ pub fn dangling(machine: &Machine) -> String {
 
 /// How often systemd began to start a unit, in all boots.
 pub fn starts(machine: &Machine, unit: &str) -> usize {
-    const STARTING: &str = "7d4958e842da4a758f6c1cdc7b36dcc5";
     let journal = machine.journal(unit);
     journal.iter().filter(|entry| entry["MESSAGE_ID"] == STARTING && entry["UNIT"] == unit).count()
 }

@@ -2,21 +2,22 @@
 
 use serde_json::Value;
 
+use crate::gitops::STARTING;
 use crate::machine::Machine;
 
 /// The lines that a unit's processes logged, of all boots, oldest first, each of them checked: one JSON object with
 /// `service`, `level` and `msg`, and the level as the priority of the journal entry.
 #[track_caller]
 pub fn lines(machine: &Machine, unit: &str) -> Vec<Value> {
-    lines_of(machine, unit, None)
+    lines_of(machine, unit, false)
 }
 
 #[track_caller]
-fn lines_of(machine: &Machine, unit: &str, invocation: Option<&str>) -> Vec<Value> {
+fn lines_of(machine: &Machine, unit: &str, last_start_only: bool) -> Vec<Value> {
     let mut lines = Vec::new();
     for entry in machine.journal(unit) {
-        if invocation.is_some_and(|invocation| entry["_SYSTEMD_INVOCATION_ID"] != invocation) {
-            continue;
+        if last_start_only && entry["MESSAGE_ID"] == STARTING && entry["UNIT"] == unit {
+            lines.clear();
         }
         let Some(message) = entry["MESSAGE"].as_str().filter(|_| entry["_SYSTEMD_UNIT"] == unit) else { continue };
         let line: Value = serde_json::from_str(message).unwrap_or_else(|_| panic!("{unit}: {message}"));
@@ -37,8 +38,7 @@ fn lines_of(machine: &Machine, unit: &str, invocation: Option<&str>) -> Vec<Valu
 /// The line of a unit's last start that complains of `cause`, as an error or a warning.
 #[track_caller]
 pub fn complaint(machine: &Machine, unit: &str, cause: &str) -> Option<Value> {
-    let invocation = crate::gitops::show(machine, unit, "InvocationID");
-    lines_of(machine, unit, Some(&invocation)).into_iter().rfind(|line| {
+    lines_of(machine, unit, true).into_iter().rfind(|line| {
         let texts = [&line["error"], &line["reason"]];
         matches!(line["level"].as_str(), Some("ERROR" | "WARN"))
             && texts.iter().any(|text| text.as_str().is_some_and(|text| text.contains(cause)))
