@@ -3,6 +3,7 @@
 //! Imports the ground floor, the webhook's queue and ids, reading's inboxes and dead letters; `doctor` asks gate, gitops, reading and store.
 
 mod dead_letters;
+mod doctor;
 mod error;
 mod greeting;
 mod job;
@@ -31,6 +32,7 @@ use crate::exit::{self, Exit};
     note = "The configuration is /etc/observability-hub/hub.toml, or HUB_CONFIG names it; it may be missing.",
     example = "{command_name} up                          run everything here, without systemd units",
     example = "{command_name} status                      how everything is",
+    example = "{command_name} doctor                      what is wrong, and what mends it",
     example = "{command_name} webhook-test                make the webhook secret and send a signed delivery",
     example = "{command_name} deploy acme/infra           bring the host to the branch's newest commit",
     error_code(1, "It could not be done; the message says why."),
@@ -47,6 +49,7 @@ struct Arguments {
 enum Command {
     Up(up::Arguments),
     Status(status::Arguments),
+    Doctor(doctor::Arguments),
     WebhookTest(webhook_test::Arguments),
     Deploy(repository::Deploy),
     Hold(repository::Hold),
@@ -97,6 +100,7 @@ fn run(command: Command, services: &[Service]) -> ExitCode {
     let done = match command {
         Command::Up(arguments) => return up::main(&arguments, services).into(),
         Command::Status(arguments) => return status::main(&arguments),
+        Command::Doctor(arguments) => return doctor::main(&arguments, services),
         Command::WebhookTest(arguments) => webhook_test::main(&arguments),
         Command::Deploy(arguments) => repository::deploy(&arguments),
         Command::Hold(arguments) => repository::hold(&arguments),

@@ -7,7 +7,7 @@ use crate::command::{self, Command};
 const LIMIT: Duration = Duration::from_secs(5);
 
 const PROPERTIES: &str = "--property=Id,LoadState,LoadError,ActiveState,SubState,UnitFileState,Result,ExecMainStatus,\
-                          ActiveEnterTimestamp,NeedDaemonReload,LoadCredential";
+                          ActiveEnterTimestamp,NeedDaemonReload,User,LoadCredential";
 
 /// The units of the hub, as `systemd/` has them.
 pub(super) const UNITS: [&str; 9] = [
@@ -35,6 +35,7 @@ pub(super) struct Unit {
     pub exit_status: String,
     pub since: Option<jiff::Timestamp>,
     pub needs_reload: bool,
+    pub user: String,
     pub credentials: Vec<String>,
 }
 
@@ -90,6 +91,7 @@ fn parse(text: &str) -> Units {
                 "ExecMainStatus" => unit.exit_status = text(),
                 "ActiveEnterTimestamp" => unit.since = unix(value),
                 "NeedDaemonReload" => unit.needs_reload = value == "yes",
+                "User" => unit.user = text(),
                 // `ID` or `ID:PATH`, one a line.
                 "LoadCredential" => unit.credentials.extend(value.split(':').next().map(str::to_owned)),
                 _ => {}

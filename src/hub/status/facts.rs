@@ -1,4 +1,4 @@
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::{Level, Reason};
 use crate::config::Config;
+use crate::hub::greeting::url;
 use crate::hub::units::{self, Units};
 use crate::log::printable;
 use crate::state::{self, Folder, lock_holder};
@@ -129,12 +130,6 @@ fn ask(listen: SocketAddr) -> Answer {
     if listen.port() == 0 {
         return Answer::NotAsked;
     }
-    let mut address = listen;
-    match listen.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
-        IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
-        _ => {}
-    }
     let agent = ureq::Agent::new_with_config(
         ureq::Agent::config_builder()
             .timeout_global(Some(ANSWER))
@@ -143,9 +138,9 @@ fn ask(listen: SocketAddr) -> Answer {
             .proxy(None)
             .build(),
     );
-    let mut response = match agent.get(format!("http://{address}/healthz")).call() {
+    let mut response = match agent.get(url(listen, "/healthz")).call() {
         Ok(response) => response,
-        Err(error) => return Answer::Silent(format!("{address} does not answer: {error}")),
+        Err(error) => return Answer::Silent(format!("{listen} does not answer: {error}")),
     };
     let text = response.body_mut().with_config().limit(16 << 10).read_to_string().unwrap_or_default();
     let body: Value = serde_json::from_str(&text).unwrap_or_default();
@@ -153,6 +148,6 @@ fn ask(listen: SocketAddr) -> Answer {
     match response.status().as_u16() {
         200 if body["instance"].is_string() => Answer::Well,
         503 => Answer::Unwell(reason.unwrap_or_else(|| "it does not say why".to_owned())),
-        status => Answer::Silent(format!("what answers on {address} is not the proxy (it says {status})")),
+        status => Answer::Silent(format!("what answers on {listen} is not the proxy (it says {status})")),
     }
 }
