@@ -26,7 +26,9 @@ pub fn check_checkout(repository: &Repository) -> Result<String, Error> {
     let checkout = Checkout::find(repository)?;
     if checkout.is_occupied() {
         let path = repository.path.display();
-        return Err(Error::Refused(format!("{path} holds files and no git repository; move them away, or choose another path")));
+        return Err(Error::Refused(format!(
+            "{path} holds files and no git repository; move them away, or choose another path"
+        )));
     }
     Ok(checkout.user.name)
 }
@@ -36,5 +38,5 @@ pub fn check_checkout(repository: &Repository) -> Result<String, Error> {
 /// # Errors
 /// What is wrong with one, and what to do.
 pub fn check_signers(repository: &Repository) -> Result<Vec<String>, Error> {
-    signatures::look(repository, &mirror::user())
+    signatures::look(repository, &mirror::user_quietly())
 }

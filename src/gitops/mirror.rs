@@ -35,14 +35,17 @@ pub(super) struct Mirror<'a> {
 
 /// The user of the mirrors: `hub-git` where the caller is root and it exists, else the caller.
 pub(super) fn user() -> Account {
-    let caller = command::current();
-    if caller.uid != 0 {
-        return caller;
-    }
-    Account::by_name(USER).unwrap_or_else(|| {
+    let user = user_quietly();
+    if user.uid == 0 {
         log::warn!("hub_git_missing", effect = "git fetches as root", remedy = "create the system user hub-git");
-        caller
-    })
+    }
+    user
+}
+
+/// As `user`, for who says by other means that `hub-git` is missing.
+pub(super) fn user_quietly() -> Account {
+    let caller = command::current();
+    if caller.uid != 0 { caller } else { Account::by_name(USER).unwrap_or(caller) }
 }
 
 impl<'a> Mirror<'a> {
@@ -85,7 +88,7 @@ impl<'a> Mirror<'a> {
     /// `Refused` where the branch is missing, `Fetch` where the remote does not answer within `limit`, others where a
     /// credential cannot be used.
     pub fn ask(config: &'a Config, repository: &'a Repository, limit: Duration) -> Result<(), Error> {
-        let user = user();
+        let user = user_quietly();
         let folder = Scratch::make(&user)?;
         let mirror = Self {
             config,
@@ -101,7 +104,10 @@ impl<'a> Mirror<'a> {
         let command = mirror.ls_remote(&access, limit).name(format!("git ls-remote {url}"));
         let failed = |error: command::Error| {
             let reason = error.to_string();
-            Error::Fetch { url: url.clone(), reason: access.advice(&reason).map_or(reason.clone(), |a| format!("{reason}; {a}")) }
+            Error::Fetch {
+                url: url.clone(),
+                reason: access.advice(&reason).map_or(reason.clone(), |a| format!("{reason}; {a}")),
+            }
         };
         let output = command.run().map_err(failed)?;
         if output.status.code() == Some(2) {
@@ -259,9 +265,7 @@ impl<'a> Mirror<'a> {
     fn ls_remote(&self, access: &Access, limit: Duration) -> Command {
         let reference = format!("refs/heads/{}", self.repository.branch);
         let command = self.remote_git(access, limit);
-        command
-            .args(["ls-remote", "--exit-code", "--", self.repository.remote.url(), &reference])
-            .output_limit(1 << 16)
+        command.args(["ls-remote", "--exit-code", "--", self.repository.remote.url(), &reference]).output_limit(1 << 16)
     }
 
     /// A killed fetch leaves its locks; this run holds the global one, so nobody else is at work here.
@@ -362,7 +366,8 @@ struct Scratch(PathBuf);
 
 impl Scratch {
     fn make(user: &Account) -> Result<Self, Error> {
-        let output = Command::new("mktemp", LOCAL).user(user).args(["--directory", "--tmpdir", "hub-doctor-XXXXXXXXXX"]);
+        let output =
+            Command::new("mktemp", LOCAL).user(user).args(["--directory", "--tmpdir", "hub-doctor-XXXXXXXXXX"]);
         Ok(Self(PathBuf::from(output.succeed()?.text())))
     }
 }

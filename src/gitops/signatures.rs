@@ -63,13 +63,22 @@ pub(super) fn look(repository: &Repository, user: &Account) -> Result<Vec<String
     let mut found = Vec::new();
     for (key, path) in [("allowed_signers", &repository.allowed_signers), ("gpg_keyring", &repository.gpg_keyring)] {
         let Some(path) = path else { continue };
-        let content = Command::new("cat", Duration::from_secs(10)).user(user).args(["--"]).args([trusted(path, key)?]).succeed()?.stdout;
+        let content = Command::new("cat", Duration::from_secs(10))
+            .user(user)
+            .args(["--"])
+            .args([trusted(path, key)?])
+            .succeed()?
+            .stdout;
         let lines = content.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
         let signers = lines.filter(|line| !line.is_empty() && !line.starts_with(b"#")).count();
         if signers == 0 {
             return Err(Error::Refused(format!("{key}: {} lists nobody, so no commit is accepted", path.display())));
         }
-        found.push(if key == "gpg_keyring" { format!("{key} ({} bytes)", content.len()) } else { format!("{key} ({signers} signers)") });
+        found.push(if key == "gpg_keyring" {
+            format!("{key} ({} bytes)", content.len())
+        } else {
+            format!("{key} ({signers} signers)")
+        });
     }
     Ok(found)
 }

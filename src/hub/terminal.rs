@@ -28,7 +28,8 @@ impl Terminal {
     pub fn stdout() -> Self {
         let stdout = std::io::stdout();
         let is_terminal = stdout.is_terminal();
-        let columns = if is_terminal { rustix::termios::tcgetwinsize(&stdout).map_or(0, |size| size.ws_col) } else { 0 };
+        let columns =
+            if is_terminal { rustix::termios::tcgetwinsize(&stdout).map_or(0, |size| size.ws_col) } else { 0 };
         let width = if columns == 0 { WIDTH } else { usize::from(columns).min(WIDEST) };
         let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");

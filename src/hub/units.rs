@@ -50,7 +50,10 @@ impl Unit {
 
     /// True where it starts by itself.
     pub fn is_enabled(&self) -> bool {
-        matches!(self.file.as_str(), "enabled" | "enabled-runtime" | "linked" | "linked-runtime" | "alias" | "generated")
+        matches!(
+            self.file.as_str(),
+            "enabled" | "enabled-runtime" | "linked" | "linked-runtime" | "alias" | "generated"
+        )
     }
 
     /// True where it runs, or is on the way.

@@ -72,7 +72,11 @@ fn size(bytes: u64) -> String {
 fn clock(patient: &Patient<'_>) -> Vec<Finding> {
     let mut findings = Findings::new("clock");
     if patient.units.is_none() {
-        findings.add(super::Level::Skipped, "without systemd nobody can be asked whether the clock is synchronised", None);
+        findings.add(
+            super::Level::Skipped,
+            "without systemd nobody can be asked whether the clock is synchronised",
+            None,
+        );
         return findings.all;
     }
     let show = Command::new("timedatectl", ANSWER).args(["show", "--property=NTPSynchronized", "--value"]);

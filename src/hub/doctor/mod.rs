@@ -4,21 +4,21 @@
 
 mod host;
 mod listeners;
-mod repositories;
 mod report;
+mod repositories;
 mod setup;
 mod sources;
 mod units;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use serde::Serialize;
 
+use super::Service;
 use super::terminal::Terminal;
 use super::units::{Units, look};
-use super::Service;
-use crate::config::Config;
+use crate::config::{Config, Credentials};
 use crate::state::SYSTEM_ROOT;
 use crate::{command, state, systemd};
 
@@ -118,9 +118,19 @@ impl Patient<'_> {
         self.is_root || !self.is_system
     }
 
+    /// Where the services find their secrets; where the configuration cannot be read, as far as that is known without it.
+    fn credentials(&self) -> Option<Credentials> {
+        match (&self.config, &self.state_dir) {
+            (Some(config), _) => Some(config.credentials()),
+            (None, _) if self.is_system => Some(Credentials::in_folder(Path::new(setup::CREDSTORE))),
+            (None, state) => state.as_ref().map(|state| Credentials::in_folder(&state.join("credentials"))),
+        }
+    }
+
     /// The user that the gateway, the pipeline and the metrics run as.
     fn service_user(&self) -> String {
-        let of_unit = self.units.iter().flatten().find(|(name, _)| *name == "proxy.service").map(|(_, unit)| &unit.user);
+        let of_unit =
+            self.units.iter().flatten().find(|(name, _)| *name == "proxy.service").map(|(_, unit)| &unit.user);
         of_unit.filter(|user| !user.is_empty()).cloned().unwrap_or_else(|| "hub".to_owned())
     }
 
@@ -143,6 +153,8 @@ struct Report {
 /// Looks, shows what was found, and returns the exit code: 0 nothing, 1 warnings, 2 problems.
 #[expect(clippy::print_stdout, reason = "commands for people answer people")]
 pub(super) fn main(arguments: &Arguments, services: &[Service]) -> ExitCode {
+    // Standard output is the report's, whatever the rooms that are asked have to say.
+    crate::log::to_stderr();
     let report = examine(arguments.config.clone(), services);
     if arguments.json {
         println!("{:#}", serde_json::json!(report));
@@ -168,9 +180,9 @@ fn examine(flag: Option<PathBuf>, services: &[Service]) -> Report {
         Some(Ok(units)) => (Some(units), None),
         Some(Err(error)) => (None, Some(error)),
     };
-    let is_system = state_dir.as_deref().is_some_and(|path| path == std::path::Path::new(SYSTEM_ROOT));
+    let is_system = state_dir.as_deref().is_some_and(|path| path == Path::new(SYSTEM_ROOT));
     let config = match config {
-        Some(config) if is_system => Some(config.with_credentials(std::path::Path::new(setup::CREDSTORE))),
+        Some(config) if is_system => Some(config.with_credentials(Path::new(setup::CREDSTORE))),
         other => other,
     };
     let patient = Patient {
@@ -203,9 +215,9 @@ fn examine(flag: Option<PathBuf>, services: &[Service]) -> Report {
 /// What waits for others is looked at side by side.
 fn slow_looks(patient: &Patient<'_>) -> Vec<Finding> {
     let Some(config) = &patient.config else {
-        let mut findings = Findings::new("configuration");
-        let what = "repositories, database, pipelines and tailscale are looked at once the configuration can be read";
-        findings.add(Level::Skipped, what, Some("hub doctor".to_owned()));
+        let mut findings = Findings::new("what the configuration names");
+        let what = "repositories, database, pipelines, tailscale and listeners: the configuration comes first";
+        findings.add(Level::Skipped, what, None);
         return findings.all;
     };
     let (patient, lost) = (&patient, |name: &str| {

@@ -64,7 +64,8 @@ fn known_host(config: &Config, repository: &Repository, findings: &mut Findings)
     }
     let (hosts, host) = (&config.gitops.known_hosts, repository.remote.host());
     let port = repository.remote.url().split("://").nth(1).and_then(|rest| rest.split('/').next()?.rsplit_once(':'));
-    let port = port.map(|(_, port)| port).filter(|port| port.bytes().all(|byte| byte.is_ascii_digit()) && *port != "22");
+    let port =
+        port.map(|(_, port)| port).filter(|port| port.bytes().all(|byte| byte.is_ascii_digit()) && *port != "22");
     let name = port.map_or_else(|| host.to_owned(), |port| format!("[{host}]:{port}"));
     let scan = port.map_or_else(String::new, |port| format!("-p {port} "));
     let mend = format!("ssh-keyscan {scan}{host} >> {}   # and compare with what the forge publishes", hosts.display());
@@ -74,7 +75,9 @@ fn known_host(config: &Config, repository: &Repository, findings: &mut Findings)
             findings.ok(format!("the key of {name} is pinned in {}", hosts.display()));
             return true;
         }
-        Ok(_) if !hosts.exists() => findings.problem(format!("{} is missing, and ssh trusts no other key", hosts.display()), mend),
+        Ok(_) if !hosts.exists() => {
+            findings.problem(format!("{} is missing, and ssh trusts no other key", hosts.display()), mend)
+        }
         Ok(_) => findings.problem(format!("the key of {name} is not in {}", hosts.display()), mend),
         Err(command::Error::NotFound(_)) => {
             findings.problem("ssh is not installed, and the remote needs it", "apt-get install openssh-client");
@@ -92,7 +95,9 @@ fn access(patient: &Patient<'_>, config: &Config, repository: &Repository, findi
             findings.skipped(format!("{url} does not let this user in; gitops-sync is another one"));
         }
         // Its sentence says what to do.
-        Err(error @ Error::Refused(_)) => findings.problem(error.to_string(), format!("editor {}", patient.path.display())),
+        Err(error @ Error::Refused(_)) => {
+            findings.problem(error.to_string(), format!("editor {}", patient.path.display()))
+        }
         Err(error) => findings.problem(error.to_string(), format!("git ls-remote {url}")),
     }
 }

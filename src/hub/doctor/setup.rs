@@ -38,7 +38,8 @@ pub(super) fn configuration(patient: &Patient<'_>, error: Option<&config::Error>
         }
     }
     if config.is_some_and(|config| config.repositories.is_empty() && config.pipelines.is_empty()) {
-        let example = if patient.is_system { "/usr/share/doc/observability-hub/examples/hub.toml" } else { "contrib/hub.toml" };
+        let example =
+            if patient.is_system { "/usr/share/doc/observability-hub/examples/hub.toml" } else { "contrib/hub.toml" };
         let finding = format!("no [[repository]] is configured, so nothing is deployed; {example} shows how");
         findings.warning(finding, format!("editor {path}"));
     }
@@ -51,9 +52,11 @@ fn distrust(patient: &Patient<'_>) -> Option<String> {
     let path = patient.path.display();
     if patient.is_system || patient.path == Path::new(DEFAULT_PATH) {
         let safe = is_roots_alone(&patient.path).unwrap_or(false);
-        return (!safe).then(|| format!("{path}, or a folder above it, can be changed by others than root, and root obeys it"));
+        return (!safe)
+            .then(|| format!("{path}, or a folder above it, can be changed by others than root, and root obeys it"));
     }
-    (found.mode() & 0o022 != 0).then(|| format!("{path} can be written by group or others, who would decide what runs here"))
+    (found.mode() & 0o022 != 0)
+        .then(|| format!("{path} can be written by group or others, who would decide what runs here"))
 }
 
 fn mend(patient: &Patient<'_>, error: &config::Error) -> String {
@@ -124,7 +127,9 @@ pub(super) fn state(patient: &Patient<'_>) -> Vec<Finding> {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 findings.ok(format!("there is no state yet; the first start makes {}", root.display()));
             }
-            Err(error) => findings.problem(format!("{}: {error}", root.display()), format!("ls -ld {}", root.display())),
+            Err(error) => {
+                findings.problem(format!("{}: {error}", root.display()), format!("ls -ld {}", root.display()))
+            }
         }
         return findings.all;
     }
@@ -169,23 +174,27 @@ pub(super) fn state(patient: &Patient<'_>) -> Vec<Finding> {
 /// The secrets of the gateway. None is shown.
 pub(super) fn secrets(patient: &Patient<'_>) -> Vec<Finding> {
     let mut findings = Findings::new("secrets");
-    let Some(config) = &patient.config else { return findings.all };
-    let folder = config.credentials().folder().to_owned();
+    let Some(credentials) = patient.credentials() else { return findings.all };
+    let folder = credentials.folder().to_owned();
+    let found = credentials.webhook_secrets();
     // Whether the gateway would start with them is its own to say: short secrets, a token that is missing.
-    for service in patient.services {
-        match (service.check)(config) {
-            Err(error) if is_denied(&error.to_string()) => {
-                findings.skipped(format!("the credentials in {} cannot be read by this user", folder.display()));
-                return findings.all;
-            }
-            Err(error) => findings.problem(error.to_string(), credential_mend(&error, &folder, config)),
-            Ok(()) => {}
+    let checks = patient.services.iter().filter_map(|service| Some((service.check)(patient.config.as_ref()?)));
+    let found_check = found.as_ref().err().filter(|_| patient.config.is_none()).map(ToString::to_string);
+    for error in checks.filter_map(Result::err) {
+        if is_denied(&error.to_string()) {
+            findings.skipped(format!("the credentials in {} cannot be read by this user", folder.display()));
+            return findings.all;
         }
+        findings.problem(error.to_string(), credential_mend(&error, &folder, patient.config.as_ref()));
     }
-    match config.credentials().webhook_secrets() {
+    if let Some(error) = found_check {
+        findings.problem(error, format!("ls -l {}", folder.display()));
+    }
+    match found {
         Ok(secrets) if secrets.is_empty() => {
             let finding = "there is no webhook secret, so the proxy takes no deliveries and the gate stays closed";
-            findings.warning(finding, format!("{} (makes one)", command_line("webhook-test", patient.flag.as_deref())));
+            findings
+                .warning(finding, format!("{}   # makes one", command_line("webhook-test", patient.flag.as_deref())));
         }
         Ok(secrets) => {
             let lengths: Vec<String> = secrets.iter().map(|secret| secret.bytes().len().to_string()).collect();
@@ -206,7 +215,7 @@ pub(super) fn secrets(patient: &Patient<'_>) -> Vec<Finding> {
     findings.all
 }
 
-fn credential_mend(error: &config::Error, folder: &Path, config: &Config) -> String {
+fn credential_mend(error: &config::Error, folder: &Path, config: Option<&Config>) -> String {
     let name = match error {
         config::Error::Environment { name, .. } => return format!("unset {name}"),
         config::Error::Credential { name, .. } => name.as_str(),
@@ -214,8 +223,10 @@ fn credential_mend(error: &config::Error, folder: &Path, config: &Config) -> Str
     };
     let path = folder.join(name);
     let path = path.display();
-    if name == "admin-token" && config::is_exposed(config.proxy.admin_listen) {
-        return format!("(umask 077; openssl rand -hex 32 > {path})");
+    let make = format!("(umask 077; openssl rand -hex 32 > {path})");
+    match (name, config) {
+        ("webhook-secret", _) => format!("{make}   # and enter it on the forge"),
+        ("admin-token", Some(config)) if config::is_exposed(config.proxy.admin_listen) => make,
+        _ => format!("ls -l {path}"),
     }
-    format!("(umask 077; openssl rand -hex 32 > {path}), and enter it on the forge")
 }

@@ -19,7 +19,8 @@ pub(super) fn database(patient: &Patient<'_>, config: &Config) -> Vec<Finding> {
             return findings.all;
         }
         Err(error) => {
-            findings.problem(error.to_string(), format!("editor {CREDSTORE}/database-url, or {}", patient.path.display()));
+            findings
+                .problem(error.to_string(), format!("editor {CREDSTORE}/database-url, or {}", patient.path.display()));
             return findings.all;
         }
     };
@@ -88,7 +89,9 @@ pub(super) fn pipeline(patient: &Patient<'_>, config: &Config, pipeline: &Pipeli
         }
         Err(error) => {
             let mend = match (&error, inbox) {
-                (reading::Error::Config(_), _) => format!("editor {}", config.credentials().folder().join("mongo-uri").display()),
+                (reading::Error::Config(_), _) => {
+                    format!("editor {}", config.credentials().folder().join("mongo-uri").display())
+                }
                 (_, Some(path)) => {
                     let (user, path) = (patient.service_user(), path.display());
                     format!("install -d -o {user} -g {user} -m 750 {path}")

@@ -28,7 +28,9 @@ pub(super) fn units(patient: &Patient<'_>, error: Option<&command::Error>) -> Ve
         return findings.all;
     };
     if !units.values().any(Unit::is_installed) {
-        findings.ok("the units are not installed; hub up runs the services, and contrib/install or the package installs them");
+        findings.ok(
+            "the units are not installed; hub up runs the services, and contrib/install or the package installs them",
+        );
         return findings.all;
     }
     for (name, purpose) in WANTED {
@@ -48,8 +50,7 @@ pub(super) fn units(patient: &Patient<'_>, error: Option<&command::Error>) -> Ve
             findings.problem(format!("{name} is not installed, and its timer is"), "install the package again");
         }
     }
-    let stale: Vec<&str> =
-        units.iter().filter(|(_, unit)| unit.needs_reload).map(|(name, _)| name.as_str()).collect();
+    let stale: Vec<&str> = units.iter().filter(|(_, unit)| unit.needs_reload).map(|(name, _)| name.as_str()).collect();
     if !stale.is_empty() {
         let finding = format!("systemd knows older versions of {} than are on the disk", stale.join(", "));
         findings.warning(finding, "systemctl daemon-reload");
@@ -82,10 +83,17 @@ fn judge(name: &str, purpose: &str, unit: &Unit, findings: &mut Findings) {
         let stem = name.trim_end_matches(".service");
         findings.problem(finding, format!("journalctl -u {stem} -n 20, then: systemctl restart {name}"));
     } else if !unit.is_enabled() {
-        let now = if unit.is_active() { "runs, and is not enabled: it will be gone after a reboot" } else { "is not enabled" };
+        let now = if unit.is_active() {
+            "runs, and is not enabled: it will be gone after a reboot"
+        } else {
+            "is not enabled"
+        };
         findings.warning(format!("{name}, which {purpose}, {now}"), enable);
     } else if !unit.is_active() {
-        findings.problem(format!("{name}, which {purpose}, is enabled and does not run"), format!("systemctl start {name}"));
+        findings.problem(
+            format!("{name}, which {purpose}, is enabled and does not run"),
+            format!("systemctl start {name}"),
+        );
     } else {
         findings.ok(format!("{name} is enabled and active"));
     }
@@ -98,16 +106,24 @@ pub(super) fn gate(patient: &Patient<'_>, config: &Config) -> Vec<Finding> {
     let wanted = unit.is_some_and(|unit| unit.is_enabled() || unit.is_active());
     match gate::check(config) {
         Ok(sentence) if wanted => findings.ok(sentence),
-        Ok(sentence) => findings.ok(format!("{sentence}; nothing does (systemctl enable --now tailscale-gate, or hub up --gate)")),
+        Ok(sentence) => {
+            findings.ok(format!("{sentence}; nothing does (systemctl enable --now tailscale-gate, or hub up --gate)"))
+        }
         Err(gate::Error::NotInstalled) if !wanted => {
             findings.ok("tailscale is not installed, and no tailscale-gate is enabled: there is no public door");
         }
         // The gate's own mistake in hub.toml would be refused by it in any case.
-        Err(error @ gate::Error::Config(_)) => findings.problem(error.to_string(), format!("editor {}", patient.path.display())),
+        Err(error @ gate::Error::Config(_)) => {
+            findings.problem(error.to_string(), format!("editor {}", patient.path.display()))
+        }
         Err(error) => {
             let mend = mend(&error, config.gate.port);
             let finding = error.to_string();
-            if wanted { findings.problem(finding, mend) } else { findings.warning(format!("{finding} (no gate is enabled)"), mend) }
+            if wanted {
+                findings.problem(finding, mend)
+            } else {
+                findings.warning(format!("{finding} (no gate is enabled)"), mend)
+            }
         }
     }
     findings.all
@@ -121,7 +137,9 @@ fn mend(error: &gate::Error, port: u16) -> String {
         gate::Error::NotConnected(_) => "tailscale up".to_owned(),
         gate::Error::Occupied { .. } => format!("tailscale serve --https={port} off"),
         gate::Error::NoHttps | gate::Error::NoFunnel | gate::Error::Port { .. } => {
-            format!("tailscale funnel --https={port} 1   # says which page of the admin console to open; end it with Ctrl-C")
+            format!(
+                "tailscale funnel --https={port} 1   # says which page of the admin console to open; end it with Ctrl-C"
+            )
         }
         gate::Error::Denied(_) => "tailscale set --operator=NAME".to_owned(),
         _ => "tailscale status".to_owned(),

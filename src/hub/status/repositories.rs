@@ -59,19 +59,21 @@ fn judge(facts: &Facts, known: records::Repository, reasons: &mut Vec<Reason>) -
     let name = known.repository.clone();
     let before = reasons.len();
     let mut say = |level, reason: String, mend: String| reasons.push(Reason::new(level, &name, reason, mend));
-    let look = facts.journal("gitops-sync");
     if let Some(bad) = &known.bad {
         let why = bad.reason.as_deref().unwrap_or("it does not say why");
-        let reason = format!("commit {} failed and is not tried again until the branch moves: {why}", short(&bad.commit));
+        let reason =
+            format!("commit {} failed and is not tried again until the branch moves: {why}", short(&bad.commit));
         say(Level::Degraded, reason, format!("hub retry {name}"));
     }
     if let Some(checked) = &known.checked {
         if Outcome::of_word(&checked.status) == Outcome::Failed && known.bad.is_none() {
             let why = checked.reason.as_deref().unwrap_or("the log says why");
             let level = if checked.status == "rollback_failed" { Level::Failed } else { Level::Degraded };
-            say(level, format!("{}: {why}", checked.status.replace('_', " ")), look);
+            say(level, format!("{}: {why}", checked.status.replace('_', " ")), "hub doctor".to_owned());
         }
-        if let Some(age) = checked.at.parse().ok().map(|at| seconds_between(at, facts.now)).filter(|age| *age > UNCHECKED) {
+        if let Some(age) =
+            checked.at.parse().ok().map(|at| seconds_between(at, facts.now)).filter(|age| *age > UNCHECKED)
+        {
             let reason = format!("not looked at for {}, and it should be hourly", span(age));
             let start = if facts.is_installed() { "systemctl enable --now gitops-sync.timer" } else { "hub up" };
             say(Level::Degraded, reason, start.to_owned());
@@ -102,7 +104,9 @@ pub(super) fn queue(facts: &Facts, reader: &mut Reader<'_>, reasons: &mut Vec<Re
         let start = if facts.is_installed() { "systemctl restart gitops-sync.path" } else { "hub up" };
         say(format!("a request waits for {}, and gitops-sync does not take it up", span(age)), start);
     }
-    for name in &queue.retry {
+    // One that is configured has its own line, with the reason.
+    let known = facts.repositories();
+    for name in queue.retry.iter().filter(|name| !known.iter().any(|(known, _)| known == name)) {
         say(format!("{name} could not be fetched; the next run tries again"), &format!("hub retry {name}"));
     }
     if queue.failed > 0 {

@@ -117,7 +117,8 @@ impl Judge<'_> {
     fn units_of(&self, service: &'static str) -> impl Iterator<Item = (&str, &Unit)> {
         let all = self.facts.units.iter().flatten();
         let of_service = move |name: &str| name.rsplit_once('.').is_some_and(|(stem, _)| stem == service);
-        all.filter(move |(name, unit)| of_service(name) && unit.is_installed()).map(|(name, unit)| (name.as_str(), unit))
+        all.filter(move |(name, unit)| of_service(name) && unit.is_installed())
+            .map(|(name, unit)| (name.as_str(), unit))
     }
 
     fn state(&self, service: &'static str, record: Option<&Record>) -> State {
@@ -185,9 +186,7 @@ impl Judge<'_> {
     fn lasting(&self, service: &str, unit: &Unit) -> State {
         let name = format!("{service}.service");
         match unit.active.as_str() {
-            "active" | "reloading" => {
-                self.checked(service, State { since: unit.since, ..State::new("running", true) })
-            }
+            "active" | "reloading" => self.checked(service, State { since: unit.since, ..State::new("running", true) }),
             "activating" => State::new("starting", true),
             "deactivating" => State::new("stopping", false),
             _ if unit.is_enabled() => {
@@ -218,7 +217,8 @@ impl Judge<'_> {
         let run = &record.last;
         let error = run.error.clone().unwrap_or_else(|| run.status.replace('_', " "));
         let look = self.facts.journal(service);
-        let mut say = |level, reason: String, mend: String| self.reasons.push(Reason::new(level, service, reason, mend));
+        let mut say =
+            |level, reason: String, mend: String| self.reasons.push(Reason::new(level, service, reason, mend));
         let age = run.started.parse().map(|at| seconds_between(at, self.facts.now)).unwrap_or(u64::MAX);
         let start = |unit: &str| {
             if state.runs { look.clone() } else { self.facts.start(unit).to_owned() }
@@ -227,7 +227,9 @@ impl Judge<'_> {
         match service {
             // Its record is about an earlier process; one that is alive has got over that.
             "proxy" if failed && !state.runs => say(Level::Failed, error, look.clone()),
-            "gitops-sync" if failed => say(level_of(&run.status), error, look.clone()),
+            "gitops-sync" if failed => {
+                say(level_of(&run.status), worst_repositories(run).unwrap_or(error), look.clone())
+            }
             "reading-sync" if failed => say(Level::Failed, error, look.clone()),
             "reading-sync" if age > READING_STALE && !self.facts.pipelines_are_few() => {
                 let reason = format!("the pipelines ran {} ago, and should daily", span(age));
@@ -279,7 +281,11 @@ impl Judge<'_> {
         match (runs, state.as_str()) {
             (true, _) if !current => {
                 let age = age.map_or_else(|| "of unknown age".to_owned(), |age| format!("{} old", span(age)));
-                say(Level::Degraded, format!("the gate runs, and its record is {age}: nobody knows what is public"), look);
+                say(
+                    Level::Degraded,
+                    format!("the gate runs, and its record is {age}: nobody knows what is public"),
+                    look,
+                );
             }
             (_, "open") if record.last.error.is_some() => say(Level::Failed, reason.clone(), "tailscale-gate close"),
             (false, "open") => {
@@ -298,7 +304,11 @@ impl Judge<'_> {
 impl Facts {
     /// Where to read on.
     pub fn journal(&self, service: &str) -> String {
-        if self.is_installed() { format!("journalctl -u {service} -n 20") } else { "see the output of hub up".to_owned() }
+        if self.is_installed() {
+            format!("journalctl -u {service} -n 20")
+        } else {
+            "see the output of hub up".to_owned()
+        }
     }
 
     fn start(&self, unit: &str) -> String {
@@ -313,6 +323,15 @@ impl Facts {
 /// What was rolled back or refused leaves the last good commit in place.
 fn level_of(status: &str) -> Level {
     if matches!(status, "rolled_back" | "refused") { Level::Degraded } else { Level::Failed }
+}
+
+/// The repositories that a run failed on, each with one word: its own line says why. None where the run failed as a whole.
+fn worst_repositories(run: &Run) -> Option<String> {
+    let all = run.details["repositories"].as_array()?;
+    let bad = all.iter().filter_map(|outcome| Some((outcome["repository"].as_str()?, outcome["status"].as_str()?)));
+    let bad = bad.filter(|(_, status)| Outcome::of_word(status) == Outcome::Failed);
+    let told: Vec<String> = bad.map(|(name, status)| format!("{name} {}", status.replace('_', " "))).collect();
+    (!told.is_empty()).then(|| format!("the last run: {}", told.join(", ")))
 }
 
 /// The rows that wait for the database: what the record says, else what the newest runs in a row could not store.

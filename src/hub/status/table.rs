@@ -57,9 +57,10 @@ pub(super) fn format(status: &Status, terminal: Terminal) -> String {
 
 fn head(text: &mut String, status: &Status, terminal: Terminal) -> std::fmt::Result {
     let level = status.status;
-    let word = terminal.paint(level.tone(), level.word());
+    let word = if status.is_fresh && level == Level::Healthy { "nothing has run here yet" } else { level.word() };
     let host = terminal.paint(Tone::Strong, &printable(status.host.as_bytes()));
-    writeln!(text, "{host} is {word}  {}\n", terminal.paint(Tone::Quiet, &status.time))
+    let word = terminal.paint(level.tone(), word);
+    writeln!(text, "{host}: {word}  {}\n", terminal.paint(Tone::Quiet, &format!("({})", status.time)))
 }
 
 fn row(text: &mut String, level: Level, cells: &[String], last: &str, terminal: Terminal) -> std::fmt::Result {
@@ -81,12 +82,7 @@ fn services(text: &mut String, status: &Status, terminal: Terminal) -> std::fmt:
     titles(text, &columns, "RESULT", terminal)?;
     for service in &status.services {
         let (when, took) = times(service, status.now);
-        let cells = [
-            fit(service.service, SERVICE),
-            fit(&service.state, STATE),
-            fit(&when, WHEN),
-            fit(&took, TOOK),
-        ];
+        let cells = [fit(service.service, SERVICE), fit(&service.state, STATE), fit(&when, WHEN), fit(&took, TOOK)];
         row(text, service.level, &cells, &result(service, status), terminal)?;
     }
     Ok(())
@@ -106,15 +102,20 @@ fn times(service: &Service, now: jiff::Timestamp) -> (String, String) {
 
 fn result(service: &Service, status: &Status) -> String {
     // A person reads the reason below; here is the short form of it.
-    if let Some(reason) = status.reasons.iter().find(|reason| reason.about == service.service) {
+    let counts = |service: &Service| service.last_run.as_ref().is_some_and(|run| !run.counts.is_empty());
+    if let Some(reason) = status.reasons.iter().find(|reason| reason.about == service.service)
+        && (service.service != "gitops-sync" || !counts(service))
+    {
         return reason.reason.clone();
     }
     match (service.service, &service.last_run) {
         ("proxy", _) if service.runs => "takes deliveries".to_owned(),
         ("tailscale-gate", Some(run)) => run.status.clone(),
         (_, Some(run)) => {
-            let counted = run.counts.iter().filter_map(|(name, count)| Some((name, count.as_u64().filter(|n| *n > 0)?)));
-            let counted: Vec<String> = counted.map(|(name, count)| format!("{} {count}", name.replace('_', " "))).collect();
+            let counted =
+                run.counts.iter().filter_map(|(name, count)| Some((name, count.as_u64().filter(|n| *n > 0)?)));
+            let counted: Vec<String> =
+                counted.map(|(name, count)| format!("{} {count}", name.replace('_', " "))).collect();
             let word = run.status.replace('_', " ");
             if counted.is_empty() || counted == [format!("{word} 1")] { word } else { counted.join(", ") }
         }
@@ -144,7 +145,8 @@ fn repositories(text: &mut String, status: &Status, terminal: Terminal) -> std::
         if let Some(hold) = &repository.known.hold {
             let reason = hold.reason.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
             let since = hold.since.as_deref().map(|since| ago(since, status.now)).unwrap_or_default();
-            let note = printable(format!("held {since}{reason}; hub release {}", repository.known.repository).as_bytes());
+            let note =
+                printable(format!("held {since}{reason}; hub release {}", repository.known.repository).as_bytes());
             writeln!(text, "    {}", terminal.paint(Tone::Quiet, &terminal.wrap(&note, 4)))?;
         }
     }
@@ -179,10 +181,15 @@ fn rest(text: &mut String, status: &Status, terminal: Terminal) -> std::fmt::Res
     };
     line(text, "funnel", &funnel, terminal)?;
     if !status.configuration.found {
-        line(text, "configuration", &format!("{} is not there; the defaults are in force", status.configuration.path.display()), terminal)?;
+        line(
+            text,
+            "configuration",
+            &format!("{} is not there; the defaults are in force", status.configuration.path.display()),
+            terminal,
+        )?;
     }
     if status.is_fresh {
-        let hint = "Nothing has run here yet: hub doctor says what to set up, and hub up runs it all in the foreground.";
+        let hint = "hub doctor says what to set up; hub up runs everything here, in the foreground.";
         writeln!(text, "\n{}", terminal.wrap(hint, 0))?;
     }
     Ok(())
