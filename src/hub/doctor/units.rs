@@ -145,3 +145,44 @@ fn mend(error: &gate::Error, port: u16) -> String {
         _ => "tailscale status".to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::Level;
+    use super::*;
+
+    #[test]
+    fn every_state_of_a_unit_has_its_finding() {
+        for (words, level, part, mend) in [
+            ("loaded active running enabled", Level::Ok, "is enabled and active", ""),
+            (
+                "loaded active running disabled",
+                Level::Warning,
+                "it will be gone after a reboot",
+                "systemctl enable --now",
+            ),
+            ("loaded inactive dead disabled", Level::Warning, "is not enabled", "systemctl enable --now proxy.service"),
+            ("loaded inactive dead enabled", Level::Problem, "does not run", "systemctl start proxy.service"),
+            ("loaded failed failed enabled", Level::Problem, "has failed", "journalctl -u proxy -n 20"),
+            (
+                "loaded activating auto-restart enabled",
+                Level::Problem,
+                "again and again",
+                "systemctl restart proxy.service",
+            ),
+            ("masked inactive dead masked", Level::Warning, "is masked", "systemctl unmask proxy.service"),
+            ("bad-setting inactive dead enabled", Level::Problem, "does not load", "systemd-analyze verify"),
+            ("not-found inactive dead -", Level::Problem, "is not installed", "install the package"),
+        ] {
+            let [load, active, sub, file] = words.split(' ').collect::<Vec<_>>()[..] else { panic!("{words}") };
+            let [load, active, sub, file] = [load, active, sub, file].map(str::to_owned);
+            let unit = Unit { load, active, sub, file, ..Unit::default() };
+            let mut findings = Findings::new("units");
+            judge("proxy.service", "takes webhooks", &unit, &mut findings);
+            let [found] = &findings.all[..] else { panic!("{words}: {findings:?}") };
+            assert_eq!(found.level, level, "{words}: {found:?}");
+            assert!(found.finding.contains(part), "{words}: {found:?}");
+            assert!(found.mend.as_deref().unwrap_or_default().contains(mend), "{words}: {found:?}");
+        }
+    }
+}

@@ -37,7 +37,7 @@ pub(super) struct Facts {
     pub root: Option<Folder>,
     /// None where systemd does not run this host, or does not answer.
     pub units: Option<Units>,
-    units_error: Option<String>,
+    pub units_error: Option<String>,
     /// The process of `hub up`.
     pub up: Option<u32>,
     pub proxy: Answer,

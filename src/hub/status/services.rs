@@ -366,3 +366,6 @@ impl From<&Run> for LastRun {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
