@@ -42,6 +42,7 @@ mod packaged;
 mod refused;
 mod rollback;
 mod sandbox;
+mod status;
 mod units;
 mod without_systemd;
 
