@@ -35,14 +35,17 @@ pub(super) struct Mirror<'a> {
 
 /// The user of the mirrors: `hub-git` where the caller is root and it exists, else the caller.
 pub(super) fn user() -> Account {
-    let caller = command::current();
-    if caller.uid != 0 {
-        return caller;
-    }
-    Account::by_name(USER).unwrap_or_else(|| {
+    let user = user_quietly();
+    if user.uid == 0 {
         log::warn!("hub_git_missing", effect = "git fetches as root", remedy = "create the system user hub-git");
-        caller
-    })
+    }
+    user
+}
+
+/// As `user`, for who says by other means that `hub-git` is missing.
+pub(super) fn user_quietly() -> Account {
+    let caller = command::current();
+    if caller.uid != 0 { caller } else { Account::by_name(USER).unwrap_or(caller) }
 }
 
 impl<'a> Mirror<'a> {
@@ -76,6 +79,49 @@ impl<'a> Mirror<'a> {
         }
         mirror.make()?;
         Ok(mirror)
+    }
+
+    /// Asks the remote whether it has the branch, as the mirrors' user and as a fetch would, without a mirror: nothing is
+    /// fetched. Keys and tokens are laid down under a name of their own, so that a fetch that runs meanwhile keeps its.
+    ///
+    /// # Errors
+    /// `Refused` where the branch is missing, `Fetch` where the remote does not answer within `limit`, others where a
+    /// credential cannot be used.
+    pub fn ask(config: &'a Config, repository: &'a Repository, limit: Duration) -> Result<(), Error> {
+        let user = user_quietly();
+        let folder = Scratch::make(&user)?;
+        let mirror = Self {
+            config,
+            repository,
+            path: folder.0.clone(),
+            mirrors: Folder::open(&folder.0)?,
+            user,
+            objects: RefCell::default(),
+            is_new: Cell::new(true),
+        };
+        let access = Access::prepare(config, repository, &mirror.mirrors, &mirror.user)?;
+        let url = repository.remote.url().to_owned();
+        let command = mirror.ls_remote(&access, limit).name(format!("git ls-remote {url}"));
+        let failed = |error: command::Error| {
+            let reason = error.to_string();
+            Error::Fetch {
+                url: url.clone(),
+                reason: access.advice(&reason).map_or(reason.clone(), |a| format!("{reason}; {a}")),
+            }
+        };
+        let output = command.run().map_err(failed)?;
+        if output.status.code() == Some(2) {
+            return Err(mirror.no_branch());
+        }
+        output.require_success("git ls-remote").map(drop).map_err(failed)
+    }
+
+    fn no_branch(&self) -> Error {
+        Error::Refused(format!(
+            "the branch {} does not exist at {}; push it again, or change branch in hub.toml",
+            self.repository.branch,
+            self.repository.remote.url()
+        ))
     }
 
     fn failed(&self, act: &'static str, source: std::io::Error) -> Error {
@@ -141,11 +187,7 @@ impl<'a> Mirror<'a> {
             };
             let hung = matches!(error, command::Error::Deadline { .. });
             if !hung && self.branch_is_missing(&access) {
-                return Err(Error::Refused(format!(
-                    "the branch {} does not exist at {}; push it again, or change branch in hub.toml",
-                    self.repository.branch,
-                    self.repository.remote.url()
-                )));
+                return Err(self.no_branch());
             }
             if !hung && !self.is_new() && self.is_damaged()? {
                 log::warn!("mirror_made_anew", repo = self.repository.name, error = error.to_string());
@@ -216,10 +258,14 @@ impl<'a> Mirror<'a> {
 
     /// `git ls-remote --exit-code` ends with 2 when the remote answers and has no such ref.
     fn branch_is_missing(&self, access: &Access) -> bool {
+        let command = self.ls_remote(access, self.fetch_limit().min(Duration::from_secs(30)));
+        command.run().is_ok_and(|output| output.status.code() == Some(2))
+    }
+
+    fn ls_remote(&self, access: &Access, limit: Duration) -> Command {
         let reference = format!("refs/heads/{}", self.repository.branch);
-        let command = self.remote_git(access, self.fetch_limit().min(Duration::from_secs(30)));
-        let command = command.args(["ls-remote", "--exit-code", "--", self.repository.remote.url(), &reference]);
-        command.output_limit(1 << 16).run().is_ok_and(|output| output.status.code() == Some(2))
+        let command = self.remote_git(access, limit);
+        command.args(["ls-remote", "--exit-code", "--", self.repository.remote.url(), &reference]).output_limit(1 << 16)
     }
 
     /// A killed fetch leaves its locks; this run holds the global one, so nobody else is at work here.
@@ -312,6 +358,25 @@ impl<'a> Mirror<'a> {
     pub fn tidy(&self) -> Result<(), Error> {
         self.git().args(["-c", "gc.auto=6700", "-c", "gc.autoDetach=false", "gc", "--auto", "--quiet"]).succeed()?;
         Ok(())
+    }
+}
+
+/// A folder for one question, in the system's folder for temporary files; removed when dropped.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn make(user: &Account) -> Result<Self, Error> {
+        let output =
+            Command::new("mktemp", LOCAL).user(user).args(["--directory", "--tmpdir", "hub-doctor-XXXXXXXXXX"]);
+        Ok(Self(PathBuf::from(output.succeed()?.text())))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_dir_all(&self.0) {
+            log::warn!("folder_not_removed", folder = self.0.display().to_string(), error = error.to_string());
+        }
     }
 }
 

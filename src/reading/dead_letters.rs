@@ -74,7 +74,7 @@ impl<'a> DeadLetters<'a> {
                 if row.mongo_id.starts_with("line:") {
                     row.mongo_id.clone_from(&key);
                 }
-                let batch = Readings { rows: vec![row], settled: vec![key.clone()], ..batch.clone() };
+                let batch = Readings { rows: vec![Arc::new(row)], settled: vec![key.clone()], ..batch.clone() };
                 match self.store.insert_readings(&Arc::new(batch)) {
                     Ok(_) => return Ok(Some(Retried { stored: 1, dead: 0 })),
                     Err(store::Error::Row { reason, .. }) => format!("the database refuses it: {reason}"),

@@ -1,6 +1,6 @@
 //! Batches into the database: one transaction each, tried again while the database is away, divided where it refuses.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use super::source::Document;
 use crate::command::Backoff;
 use crate::config::{Config, Pipeline};
 use crate::log;
-use crate::store::{self, Reading, Readings, Rejected, Store};
+use crate::store::{self, Readings, Rejected, Store};
 
 /// How long a batch waits for a database that is away, a restart for instance, before the run gives up.
 const PATIENCE: Duration = Duration::from_secs(45);
@@ -30,16 +30,16 @@ pub(super) struct Loader<'a> {
     config: &'a Config,
     pipeline: &'a Pipeline,
     store: Option<Store>,
-    /// Keys of the pipeline's dead letters when the run began: where one is stored now, its letter goes.
-    dead: HashSet<String>,
+    /// Whether the pipeline has dead letters: where one of their documents is stored now, its letter goes.
+    has_letters: bool,
 }
 
 impl<'a> Loader<'a> {
     /// Opens the database.
     pub(super) fn open(config: &'a Config, pipeline: &'a Pipeline) -> Result<Self, Error> {
         let mut store = Store::open(config)?;
-        let dead = store.dead_letters(Some(&pipeline.name))?.into_iter().map(|letter| letter.source_id).collect();
-        Ok(Self { config, pipeline, store: Some(store), dead })
+        let has_letters = store.has_dead_letters(&pipeline.name)?;
+        Ok(Self { config, pipeline, store: Some(store), has_letters })
     }
 
     /// Stores what came of documents; when it returns, all of it is committed.
@@ -61,7 +61,7 @@ impl<'a> Loader<'a> {
         let mut batch = self.empty();
         for document in documents {
             match &document.outcome {
-                Ok(row) => self.add_row(&mut batch, row),
+                Ok(row) => batch.rows.push(Arc::clone(row)),
                 Err((key, rejection)) => batch.rejected.push(rejected(key, &rejection.to_string(), &document.raw)),
             }
         }
@@ -98,16 +98,13 @@ impl<'a> Loader<'a> {
         Readings { pipeline: self.pipeline.name.clone(), table: self.pipeline.table.clone(), ..Readings::default() }
     }
 
-    fn add_row(&self, batch: &mut Readings, row: &Reading) {
-        if self.dead.contains(&row.mongo_id) {
-            batch.settled.push(row.mongo_id.clone());
-        }
-        batch.rows.push(row.clone());
-    }
-
     /// One transaction. Sent again after an outage, because nothing tells whether the lost commit was made; a second
     /// time it changes nothing.
-    fn insert(&mut self, batch: Readings) -> Result<u64, Error> {
+    fn insert(&mut self, mut batch: Readings) -> Result<u64, Error> {
+        if self.has_letters {
+            batch.settled = batch.rows.iter().map(|row| row.mongo_id.clone()).collect();
+        }
+        self.has_letters |= !batch.rejected.is_empty();
         let batch = Arc::new(batch);
         let until = Instant::now() + PATIENCE;
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(3));

@@ -22,7 +22,7 @@ use transform::Oddities;
 
 pub use error::{Error, Side};
 pub use run::{RUN, run_main};
-pub use source::{inboxes, is_input};
+pub use source::{check_source, inboxes, is_input};
 pub use sync::main;
 
 /// The name in logs, records and results.

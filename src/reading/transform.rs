@@ -11,6 +11,8 @@ use crate::store::Reading;
 
 /// Longer keys are hashed: an entry of PostgreSQL's index takes at most 2,704 bytes ("Indexes: 67.1.4. B-Tree").
 const LONGEST_KEY: usize = 1024;
+/// Bytes of such a key that stay for the reader.
+const KEPT_OF_KEY: usize = 100;
 
 /// Numbers below this are seconds since 1970 (until the year 5138), others milliseconds (since 1973).
 const FIRST_MILLISECOND: f64 = 1e11;
@@ -148,7 +150,7 @@ fn milliseconds(value: Raw<'_>) -> Option<i64> {
         Raw::DateTime(milliseconds) => Some(milliseconds),
         Raw::Timestamp { seconds, .. } => Some(i64::from(seconds) * 1000),
         Raw::Int32(value) => number(f64::from(value)),
-        Raw::Int64(value) if value.abs() < FIRST_MILLISECOND as i64 => Some(value * 1000),
+        Raw::Int64(value) if value.unsigned_abs() < FIRST_MILLISECOND as u64 => Some(value * 1000),
         Raw::Int64(value) => Some(value),
         Raw::Double(value) => number(value),
         Raw::String(text) => of_text(text.trim()).or_else(|| {
@@ -176,16 +178,25 @@ fn of_text(text: &str) -> Option<i64> {
 }
 
 /// The text key of an id: an ObjectId's hex digits, as the Go version wrote them; of every other type its canonical
-/// Extended JSON, which tells `"5"` from `5`.
+/// Extended JSON, which tells `"5"` from `5`. Where that is too long for an index, or could be of another id, it is cut
+/// and a hash follows, so that it ends like no Extended JSON does.
 fn key(id: Raw<'_>) -> Result<String, Rejection> {
-    let text = match id {
-        Raw::ObjectId(id) => hex(&id),
-        other => value_text(other, Shape::Canonical, &mut Oddities::default())?,
+    if let Raw::ObjectId(id) = id {
+        return Ok(hex(&id));
+    }
+    let mut text = value_text(id, Shape::Canonical, &mut Oddities::default())?;
+    let nested = match id {
+        Raw::Document(inner) | Raw::Array(inner) | Raw::CodeWithScope { scope: inner, .. } => inner,
+        _ => &[],
     };
-    if text.len() <= LONGEST_KEY {
+    // What Extended JSON cannot hold, such as a key `$oid` of the id's own, its bytes tell apart.
+    let ambiguous = !nested.is_empty() && value_text(id, Shape::Extended, &mut Oddities::default()).is_err();
+    if text.len() <= LONGEST_KEY && !ambiguous {
         return Ok(text);
     }
-    Ok(format!("sha256:{}", hex(&Sha256::digest(text.as_bytes()))))
+    let digest = Sha256::new().chain_update(&text).chain_update([0]).chain_update(nested).finalize();
+    text.truncate(text.floor_char_boundary(KEPT_OF_KEY));
+    Ok(format!("{text}...sha256:{}", hex(&digest)))
 }
 
 fn hashed(what: &str, place: &str, bytes: &[u8]) -> String {
@@ -254,12 +265,25 @@ mod tests {
             r#""a\u0000b""#,
             r#""a\\u0000b""#,
             r#"{"$minKey":1}"#,
+            r#"{"a":{"$oid":"5f43a1b2c3d4e5f601020304"}}"#,
+            &format!(r#""{}""#, "ž".repeat(5000)),
+            &format!(r#""{}x""#, "ž".repeat(5000)),
+            &format!(r#"{{"a":"{}"}}"#, "x".repeat(5000)),
         ];
-        let keys: std::collections::HashSet<String> =
+        let mut keys: std::collections::HashSet<String> =
             ids.iter().map(|id| plain(&format!(r#"{{"_id":{id}}}"#)).mongo_id).collect();
-        assert_eq!(keys.len(), ids.len(), "{keys:?}");
-        let long = "x".repeat(5000);
-        assert!(plain(&format!(r#"{{"_id":"{long}"}}"#)).mongo_id.starts_with("sha256:"));
+        // {_id: {a: {$oid: "5f43a1b2c3d4e5f601020304"}}}, which only BSON can say.
+        let inner = b"\x28\0\0\0\x02$oid\0\x19\0\0\x005f43a1b2c3d4e5f601020304\0\0";
+        let inner = [&(inner.len() as i32).to_le_bytes()[..], &inner[4..]].concat();
+        let wrap = |name: &[u8], inner: &[u8]| {
+            let length = (4 + 1 + name.len() + 1 + inner.len() + 1) as i32;
+            [&length.to_le_bytes()[..], b"\x03", name, b"\0", inner, b"\0"].concat()
+        };
+        let document = wrap(b"_id", &wrap(b"a", &inner));
+        let of_bson = transform(&document, Form::Bson, "", Json::Plain, &mut Oddities::default());
+        keys.insert(of_bson.unwrap().mongo_id);
+        assert_eq!(keys.len(), ids.len() + 1, "{keys:?}");
+        assert!(keys.iter().all(|key| key.len() <= LONGEST_KEY), "{keys:?}");
     }
 
     #[test]
@@ -289,6 +313,10 @@ mod tests {
         ] {
             let row = plain(&format!(r#"{{"_id":1,{meta}"timestamp":"soon"}}"#));
             assert_eq!((row.event_timestamp, row.meta.as_deref()), (None, Some(kept)));
+        }
+        for number in [i64::MIN, i64::MAX, 9_007_199_254_740_993] {
+            let row = plain(&format!(r#"{{"_id":1,"timestamp":{number}}}"#));
+            assert_eq!((row.event_timestamp, row.meta), (None, Some(format!(r#"{{"timestamp":{number}}}"#))));
         }
         let far = plain(r#"{"_id":1,"timestamp":{"$date":{"$numberLong":"9223372036854775807"}}}"#);
         assert_eq!(far.meta.as_deref(), Some(r#"{"timestamp":"9223372036854775807"}"#));

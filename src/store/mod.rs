@@ -51,6 +51,7 @@ trait Engine: ReadingStore + Send {
 trait ReadingStore {
     fn insert_readings(&mut self, batch: &Arc<Readings>) -> Result<u64, Error>;
     fn dead_letters(&mut self, pipeline: Option<&str>) -> Result<Vec<DeadLetter>, Error>;
+    fn has_dead_letters(&mut self, pipeline: &str) -> Result<bool, Error>;
     fn dead_letter(&mut self, id: i64) -> Result<Option<(DeadLetter, Vec<u8>)>, Error>;
     fn drop_dead_letter(&mut self, id: i64) -> Result<bool, Error>;
 }
@@ -120,6 +121,14 @@ impl Store {
     /// When the database cannot be used.
     pub fn dead_letters(&mut self, pipeline: Option<&str>) -> Result<Vec<DeadLetter>, Error> {
         self.engine.dead_letters(pipeline)
+    }
+
+    /// Whether a pipeline has any.
+    ///
+    /// # Errors
+    /// When the database cannot be used.
+    pub fn has_dead_letters(&mut self, pipeline: &str) -> Result<bool, Error> {
+        self.engine.has_dead_letters(pipeline)
     }
 
     /// A dead letter with its document; none where there is none of this number.

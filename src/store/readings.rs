@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 /// One row of a pipeline's table. Texts are free of NUL, JSON is valid: the pipeline has seen to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reading {
@@ -33,8 +35,8 @@ pub struct Readings {
     pub pipeline: String,
     /// The table for the rows.
     pub table: String,
-    /// The rows.
-    pub rows: Vec<Reading>,
+    /// The rows; shared, because documents may be large.
+    pub rows: Vec<Arc<Reading>>,
     /// The dead letters; one that is there already is counted up and gets the newest reason and document.
     pub rejected: Vec<Rejected>,
     /// Ids whose dead letters go, because their documents are stored now.

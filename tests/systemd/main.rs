@@ -48,6 +48,7 @@ mod refused;
 mod remotes;
 mod rollback;
 mod sandbox;
+mod status;
 mod timers;
 mod units;
 mod without_systemd;

@@ -38,7 +38,7 @@ ssl.pemfile = "/etc/lighttpd/server.pem"
 auth.backend = "plain"
 auth.backend.plain.userfile = "/etc/lighttpd/users"
 auth.require = ("/" => ("method" => "basic", "realm" => "git", "require" => "valid-user"))
-alias.url = ("/git/" => "/usr/lib/git-core/git-http-backend/")
+alias.url = ("/git" => "/usr/lib/git-core/git-http-backend")
 setenv.set-environment = ("GIT_PROJECT_ROOT" => "/srv/origin", "GIT_HTTP_EXPORT_ALL" => "1")
 $HTTP["url"] =~ "^/git/" { cgi.assign = ("" => "") }
 "#,

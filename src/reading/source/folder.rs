@@ -2,26 +2,24 @@
 
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
-use std::fs::File;
-use std::io::{BufRead, BufReader, Read as _};
+use std::fs::{File, Metadata};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
-use flate2::bufread::MultiGzDecoder;
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Access, AtFlags, Mode, OFlags};
 
-use super::{Acknowledge, Batch, Finished, Limits, Opened, Read, Total};
+use super::input::Input;
+use super::{Acknowledge, Batch, Finished, Identity, Limits, Opened, Read, Total, identity};
 use crate::config::Json;
 use crate::log;
 use crate::reading::Error;
-use crate::reading::transform::Form;
 use crate::state::{self, Folder, Kind};
 
-/// A document of MongoDB has at most 16 MiB; as Extended JSON it may be a few times as long.
-const LONGEST_LINE: u64 = 64 << 20;
-/// A file whose last line is cut off, or whose compressed data ends early, is taken to be in the making for so long
-/// after its last change.
-const IN_THE_MAKING: u64 = 10;
+/// A file that was written to within this time is taken to be in the making.
+const REST: Duration = Duration::from_secs(10);
+/// How long one run waits for files in the making.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
 const MOST_FILES: usize = 100_000;
 const ENDINGS: [&str; 6] = [".jsonl", ".ndjson", ".json", ".jsonl.gz", ".ndjson.gz", ".json.gz"];
 
@@ -32,11 +30,34 @@ pub fn is_input(name: &OsStr) -> bool {
 }
 
 pub(super) fn open(path: &Path, json: Json) -> Result<Opened, Error> {
-    let reader = Inbox { folder: inbox(path)?, json, seen: HashSet::new(), waiting: None, current: None };
+    let reader = Inbox {
+        folder: inbox(path)?,
+        json,
+        seen: HashSet::new(),
+        passed_over: HashSet::new(),
+        waiting: None,
+        current: None,
+        made_at: None,
+        until: Instant::now() + LONGEST_WAIT,
+        problem: None,
+    };
     // Before anything is read: without these nothing could be finished.
     let receipts = Receipts { folder: inbox(path)? };
     receipts.target("processed")?;
     Ok((Box::new(reader), Box::new(receipts)))
+}
+
+/// Looks whether the inbox can be used; says what is in it.
+pub(super) fn check(path: &Path) -> Result<String, Error> {
+    let folder = inbox(path)?;
+    let access = Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK;
+    rustix::fs::accessat(folder.fd(), ".", access, AtFlags::empty()).map_err(|error| {
+        let advice = "files are moved to its folder processed/, so the user of the proxy must be able to write there";
+        Error::SourceRefused(format!("inbox: {} cannot be written: {error}; {advice}", path.display()))
+    })?;
+    let entries = folder.entries(MOST_FILES).map_err(|error| failed(&error))?;
+    let count = entries.iter().filter(|entry| entry.kind == Kind::File && is_input(&entry.name)).count();
+    Ok(format!("inbox {}: {count} files wait", path.display()))
 }
 
 fn inbox(path: &Path) -> Result<Folder, Error> {
@@ -50,39 +71,47 @@ fn failed(error: &state::Error) -> Error {
     Error::SourceRefused(format!("inbox: {error}"))
 }
 
+fn cannot_read(path: &Path, error: &dyn std::fmt::Display) -> Error {
+    let advice = "let the user of the proxy read it, or take it away; the other files are moved";
+    Error::SourceRefused(format!("inbox: cannot read {}: {error}; {advice}", path.display()))
+}
+
+/// How long a file still has to rest before it is taken; none where it is finished.
+///
+/// Whatever is written to a file sets both of its times (inode(7)). Where the inode has changed after the content, it was
+/// renamed, or its writer set mode or times as the last thing: then nothing is missing, unless nothing is in it.
+fn in_the_making(metadata: &Metadata, now: SystemTime) -> Option<Duration> {
+    let content = (metadata.mtime(), metadata.mtime_nsec());
+    if (metadata.ctime(), metadata.ctime_nsec()) != content && metadata.len() > 0 {
+        return None;
+    }
+    let age = now.duration_since(metadata.modified().ok()?).ok()?;
+    REST.checked_sub(age)
+}
+
 struct Inbox {
     folder: Folder,
     json: Json,
     /// Files of this run: one that stays, because it is written on, waits for the next.
-    seen: HashSet<(OsString, [i64; 4])>,
+    seen: HashSet<(OsString, Identity)>,
+    /// What is no file, told of once.
+    passed_over: HashSet<OsString>,
     /// What is left of this pass, the next one last.
     waiting: Option<Vec<OsString>>,
     current: Option<Input>,
-}
-
-/// A file that is being read.
-struct Input {
-    name: OsString,
-    identity: [i64; 4],
-    modified: SystemTime,
-    lines: Box<dyn BufRead + Send>,
-    number: u64,
-    size: u64,
-}
-
-/// What a line's end was.
-enum Line {
-    Whole(Vec<u8>),
-    /// The file ends within it.
-    Cut(Vec<u8>),
-    End,
+    /// When the first of this pass's files in the making will have rested.
+    made_at: Option<Instant>,
+    /// When to stop waiting for such files.
+    until: Instant,
+    /// The first file that cannot be read: told of when all others are moved.
+    problem: Option<Error>,
 }
 
 impl Read for Inbox {
     fn total(&mut self) -> Result<Total, Error> {
         let mut amount = 0;
         for name in self.names()? {
-            let stat = rustix::fs::statat(self.folder.fd(), &name, rustix::fs::AtFlags::SYMLINK_NOFOLLOW);
+            let stat = rustix::fs::statat(self.folder.fd(), &name, AtFlags::SYMLINK_NOFOLLOW);
             amount += stat.map_or(0, |stat| u64::try_from(stat.st_size).unwrap_or(0));
         }
         Ok(Total { amount, unit: "bytes" })
@@ -93,11 +122,47 @@ impl Read for Inbox {
     }
 
     fn next(&mut self, limits: Limits) -> Result<Option<Batch>, Error> {
-        if self.waiting.is_none() {
-            let mut names = self.names()?;
-            names.reverse();
-            self.waiting = Some(names);
+        loop {
+            if self.waiting.is_none() {
+                let mut names = self.names()?;
+                names.reverse();
+                (self.waiting, self.made_at) = (Some(names), None);
+            }
+            let batch = self.fill(limits)?;
+            if !batch.documents.is_empty() || !batch.finished.is_empty() {
+                return Ok(Some(batch));
+            }
+            self.waiting = None;
+            match self.made_at {
+                Some(made_at) if made_at <= self.until => {
+                    std::thread::sleep(made_at.saturating_duration_since(Instant::now()));
+                }
+                _ => return self.problem.take().map_or(Ok(None), Err),
+            }
         }
+    }
+}
+
+impl Inbox {
+    fn names(&mut self) -> Result<Vec<OsString>, Error> {
+        let entries = self.folder.entries(MOST_FILES).map_err(|error| failed(&error))?;
+        let mut names = Vec::new();
+        for entry in entries.into_iter().filter(|entry| is_input(&entry.name)) {
+            if entry.kind == Kind::File {
+                names.push(entry.name);
+            } else if self.passed_over.insert(entry.name.clone()) {
+                let file = self.folder.path().join(&entry.name).display().to_string();
+                log::warn!(
+                    "inbox_entry_passed_over",
+                    file = file,
+                    reason = "it is no regular file; links are not followed"
+                );
+            }
+        }
+        Ok(names)
+    }
+
+    fn fill(&mut self, limits: Limits) -> Result<Batch, Error> {
         let mut batch = Batch::default();
         while !batch.is_full(limits) {
             let Some(mut input) = self.current.take().map_or_else(|| self.open_next(), |input| Ok(Some(input)))? else {
@@ -107,22 +172,10 @@ impl Read for Inbox {
                 self.current = Some(input);
             }
         }
-        if batch.documents.is_empty() && batch.finished.is_empty() {
-            self.waiting = None;
-            return Ok(None);
-        }
-        Ok(Some(batch))
-    }
-}
-
-impl Inbox {
-    fn names(&self) -> Result<Vec<OsString>, Error> {
-        let entries = self.folder.entries(MOST_FILES).map_err(|error| failed(&error))?;
-        let inputs = entries.into_iter().filter(|entry| entry.kind == Kind::File && is_input(&entry.name));
-        Ok(inputs.map(|entry| entry.name).collect())
+        Ok(batch)
     }
 
-    /// Opens the next file that this run has not seen.
+    /// Opens the next finished file that this run has not seen.
     fn open_next(&mut self) -> Result<Option<Input>, Error> {
         while let Some(name) = self.waiting.as_mut().and_then(Vec::pop) {
             let path = self.folder.path().join(&name);
@@ -131,104 +184,28 @@ impl Inbox {
                 Ok(file) => File::from(file),
                 Err(rustix::io::Errno::NOENT) => continue,
                 Err(error) => {
-                    let advice = "let the user of the proxy read it, or take it away";
-                    return Err(Error::SourceRefused(format!(
-                        "inbox: cannot read {}: {error}; {advice}",
-                        path.display()
-                    )));
+                    self.problem.get_or_insert_with(|| cannot_read(&path, &error));
+                    continue;
                 }
             };
-            let metadata = file.metadata().map_err(|error| io(&path, &error))?;
-            let identity = identity(&metadata);
-            if !metadata.is_file() || !self.seen.insert((name.clone(), identity)) {
+            let metadata = file.metadata().map_err(|error| cannot_read(&path, &error))?;
+            if !metadata.is_file() || self.seen.contains(&(name.clone(), identity(&metadata))) {
                 continue;
             }
-            let modified = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
-            let plain = BufReader::with_capacity(256 << 10, file);
-            let lines: Box<dyn BufRead + Send> = if name.as_encoded_bytes().ends_with(b".gz") {
-                Box::new(BufReader::with_capacity(256 << 10, MultiGzDecoder::new(plain)))
-            } else {
-                Box::new(plain)
-            };
-            return Ok(Some(Input { name, identity, modified, lines, number: 0, size: metadata.len() }));
+            if let Some(rest) = in_the_making(&metadata, SystemTime::now()) {
+                let made_at = Instant::now() + rest;
+                if made_at > self.until {
+                    let file = name.display().to_string();
+                    log::info!("file_unfinished", file = file, note = "it is written to; it stays for the next run");
+                }
+                self.made_at = Some(self.made_at.map_or(made_at, |earlier| earlier.min(made_at)));
+                continue;
+            }
+            self.seen.insert((name.clone(), identity(&metadata)));
+            return Ok(Some(Input::new(name, file, &metadata)));
         }
         Ok(None)
     }
-}
-
-impl Input {
-    /// Reads lines until the batch is full; false at the end of the file.
-    fn read(&mut self, batch: &mut Batch, json: Json, limits: Limits) -> bool {
-        while !batch.is_full(limits) {
-            self.number += 1;
-            let damage = match self.line() {
-                Ok(Line::Whole(line)) => {
-                    self.push(batch, line, json);
-                    continue;
-                }
-                Ok(Line::End) => None,
-                Ok(Line::Cut(line)) => {
-                    // Some programs end the last line without a newline; whether it is whole its JSON tells.
-                    if serde_json::from_slice::<serde::de::IgnoredAny>(&line).is_err() && self.is_in_the_making() {
-                        self.say_unfinished("its last line is cut off");
-                        return false;
-                    }
-                    self.push(batch, line, json);
-                    None
-                }
-                Err(_) if self.is_in_the_making() => {
-                    self.say_unfinished("its rest cannot be read");
-                    return false;
-                }
-                Err(error) => Some(format!("line {}: {error}", self.number)),
-            };
-            batch.advanced += self.size;
-            batch.finished.push(Finished { name: self.name.clone(), identity: self.identity, damage });
-            return false;
-        }
-        true
-    }
-
-    fn push(&self, batch: &mut Batch, line: Vec<u8>, json: Json) {
-        if !line.trim_ascii().is_empty() {
-            let place = format!("{}:{}", self.name.display(), self.number);
-            batch.push(line, Form::Line, &place, json);
-        }
-    }
-
-    fn line(&mut self) -> std::io::Result<Line> {
-        let mut line = Vec::new();
-        self.lines.by_ref().take(LONGEST_LINE).read_until(b'\n', &mut line)?;
-        if line.pop_if(|last| *last == b'\n').is_some() {
-            return Ok(Line::Whole(line));
-        }
-        if line.is_empty() {
-            return Ok(Line::End);
-        }
-        if line.len() as u64 >= LONGEST_LINE {
-            return Err(std::io::Error::other("it is longer than 64 MiB"));
-        }
-        Ok(Line::Cut(line))
-    }
-
-    fn is_in_the_making(&self) -> bool {
-        // A time in the future is a clock that was set; the file would never be finished.
-        SystemTime::now().duration_since(self.modified).is_ok_and(|age| age.as_secs() < IN_THE_MAKING)
-    }
-
-    fn say_unfinished(&self, reason: &str) {
-        let file = self.name.display().to_string();
-        log::info!("file_unfinished", file = file, reason = reason, note = "it stays in the inbox for the next run");
-    }
-}
-
-fn io(path: &Path, error: &std::io::Error) -> Error {
-    Error::SourceRefused(format!("inbox: cannot read {}: {error}", path.display()))
-}
-
-fn identity(metadata: &std::fs::Metadata) -> [i64; 4] {
-    use std::os::unix::fs::MetadataExt;
-    [metadata.ino().cast_signed(), metadata.size().cast_signed(), metadata.mtime(), metadata.mtime_nsec()]
 }
 
 /// Moves files whose rows are committed.
@@ -255,15 +232,12 @@ impl Receipts {
         let now = match std::fs::symlink_metadata(&path) {
             Ok(metadata) => identity(&metadata),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(io(&path, &error)),
+            Err(error) => return Err(cannot_read(&path, &error)),
         };
         let file = finished.name.display().to_string();
         if now != finished.identity {
-            log::info!(
-                "file_changed",
-                file = file,
-                note = "it was written while it was read; the next run reads it again"
-            );
+            let note = "it was written while it was read, and is read again";
+            log::info!("file_changed", file = file, note = note);
             return Ok(());
         }
         let folder = if finished.damage.is_some() { "failed" } else { "processed" };

@@ -3,14 +3,18 @@
 //! What a source has not got back is read again by the next run.
 
 mod folder;
+mod input;
 #[cfg(feature = "mongodb")]
 mod mongodb;
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
-use super::Error;
-use super::transform::{Form, Oddities, Outcome, transform};
+use super::transform::{Form, Oddities, transform};
+use super::{Error, Rejection};
 use crate::config::{Config, Json, Pipeline, Source};
+use crate::store::Reading;
 
 pub use folder::is_input;
 
@@ -24,7 +28,7 @@ pub(super) struct Limits {
 /// A document as it came, and what became of it.
 pub(super) struct Document {
     pub raw: Vec<u8>,
-    pub outcome: Outcome,
+    pub outcome: Result<Arc<Reading>, (String, Rejection)>,
 }
 
 /// What is stored in one transaction and then given back to the source.
@@ -33,7 +37,7 @@ pub(super) struct Batch {
     pub documents: Vec<Document>,
     pub bytes: usize,
     pub oddities: Oddities,
-    /// Bytes of the source that were read for it, where the source counts bytes.
+    /// What was read for it, in the unit of the source.
     pub advanced: u64,
     /// Files that end in this batch.
     pub finished: Vec<Finished>,
@@ -42,7 +46,7 @@ pub(super) struct Batch {
 impl Batch {
     pub(super) fn push(&mut self, raw: Vec<u8>, form: Form, place: &str, json: Json) {
         self.bytes += raw.len();
-        let outcome = transform(&raw, form, place, json, &mut self.oddities);
+        let outcome = transform(&raw, form, place, json, &mut self.oddities).map(Arc::new);
         self.documents.push(Document { raw, outcome });
     }
 
@@ -51,12 +55,20 @@ impl Batch {
     }
 }
 
+/// Inode, size and time of change of a file.
+pub(super) type Identity = [i64; 4];
+
+fn identity(metadata: &std::fs::Metadata) -> Identity {
+    use std::os::unix::fs::MetadataExt;
+    [metadata.ino().cast_signed(), metadata.size().cast_signed(), metadata.mtime(), metadata.mtime_nsec()]
+}
+
 /// A file that was read to its end.
 #[derive(Clone, Debug)]
 pub(super) struct Finished {
     pub name: std::ffi::OsString,
-    /// Inode, size and time of change when it was opened: another file of the name must stay.
-    pub identity: [i64; 4],
+    /// When it was opened: another file of the name must stay.
+    pub identity: Identity,
     /// Why its rest could not be read.
     pub damage: Option<String>,
 }
@@ -100,6 +112,42 @@ pub(super) fn open(config: &Config, pipeline: &Pipeline) -> Result<Opened, Error
     }
 }
 
+/// How long a source may take to show itself: a server that accepts a connection and then stops would hold the driver.
+const CHECK_LIMIT: Duration = Duration::from_secs(8);
+
+/// Looks whether a pipeline's source can be used, without moving anything: MongoDB takes the login and shows the
+/// collection, or the inbox can be opened and read. Takes at most 8 seconds. Returns a sentence for a person.
+///
+/// # Errors
+/// What is wrong with the source or with its configuration, and what to do.
+pub fn check_source(config: &Config, pipeline: &Pipeline) -> Result<String, Error> {
+    let (done, checked) = std::sync::mpsc::channel();
+    let (thread_config, thread_pipeline) = (config.clone(), pipeline.clone());
+    let body = move || {
+        let outcome = match &thread_pipeline.source {
+            Source::Folder(path) => folder::check(path),
+            Source::MongoDb => check_mongodb(&thread_config, &thread_pipeline),
+        };
+        // Where the time is over, nobody listens any more.
+        let _ = done.send(outcome);
+    };
+    let started = std::thread::Builder::new().name("check-source".to_owned()).spawn(body);
+    started.map_err(|error| Error::Internal(format!("cannot start a thread: {error}")))?;
+    checked.recv_timeout(CHECK_LIMIT).unwrap_or_else(|_| {
+        Err(Error::SourceDown(format!("the source of {} gives no answer within 8 s", pipeline.name)))
+    })
+}
+
+#[cfg(feature = "mongodb")]
+fn check_mongodb(config: &Config, pipeline: &Pipeline) -> Result<String, Error> {
+    mongodb::check(config, pipeline)
+}
+
+#[cfg(not(feature = "mongodb"))]
+fn check_mongodb(_: &Config, pipeline: &Pipeline) -> Result<String, Error> {
+    Err(left_out(pipeline))
+}
+
 #[cfg(feature = "mongodb")]
 fn open_mongodb(config: &Config, pipeline: &Pipeline) -> Result<Opened, Error> {
     mongodb::open(config, pipeline)
@@ -107,10 +155,15 @@ fn open_mongodb(config: &Config, pipeline: &Pipeline) -> Result<Opened, Error> {
 
 #[cfg(not(feature = "mongodb"))]
 fn open_mongodb(_: &Config, pipeline: &Pipeline) -> Result<Opened, Error> {
-    Err(Error::SourceRefused(format!(
+    Err(left_out(pipeline))
+}
+
+#[cfg(not(feature = "mongodb"))]
+fn left_out(pipeline: &Pipeline) -> Error {
+    Error::SourceRefused(format!(
         "pipeline {} reads MongoDB, which this build leaves out; build with: cargo build --release --features mongodb",
         pipeline.name
-    )))
+    ))
 }
 
 /// The folders that pipelines read files from.

@@ -17,12 +17,42 @@ use crate::reading::{Error, bson};
 
 /// How long the driver looks for a server that can be used; the driver's own 30 s would make a person give up first.
 const SELECTION: Duration = Duration::from_secs(10);
+/// The same for somebody who only asks how things are.
+const CHECK_SELECTION: Duration = Duration::from_secs(3);
 const CONNECT: Duration = Duration::from_secs(10);
 /// What the server may take for one reply or one update.
 const SERVER_TIME: Duration = Duration::from_secs(120);
 
 /// Opens the collection and makes sure that the server answers.
 pub(super) fn open(config: &Config, pipeline: &Pipeline) -> Result<Opened, Error> {
+    let Connected { documents, target, .. } = connect(config, pipeline, SELECTION)?;
+    say_index(&documents);
+    let reader = Reader { documents: documents.clone(), json: pipeline.json, target: target.clone() };
+    Ok((Box::new(reader), Box::new(Marks { documents, target })))
+}
+
+/// Logs in and looks whether the collection can be read; says what is in it.
+pub(super) fn check(config: &Config, pipeline: &Pipeline) -> Result<String, Error> {
+    let Connected { documents, target, name } = connect(config, pipeline, CHECK_SELECTION)?;
+    let failed = |error: DriverError| explain(&target, &error);
+    let waiting = documents.find_one(ingested()).max_time(CHECK_SELECTION).run().map_err(failed)?.is_some();
+    let is_there = waiting || documents.find_one(doc! {}).max_time(CHECK_SELECTION).run().map_err(failed)?.is_some();
+    let state = match (waiting, is_there) {
+        (true, _) => "documents wait",
+        (_, true) => "nothing waits",
+        _ => "it is empty, or not there yet",
+    };
+    Ok(format!("{target}: {name} can be read, {state}"))
+}
+
+struct Connected {
+    documents: Collection<RawDocumentBuf>,
+    target: String,
+    /// Database and collection.
+    name: String,
+}
+
+fn connect(config: &Config, pipeline: &Pipeline, longest_selection: Duration) -> Result<Connected, Error> {
     let uri = config.mongo_uri()?;
     let refused = |error: &DriverError| explain("MongoDB", error);
     let mut options = ClientOptions::parse(uri.expose()).run().map_err(|error| match *error.kind {
@@ -36,18 +66,17 @@ pub(super) fn open(config: &Config, pipeline: &Pipeline) -> Result<Opened, Error
     })?;
     let target: Vec<String> = options.hosts.iter().map(ToString::to_string).collect();
     let target = format!("MongoDB at {}", target.join(","));
-    options.server_selection_timeout.get_or_insert(SELECTION);
+    let selection = options.server_selection_timeout.map_or(longest_selection, |given| given.min(longest_selection));
+    options.server_selection_timeout = Some(selection);
     options.connect_timeout.get_or_insert(CONNECT);
     options.app_name.get_or_insert_with(|| "observability-hub".to_owned());
     let (database, collection) = config.mongo_names(pipeline);
-    let failed = |error: &DriverError| explain(&target, error);
-    let client = Client::with_options(options).map_err(|error| failed(&error))?;
+    let name = format!("{database}.{collection}");
+    let failed = |error: DriverError| explain(&target, &error);
+    let client = Client::with_options(options).map_err(failed)?;
     let database = client.database(&database);
-    database.run_command(doc! { "ping": 1 }).run().map_err(|error| failed(&error))?;
-    let documents = database.collection::<RawDocumentBuf>(&collection);
-    say_index(&documents);
-    let reader = Reader { documents: documents.clone(), json: pipeline.json, target: target.clone() };
-    Ok((Box::new(reader), Box::new(Marks { documents, target })))
+    database.run_command(doc! { "ping": 1 }).run().map_err(failed)?;
+    Ok(Connected { documents: database.collection(&collection), target, name })
 }
 
 /// Asks for the index that keeps every batch from reading the whole collection; the operator makes it.

@@ -56,8 +56,13 @@ pub(super) fn explain(address: &Address, act: &str, error: &postgres::Error) -> 
 /// Why the server refuses a row for what is in it; none where the error is of another kind.
 pub(super) fn refusal(error: &postgres::Error) -> Option<String> {
     let said = error.as_db_error()?;
-    // Data exceptions, integrity constraints, limits of the program such as the size of an index entry ("Appendix A").
-    matches!(&said.code().code()[..2], "22" | "23" | "54").then(|| sentence(said))
+    if *said.code() == SqlState::SEQUENCE_GENERATOR_LIMIT_EXCEEDED {
+        // No row gets a number any more.
+        return None;
+    }
+    // Data exceptions, integrity constraints, views that check, limits of the program such as the size of an index
+    // entry, exceptions that a trigger raises ("Appendix A").
+    matches!(&said.code().code()[..2], "22" | "23" | "44" | "54" | "P0").then(|| sentence(said))
 }
 
 /// An SQL identifier.

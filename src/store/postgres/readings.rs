@@ -35,6 +35,14 @@ impl ReadingStore for Postgres {
         })
     }
 
+    fn has_dead_letters(&mut self, pipeline: &str) -> Result<bool, Error> {
+        let pipeline = pipeline.to_owned();
+        self.call("read dead letters", move |client| {
+            let sql = format!("SELECT EXISTS (SELECT FROM {TABLE} WHERE pipeline = $1)");
+            client.query_typed_one(&sql, &[(&pipeline, Type::TEXT)])?.try_get(0)
+        })
+    }
+
     fn dead_letter(&mut self, id: i64) -> Result<Option<(DeadLetter, Vec<u8>)>, Error> {
         self.call("read a dead letter", move |client| {
             let sql = format!("SELECT {COLUMNS}, document FROM {TABLE} WHERE id = $1");
@@ -126,7 +134,7 @@ fn insert_rows(transaction: &mut Transaction<'_>, batch: &Readings) -> Result<u6
          (excluded.event_timestamp, excluded.source, excluded.event_type, excluded.payload, excluded.meta)",
         table_name(&batch.table)
     );
-    let text = |column: fn(&Reading) -> Option<&str>| batch.rows.iter().map(column).collect::<Vec<_>>();
+    let text = |column: fn(&Reading) -> Option<&str>| batch.rows.iter().map(|row| column(row)).collect::<Vec<_>>();
     let ids: Vec<&str> = batch.rows.iter().map(|row| row.mongo_id.as_str()).collect();
     let times: Vec<Option<i64>> = batch.rows.iter().map(|row| row.event_timestamp).collect();
     transaction.execute_typed(

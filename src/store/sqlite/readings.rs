@@ -30,6 +30,12 @@ impl ReadingStore for Sqlite {
         letters.map_err(|error| self.failed("read dead letters", &error))
     }
 
+    fn has_dead_letters(&mut self, pipeline: &str) -> Result<bool, Error> {
+        let sql = format!("SELECT EXISTS (SELECT 1 FROM {TABLE} WHERE pipeline = ?1)");
+        let found = self.connection.query_row(&sql, [pipeline], |row| row.get(0));
+        found.map_err(|error| self.failed("read dead letters", &error))
+    }
+
     fn dead_letter(&mut self, id: i64) -> Result<Option<(DeadLetter, Vec<u8>)>, Error> {
         let sql = format!("SELECT {COLUMNS}, document FROM {TABLE} WHERE id = ?1");
         let letter = self.connection.query_row(&sql, [id], |row| Ok((dead_letter(row)?, row.get(8)?))).optional();
