@@ -56,7 +56,9 @@ impl Found {
         assert!(words(&self.text).contains(&words(finding["finding"].as_str().unwrap())), "{self:#?}");
         if level == "warning" || level == "problem" {
             let mend = finding["mend"].as_str().expect("what is wrong can be mended");
-            assert!(self.text.contains(&format!("> {mend}")), "{self:#?}");
+            let mut lines = mend.lines();
+            assert!(self.text.contains(&format!("> {}", lines.next().unwrap())), "{}", self.text);
+            assert!(lines.all(|line| self.text.contains(line)), "{}", self.text);
         }
         self
     }
@@ -380,7 +382,7 @@ fn a_database_without_the_right_to_make_tables_is_told_with_the_statements() {
     doctor(&host).has("ok", "database", "the login, the schema and the right to write are there", "");
     let mut superuser = database.superuser();
     superuser.batch_execute("DROP OWNED BY doctor CASCADE; ALTER DATABASE doctor OWNER TO CURRENT_USER; REVOKE CREATE ON SCHEMA public FROM PUBLIC").unwrap();
-    doctor(&host).has("problem", "database", "permission denied", "");
+    doctor(&host).has("problem", "database", "permission denied", "GRANT");
 }
 
 #[test]
@@ -394,7 +396,7 @@ fn a_pipeline_whose_source_is_not_there_is_told() {
     let host_of_mongo = Host::new();
     doctor(&host).has("problem", "pipeline reading", "inbox", "install -d");
     host_of_mongo.configure("[[pipeline]]\nname = \"reading\"\n");
-    doctor(&host_of_mongo).has("problem", "pipeline reading", "mongo-uri is missing", "mongo-uri");
+    doctor(&host_of_mongo).has("problem", "pipeline reading", "credential mongo-uri: is missing", "mongo-uri");
 }
 
 #[cfg(feature = "mongodb")]

@@ -47,8 +47,12 @@ fn write(text: &mut String, report: &Report, terminal: Terminal) -> std::fmt::Re
         let sentence = terminal.wrap(&printable(finding.finding.as_bytes()), INDENT);
         writeln!(text, "  {word} {sentence}")?;
         if let Some(mend) = &finding.mend {
-            let mend = terminal.paint(Tone::Strong, &format!("> {}", printable(mend.as_bytes())));
-            writeln!(text, "{}{mend}", " ".repeat(INDENT))?;
+            let mut sign = "> ";
+            for line in mend.lines() {
+                let line = terminal.paint(Tone::Strong, &format!("{sign}{}", printable(line.as_bytes())));
+                writeln!(text, "{}{line}", " ".repeat(INDENT))?;
+                sign = "  ";
+            }
         }
     }
     let count = |level| report.findings.iter().filter(|finding| finding.level == level).count();
