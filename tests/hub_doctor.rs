@@ -53,7 +53,7 @@ impl Found {
         };
         let found = self.json["findings"].as_array().unwrap().iter().find(fits);
         let finding = found.unwrap_or_else(|| panic!("no {level} {about}: {part} ({mend}):\n{}", self.text));
-        assert!(words(&self.text).contains(&words(finding["finding"].as_str().unwrap())), "{self:#?}");
+        assert!(words(&self.text).contains(&words(part)), "{}", self.text);
         if level == "warning" || level == "problem" {
             let mend = finding["mend"].as_str().expect("what is wrong can be mended");
             let mut lines = mend.lines();
@@ -65,7 +65,7 @@ impl Found {
 
     /// Nothing of what is found about this is wrong.
     #[track_caller]
-    fn is_well(self, about: &str) -> Self {
+    fn finds_well(self, about: &str) -> Self {
         let wrong = |finding: &&Value| {
             finding["about"] == about && (finding["level"] == "warning" || finding["level"] == "problem")
         };
@@ -138,7 +138,7 @@ fn a_host_that_is_set_up_has_no_problem() {
     for about in ["configuration", "state", "secrets", "database", "listeners", &about, "pipeline reading", "programs"]
     {
         let all = Found { code: found.code, text: found.text.clone(), json: found.json.clone() };
-        all.is_well(about);
+        all.finds_well(about);
     }
     assert!(!found.text.contains(SECRET) && !found.json.to_string().contains(SECRET));
     assert!(found.text.lines().all(|line| line.chars().count() <= 80 || line.contains('/')), "{}", found.text);
@@ -391,7 +391,7 @@ fn a_pipeline_whose_source_is_not_there_is_told() {
     let pipeline = reading::file_pipeline(&host, "");
     host.configure(&pipeline);
     reading::publish(&host, "a.jsonl", b"{}\n");
-    doctor(&host).has("ok", "pipeline reading", "1 files wait", "").is_well("configuration");
+    doctor(&host).has("ok", "pipeline reading", "1 files wait", "").finds_well("configuration");
     std::fs::remove_dir_all(reading::inbox(&host)).unwrap();
     let host_of_mongo = Host::new();
     doctor(&host).has("problem", "pipeline reading", "inbox", "install -d");
@@ -494,7 +494,7 @@ fn git_as_root_is_told_where_nobody_else_can_fetch() {
     if is_root && !exists {
         doctor(&site.host).has("warning", "users", "git fetches as root", "useradd --system");
     } else {
-        doctor(&site.host).is_well("users");
+        doctor(&site.host).finds_well("users");
     }
     assert!(git(Path::new("/"), &["--version"]).starts_with("git version"));
 }

@@ -41,7 +41,7 @@ fn write(text: &mut String, report: &Report, terminal: Terminal) -> std::fmt::Re
         if finding.about != about {
             about = &finding.about;
             let head = terminal.paint(Tone::Strong, &printable(about.as_bytes()));
-            write!(text, "{}{head}\n", if text.is_empty() { "" } else { "\n" })?;
+            writeln!(text, "{}{head}", if text.is_empty() { "" } else { "\n" })?;
         }
         let word = terminal.paint(finding.level.tone(), &format!("{:<8}", finding.level.word()));
         let sentence = terminal.wrap(&printable(finding.finding.as_bytes()), INDENT);
