@@ -55,7 +55,7 @@ fn status_on_its_port(host: &Host) -> Said {
 
 impl Said {
     #[track_caller]
-    fn is(self, code: i32, word: &str) -> Self {
+    fn ends(self, code: i32, word: &str) -> Self {
         assert!(self.code == Some(code) && self.json["status"] == word, "not {code} {word}: {self:#?}");
         self
     }
@@ -113,7 +113,7 @@ fn change(path: &Path, change: impl FnOnce(&mut Value)) {
 #[test]
 fn a_fresh_host_is_not_failed() {
     let host = Host::new();
-    let said = status(&host).is(0, "healthy");
+    let said = status(&host).ends(0, "healthy");
     let mut lines = said.text.lines();
     assert!(lines.next().unwrap().contains(": nothing has run here yet  ("), "{}", said.text);
     let rest: Vec<&str> = lines.collect();
@@ -136,7 +136,7 @@ hub doctor says what to set up; hub up runs everything here, in the foreground."
     assert_eq!(rest.join("\n"), expected);
     assert_eq!(said.json["reasons"], json!([]));
     std::fs::remove_dir(host.state()).unwrap();
-    status(&host).is(0, "healthy");
+    status(&host).ends(0, "healthy");
     assert!(!host.state().exists(), "looking makes nothing");
 }
 
@@ -172,7 +172,7 @@ fn up() -> Up {
 #[test]
 fn a_host_that_runs_is_healthy_and_one_that_hangs_or_is_stopped_is_not() {
     let mut up = up();
-    let said = status_on_its_port(&up.host).is(0, "healthy");
+    let said = status_on_its_port(&up.host).ends(0, "healthy");
     for service in ["proxy", "gitops-sync", "reading-sync", "system-metrics"] {
         assert_eq!(said.service(service)["state"], "hub up", "{said:#?}");
     }
@@ -193,11 +193,11 @@ fn a_host_that_runs_is_healthy_and_one_that_hangs_or_is_stopped_is_not() {
     let pid = proxy["pid"].to_string();
     let signal = |name: &str| assert!(Command::new("kill").args([name, &pid]).status().unwrap().success());
     signal("-STOP");
-    status_on_its_port(&up.host).is(2, "failed").says("failed", "proxy", "does not answer", "hub up");
+    status_on_its_port(&up.host).ends(2, "failed").says("failed", "proxy", "does not answer", "hub up");
     signal("-CONT");
     up.service.signal("TERM");
     up.service.wait();
-    let said = status_on_its_port(&up.host).is(1, "degraded");
+    let said = status_on_its_port(&up.host).ends(1, "degraded");
     said.says("degraded", "services", "nothing of the hub runs here", "hub up").says_nothing_of("proxy");
 }
 
@@ -207,11 +207,11 @@ fn a_proxy_that_takes_nothing_is_failed() {
     host.configure(&format!("[proxy]\nlisten = \"{}\"\nadmin_listen = \"127.0.0.1:0\"\n", free_address()));
     let proxy = host.start("proxy", &[]);
     proxy.line("listening");
-    status_on_its_port(&host).is(0, "healthy");
+    status_on_its_port(&host).ends(0, "healthy");
     let queue = host.path("state/proxy/queue");
     std::fs::remove_dir(&queue).unwrap();
     std::fs::write(&queue, "no folder").unwrap();
-    let said = status_on_its_port(&host).is(2, "failed");
+    let said = status_on_its_port(&host).ends(2, "failed");
     said.says("failed", "proxy", "it takes no deliveries", "").says(
         "degraded",
         "state",
@@ -226,7 +226,7 @@ fn a_proxy_that_was_refused_is_failed_until_it_runs() {
     host.configure("[proxy]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\n");
     host.credential("webhook-secret", "short");
     assert_eq!(host.run("proxy", &[]).status.code(), Some(78));
-    status(&host).is(2, "failed").says("failed", "proxy", "at least 16 are needed", "");
+    status(&host).ends(2, "failed").says("failed", "proxy", "at least 16 are needed", "");
 }
 
 #[test]
@@ -234,7 +234,7 @@ fn a_held_repository_is_shown_and_is_no_fault() {
     let up = up();
     let command = ["hold", REPO, "--reason", "moving \u{1b}[31mthe database"];
     assert!(up.host.run("hub", &command).status.success());
-    let said = status_on_its_port(&up.host).is(0, "healthy");
+    let said = status_on_its_port(&up.host).ends(0, "healthy");
     assert!(said.text.contains(&format!("held by {}", user_name())), "{}", said.text);
     assert!(said.text.contains("moving [31mthe database; hub release acme/infra"), "{:?}", said.text);
 }
@@ -245,7 +245,7 @@ fn a_commit_that_was_rolled_back_is_named_and_what_runs_is_the_good_one() {
     let good = site.head_after_sync();
     let bad = site.origin.push(&[("poison", "x")]);
     site.sync().expect(3, "rolled_back");
-    let said = status(&site.host).is(1, "degraded");
+    let said = status(&site.host).ends(1, "degraded");
     let said = said.says("degraded", REPO, &bad[..10], "hub retry acme/infra");
     let said = said.says("degraded", "gitops-sync", "acme/infra rolled back", "");
     assert_eq!(said.repository(REPO)["deployed"]["commit"], good.as_str());
@@ -260,7 +260,7 @@ fn a_rollback_that_failed_is_failed() {
         checked["status"] = "rollback_failed".into();
         checked["reason"] = "the old file is gone".into();
     });
-    status(&site.host).is(2, "failed").says("failed", REPO, "rollback failed: the old file is gone", "hub doctor");
+    status(&site.host).ends(2, "failed").says("failed", REPO, "rollback failed: the old file is gone", "hub doctor");
 }
 
 trait HeadAfterSync {
@@ -280,7 +280,7 @@ fn a_repository_that_cannot_be_fetched_is_told_once_with_its_reason() {
     std::fs::remove_dir_all(&site.origin.bare).unwrap();
     site.request(REPO);
     site.queued().expect(1, "failed");
-    let said = status(&site.host).is(2, "failed").says("degraded", REPO, "cannot fetch from", "hub doctor");
+    let said = status(&site.host).ends(2, "failed").says("degraded", REPO, "cannot fetch from", "hub doctor");
     let said = said.says("failed", "gitops-sync", "acme/infra failed", "").says_nothing_of("queue");
     assert_eq!(said.json["queue"]["retry"], json!([REPO]));
     assert!(said.text.contains("1 to retry"), "{}", said.text);
@@ -292,7 +292,7 @@ fn an_old_request_and_one_that_was_refused_are_degraded() {
     let site = Site::new();
     site.sync().expect(0, "deployed");
     site.request(REPO);
-    let said = status(&site.host).is(1, "degraded").says_nothing_of("queue");
+    let said = status(&site.host).ends(1, "degraded").says_nothing_of("queue");
     assert_eq!(said.json["queue"]["requests"], 1);
     let request = site.queue().join(FILE);
     let hour = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
@@ -316,7 +316,7 @@ fn a_repository_that_nobody_looks_at_is_degraded() {
     let site = Site::new();
     site.sync().expect(0, "deployed");
     change(&site.state("checked").join(FILE), |checked| checked["at"] = ago(3 * 3600).into());
-    status(&site.host).is(1, "degraded").says("degraded", REPO, "not looked at for 3 h", "hub up");
+    status(&site.host).ends(1, "degraded").says("degraded", REPO, "not looked at for 3 h", "hub up");
 }
 
 #[test]
@@ -327,11 +327,11 @@ fn a_sample_that_is_old_spooled_or_lost_is_told() {
     status(&host).says_nothing_of("system-metrics");
     let file = host.path("state/data/metrics/run.json");
     change(&file, |record| record["started"] = ago(420).into());
-    status(&host).is(1, "degraded").says("degraded", "system-metrics", "the last sample is 7 min old", "hub up");
+    status(&host).ends(1, "degraded").says("degraded", "system-metrics", "the last sample is 7 min old", "hub up");
 
     let dead = format!("postgres://hub@{}/hub", free_address());
     assert!(metrics().env("DATABASE_URL", dead).output().unwrap().status.success());
-    let said = status(&host).is(1, "degraded").says(
+    let said = status(&host).ends(1, "degraded").says(
         "degraded",
         "system-metrics",
         "rows wait, the database does not",
@@ -344,7 +344,7 @@ fn a_sample_that_is_old_spooled_or_lost_is_told() {
         record["status"] = "lost".into();
         record["error"] = "the disk is full".into();
     });
-    status(&host).is(2, "failed").says("failed", "system-metrics", "samples were lost: the disk is full", "");
+    status(&host).ends(2, "failed").says("failed", "system-metrics", "samples were lost: the disk is full", "");
 }
 
 #[test]
@@ -353,24 +353,24 @@ fn documents_that_were_kept_and_pipelines_that_fail_or_are_late_are_told() {
     reading::publish(&site.host, "a.jsonl", b"this is no JSON\n");
     reading::age(&site.host, "a.jsonl");
     site.synced("reading");
-    let said = status(&site.host).is(1, "degraded");
+    let said = status(&site.host).ends(1, "degraded");
     said.says("degraded", "reading-sync", "1 documents of the last run could not be stored", "hub dead-letters");
     let file = site.host.path("state/reading/run.json");
     change(&file, |record| {
         record["counts"] = json!({});
         record["started"] = ago(50 * 3600).into();
     });
-    status(&site.host).is(1, "degraded").says("degraded", "reading-sync", "ran 2 days ago, and should daily", "");
+    status(&site.host).ends(1, "degraded").says("degraded", "reading-sync", "ran 2 days ago, and should daily", "");
     std::fs::remove_dir_all(reading::inbox(&site.host)).unwrap();
     site.run("reading");
-    status(&site.host).is(2, "failed").says("failed", "reading-sync", "inbox", "");
+    status(&site.host).ends(2, "failed").says("failed", "reading-sync", "inbox", "");
 }
 
 #[test]
 fn the_funnel_is_shown_and_a_gate_that_died_is_not_believed() {
     let (tailnet, proxy, mut gate) = tailnet::open();
     tailnet.recorded("open");
-    let said = status_on_its_port(&tailnet.host).is(0, "healthy");
+    let said = status_on_its_port(&tailnet.host).ends(0, "healthy");
     let funnel = &said.json["funnel"];
     assert_eq!((&funnel["state"], &funnel["current"]), (&json!("open"), &json!(true)), "{said:#?}");
     assert!(said.text.contains("https://foo.test.ts.net:8443/"), "{}", said.text);
@@ -378,19 +378,19 @@ fn the_funnel_is_shown_and_a_gate_that_died_is_not_believed() {
 
     let file = tailnet.host.path("state/gate/run.json");
     change(&file, |record| record["details"]["written"] = ago(3600).into());
-    let said = status_on_its_port(&tailnet.host).is(1, "degraded");
+    let said = status_on_its_port(&tailnet.host).ends(1, "degraded");
     let said = said.says("degraded", "funnel", "its record is 60 min old", "tailscale-gate status");
     assert!(said.text.contains("(by an old record)"), "{}", said.text);
 
     gate.signal("KILL");
     gate.wait();
-    let said = status_on_its_port(&tailnet.host).is(1, "degraded");
+    let said = status_on_its_port(&tailnet.host).ends(1, "degraded");
     said.says("degraded", "funnel", "the record says open, and no gate runs", "tailscale-gate close");
 
     drop(proxy);
     let gate = tailnet.gate();
     tailnet.recorded("closed");
-    let said = status_on_its_port(&tailnet.host).is(1, "degraded");
+    let said = status_on_its_port(&tailnet.host).ends(1, "degraded");
     said.says("degraded", "funnel", "closed: ", "hub doctor");
     drop(gate);
     // Closed by the gate's last word: there is nothing to be afraid of.
@@ -402,7 +402,7 @@ fn a_door_that_is_open_against_the_gates_will_is_failed_and_an_unknown_one_degra
     let host = Host::new();
     let details = |state: &str| json!({"state": state, "reason": "somebody else holds it", "written": ago(1)});
     record(&host, "gate", "tailscale-gate", 1, json!({"status": "open", "error": "x", "details": details("open")}));
-    status(&host).is(2, "failed").says("failed", "funnel", "somebody else holds it", "tailscale-gate close");
+    status(&host).ends(2, "failed").says("failed", "funnel", "somebody else holds it", "tailscale-gate close");
     record(
         &host,
         "gate",
@@ -410,7 +410,12 @@ fn a_door_that_is_open_against_the_gates_will_is_failed_and_an_unknown_one_degra
         1,
         json!({"status": "unknown", "error": "x", "details": details("unknown")}),
     );
-    status(&host).is(1, "degraded").says("degraded", "funnel", "nobody knows what is public", "tailscale-gate status");
+    status(&host).ends(1, "degraded").says(
+        "degraded",
+        "funnel",
+        "nobody knows what is public",
+        "tailscale-gate status",
+    );
 }
 
 #[test]
@@ -419,7 +424,7 @@ fn a_broken_configuration_is_failed_and_what_left_traces_is_shown() {
     site.sync().expect(0, "deployed");
     site.host.configure("[proxy]\nlistem = \"x\"\n");
     let said =
-        status(&site.host).is(2, "failed").says("failed", "configuration", "hub.toml:2: proxy.listem", "hub doctor");
+        status(&site.host).ends(2, "failed").says("failed", "configuration", "hub.toml:2: proxy.listem", "hub doctor");
     assert_eq!(said.repository(REPO)["deployed"]["commit"], site.head().as_str());
     assert!(said.json["configuration"]["error"].as_str().unwrap().contains("unknown field"));
 }
@@ -447,23 +452,23 @@ fn whatever_is_damaged_becomes_a_line_and_stops_nothing() {
             [(&b"{\"torn"[..], "is damaged"), (&b""[..], "is damaged"), (&[0xff; 2 << 20][..], "is longer than")]
         {
             std::fs::write(&path, damage).unwrap();
-            let said = status(&site.host).is(1, "degraded").says("degraded", "state", part, "hub doctor");
+            let said = status(&site.host).ends(1, "degraded").says("degraded", "state", part, "hub doctor");
             assert!(said.json["unreadable"][0].as_str().unwrap().contains(file), "{said:#?}");
             assert_eq!(said.service("system-metrics")["last_run"]["status"], "stored", "the rest is shown");
         }
         std::fs::remove_file(&path).unwrap();
         symlink("/etc/hostname", &path).unwrap();
-        status(&site.host).is(1, "degraded").says("degraded", "state", "is not a regular file", "");
+        status(&site.host).ends(1, "degraded").says("degraded", "state", "is not a regular file", "");
         std::fs::remove_file(&path).unwrap();
         std::fs::create_dir(&path).unwrap();
-        status(&site.host).is(1, "degraded").says("degraded", "state", file, "");
+        status(&site.host).ends(1, "degraded").says("degraded", "state", file, "");
         std::fs::remove_dir(&path).unwrap();
         before.map(|content| std::fs::write(&path, content));
     }
     let gitops = site.host.state().join("gitops");
     std::fs::rename(&gitops, site.host.path("elsewhere")).unwrap();
     symlink(site.host.path("elsewhere"), &gitops).unwrap();
-    status(&site.host).is(1, "degraded").says("degraded", "state", "a link is not followed", "");
+    status(&site.host).ends(1, "degraded").says("degraded", "state", "a link is not followed", "");
 }
 
 #[test]
@@ -471,7 +476,7 @@ fn a_state_folder_that_is_a_file_is_told() {
     let host = Host::new();
     std::fs::remove_dir(host.state()).unwrap();
     std::fs::write(host.state(), "x").unwrap();
-    status(&host).is(1, "degraded").says("degraded", "state", "cannot open", "hub doctor");
+    status(&host).ends(1, "degraded").says("degraded", "state", "cannot open", "hub doctor");
 }
 
 #[test]
@@ -501,7 +506,7 @@ fn who_may_not_read_is_told_how_to() {
     for file in ["run.json".to_owned(), format!("deployed/{FILE}"), format!("checked/{FILE}")] {
         std::os::unix::fs::chown(site.state(&file), None, Some(4242)).unwrap();
     }
-    let said = as_group("65534").is(1, "degraded").says("degraded", "state", "Permission denied", "usermod -aG hub");
+    let said = as_group("65534").ends(1, "degraded").says("degraded", "state", "Permission denied", "usermod -aG hub");
     assert!(!said.text.contains(&site.head()[..10]), "{}", said.text);
     let said = as_group("4242").says_nothing_of("state");
     assert_eq!(said.repository(REPO)["deployed"]["commit"], site.head().as_str(), "a member of the group reads all");

@@ -55,7 +55,7 @@ fn disk(patient: &Patient<'_>) -> Vec<Finding> {
         findings.problem(format!("{mebibytes} MiB are free in {shown}"), find);
     } else if free < SCARCE {
         findings.warning(format!("only {mebibytes} MiB are free in {shown}"), find);
-    } else if space.f_files > 0 && space.f_favail < space.f_files / 100 {
+    } else if space.f_files > 0 && space.f_favail <= space.f_files / 100 {
         findings.warning(format!("{} of {} inodes are free in {shown}", space.f_favail, space.f_files), find);
     } else {
         findings.ok(format!("{} are free in {shown}", size(free)));

@@ -18,7 +18,7 @@ use serde::Serialize;
 use super::Service;
 use super::terminal::Terminal;
 use super::units::{Units, look};
-use crate::config::{Config, Credentials};
+use crate::config::{Config, Credentials, DEFAULT_PATH};
 use crate::state::SYSTEM_ROOT;
 use crate::{command, state, systemd};
 
@@ -180,13 +180,17 @@ fn examine(flag: Option<PathBuf>, services: &[Service]) -> Report {
         Some(Ok(units)) => (Some(units), None),
         Some(Err(error)) => (None, Some(error)),
     };
-    let is_system = state_dir.as_deref().is_some_and(|path| path == Path::new(SYSTEM_ROOT));
+    let path = Config::file_path(flag.as_deref());
+    let is_installed = units.iter().flatten().any(|(_, unit)| unit.is_installed());
+    let is_its =
+        path == Path::new(DEFAULT_PATH) && std::env::var_os("HUB_STATE_DIR").is_none_or(|value| value.is_empty());
+    let is_system = state_dir.as_deref() == Some(Path::new(SYSTEM_ROOT)) || is_installed && is_its;
     let config = match config {
         Some(config) if is_system => Some(config.with_credentials(Path::new(setup::CREDSTORE))),
         other => other,
     };
     let patient = Patient {
-        path: Config::file_path(flag.as_deref()),
+        path,
         flag,
         config,
         state_dir,

@@ -41,14 +41,18 @@ fn write(text: &mut String, report: &Report, terminal: Terminal) -> std::fmt::Re
         if finding.about != about {
             about = &finding.about;
             let head = terminal.paint(Tone::Strong, &printable(about.as_bytes()));
-            write!(text, "{}{head}\n", if text.is_empty() { "" } else { "\n" })?;
+            writeln!(text, "{}{head}", if text.is_empty() { "" } else { "\n" })?;
         }
         let word = terminal.paint(finding.level.tone(), &format!("{:<8}", finding.level.word()));
         let sentence = terminal.wrap(&printable(finding.finding.as_bytes()), INDENT);
         writeln!(text, "  {word} {sentence}")?;
         if let Some(mend) = &finding.mend {
-            let mend = terminal.paint(Tone::Strong, &format!("> {}", printable(mend.as_bytes())));
-            writeln!(text, "{}{mend}", " ".repeat(INDENT))?;
+            let mut sign = "> ";
+            for line in mend.lines() {
+                let line = terminal.paint(Tone::Strong, &format!("{sign}{}", printable(line.as_bytes())));
+                writeln!(text, "{}{line}", " ".repeat(INDENT))?;
+                sign = "  ";
+            }
         }
     }
     let count = |level| report.findings.iter().filter(|finding| finding.level == level).count();

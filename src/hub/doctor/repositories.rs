@@ -91,9 +91,8 @@ fn access(patient: &Patient<'_>, config: &Config, repository: &Repository, findi
     let url = repository.remote.url();
     match check_access(config, repository) {
         Ok(()) => findings.ok(format!("{url} answers and has the branch {}", repository.branch)),
-        Err(error) if !patient.sees_all() && is_denied(&error.to_string()) => {
-            findings.skipped(format!("{url} does not let this user in; gitops-sync is another one"));
-        }
+        // It may be this user only whom it does not let in.
+        Err(error) if !patient.sees_all() => findings.skipped(format!("not for this user: {error}")),
         // Its sentence says what to do.
         Err(error @ Error::Refused(_)) => {
             findings.problem(error.to_string(), format!("editor {}", patient.path.display()))

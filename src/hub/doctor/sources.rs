@@ -55,9 +55,10 @@ pub(super) fn database(patient: &Patient<'_>, config: &Config) -> Vec<Finding> {
     }
     match Store::open(&config).and_then(|mut store| store.check()) {
         Ok(()) => findings.ok(format!("{url}: the login, the schema and the right to write are there")),
+        // The statements are what mends it, and are not a sentence.
+        Err(store::Error::Rights { target, reason, remedy }) => findings.problem(format!("{target}: {reason}"), remedy),
         Err(error) => {
             let mend = match &error {
-                store::Error::Rights { remedy, .. } => remedy.clone(),
                 store::Error::Config(_) => format!("editor {}", patient.path.display()),
                 store::Error::Damaged { target, .. } => format!("mv {target} {target}.damaged"),
                 _ if url.sqlite_path().is_some() => format!("ls -la {}", config.state_dir.join("data").display()),

@@ -5,6 +5,7 @@
 mod facts;
 mod repositories;
 mod services;
+mod states;
 mod table;
 
 use std::path::PathBuf;
@@ -39,6 +40,9 @@ pub(super) struct Arguments {
     #[argh(option, arg_name = "PATH")]
     config: Option<PathBuf>,
 }
+
+/// What the reasons about the public door are told under.
+const FUNNEL: &str = "funnel";
 
 /// How well something is; the worst one counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -122,8 +126,12 @@ fn collect(facts: &Facts) -> Status {
     }
     let is_fresh = records.is_empty() && facts.repositories().is_empty() && queue.is_empty() && unreadable.is_empty();
     let mut judge = services::Judge { facts, reasons: Vec::new() };
-    let services = judge.all(&records);
+    let mut services = judge.all(&records);
     let funnel = judge.funnel(&records);
+    let of_funnel = judge.reasons.iter().filter(|reason| reason.about == FUNNEL).map(|reason| reason.level).max();
+    if let (Some(level), Some(gate)) = (of_funnel, services.iter_mut().find(|one| one.service == "tailscale-gate")) {
+        gate.level = gate.level.max(level);
+    }
     reasons.append(&mut judge.reasons);
     if !is_fresh && !services.iter().any(|service| service.runs) {
         let reason = "nothing of the hub runs here, so none of this is up to date";

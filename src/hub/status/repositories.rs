@@ -89,7 +89,7 @@ pub(super) fn queue(facts: &Facts, reader: &mut Reader<'_>, reasons: &mut Vec<Re
     let oldest = waiting.iter().map(|entry| entry.modified).min();
     let failed: Vec<Entry> = entries(reader, "gitops/failed");
     let is_note = |entry: &&Entry| entry.name.to_string_lossy().ends_with(".reason.json");
-    let newest = failed.iter().filter(is_note).next_back().map(|entry| entry.name.to_string_lossy().into_owned());
+    let newest = failed.iter().rfind(is_note).map(|entry| entry.name.to_string_lossy().into_owned());
     let note: Option<serde_json::Value> = newest.and_then(|name| reader.read("gitops/failed", &name));
     let queue = Queue {
         requests: waiting.len(),

@@ -1,6 +1,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::hub::status::facts::Answer;
 use crate::hub::units::Units;
 
 /// A unit in systemd's words: load, active, sub, file.
