@@ -125,13 +125,6 @@ pub fn deliver(machine: &Machine, name: &str) {
     machine.ok(&["hub", "webhook-test", &format!("acme/{name}")]);
 }
 
-/// As [`deliver`], as often as it takes: a forge that is told 202 has done its part, one that is not tries again.
-pub fn deliver_until_taken(machine: &Machine, name: &str) {
-    machine.wait_for("the delivery to be taken", SOON, || {
-        machine.run(&["hub", "webhook-test", &format!("acme/{name}")]).status.success()
-    });
-}
-
 /// Runs the worker by hand for one repository.
 pub fn sync(machine: &Machine, name: &str) -> Run {
     sync_with(machine, &[&format!("acme/{name}")])

@@ -40,7 +40,7 @@ auth.backend.plain.userfile = "/etc/lighttpd/users"
 auth.require = ("/" => ("method" => "basic", "realm" => "git", "require" => "valid-user"))
 alias.url = ("/git" => "/usr/lib/git-core/git-http-backend")
 setenv.set-environment = ("GIT_PROJECT_ROOT" => "/srv/origin", "GIT_HTTP_EXPORT_ALL" => "1")
-$HTTP["url"] =~ "^/git/" { cgi.assign = ("" => "") }
+cgi.assign = ("git-http-backend" => "")
 "#,
     );
     machine.ok(&["mkdir", "-p", "/srv/empty"]);
