@@ -3,7 +3,6 @@
 //! journald and `journalctl -o json` keep such a line whole; a longer one would be shown as null.
 
 use std::io::Write;
-use std::os::fd::AsFd;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -88,7 +87,7 @@ pub fn write(level: Level, msg: &str, fields: Map<String, Value>) {
 /// Writes one line for any service (`hub log --service NAME`).
 pub fn write_as(service: &str, level: Level, msg: &str, fields: Map<String, Value>) {
     let stderr = TO_STDERR.load(Ordering::Relaxed);
-    let prefix = if !stderr && stdout_is_journal() { format!("<{}>", level.priority()) } else { String::new() };
+    let prefix = if is_journal(stderr) { format!("<{}>", level.priority()) } else { String::new() };
     let mut line = prefix.clone();
     line.push_str(&format_line(jiff::Timestamp::now(), service, level, msg, fields, LINE_LIMIT - prefix.len() - 1));
     line.push('\n');
@@ -188,13 +187,13 @@ pub fn printable(bytes: &[u8]) -> String {
     joined.chars().filter(|c| !c.is_control()).collect()
 }
 
-/// True where stdout goes to the journal: `$JOURNAL_STREAM` names its device and inode (systemd.exec(5)).
-fn stdout_is_journal() -> bool {
-    static ANSWER: OnceLock<bool> = OnceLock::new();
-    *ANSWER.get_or_init(|| {
+/// True where lines go to the journal: `$JOURNAL_STREAM` names the device and inode of the stream (systemd.exec(5)).
+fn is_journal(stderr: bool) -> bool {
+    static ANSWERS: [OnceLock<bool>; 2] = [OnceLock::new(), OnceLock::new()];
+    *ANSWERS[usize::from(stderr)].get_or_init(|| {
         let Ok(stream) = std::env::var("JOURNAL_STREAM") else { return false };
-        rustix::fs::fstat(std::io::stdout().as_fd())
-            .is_ok_and(|stat| stream == format!("{}:{}", stat.st_dev, stat.st_ino))
+        let stat = if stderr { rustix::fs::fstat(std::io::stderr()) } else { rustix::fs::fstat(std::io::stdout()) };
+        stat.is_ok_and(|stat| stream == format!("{}:{}", stat.st_dev, stat.st_ino))
     })
 }
 

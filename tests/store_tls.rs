@@ -2,30 +2,15 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail anywhere")]
 #![cfg(feature = "postgres")]
 
+#[path = "support/authority.rs"]
+mod authority;
 mod support;
 
+use authority::Authority;
 use observability_hub::store::{Error, Store};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
 use support::Host;
 use support::postgres::{Cluster, Database};
-
-struct Authority(CertifiedIssuer<'static, KeyPair>);
-
-impl Authority {
-    fn new() -> Self {
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
-    }
-
-    /// A certificate for these names, and its key.
-    fn certificate(&self, names: &[&str]) -> (String, String) {
-        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        let key = KeyPair::generate().unwrap();
-        let certificate = CertificateParams::new(names).unwrap().signed_by(&key, &self.0).unwrap();
-        (certificate.pem(), key.serialize_pem())
-    }
-}
 
 /// Gives the running server a certificate; `ssl` can be switched without a restart.
 fn serve(cluster: &Cluster, certificate: &str, key: &str) {
@@ -66,8 +51,8 @@ fn every_sslmode_checks_what_it_promises() {
     refused(&database, "sslmode=require", "ssl = on");
 
     let (own, stranger) = (Authority::new(), Authority::new());
-    let ca = cluster.file("ca.crt", &own.0.pem());
-    let foreign = cluster.file("stranger.crt", &stranger.0.pem());
+    let ca = cluster.file("ca.crt", &own.pem());
+    let foreign = cluster.file("stranger.crt", &stranger.pem());
     let (ca, foreign) = (ca.display(), foreign.display());
     let (certificate, key) = own.certificate(&["localhost", "127.0.0.1"]);
     serve(&cluster, &certificate, &key);
@@ -94,7 +79,7 @@ fn a_certificate_for_another_name_passes_verify_ca_only() {
     let Some(cluster) = Cluster::start(&[]) else { return };
     let database = cluster.database("names");
     let own = Authority::new();
-    let ca = cluster.file("ca.crt", &own.0.pem());
+    let ca = cluster.file("ca.crt", &own.pem());
     let (certificate, key) = own.certificate(&["db.example.org"]);
     serve(&cluster, &certificate, &key);
     assert!(encrypted(&database, &format!("sslmode=verify-ca&sslrootcert={}", ca.display())).unwrap());
@@ -112,7 +97,7 @@ fn a_self_signed_server_is_trusted_by_its_own_certificate() {
     let certificate = params.self_signed(&key).unwrap().pem();
     serve(&cluster, &certificate, &key.serialize_pem());
     let trusted = cluster.file("trusted.crt", &certificate);
-    let stranger = cluster.file("stranger.crt", &Authority::new().0.pem());
+    let stranger = cluster.file("stranger.crt", &Authority::new().pem());
     for mode in ["verify-ca", "verify-full"] {
         assert!(encrypted(&database, &format!("sslmode={mode}&sslrootcert={}", trusted.display())).unwrap());
         refused(&database, &format!("sslmode={mode}&sslrootcert={}", stranger.display()), "TLS");

@@ -46,6 +46,7 @@ pub struct Config {
     pub metrics: Metrics,
     /// `[[pipeline]]`, in the order of the file.
     pub pipelines: Vec<Pipeline>,
+    credentials_dir: Option<PathBuf>,
 }
 
 /// `[proxy]`
@@ -159,6 +160,7 @@ impl Config {
             pipelines,
             repositories: file.repositories()?,
             path,
+            credentials_dir: None,
         })
     }
 
@@ -167,11 +169,16 @@ impl Config {
         named_file(flag).unwrap_or_else(|| DEFAULT_PATH.into())
     }
 
-    /// The credentials of this process: `$CREDENTIALS_DIRECTORY`, else `<state>/credentials`.
+    /// The credentials of this process: `$CREDENTIALS_DIRECTORY`, else the folder of `with_credentials`, else
+    /// `<state>/credentials`.
     pub fn credentials(&self) -> Credentials {
-        Credentials::new(
-            environment("CREDENTIALS_DIRECTORY").map_or_else(|| self.state_dir.join("credentials"), PathBuf::from),
-        )
+        let folder = environment("CREDENTIALS_DIRECTORY").map(PathBuf::from).or_else(|| self.credentials_dir.clone());
+        Credentials::new(folder.unwrap_or_else(|| self.state_dir.join("credentials")))
+    }
+
+    /// The same configuration with credentials from a folder, for a command by hand that sees them where units do.
+    pub fn with_credentials(self, folder: &Path) -> Self {
+        Self { credentials_dir: Some(folder.to_owned()), ..self }
     }
 
     /// Where the database is: `$DATABASE_URL`, else `$DB_HOST`, `$DB_PORT`, `$DB_USER` and `$DB_NAME`, else the credential

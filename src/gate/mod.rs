@@ -109,6 +109,21 @@ pub fn main() -> ExitCode {
     exit.into()
 }
 
+/// Whether the gate could publish the proxy now, for `hub doctor`: tailscale is there, connected, allowed to, and has the
+/// port free. Changes nothing. Takes at most 15 seconds. Returns a sentence for a person.
+///
+/// # Errors
+/// What is in the way, and what to do.
+pub fn check(config: &Config) -> Result<String, Error> {
+    let target = target(config)?;
+    let port = config.gate.port;
+    let mut tailscale = tailscale::Tailscale::new(port, target.url);
+    let version = tailscale.version()?;
+    let name = tailscale.ready()?.to_owned();
+    tailscale.look_before_opening()?;
+    Ok(format!("tailscale {version} may publish port {port} of {name}"))
+}
+
 /// The proxy's public address as the funnel reaches it; never the admin listener's.
 fn target(config: &Config) -> Result<Target, Error> {
     let (public, admin) = (config.proxy.listen, config.proxy.admin_listen);

@@ -77,6 +77,13 @@ impl Access {
         if says("terminal prompts disabled") {
             return Some("the repository is private or does not exist; name a credential with token".to_owned());
         }
+        if says("certificate verif") || says("SSL certificate problem") {
+            return Some(
+                "if its authority is your own, put that into /usr/local/share/ca-certificates/NAME.crt and run \
+                 update-ca-certificates"
+                    .to_owned(),
+            );
+        }
         says("Authentication failed")
             .then(|| "the forge does not take the token; put a valid one into the credential".to_owned())
     }

@@ -1,3 +1,5 @@
+mod ask;
+
 use std::cell::{Cell, RefCell, RefMut};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
@@ -35,14 +37,17 @@ pub(super) struct Mirror<'a> {
 
 /// The user of the mirrors: `hub-git` where the caller is root and it exists, else the caller.
 pub(super) fn user() -> Account {
-    let caller = command::current();
-    if caller.uid != 0 {
-        return caller;
-    }
-    Account::by_name(USER).unwrap_or_else(|| {
+    let user = user_quietly();
+    if user.uid == 0 {
         log::warn!("hub_git_missing", effect = "git fetches as root", remedy = "create the system user hub-git");
-        caller
-    })
+    }
+    user
+}
+
+/// As `user`, for who says by other means that `hub-git` is missing.
+pub(super) fn user_quietly() -> Account {
+    let caller = command::current();
+    if caller.uid != 0 { caller } else { Account::by_name(USER).unwrap_or(caller) }
 }
 
 impl<'a> Mirror<'a> {
@@ -76,6 +81,14 @@ impl<'a> Mirror<'a> {
         }
         mirror.make()?;
         Ok(mirror)
+    }
+
+    fn no_branch(&self) -> Error {
+        Error::Refused(format!(
+            "the branch {} does not exist at {}; push it again, or change branch in hub.toml",
+            self.repository.branch,
+            self.repository.remote.url()
+        ))
     }
 
     fn failed(&self, act: &'static str, source: std::io::Error) -> Error {
@@ -141,11 +154,7 @@ impl<'a> Mirror<'a> {
             };
             let hung = matches!(error, command::Error::Deadline { .. });
             if !hung && self.branch_is_missing(&access) {
-                return Err(Error::Refused(format!(
-                    "the branch {} does not exist at {}; push it again, or change branch in hub.toml",
-                    self.repository.branch,
-                    self.repository.remote.url()
-                )));
+                return Err(self.no_branch());
             }
             if !hung && !self.is_new() && self.is_damaged()? {
                 log::warn!("mirror_made_anew", repo = self.repository.name, error = error.to_string());
@@ -216,10 +225,14 @@ impl<'a> Mirror<'a> {
 
     /// `git ls-remote --exit-code` ends with 2 when the remote answers and has no such ref.
     fn branch_is_missing(&self, access: &Access) -> bool {
+        let command = self.ls_remote(access, self.fetch_limit().min(Duration::from_secs(30)));
+        command.run().is_ok_and(|output| output.status.code() == Some(2))
+    }
+
+    fn ls_remote(&self, access: &Access, limit: Duration) -> Command {
         let reference = format!("refs/heads/{}", self.repository.branch);
-        let command = self.remote_git(access, self.fetch_limit().min(Duration::from_secs(30)));
-        let command = command.args(["ls-remote", "--exit-code", "--", self.repository.remote.url(), &reference]);
-        command.output_limit(1 << 16).run().is_ok_and(|output| output.status.code() == Some(2))
+        let command = self.remote_git(access, limit);
+        command.args(["ls-remote", "--exit-code", "--", self.repository.remote.url(), &reference]).output_limit(1 << 16)
     }
 
     /// A killed fetch leaves its locks; this run holds the global one, so nobody else is at work here.

@@ -3,6 +3,7 @@
 //! the hub itself. Nothing that root acts on comes from the checkout, whose owner controls its `.git`.
 
 mod access;
+pub mod check;
 mod checkout;
 mod claim;
 mod commands;

@@ -1,4 +1,5 @@
 use std::path::Path;
+use std::time::Duration;
 
 use super::Error;
 use super::git::{LOCAL, is_commit, short};
@@ -54,6 +55,32 @@ pub(super) fn verify(
         }
     }
     Ok(())
+}
+
+/// Whether the lists of signers that a repository names can be used: trusted, and readable for the mirrors' user. Returns
+/// the keys' names in hub.toml and how many lines or bytes each list has.
+pub(super) fn look(repository: &Repository, user: &Account) -> Result<Vec<String>, Error> {
+    let mut found = Vec::new();
+    for (key, path) in [("allowed_signers", &repository.allowed_signers), ("gpg_keyring", &repository.gpg_keyring)] {
+        let Some(path) = path else { continue };
+        let content = Command::new("cat", Duration::from_secs(10))
+            .user(user)
+            .args(["--"])
+            .args([trusted(path, key)?])
+            .succeed()?
+            .stdout;
+        let lines = content.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
+        let signers = lines.filter(|line| !line.is_empty() && !line.starts_with(b"#")).count();
+        if signers == 0 {
+            return Err(Error::Refused(format!("{key}: {} lists nobody, so no commit is accepted", path.display())));
+        }
+        found.push(if key == "gpg_keyring" {
+            format!("{key} ({} bytes)", content.len())
+        } else {
+            format!("{key} ({signers} signers)")
+        });
+    }
+    Ok(found)
 }
 
 /// The letters of `%G?` (git-log(1), PRETTY FORMATS).

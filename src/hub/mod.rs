@@ -1,14 +1,18 @@
 //! The operator's command: `hub up` and what a person or a script asks of the installation.
 //! No service's work is done here: services are started by name, and asked through the queue and their files.
-//! Imports the ground floor, the webhook's queue and ids, and reading's inboxes and dead letters; later `status` reads everyone's run records.
+//! Imports the ground floor, the webhook's queue and ids, reading's inboxes and dead letters; `doctor` asks gate, gitops, reading and store.
 
 mod dead_letters;
+mod doctor;
 mod error;
 mod greeting;
 mod job;
 mod log;
 mod repository;
+mod status;
 mod supervisor;
+mod terminal;
+mod units;
 mod up;
 mod watch;
 mod webhook_test;
@@ -27,6 +31,8 @@ use crate::exit::{self, Exit};
 #[argh(
     note = "The configuration is /etc/observability-hub/hub.toml, or HUB_CONFIG names it; it may be missing.",
     example = "{command_name} up                          run everything here, without systemd units",
+    example = "{command_name} status                      how everything is",
+    example = "{command_name} doctor                      what is wrong, and what mends it",
     example = "{command_name} webhook-test                make the webhook secret and send a signed delivery",
     example = "{command_name} deploy acme/infra           bring the host to the branch's newest commit",
     error_code(1, "It could not be done; the message says why."),
@@ -42,6 +48,8 @@ struct Arguments {
 #[argh(subcommand)]
 enum Command {
     Up(up::Arguments),
+    Status(status::Arguments),
+    Doctor(doctor::Arguments),
     WebhookTest(webhook_test::Arguments),
     Deploy(repository::Deploy),
     Hold(repository::Hold),
@@ -91,6 +99,8 @@ pub fn main(services: &[Service]) -> ExitCode {
 fn run(command: Command, services: &[Service]) -> ExitCode {
     let done = match command {
         Command::Up(arguments) => return up::main(&arguments, services).into(),
+        Command::Status(arguments) => return status::main(&arguments),
+        Command::Doctor(arguments) => return doctor::main(&arguments, services),
         Command::WebhookTest(arguments) => webhook_test::main(&arguments),
         Command::Deploy(arguments) => repository::deploy(&arguments),
         Command::Hold(arguments) => repository::hold(&arguments),

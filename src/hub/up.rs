@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::job::{Job, Schedule};
 use super::supervisor::Supervisor;
+use super::units::UNITS;
 use super::{Error, Service, complain, greeting};
 use crate::command::Command;
 use crate::config::{self, Config};
@@ -44,19 +45,6 @@ const SAMPLE: Duration = Duration::from_secs(60);
 
 /// When reading-sync moves what waits in the pipelines' sources, in local time; files in an inbox are moved at once.
 const READING_HOUR: i8 = 10;
-
-/// The units that do what `hub up` does.
-const UNITS: [&str; 9] = [
-    "proxy.service",
-    "gitops-sync.path",
-    "gitops-sync.timer",
-    "gitops-sync.service",
-    "tailscale-gate.service",
-    "system-metrics.timer",
-    "system-metrics.service",
-    "reading-sync.timer",
-    "reading-sync.service",
-];
 
 pub(super) fn main(arguments: &Arguments, services: &[Service]) -> Exit {
     let flag = arguments.config.as_deref();

@@ -5,7 +5,8 @@ use std::fmt::{self, Display, Write};
 use rouille::Response;
 
 use super::answer;
-use super::status::{Connections, Outcome, RepositoryStatus, Status, seconds_between, short};
+use super::status::{Connections, Status};
+use crate::records::{Outcome, Repository, ago, milliseconds, short, span};
 use crate::state::{Record, Run};
 use crate::webhook::random_id;
 
@@ -121,7 +122,7 @@ fn tile(html: &mut String, name: &str, value: &str, more: &str) -> fmt::Result {
     write!(html, "<div class=\"tile\"><h3>{name}</h3><p class=\"value\">{value}</p><p class=\"more\">{more}</p></div>")
 }
 
-fn repository_card(html: &mut String, repository: &RepositoryStatus, now: jiff::Timestamp) -> fmt::Result {
+fn repository_card(html: &mut String, repository: &Repository, now: jiff::Timestamp) -> fmt::Result {
     write!(
         html,
         "<section class=\"card\"><h3>{} <span class=\"more\">{}</span></h3><dl>",
@@ -217,22 +218,4 @@ fn class(outcome: Outcome) -> &'static str {
         Outcome::Nothing => "same",
         Outcome::Failed => "bad",
     }
-}
-
-/// How long ago an RFC 3339 instant was; the text itself where it is none.
-fn ago(instant: &str, now: jiff::Timestamp) -> String {
-    instant.parse().map_or_else(|_| instant.to_owned(), |then| format!("{} ago", span(seconds_between(then, now))))
-}
-
-fn span(seconds: u64) -> String {
-    match seconds {
-        0..120 => format!("{seconds} s"),
-        120..7200 => format!("{} min", seconds / 60),
-        7200..172_800 => format!("{} h", seconds / 3600),
-        _ => format!("{} days", seconds / 86_400),
-    }
-}
-
-fn milliseconds(duration: u64) -> String {
-    if duration < 10_000 { format!("{duration} ms") } else { span(duration / 1000) }
 }

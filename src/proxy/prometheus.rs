@@ -2,7 +2,8 @@
 
 use std::fmt::Write;
 
-use super::status::{Connections, Outcome, Status};
+use super::status::{Connections, Status};
+use crate::records::Outcome;
 
 /// The format's media type.
 pub(super) const MEDIA_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";

@@ -20,7 +20,7 @@ use super::sync::Syncs;
 use crate::config::{Config, Error as ConfigError};
 use crate::exit::{self, Exit};
 use crate::state::{Folder, Record, Run};
-use crate::webhook::queue::Queue;
+use crate::webhook::queue::{Error as QueueError, Queue};
 use crate::webhook::random_id;
 use crate::{log, systemd};
 
@@ -39,6 +39,9 @@ struct Gateway {
     holders: Arc<AtomicUsize>,
     deliveries: Arc<Deliveries>,
     syncs: Arc<Syncs>,
+    queue: Arc<Queue>,
+    /// Why the queue takes nothing, as it was last told.
+    trouble: Option<String>,
     stop: std::os::unix::net::UnixStream,
 }
 
@@ -98,6 +101,10 @@ fn start(
     let instance = random_id().map_err(|error| format!("the system gives no random bytes: {error}"))?;
     let stop = exit::stop_signals().map_err(|error| format!("cannot watch for signals: {error}"))?;
     let queue = Arc::new(Queue::open(&config.state_dir).map_err(|error| text(&error))?);
+    if let Err(error @ QueueError::ReadOnly(_)) = queue.check() {
+        // Not to be waited out: the mounts of this process's own sandbox would stay read-only. A new start has new ones.
+        return Err(text(&error));
+    }
     let (public_socket, public_address) = bind("proxy.listen", config.proxy.listen)?;
     let (admin_socket, admin_address) = bind("proxy.admin_listen", config.proxy.admin_listen)?;
     let alive = Alive::listen(&alive::folder(&config.state_dir), &instance).map_err(|error| text(&error))?;
@@ -126,7 +133,7 @@ fn start(
         repositories: config.repositories.clone(),
         max_body: config.proxy.max_body,
         secrets: public::Secrets::new(secrets.credentials, secrets.webhook),
-        queue,
+        queue: Arc::clone(&queue),
         deliveries: Arc::clone(&deliveries),
         instance: instance.clone(),
     };
@@ -151,7 +158,7 @@ fn start(
         instance = instance
     );
     systemd::ready(&format!("webhooks on {public_address}, status on http://{admin_address}/"));
-    Ok(Gateway { engine, alive, holders, deliveries, syncs, stop })
+    Ok(Gateway { engine, alive, holders, deliveries, syncs, queue, trouble: None, stop })
 }
 
 fn bind(key: &str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), String> {
@@ -165,6 +172,17 @@ fn bind(key: &str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), Str
 }
 
 impl Gateway {
+    /// Says when the queue can take nothing any more, and when it can again.
+    fn watch_queue(&mut self) {
+        let trouble = self.queue.check().err().map(|error| error.to_string());
+        match (&trouble, &self.trouble) {
+            (Some(error), None) => log::error!("queue_unusable", error = error),
+            (None, Some(_)) => log::info!("queue_usable"),
+            _ => {}
+        }
+        self.trouble = trouble;
+    }
+
     /// The accept loop. It pings the watchdog itself, so that a loop that hangs is restarted.
     fn run(mut self) -> Result<(), String> {
         let ping_every = systemd::watchdog_interval();
@@ -178,6 +196,7 @@ impl Gateway {
             if looked.elapsed() >= TURN {
                 self.deliveries.flush();
                 self.holders.store(self.alive.prune(), Relaxed);
+                self.watch_queue();
                 looked = Instant::now();
             }
             let mut others = vec![self.stop.as_fd()];

@@ -64,3 +64,52 @@ impl Lock {
         }
     }
 }
+
+/// The process that holds the lock on a file of a folder, by `/proc/locks` (proc_locks(5)): looking takes nothing, so
+/// that nobody who wants the lock meanwhile is turned away, and needs no right on the file.
+///
+/// None where nobody holds it, or the kernel does not say.
+///
+/// # Errors
+/// When the file is there and cannot be looked at.
+pub fn lock_holder(folder: &Folder, name: &str) -> Result<Option<u32>, Error> {
+    let stat = match rustix::fs::statat(folder.fd(), name, rustix::fs::AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => stat,
+        Err(Errno::NOENT) => return Ok(None),
+        Err(error) => return Err(Error::io("inspect", &folder.path().join(name), error)),
+    };
+    let locks = std::fs::read_to_string("/proc/locks").unwrap_or_default();
+    Ok(holder_in(&locks, stat.st_ino))
+}
+
+/// The device is not compared: with some file systems it is another one here than stat(2) tells.
+fn holder_in(locks: &str, inode: u64) -> Option<u32> {
+    locks.lines().find_map(|line| {
+        let words: Vec<&str> = line.split_ascii_whitespace().collect();
+        let [_, "FLOCK", _, "WRITE", pid, file, ..] = words[..] else { return None };
+        (file.rsplit(':').next()? == inode.to_string()).then(|| pid.parse().ok()).flatten()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_holder_is_seen_and_waiters_are_not() {
+        let locks = "1: POSIX  ADVISORY  WRITE 11 fd:01:77 0 EOF\n2: FLOCK  ADVISORY  WRITE 12 fd:01:78 0 EOF\n\
+                     2: -> FLOCK  ADVISORY  WRITE 13 fd:01:79 0 EOF\n";
+        assert_eq!([77, 78, 79, 8].map(|inode| holder_in(locks, inode)), [None, Some(12), None, None]);
+    }
+
+    #[test]
+    fn the_holder_of_a_real_lock_is_this_process() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::open(dir.path()).unwrap();
+        assert_eq!(lock_holder(&folder, "lock").unwrap(), None);
+        let lock = Lock::attempt(&folder, "lock").unwrap();
+        assert_eq!(lock_holder(&folder, "lock").unwrap(), Some(std::process::id()));
+        drop(lock);
+        assert_eq!(lock_holder(&folder, "lock").unwrap(), None);
+    }
+}

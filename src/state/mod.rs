@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 pub use error::Error;
 pub use folder::{Entry, Folder, Kind};
-pub use lock::Lock;
+pub use lock::{Lock, lock_holder};
 pub use owner::become_owner;
 pub use record::{Record, Run};
 

@@ -108,7 +108,7 @@ fn on_path(program: &str) -> bool {
 }
 
 /// FerretDB, built once into the target folder; none where Go or its module proxy is missing.
-fn ferretdb() -> Option<PathBuf> {
+pub fn ferretdb() -> Option<PathBuf> {
     static BUILT: OnceLock<Option<PathBuf>> = OnceLock::new();
     BUILT
         .get_or_init(|| {

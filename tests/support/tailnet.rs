@@ -18,11 +18,18 @@ pub const PORT: u16 = 8443;
 pub const SECRET: &str = "0123456789abcdef-secret";
 
 /// The stand-in, built by the cargo that runs the tests: `cargo test --test NAME` builds no examples itself.
-fn stand_in() -> &'static Path {
+pub fn stand_in() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
     PATH.get_or_init(|| {
         let folder = Path::new(env!("CARGO_BIN_EXE_tailscale-gate")).parent().unwrap();
         let mut cargo = Command::new(env!("CARGO"));
+        // What cargo tells the tests that it runs. Build scripts that ask for it (ring's) would be taken to be out of date,
+        // here and again in the cargo that runs the tests.
+        for (name, _) in std::env::vars_os().filter(|(name, _)| {
+            name.to_str().is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_"))
+        }) {
+            cargo.env_remove(name);
+        }
         cargo.args(["build", "--quiet", "--example", "tailscale-stand-in", "--no-default-features", "--features"]);
         let features: [(&str, bool); 3] = [
             ("postgres", cfg!(feature = "postgres")),
@@ -138,29 +145,14 @@ impl Tailnet {
         serde_json::from_slice(&self.run(&["status", "--json"]).stdout).unwrap()
     }
 
-    /// The configuration in force, read as the stand-in keeps it.
+    /// The configuration in force.
     pub fn config(&self) -> Value {
-        let text = std::fs::read_to_string(self.dir().join("serve.json")).unwrap_or_default();
-        let mut config: Value = serde_json::from_str(&text).unwrap_or_else(|_| json!({}));
-        for entry in std::fs::read_dir(self.dir().join("sessions")).into_iter().flatten().flatten() {
-            let Ok(file) = File::open(entry.path()) else { continue };
-            let lives = flock(&file, FlockOperation::NonBlockingLockShared).is_err();
-            if let (true, Ok(text)) = (lives, std::fs::read_to_string(entry.path())) {
-                config["Foreground"][entry.file_name().to_str().unwrap()] =
-                    serde_json::from_str(&text).unwrap_or_default();
-            }
-        }
-        config
+        config_in(&self.dir())
     }
 
     /// True where anybody on the internet would reach something on the gate's port.
     pub fn is_public(&self) -> bool {
-        let config = self.config();
-        let sessions = config["Foreground"].as_object().into_iter().flatten().map(|(_, part)| part);
-        std::iter::once(&config).chain(sessions).any(|part| {
-            let keys = part["AllowFunnel"].as_object().into_iter().flatten();
-            keys.into_iter().any(|(key, on)| key.ends_with(&format!(":{PORT}")) && on == true)
-        })
+        is_public_in(&self.dir())
     }
 
     /// How long it takes until the port is public, or no longer.
@@ -192,6 +184,30 @@ impl Tailnet {
         });
         self.record()
     }
+}
+
+/// The configuration in force in a stand-in's folder, read as the stand-in keeps it.
+pub fn config_in(dir: &Path) -> Value {
+    let text = std::fs::read_to_string(dir.join("serve.json")).unwrap_or_default();
+    let mut config: Value = serde_json::from_str(&text).unwrap_or_else(|_| json!({}));
+    for entry in std::fs::read_dir(dir.join("sessions")).into_iter().flatten().flatten() {
+        let Ok(file) = File::open(entry.path()) else { continue };
+        let lives = flock(&file, FlockOperation::NonBlockingLockShared).is_err();
+        if let (true, Ok(text)) = (lives, std::fs::read_to_string(entry.path())) {
+            config["Foreground"][entry.file_name().to_str().unwrap()] = serde_json::from_str(&text).unwrap_or_default();
+        }
+    }
+    config
+}
+
+/// True where anybody on the internet would reach something on the gate's port of that node.
+pub fn is_public_in(dir: &Path) -> bool {
+    let config = config_in(dir);
+    let sessions = config["Foreground"].as_object().into_iter().flatten().map(|(_, part)| part);
+    std::iter::once(&config).chain(sessions).any(|part| {
+        let keys = part["AllowFunnel"].as_object().into_iter().flatten();
+        keys.into_iter().any(|(key, on)| key.ends_with(&format!(":{PORT}")) && on == true)
+    })
 }
 
 /// How long the port may stay public after a kill, of the proxy or of the gate, and after a hang.

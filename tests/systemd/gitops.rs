@@ -14,6 +14,9 @@ pub const SOON: Duration = Duration::from_secs(30);
 /// The secret of the machine's webhooks.
 const SECRET: &str = "a secret for the tests only";
 
+/// The MESSAGE_ID of what systemd says when it begins to start a unit (sd-messages(3)).
+pub const STARTING: &str = "7d4958e842da4a758f6c1cdc7b36dcc5";
+
 /// One file of a push.
 pub enum File<'a> {
     Text(&'a str, &'a str),
@@ -122,13 +125,6 @@ pub fn deliver(machine: &Machine, name: &str) {
     machine.ok(&["hub", "webhook-test", &format!("acme/{name}")]);
 }
 
-/// As [`deliver`], as often as it takes: a forge that is told 202 has done its part, one that is not tries again.
-pub fn deliver_until_taken(machine: &Machine, name: &str) {
-    machine.wait_for("the delivery to be taken", SOON, || {
-        machine.run(&["hub", "webhook-test", &format!("acme/{name}")]).status.success()
-    });
-}
-
 /// Runs the worker by hand for one repository.
 pub fn sync(machine: &Machine, name: &str) -> Run {
     sync_with(machine, &[&format!("acme/{name}")])
@@ -191,7 +187,6 @@ pub fn dangling(machine: &Machine) -> String {
 
 /// How often systemd began to start a unit, in all boots.
 pub fn starts(machine: &Machine, unit: &str) -> usize {
-    const STARTING: &str = "7d4958e842da4a758f6c1cdc7b36dcc5";
     let journal = machine.journal(unit);
     journal.iter().filter(|entry| entry["MESSAGE_ID"] == STARTING && entry["UNIT"] == unit).count()
 }

@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Seek, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Output, Stdio};
 use std::sync::Mutex;
 use std::sync::mpsc::{self, Receiver};
@@ -13,7 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::host::{base, descendants, here, is_container_init, is_systemd};
-use crate::skip;
+use crate::support::skip;
 
 /// Where [`Machine::boot_bare`] puts the package.
 pub const PACKAGE: &str = "/srv/observability-hub.deb";
@@ -163,6 +163,11 @@ impl Machine {
     /// Whether something is at `path` inside, a dangling link included.
     pub fn exists(&self, path: &str) -> bool {
         self.run(&["test", "-e", path, "-o", "-L", path]).status.success()
+    }
+
+    /// Where the host sees a file of the machine, until its next boot: to look at it often, or to hold it.
+    pub fn on_host(&self, path: &str) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/root{path}", self.leader))
     }
 
     /// Waits until `condition` holds.

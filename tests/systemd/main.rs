@@ -29,21 +29,38 @@ mod commands;
 mod crash;
 mod deliveries;
 mod deployment;
+mod faults;
 mod figures;
+mod gate;
 mod gitops;
 mod host;
+mod journal;
 mod kinds;
 mod machine;
+#[cfg(all(feature = "postgres", feature = "mongodb"))]
 mod migration;
 mod operator;
 mod own_units;
 mod package;
 mod packaged;
+mod pipelines;
 mod refused;
+mod remotes;
 mod rollback;
 mod sandbox;
+mod status;
+mod timers;
 mod units;
 mod without_systemd;
 
-#[path = "../support/skip.rs"]
-mod skip;
+#[path = "../support/authority.rs"]
+mod authority;
+#[cfg(feature = "mongodb")]
+#[path = "../support/mongo.rs"]
+mod mongo;
+#[path = "../support/reading.rs"]
+mod reading;
+#[path = "../support/mod.rs"]
+mod support;
+#[path = "../support/tailnet.rs"]
+mod tailnet;

@@ -49,7 +49,7 @@ fn systemd_loads_every_unit_without_a_word_and_finds_it_as_little_exposed_as_pro
         ("proxy.service", "15"),
         ("reading-sync.service", "15"),
         ("tailscale-gate.service", "20"),
-        ("system-metrics.service", "28"),
+        ("system-metrics.service", "30"),
         ("gitops-sync.service", "36"),
     ] {
         let output =

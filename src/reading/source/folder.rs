@@ -224,7 +224,15 @@ impl Acknowledge for Receipts {
 
 impl Receipts {
     fn target(&self, name: &str) -> Result<Folder, Error> {
-        self.folder.sub_or_make(name, 0o750).map_err(|error| failed(&error))
+        self.folder.sub_or_make(name, 0o750).map_err(|error| match &error {
+            state::Error::Io { source, .. } if source.kind() == std::io::ErrorKind::ReadOnlyFilesystem => {
+                // What the packaged proxy's sandbox makes of a folder that nobody has opened to it.
+                let path = self.folder.path().display();
+                let advice = format!("in a unit the proxy needs ReadWritePaths={path} (systemctl edit proxy)");
+                Error::SourceRefused(format!("inbox: {error}; {advice}"))
+            }
+            _ => failed(&error),
+        })
     }
 
     fn put_away(&self, finished: &Finished) -> Result<(), Error> {

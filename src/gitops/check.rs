@@ -1,0 +1,42 @@
+//! What `hub doctor` asks of this room: whether a repository could be deployed, without deploying or fetching anything.
+
+use std::time::Duration;
+
+use super::checkout::Checkout;
+use super::mirror::{self, Mirror};
+use super::{Error, signatures};
+use crate::config::{Config, Repository};
+
+/// How long a remote gets to answer.
+const ANSWER: Duration = Duration::from_secs(20);
+
+/// Whether the remote lets the mirrors' user read the branch. Takes at most 20 seconds.
+///
+/// # Errors
+/// What is in the way, and what to do.
+pub fn check_access(config: &Config, repository: &Repository) -> Result<(), Error> {
+    Mirror::ask(config, repository, ANSWER)
+}
+
+/// The user that the checkout belongs to, or will.
+///
+/// # Errors
+/// When that user does not exist, does not own the path, or cannot be used by this caller; with what to do.
+pub fn check_checkout(repository: &Repository) -> Result<String, Error> {
+    let checkout = Checkout::find(repository)?;
+    if checkout.is_occupied() {
+        let path = repository.path.display();
+        return Err(Error::Refused(format!(
+            "{path} holds files and no git repository; move them away, or choose another path"
+        )));
+    }
+    Ok(checkout.user.name)
+}
+
+/// Whether the lists of signers are trusted and readable; what they are. Empty where none is asked for.
+///
+/// # Errors
+/// What is wrong with one, and what to do.
+pub fn check_signers(repository: &Repository) -> Result<Vec<String>, Error> {
+    signatures::look(repository, &mirror::user_quietly())
+}

@@ -1,0 +1,97 @@
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use super::{Finding, Findings, Patient};
+use crate::config::{Config, is_exposed};
+
+/// `TCP_LISTEN` in `/proc/net/tcp` (proc_net(5); include/net/tcp_states.h).
+const LISTEN: &str = "0A";
+
+/// Whether other hosts reach the listeners: by hub.toml, and by the sockets that are really there.
+pub(super) fn listeners(patient: &Patient<'_>) -> Vec<Finding> {
+    let mut findings = Findings::new("listeners");
+    let Some(config) = &patient.config else { return findings.all };
+    let sockets = listening();
+    let restart = patient.restart();
+    for (key, address, purpose) in addresses(config) {
+        let edit = format!("editor {}   # {key}", patient.path.display());
+        let own: Vec<&SocketAddr> = sockets.iter().filter(|socket| socket.port() == address.port()).collect();
+        if is_exposed(address) {
+            let finding = format!("{key} = \"{address}\" can be reached from other hosts, and {purpose}");
+            findings.warning(finding, edit);
+        } else if let Some(open) = own.iter().find(|socket| is_exposed(***socket)) {
+            let finding = format!(
+                "something listens on {open}, which other hosts can reach, and {key} is {address}: another program, or a \
+                 proxy that runs with an older configuration"
+            );
+            findings.problem(finding, format!("ss -ltnp 'sport = :{}', then: {restart}", address.port()));
+        } else if own.is_empty() {
+            findings.ok(format!("{key} is {address}, on this host only; nobody listens there now"));
+        } else {
+            findings.ok(format!("{key} is {address}, on this host only"));
+        }
+    }
+    findings.all
+}
+
+fn addresses(config: &Config) -> [(&'static str, SocketAddr, &'static str); 2] {
+    let public = "only a front on this host (the funnel, a reverse proxy) should";
+    let admin = "whoever has the admin token sees and starts everything";
+    [("proxy.listen", config.proxy.listen, public), ("proxy.admin_listen", config.proxy.admin_listen, admin)]
+}
+
+/// The addresses on which this host listens; none where the kernel does not tell.
+fn listening() -> Vec<SocketAddr> {
+    let files = ["/proc/net/tcp", "/proc/net/tcp6"].map(|path| std::fs::read_to_string(path).unwrap_or_default());
+    files.iter().flat_map(|text| parse(text)).collect()
+}
+
+fn parse(text: &str) -> Vec<SocketAddr> {
+    let socket = |line: &str| {
+        let words: Vec<&str> = line.split_ascii_whitespace().collect();
+        let [_, local, _, LISTEN, ..] = words[..] else { return None };
+        let (address, port) = local.split_once(':')?;
+        Some(SocketAddr::new(ip(address)?, u16::from_str_radix(port, 16).ok()?))
+    };
+    text.lines().skip(1).filter_map(socket).collect()
+}
+
+/// An address as the kernel prints it: words of 32 bits in the host's byte order, in hexadecimal.
+fn ip(hex: &str) -> Option<IpAddr> {
+    let word = |place: usize| u32::from_str_radix(hex.get(place * 8..place * 8 + 8)?, 16).ok().map(u32::to_ne_bytes);
+    match hex.len() {
+        8 => Some(Ipv4Addr::from(word(0)?).into()),
+        32 => {
+            let mut bytes = [0; 16];
+            for (place, chunk) in bytes.chunks_exact_mut(4).enumerate() {
+                chunk.copy_from_slice(&word(place)?);
+            }
+            Some(Ipv6Addr::from(bytes).into())
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[cfg(target_endian = "little")]
+    fn listening_sockets_are_read_from_what_the_kernel_prints() {
+        let text = "  sl  local_address rem_address   st tx_queue\n\
+                     0: 0100007F:1F95 00000000:0000 0A 00000000:00000000\n\
+                     1: 00000000:1F96 00000000:0000 0A 00000000:00000000\n\
+                     2: 0100007F:1F97 0100007F:C350 01 00000000:00000000\n";
+        assert_eq!(parse(text), ["127.0.0.1:8085".parse().unwrap(), "0.0.0.0:8086".parse().unwrap()]);
+        let text = "head\n 0: 00000000000000000000000001000000:0050 0:0 0A\n 1: 0000000000000000FFFF00000100007F:0051 0:0 0A\n";
+        assert_eq!(parse(text), ["[::1]:80".parse().unwrap(), "[::ffff:127.0.0.1]:81".parse().unwrap()]);
+        assert!(parse(text).iter().all(|address| !is_exposed(*address)));
+        assert!(parse("").is_empty() && parse("head\nnonsense\n 0: xx:yy z 0A").is_empty());
+    }
+
+    #[test]
+    fn a_real_listener_is_seen() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        assert!(listening().contains(&listener.local_addr().unwrap()));
+    }
+}

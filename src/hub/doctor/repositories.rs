@@ -1,0 +1,125 @@
+use std::path::Path;
+use std::time::Duration;
+
+use super::{Finding, Findings, Patient, is_denied};
+use crate::command::{self, Command};
+use crate::config::{Config, Repository};
+use crate::gitops::Error;
+use crate::gitops::check::{check_access, check_checkout, check_signers};
+
+/// How long a look into a local file may take.
+const LOCAL: Duration = Duration::from_secs(10);
+
+/// Everything that a repository needs to be deployed.
+pub(super) fn repository(patient: &Patient<'_>, config: &Config, repository: &Repository) -> Vec<Finding> {
+    let mut findings = Findings::new(format!("repository {}", repository.name));
+    let has_credentials = credentials(patient, config, repository, &mut findings);
+    let has_host = known_host(config, repository, &mut findings);
+    if has_credentials && has_host {
+        access(patient, config, repository, &mut findings);
+    }
+    checkout(patient, repository, &mut findings);
+    match check_signers(repository) {
+        Ok(lists) if lists.is_empty() => {}
+        Ok(lists) => findings.ok(format!("only signed commits are taken: {}", lists.join(", "))),
+        Err(error) if !patient.is_root && is_denied(&error.to_string()) => findings.skipped(error.to_string()),
+        Err(error) => findings.problem(error.to_string(), signers_mend(repository)),
+    }
+    findings.all
+}
+
+/// True where the key and the token that hub.toml names can be used.
+fn credentials(patient: &Patient<'_>, config: &Config, repository: &Repository, findings: &mut Findings) -> bool {
+    let before = findings.all.len();
+    let credentials = config.credentials();
+    let worker = patient.units.as_ref().and_then(|units| units.get("gitops-sync.service"));
+    for name in [&repository.ssh_key, &repository.token].into_iter().flatten() {
+        let path = credentials.folder().join(name);
+        match credentials.read(name) {
+            Ok(Some(_)) => {}
+            Ok(None) => {
+                let finding = format!("the credential {name} is missing: {} is not there", path.display());
+                findings.problem(finding, format!("install -m 600 FILE {}", path.display()));
+            }
+            Err(error) if !patient.is_root && is_denied(&error.to_string()) => {
+                findings.skipped(format!("the remote needs the credential {name}, which this user cannot read"));
+            }
+            Err(error) => findings.problem(error.to_string(), format!("ls -l {}", path.display())),
+        }
+        if let Some(unit) = worker.filter(|unit| patient.is_system && unit.is_installed())
+            && !unit.credentials.contains(name)
+        {
+            let finding = format!("gitops-sync.service does not load the credential {name}");
+            let mend = format!("systemctl edit gitops-sync   # [Service], and below it LoadCredential={name}");
+            findings.problem(finding, mend);
+        }
+    }
+    findings.all.len() == before
+}
+
+/// True where the host's key is pinned, or nobody needs it.
+fn known_host(config: &Config, repository: &Repository, findings: &mut Findings) -> bool {
+    if repository.remote.protocol() != "ssh" {
+        return true;
+    }
+    let (hosts, host) = (&config.gitops.known_hosts, repository.remote.host());
+    let port = repository.remote.url().split("://").nth(1).and_then(|rest| rest.split('/').next()?.rsplit_once(':'));
+    let port =
+        port.map(|(_, port)| port).filter(|port| port.bytes().all(|byte| byte.is_ascii_digit()) && *port != "22");
+    let name = port.map_or_else(|| host.to_owned(), |port| format!("[{host}]:{port}"));
+    let scan = port.map_or_else(String::new, |port| format!("-p {port} "));
+    let mend = format!("ssh-keyscan {scan}{host} >> {}   # and compare with what the forge publishes", hosts.display());
+    let look = Command::new("ssh-keygen", LOCAL).args(["-F", &name, "-f"]).args([hosts]).run();
+    match look {
+        Ok(output) if output.status.success() => {
+            findings.ok(format!("the key of {name} is pinned in {}", hosts.display()));
+            return true;
+        }
+        Ok(_) if !hosts.exists() => {
+            findings.problem(format!("{} is missing, and ssh trusts no other key", hosts.display()), mend)
+        }
+        Ok(_) => findings.problem(format!("the key of {name} is not in {}", hosts.display()), mend),
+        Err(command::Error::NotFound(_)) => {
+            findings.problem("ssh is not installed, and the remote needs it", "apt-get install openssh-client");
+        }
+        Err(error) => findings.problem(error.to_string(), mend),
+    }
+    false
+}
+
+fn access(patient: &Patient<'_>, config: &Config, repository: &Repository, findings: &mut Findings) {
+    let url = repository.remote.url();
+    match check_access(config, repository) {
+        Ok(()) => findings.ok(format!("{url} answers and has the branch {}", repository.branch)),
+        // It may be this user only whom it does not let in.
+        Err(error) if !patient.sees_all() => findings.skipped(format!("not for this user: {error}")),
+        // Its sentence says what to do.
+        Err(error @ Error::Refused(_)) => {
+            findings.problem(error.to_string(), format!("editor {}", patient.path.display()))
+        }
+        Err(error) => findings.problem(error.to_string(), format!("git ls-remote {url}")),
+    }
+}
+
+fn checkout(patient: &Patient<'_>, repository: &Repository, findings: &mut Findings) {
+    let path = repository.path.display();
+    match check_checkout(repository) {
+        Ok(user) if repository.path.exists() => findings.ok(format!("the checkout {path} belongs to {user}")),
+        Ok(user) => findings.ok(format!("the checkout {path} will be made, for {user}")),
+        Err(error) if !patient.sees_all() => findings.skipped(format!("the checkout {path}: {error}")),
+        Err(error) => {
+            let user = repository.user.as_deref().unwrap_or("hub");
+            let mend = if command::Account::by_name(user).is_none() {
+                format!("useradd --system {user}, or editor {}", patient.path.display())
+            } else {
+                format!("ls -la {path}")
+            };
+            findings.problem(error.to_string(), mend);
+        }
+    }
+}
+
+fn signers_mend(repository: &Repository) -> String {
+    let path = repository.allowed_signers.as_deref().or(repository.gpg_keyring.as_deref()).unwrap_or(Path::new(""));
+    format!("ls -l {}", path.display())
+}

@@ -1,0 +1,166 @@
+//! `hub status`: how every service, repository and queue is, from what they left to read and what systemd says.
+//! Nothing is changed, started or connected to here but the proxy's `GET /healthz` on this host.
+//! Whatever is missing, unreadable or damaged becomes a line; the rest is shown all the same.
+
+mod facts;
+mod repositories;
+mod services;
+mod states;
+mod table;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use serde::Serialize;
+
+use super::terminal::Terminal;
+use crate::log::rfc3339;
+use crate::records::Reader;
+use facts::Facts;
+use repositories::{Queue, Repository};
+use services::{Funnel, Service};
+
+/// Show how the services, repositories, queue, funnel and metrics of this host are.
+#[derive(argh::FromArgs)]
+#[argh(
+    subcommand,
+    name = "status",
+    note = "It reads what the services leave in the state folder, so any user in the group hub may run it. NO_COLOR turns \
+            colours off.",
+    example = "hub status\nhub status --json | jq .reasons",
+    error_code(0, "Healthy; also where nothing is set up yet."),
+    error_code(1, "Degraded: it works, and something needs a look; or part of the state cannot be read."),
+    error_code(2, "Failed: a service does not do its work; or the command line is wrong.")
+)]
+pub(super) struct Arguments {
+    /// print JSON
+    #[argh(switch)]
+    json: bool,
+    /// the configuration file
+    #[argh(option, arg_name = "PATH")]
+    config: Option<PathBuf>,
+}
+
+/// What the reasons about the public door are told under.
+const FUNNEL: &str = "funnel";
+
+/// How well something is; the worst one counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Level {
+    Healthy,
+    Degraded,
+    Failed,
+}
+
+/// Why something is not healthy.
+#[derive(Clone, Debug, Serialize)]
+struct Reason {
+    level: Level,
+    /// A service, a repository, `queue`, `state` or `configuration`.
+    about: String,
+    reason: String,
+    /// What to run, or to read first.
+    mend: Option<String>,
+}
+
+impl Reason {
+    fn new(level: Level, about: &str, reason: impl Into<String>, mend: impl Into<String>) -> Self {
+        let mend = Some(mend.into()).filter(|mend| !mend.is_empty());
+        Self { level, about: about.to_owned(), reason: reason.into(), mend }
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Status {
+    status: Level,
+    reasons: Vec<Reason>,
+    time: String,
+    host: String,
+    version: &'static str,
+    configuration: Configuration,
+    state_dir: Option<PathBuf>,
+    services: Vec<Service>,
+    repositories: Vec<Repository>,
+    queue: Queue,
+    funnel: Option<Funnel>,
+    /// Files and folders that are there and cannot be read.
+    unreadable: Vec<String>,
+    #[serde(skip)]
+    now: jiff::Timestamp,
+    /// Nothing has run here, and nothing is configured.
+    #[serde(skip)]
+    is_fresh: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Configuration {
+    path: PathBuf,
+    /// None where the file does not exist and the defaults are in force.
+    found: bool,
+    error: Option<String>,
+}
+
+/// Shows it and returns the exit code: 0 healthy, 1 degraded, 2 failed.
+#[expect(clippy::print_stdout, reason = "commands for people answer people")]
+pub(super) fn main(arguments: &Arguments) -> ExitCode {
+    let status = collect(&Facts::find(arguments.config.as_deref()));
+    if arguments.json {
+        println!("{:#}", serde_json::json!(status));
+    } else {
+        print!("{}", table::format(&status, Terminal::stdout()));
+    }
+    ExitCode::from(status.status as u8)
+}
+
+fn collect(facts: &Facts) -> Status {
+    let mut reasons = facts.reasons();
+    let mut unreadable = facts.unreadable.clone();
+    let (mut records, mut repositories, mut queue) = (Vec::new(), Vec::new(), Queue::default());
+    if let Some(root) = &facts.root {
+        let mut reader = Reader::new(root);
+        records = reader.services();
+        repositories = repositories::all(facts, &mut reader, &mut reasons);
+        queue = repositories::queue(facts, &mut reader, &mut reasons);
+        unreadable.append(&mut reader.unreadable);
+    }
+    let is_fresh = records.is_empty() && facts.repositories().is_empty() && queue.is_empty() && unreadable.is_empty();
+    let mut judge = services::Judge { facts, reasons: Vec::new() };
+    let mut services = judge.all(&records);
+    let funnel = judge.funnel(&records);
+    let of_funnel = judge.reasons.iter().filter(|reason| reason.about == FUNNEL).map(|reason| reason.level).max();
+    if let (Some(level), Some(gate)) = (of_funnel, services.iter_mut().find(|one| one.service == "tailscale-gate")) {
+        gate.level = gate.level.max(level);
+    }
+    reasons.append(&mut judge.reasons);
+    if !is_fresh && !services.iter().any(|service| service.runs) {
+        let reason = "nothing of the hub runs here, so none of this is up to date";
+        reasons.push(Reason::new(Level::Degraded, "services", reason, facts.start_all()));
+    }
+    reasons.extend(unreadable.iter().map(|sentence| {
+        let denied = sentence.contains("Permission denied");
+        let mend = if denied { "run it as root, or: usermod -aG hub NAME, and log in again" } else { "hub doctor" };
+        Reason::new(Level::Degraded, "state", sentence, mend)
+    }));
+    reasons.sort_by_key(|reason| std::cmp::Reverse(reason.level));
+    Status {
+        status: reasons.iter().map(|reason| reason.level).max().unwrap_or(Level::Healthy),
+        reasons,
+        time: rfc3339(facts.now),
+        host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        version: env!("CARGO_PKG_VERSION"),
+        configuration: Configuration {
+            path: facts.path.clone(),
+            found: facts.config.as_ref().map_or(true, |config| config.path.is_some()),
+            error: facts.config.as_ref().err().cloned(),
+        },
+        state_dir: facts.state_dir.clone(),
+        services,
+        repositories,
+        queue,
+        funnel,
+        unreadable,
+        now: facts.now,
+        is_fresh,
+    }
+}

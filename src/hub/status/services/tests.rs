@@ -1,0 +1,192 @@
+use serde_json::json;
+
+use super::*;
+use crate::hub::status::facts::Answer;
+use crate::hub::units::Units;
+
+/// A unit in systemd's words: load, active, sub, file.
+fn unit(words: &str) -> Unit {
+    let words: Vec<&str> = words.split(' ').collect();
+    let [load, active, sub, file] = words[..] else { panic!("{words:?}") };
+    let text = |text: &str| if text == "-" { String::new() } else { text.to_owned() };
+    Unit {
+        load: text(load),
+        active: text(active),
+        sub: text(sub),
+        file: text(file),
+        result: "exit-code".to_owned(),
+        exit_status: "1".to_owned(),
+        ..Unit::default()
+    }
+}
+
+fn facts(units: &[(&str, &str)], proxy: Answer) -> Facts {
+    let units: Units = units.iter().map(|(name, words)| ((*name).to_owned(), unit(words))).collect();
+    Facts {
+        path: "hub.toml".into(),
+        config: Err("not looked at".to_owned()),
+        state_dir: None,
+        root: None,
+        units: Some(units),
+        units_error: None,
+        up: None,
+        proxy,
+        unreadable: Vec::new(),
+        now: jiff::Timestamp::now(),
+    }
+}
+
+fn record(service: &str, status: &str, error: Option<&str>) -> Record {
+    let run = json!({"service": service, "started": jiff::Timestamp::now().to_string(), "duration_ms": 1, "status": status, "error": error});
+    serde_json::from_value(run).unwrap()
+}
+
+/// The service's state, its level, and all reasons in one text.
+fn judged(facts: &Facts, service: &'static str, record: Option<&Record>) -> (String, Level, String) {
+    let mut judge = Judge { facts, reasons: Vec::new() };
+    let found = judge.judge(service, record);
+    let told = judge.reasons.iter().map(|r| format!("{} > {}", r.reason, r.mend.as_deref().unwrap_or_default()));
+    (found.state, found.level, told.collect::<Vec<_>>().join("; "))
+}
+
+#[test]
+fn every_state_of_a_service_that_is_always_on_has_its_word() {
+    for (words, proxy, state, level, part) in [
+        ("loaded active running enabled", Answer::Well, "running", Level::Healthy, ""),
+        ("loaded active running disabled", Answer::Well, "running", Level::Healthy, ""),
+        (
+            "loaded active running enabled",
+            Answer::Silent("no answer".into()),
+            "running",
+            Level::Failed,
+            "no answer > journalctl -u proxy",
+        ),
+        ("loaded active running enabled", Answer::Unwell("disk full".into()), "running", Level::Failed, "disk full"),
+        ("loaded activating start enabled", Answer::NotAsked, "starting", Level::Healthy, ""),
+        (
+            "loaded activating auto-restart enabled",
+            Answer::NotAsked,
+            "restarting",
+            Level::Failed,
+            "is restarting (exit-code",
+        ),
+        (
+            "loaded failed failed enabled",
+            Answer::NotAsked,
+            "failed",
+            Level::Failed,
+            "is failed (exit-code, exit status 1)",
+        ),
+        ("loaded inactive dead enabled", Answer::NotAsked, "stopped", Level::Failed, "> systemctl start proxy"),
+        ("loaded inactive dead disabled", Answer::NotAsked, "off", Level::Healthy, ""),
+        ("masked inactive dead masked", Answer::NotAsked, "masked", Level::Healthy, ""),
+        (
+            "bad-setting inactive dead enabled",
+            Answer::NotAsked,
+            "broken",
+            Level::Failed,
+            "does not load proxy.service: bad-setting",
+        ),
+        ("not-found inactive dead -", Answer::NotAsked, "not running", Level::Healthy, ""),
+    ] {
+        let (found, found_level, told) = judged(&facts(&[("proxy.service", words)], proxy), "proxy", None);
+        assert_eq!((found.as_str(), found_level), (state, level), "{words}: {told}");
+        assert!(told.contains(part) && told.is_empty() == part.is_empty(), "{words}: {told}");
+    }
+    let gate = facts(&[("tailscale-gate.service", "loaded inactive dead enabled")], Answer::NotAsked);
+    assert_eq!(judged(&gate, "tailscale-gate", None).1, Level::Degraded, "a door that is shut is safe");
+}
+
+#[test]
+fn every_state_of_a_service_that_is_started_has_its_word() {
+    let service = "loaded inactive dead static";
+    for (service, path, timer, state, level, part) in [
+        (service, "loaded active waiting enabled", "loaded active waiting enabled", "waiting", Level::Healthy, ""),
+        (
+            "loaded activating start static",
+            "loaded active running enabled",
+            "loaded active waiting enabled",
+            "running",
+            Level::Healthy,
+            "",
+        ),
+        (service, "loaded inactive dead disabled", "loaded inactive dead disabled", "off", Level::Healthy, ""),
+        (
+            service,
+            "loaded inactive dead enabled",
+            "loaded inactive dead enabled",
+            "stopped",
+            Level::Degraded,
+            "systemctl start gitops-sync.path gitops-sync.timer",
+        ),
+        (
+            service,
+            "loaded inactive dead enabled",
+            "loaded active waiting enabled",
+            "waiting",
+            Level::Degraded,
+            "gitops-sync.path is enabled and does not run",
+        ),
+        (
+            service,
+            "loaded failed failed enabled",
+            "loaded active waiting enabled",
+            "failed",
+            Level::Failed,
+            "systemctl restart gitops-sync.path",
+        ),
+        (
+            "loaded failed failed static",
+            "loaded active waiting enabled",
+            "loaded active waiting enabled",
+            "failed",
+            Level::Failed,
+            "journalctl -u gitops-sync",
+        ),
+    ] {
+        let units = [("gitops-sync.service", service), ("gitops-sync.path", path), ("gitops-sync.timer", timer)];
+        let (found, found_level, told) = judged(&facts(&units, Answer::NotAsked), "gitops-sync", None);
+        assert_eq!((found.as_str(), found_level), (state, level), "{units:?}: {told}");
+        assert!(told.contains(part) && told.is_empty() == part.is_empty(), "{units:?}: {told}");
+    }
+}
+
+#[test]
+fn a_failed_unit_is_explained_by_the_record_of_its_run_and_by_itself_where_that_was_fine() {
+    let units = [
+        ("gitops-sync.service", "loaded failed failed static"),
+        ("gitops-sync.timer", "loaded active waiting enabled"),
+    ];
+    let facts = facts(&units, Answer::NotAsked);
+    let (_, level, told) =
+        judged(&facts, "gitops-sync", Some(&record("gitops-sync", "rolled_back", Some("after failed"))));
+    assert!(level == Level::Degraded && told.starts_with("after failed") && !told.contains("exit status"), "{told}");
+    let (_, level, told) = judged(&facts, "gitops-sync", Some(&record("gitops-sync", "unchanged", None)));
+    assert!(level == Level::Failed && told.contains("exit status 1"), "{told}");
+}
+
+#[test]
+fn a_proxy_that_runs_has_got_over_the_failure_in_its_record() {
+    let old = record("proxy", "failed", Some("no credential"));
+    let running = facts(&[("proxy.service", "loaded active running enabled")], Answer::Well);
+    assert_eq!(judged(&running, "proxy", Some(&old)).2, "");
+    let off = facts(&[("proxy.service", "loaded inactive dead disabled")], Answer::NotAsked);
+    assert!(judged(&off, "proxy", Some(&old)).2.starts_with("no credential"));
+}
+
+#[test]
+fn rows_that_wait_are_those_of_the_newest_runs_in_a_row() {
+    let mut record = record("system-metrics", "spooled", Some("down"));
+    let run = |status: &str, rows: u64| {
+        let mut run = record.last.clone();
+        run.status = status.to_owned();
+        run.counts.insert("spooled".to_owned(), rows.into());
+        run
+    };
+    let (first, history) = (run("spooled", 5), vec![run("spooled", 4), run("stored", 0), run("spooled", 90)]);
+    record.last = first;
+    record.history = history;
+    assert_eq!(waiting(&record), Some(9));
+    record.last.counts.insert("waiting".to_owned(), 123.into());
+    assert_eq!(waiting(&record), Some(123));
+}

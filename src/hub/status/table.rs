@@ -1,0 +1,209 @@
+use std::fmt::Write;
+
+use super::services::Service;
+use super::{Level, Status};
+use crate::hub::terminal::{Terminal, Tone, fit};
+use crate::log::printable;
+use crate::records::{ago, milliseconds, span};
+
+impl Level {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Healthy => "healthy",
+            Self::Degraded => "degraded",
+            Self::Failed => "failed",
+        }
+    }
+
+    fn tone(self) -> Tone {
+        match self {
+            Self::Healthy => Tone::Good,
+            Self::Degraded => Tone::Warning,
+            Self::Failed => Tone::Bad,
+        }
+    }
+
+    /// What is told without colour too.
+    fn mark(self) -> &'static str {
+        match self {
+            Self::Healthy => " ",
+            Self::Degraded => "!",
+            Self::Failed => "x",
+        }
+    }
+}
+
+/// Columns of the tables but the last, which takes the rest.
+const SERVICE: usize = 14;
+const STATE: usize = 11;
+const WHEN: usize = 10;
+const TOOK: usize = 8;
+const COMMIT: usize = 10;
+/// The names of lines that are no table.
+const LABEL: usize = 16;
+const LONGEST_NAME: usize = 32;
+
+/// A table for people. Whatever comes from a file loses its control characters: they could drive the terminal.
+pub(super) fn format(status: &Status, terminal: Terminal) -> String {
+    let mut text = String::new();
+    // Writing to a string cannot fail.
+    let _ = head(&mut text, status, terminal)
+        .and_then(|()| services(&mut text, status, terminal))
+        .and_then(|()| repositories(&mut text, status, terminal))
+        .and_then(|()| rest(&mut text, status, terminal))
+        .and_then(|()| reasons(&mut text, status, terminal));
+    text
+}
+
+fn head(text: &mut String, status: &Status, terminal: Terminal) -> std::fmt::Result {
+    let level = status.status;
+    let word = if status.is_fresh && level == Level::Healthy { "nothing has run here yet" } else { level.word() };
+    let host = terminal.paint(Tone::Strong, &printable(status.host.as_bytes()));
+    let word = terminal.paint(level.tone(), word);
+    writeln!(text, "{host}: {word}  {}\n", terminal.paint(Tone::Quiet, &format!("({})", status.time)))
+}
+
+fn row(text: &mut String, level: Level, cells: &[String], last: &str, terminal: Terminal) -> std::fmt::Result {
+    let line = cells.join(" ");
+    let indent = 2 + line.chars().count() + 1;
+    let last = fit(&printable(last.as_bytes()), terminal.width.saturating_sub(indent).max(8));
+    let line = format!("{} {line} {}", level.mark(), last.trim_end());
+    let tone = if level == Level::Healthy { Tone::Plain } else { level.tone() };
+    writeln!(text, "{}", terminal.paint(tone, line.trim_end()))
+}
+
+fn titles(text: &mut String, titles: &[(&str, usize)], last: &str, terminal: Terminal) -> std::fmt::Result {
+    let cells: Vec<String> = titles.iter().map(|(title, columns)| fit(title, *columns)).collect();
+    writeln!(text, "{}", terminal.paint(Tone::Quiet, &format!("  {} {last}", cells.join(" "))))
+}
+
+fn services(text: &mut String, status: &Status, terminal: Terminal) -> std::fmt::Result {
+    let columns = [("SERVICE", SERVICE), ("STATE", STATE), ("LAST RUN", WHEN), ("TOOK", TOOK)];
+    titles(text, &columns, "RESULT", terminal)?;
+    for service in &status.services {
+        let (when, took) = times(service, status.now);
+        let cells = [fit(service.service, SERVICE), fit(&service.state, STATE), fit(&when, WHEN), fit(&took, TOOK)];
+        row(text, service.level, &cells, &result(service, status), terminal)?;
+    }
+    Ok(())
+}
+
+fn times(service: &Service, now: jiff::Timestamp) -> (String, String) {
+    let when = |at: &str| ago(at, now).trim_end_matches(" ago").to_owned();
+    match (&service.since, &service.last_run, service.service) {
+        (Some(since), ..) => (format!("up {}", when(since)), "-".to_owned()),
+        // A record of an earlier process says nothing of one that runs.
+        (None, _, "proxy") if service.runs => ("-".to_owned(), "-".to_owned()),
+        (None, Some(run), "tailscale-gate") => (when(&run.started), "-".to_owned()),
+        (None, Some(run), _) => (when(&run.started), milliseconds(run.duration_ms)),
+        (None, None, _) => ("never".to_owned(), "-".to_owned()),
+    }
+}
+
+fn result(service: &Service, status: &Status) -> String {
+    // A person reads the reason below; here is the short form of it.
+    let counts = |service: &Service| service.last_run.as_ref().is_some_and(|run| !run.counts.is_empty());
+    if let Some(reason) = status.reasons.iter().find(|reason| reason.about == service.service)
+        && (service.service != "gitops-sync" || !counts(service))
+    {
+        return reason.reason.clone();
+    }
+    match (service.service, &service.last_run) {
+        ("proxy", _) if service.runs => "takes deliveries".to_owned(),
+        ("tailscale-gate", Some(run)) => run.status.clone(),
+        (_, Some(run)) => {
+            let counted =
+                run.counts.iter().filter_map(|(name, count)| Some((name, count.as_u64().filter(|n| *n > 0)?)));
+            let counted: Vec<String> =
+                counted.map(|(name, count)| format!("{} {count}", name.replace('_', " "))).collect();
+            let word = run.status.replace('_', " ");
+            if counted.is_empty() || counted == [format!("{word} 1")] { word } else { counted.join(", ") }
+        }
+        (_, None) => "-".to_owned(),
+    }
+}
+
+fn repositories(text: &mut String, status: &Status, terminal: Terminal) -> std::fmt::Result {
+    text.push('\n');
+    if status.repositories.is_empty() {
+        let none = if status.configuration.error.is_some() { "none is known" } else { "none is configured" };
+        return line(text, "repositories", none, terminal);
+    }
+    let longest = status.repositories.iter().map(|repository| repository.known.repository.chars().count()).max();
+    let name = longest.unwrap_or(0).clamp(SERVICE, LONGEST_NAME);
+    let columns = [("REPOSITORY", name), ("DEPLOYED", COMMIT), ("SINCE", TOOK), ("CHECKED", TOOK)];
+    titles(text, &columns, "RESULT", terminal)?;
+    for repository in &status.repositories {
+        let [deployed, since, checked, result] = repository.cells(status.now);
+        let cells = [
+            fit(&printable(repository.known.repository.as_bytes()), name),
+            fit(&printable(deployed.as_bytes()), COMMIT),
+            fit(&since, TOOK),
+            fit(&checked, TOOK),
+        ];
+        row(text, repository.level, &cells, &result, terminal)?;
+        if let Some(hold) = &repository.known.hold {
+            let reason = hold.reason.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
+            let since = hold.since.as_deref().map(|since| ago(since, status.now)).unwrap_or_default();
+            let note =
+                printable(format!("held {since}{reason}; hub release {}", repository.known.repository).as_bytes());
+            writeln!(text, "    {}", terminal.paint(Tone::Quiet, &terminal.wrap(&note, 4)))?;
+        }
+    }
+    Ok(())
+}
+
+fn line(text: &mut String, label: &str, content: &str, terminal: Terminal) -> std::fmt::Result {
+    let content = terminal.wrap(&printable(content.as_bytes()), 2 + LABEL + 1);
+    writeln!(text, "  {} {content}", fit(label, LABEL))
+}
+
+fn rest(text: &mut String, status: &Status, terminal: Terminal) -> std::fmt::Result {
+    let queue = &status.queue;
+    text.push('\n');
+    let oldest = queue.oldest_age_seconds.map(|age| format!(", the oldest for {}", span(age)));
+    let mut parts = vec![format!("{} waiting{}", queue.requests, oldest.unwrap_or_default())];
+    for (count, word) in [(queue.active, "at work"), (queue.retry.len(), "to retry"), (queue.failed, "refused")] {
+        if count > 0 {
+            parts.push(format!("{count} {word}"));
+        }
+    }
+    line(text, "queue", &if queue.is_empty() { "empty".to_owned() } else { parts.join(", ") }, terminal)?;
+    let funnel = match &status.funnel {
+        None => "never opened".to_owned(),
+        Some(funnel) => {
+            let since = funnel.since.as_deref().map(|since| format!(" since {}", ago(since, status.now)));
+            let since = since.unwrap_or_default().replace(" ago", "").replace(" since ", " for ");
+            let url = funnel.url.as_ref().filter(|_| funnel.state == "open").map(|url| format!("  {url}"));
+            let stale = if funnel.current { "" } else { " (by an old record)" };
+            format!("{}{since}{stale}{}", funnel.state, url.unwrap_or_default())
+        }
+    };
+    line(text, "funnel", &funnel, terminal)?;
+    if !status.configuration.found {
+        line(
+            text,
+            "configuration",
+            &format!("{} is not there; the defaults are in force", status.configuration.path.display()),
+            terminal,
+        )?;
+    }
+    if status.is_fresh {
+        let hint = "hub doctor says what to set up; hub up runs everything here, in the foreground.";
+        writeln!(text, "\n{}", terminal.wrap(hint, 0))?;
+    }
+    Ok(())
+}
+
+fn reasons(text: &mut String, status: &Status, terminal: Terminal) -> std::fmt::Result {
+    for reason in &status.reasons {
+        let (level, about) = (reason.level, printable(reason.about.as_bytes()));
+        let about = terminal.paint(level.tone(), &format!("{} {about}", level.mark()));
+        let sentence = terminal.wrap(&printable(reason.reason.as_bytes()), 4);
+        write!(text, "\n{about}\n    {sentence}\n")?;
+        if let Some(mend) = &reason.mend {
+            writeln!(text, "    {}", terminal.paint(Tone::Strong, &format!("> {}", printable(mend.as_bytes()))))?;
+        }
+    }
+    Ok(())
+}

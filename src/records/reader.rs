@@ -1,0 +1,77 @@
+use std::path::Path;
+
+use serde::de::DeserializeOwned;
+
+use super::{Repository, SERVICES};
+use crate::state::{Error, Folder, Record, repository_file_name};
+
+/// Reads what is there; what cannot be read becomes a sentence in `unreadable` and stops nothing.
+#[derive(Debug)]
+pub struct Reader<'a> {
+    root: &'a Folder,
+    /// Files and folders that are there and cannot be read, each once.
+    pub unreadable: Vec<String>,
+}
+
+impl<'a> Reader<'a> {
+    /// A reader of a state root.
+    pub fn new(root: &'a Folder) -> Self {
+        Self { root, unreadable: Vec::new() }
+    }
+
+    /// The run records of the services that have one.
+    pub fn services(&mut self) -> Vec<Record> {
+        let mut records = Vec::new();
+        for (service, folder) in SERVICES {
+            let record: Option<Record> = self.read(folder, "run.json");
+            records.extend(record.map(|record| Record { service: service.to_owned(), ..record }));
+        }
+        records
+    }
+
+    /// What is known of a repository.
+    pub fn repository(&mut self, repository: &str, branch: &str) -> Repository {
+        let file = format!("{}.json", repository_file_name(repository));
+        Repository {
+            repository: repository.to_owned(),
+            branch: branch.to_owned(),
+            deployed: self.read("gitops/deployed", &file),
+            checked: self.read("gitops/checked", &file),
+            bad: self.read("gitops/bad", &file),
+            hold: self.read("gitops/hold", &file),
+        }
+    }
+
+    /// A JSON file in a folder below the root; none where there is none.
+    pub fn read<T: DeserializeOwned>(&mut self, folder: &str, file: &str) -> Option<T> {
+        let found = self.open(folder).and_then(|folder| folder.read_json(file));
+        self.heard(found).flatten()
+    }
+
+    /// A folder below the root, of which no part may be a link; none where there is none.
+    pub fn folder(&mut self, folder: &str) -> Option<Folder> {
+        let opened = self.open(folder);
+        self.heard(opened)
+    }
+
+    /// Takes a result apart: what is missing is nothing, what is wrong becomes a sentence.
+    pub fn heard<T>(&mut self, found: Result<T, Error>) -> Option<T> {
+        match found {
+            Ok(found) => Some(found),
+            Err(error) if error.is_missing() => None,
+            Err(error) => {
+                let error = error.to_string();
+                if !self.unreadable.contains(&error) {
+                    self.unreadable.push(error);
+                }
+                None
+            }
+        }
+    }
+
+    fn open(&self, folder: &str) -> Result<Folder, Error> {
+        let mut parts = Path::new(folder).iter().filter_map(|part| part.to_str());
+        let first = self.root.sub(parts.next().unwrap_or("."))?;
+        parts.try_fold(first, |folder, part| folder.sub(part))
+    }
+}
