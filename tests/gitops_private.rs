@@ -135,6 +135,14 @@ fn answer(stream: TcpStream, root: &Path) -> std::io::Result<()> {
     stream.write_all(&output.stdout)
 }
 
+/// What `hub doctor` says of a remote that lets it in with the credential of hub.toml.
+fn doctor_finds_the_branch(site: &Site) -> String {
+    let output = site.host.run("hub", &["doctor", "--json"]);
+    let said = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("answers and has the branch main"), "{said}");
+    said
+}
+
 #[test]
 fn a_token_opens_a_private_repository_and_is_seen_nowhere() {
     let site = Site::new();
@@ -153,6 +161,8 @@ fn a_token_opens_a_private_repository_and_is_seen_nowhere() {
     let tip = site.origin.push(&[("README", "two\n")]);
     let second = site.sync().expect(0, "deployed");
     site.assert_exactly(&tip);
+    let said = doctor_finds_the_branch(&site);
+    assert!(!said.contains("tok3n"), "{said}");
     for run in [&first, &second] {
         assert!(!run.log.contains("tok3n") && !run.report.to_string().contains("tok3n"), "{run:#?}");
     }
@@ -255,6 +265,8 @@ fn an_ssh_key_opens_a_private_repository_of_a_pinned_host() {
     let tip = site.origin.push(&[("README", "two\n")]);
     site.sync().expect(0, "deployed");
     site.assert_exactly(&tip);
+    let said = doctor_finds_the_branch(&site);
+    assert!(said.contains("is pinned in") && !said.contains("PRIVATE KEY"), "{said}");
     let stays = |part: &str| -> Ran {
         let run = site.sync().expect(1, "failed").says(part);
         assert_eq!(site.head(), tip);

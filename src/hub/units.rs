@@ -7,7 +7,7 @@ use crate::command::{self, Command};
 const LIMIT: Duration = Duration::from_secs(5);
 
 const PROPERTIES: &str = "--property=Id,LoadState,LoadError,ActiveState,SubState,UnitFileState,Result,ExecMainStatus,\
-                          ActiveEnterTimestamp,NeedDaemonReload,User,LoadCredential";
+                          ActiveEnterTimestamp,NeedDaemonReload,User";
 
 /// The units of the hub, as `systemd/` has them.
 pub(super) const UNITS: [&str; 9] = [
@@ -36,7 +36,6 @@ pub(super) struct Unit {
     pub since: Option<jiff::Timestamp>,
     pub needs_reload: bool,
     pub user: String,
-    pub credentials: Vec<String>,
 }
 
 /// The hub's units by name.
@@ -76,6 +75,22 @@ pub(super) fn look() -> Result<Units, command::Error> {
     Ok(parse(&command.name("systemctl show").succeed()?.text()))
 }
 
+/// The names of the credentials that a unit loads (systemd.exec(5), LoadCredential=). `systemctl show` does not print
+/// them, so its files are read.
+///
+/// # Errors
+/// As `look`.
+pub(super) fn credentials(unit: &str) -> Result<Vec<String>, command::Error> {
+    let text = Command::new("systemctl", LIMIT).args(["cat", "--", unit]).succeed()?.text();
+    Ok(loaded(&text))
+}
+
+fn loaded(text: &str) -> Vec<String> {
+    let settings = text.lines().filter_map(|line| line.trim().split_once('='));
+    let loads = settings.filter(|(key, _)| matches!(key.trim(), "LoadCredential" | "LoadCredentialEncrypted"));
+    loads.filter_map(|(_, value)| Some(value.trim().split(':').next()?.to_owned())).collect()
+}
+
 /// Reads `systemctl show`: `NAME=VALUE` lines, an empty line between units.
 fn parse(text: &str) -> Units {
     let mut units = Units::new();
@@ -95,8 +110,6 @@ fn parse(text: &str) -> Units {
                 "ActiveEnterTimestamp" => unit.since = unix(value),
                 "NeedDaemonReload" => unit.needs_reload = value == "yes",
                 "User" => unit.user = text(),
-                // `ID` or `ID:PATH`, one a line.
-                "LoadCredential" => unit.credentials.extend(value.split(':').next().map(str::to_owned)),
                 _ => {}
             }
         }
@@ -120,17 +133,23 @@ mod tests {
     fn units_are_read_from_what_systemctl_prints() {
         let units = parse(
             "Id=proxy.service\nLoadState=loaded\nActiveState=active\nSubState=running\nUnitFileState=enabled\n\
-             ActiveEnterTimestamp=@1700000000\nNeedDaemonReload=yes\nLoadCredential=webhook-secret\n\
-             LoadCredential=admin-token:/etc/credstore/admin-token\n\n\
+             ActiveEnterTimestamp=@1700000000\nNeedDaemonReload=yes\nUser=hub\n\n\
              Id=gitops-sync.path\nLoadState=not-found\nLoadError=org.freedesktop.systemd1.NoSuchUnit \"Unit not found.\"\n\
              ActiveState=inactive\nSubState=dead\nUnitFileState=\nActiveEnterTimestamp=\n",
         );
         let proxy = &units["proxy.service"];
         assert!(proxy.is_installed() && proxy.is_enabled() && proxy.is_active() && proxy.needs_reload);
         assert_eq!(proxy.since.unwrap().as_second(), 1_700_000_000);
-        assert_eq!(proxy.credentials, ["webhook-secret", "admin-token"]);
+        assert_eq!(proxy.user, "hub");
         let path = &units["gitops-sync.path"];
         assert!(!path.is_installed() && !path.is_enabled() && !path.is_active() && path.since.is_none());
         assert!(parse("").is_empty());
+    }
+
+    #[test]
+    fn credentials_are_read_from_the_files_of_a_unit() {
+        let text = "# /usr/lib/systemd/system/gitops-sync.service\n[Service]\n# LoadCredential=infra-key\nUMask=0027\n\
+                    LoadCredential=web-token\nLoadCredentialEncrypted = other:/etc/other\n";
+        assert_eq!(loaded(text), ["web-token", "other"]);
     }
 }

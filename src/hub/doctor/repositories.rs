@@ -6,6 +6,7 @@ use crate::command::{self, Command};
 use crate::config::{Config, Repository};
 use crate::gitops::Error;
 use crate::gitops::check::{check_access, check_checkout, check_signers};
+use crate::hub::units;
 
 /// How long a look into a local file may take.
 const LOCAL: Duration = Duration::from_secs(10);
@@ -33,6 +34,7 @@ fn credentials(patient: &Patient<'_>, config: &Config, repository: &Repository, 
     let before = findings.all.len();
     let credentials = config.credentials();
     let worker = patient.units.as_ref().and_then(|units| units.get("gitops-sync.service"));
+    let is_installed = patient.is_system && worker.is_some_and(|unit| unit.is_installed());
     for name in [&repository.ssh_key, &repository.token].into_iter().flatten() {
         let path = credentials.folder().join(name);
         match credentials.read(name) {
@@ -46,12 +48,13 @@ fn credentials(patient: &Patient<'_>, config: &Config, repository: &Repository, 
             }
             Err(error) => findings.problem(error.to_string(), format!("ls -l {}", path.display())),
         }
-        if let Some(unit) = worker.filter(|unit| patient.is_system && unit.is_installed())
-            && !unit.credentials.contains(name)
-        {
-            let finding = format!("gitops-sync.service does not load the credential {name}");
+        if is_installed {
             let mend = format!("systemctl edit gitops-sync   # [Service], and below it LoadCredential={name}");
-            findings.problem(finding, mend);
+            match units::credentials("gitops-sync.service") {
+                Ok(loaded) if loaded.contains(name) => {}
+                Ok(_) => findings.problem(format!("gitops-sync.service does not load the credential {name}"), mend),
+                Err(error) => findings.warning(error.to_string(), mend),
+            }
         }
     }
     findings.all.len() == before
