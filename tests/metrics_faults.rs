@@ -52,6 +52,16 @@ fn unreadable_and_missing_files_cost_their_own_row() {
 }
 
 #[test]
+fn the_network_is_that_of_process_1() {
+    let host = Host::new();
+    let tree = tree_of(&host, "vm");
+    std::fs::create_dir_all(tree.join("proc/1/net")).unwrap();
+    let line = "  ens3: 4242 1 0 0 0 0 0 0 1 1 0 0 0 0 0 0\n";
+    std::fs::write(tree.join("proc/1/net/dev"), line).unwrap();
+    assert_eq!(print(&host, &tree)["metrics"]["network"]["ens3"]["rx_bytes"], 4242);
+}
+
+#[test]
 fn a_pipe_in_a_file_s_place_stops_nothing() {
     let host = Host::new();
     let tree = tree_of(&host, "vm");

@@ -162,7 +162,9 @@ fn row(now: &Counters, rates: Option<([u64; 8], f64)>) -> Payload {
 
 /// Collects the `network` row, by interface.
 pub(super) fn collect(context: &Context) -> Result<Report, Error> {
-    let (interfaces, notes) = parse(&context.roots.proc("net/dev")?);
+    // `net` is a link to this process's own network namespace; seen from a container, process 1 has the host's.
+    let dev = context.roots.proc("1/net/dev").or_else(|_| context.roots.proc("net/dev"))?;
+    let (interfaces, notes) = parse(&dev);
     let names: Vec<String> = interfaces.keys().cloned().collect();
     let selected = select(&context.roots.sys, &names);
     let mut report = Report { notes, ..Report::default() };
