@@ -7,10 +7,10 @@ mod reading;
 mod support;
 
 use std::io::Write as _;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::Command;
 
-use reading::{Site, age, file_pipeline, inbox, line, names, publish};
+use reading::{Site, file_pipeline, line, names, publish};
 use rusqlite::Connection;
 use serde_json::{Value, json};
 use support::{Host, Service, eventually, free_address, send};
@@ -139,87 +139,6 @@ fn a_dead_letter_that_can_be_stored_now_becomes_a_row() {
     assert_eq!(site.hub(&["dead-letters"]).trim(), "No dead letters.");
 }
 
-#[test]
-fn a_file_in_the_making_waits_and_a_cut_one_is_kept() {
-    let site = site();
-    std::fs::write(inbox(&site.host).join("half.jsonl"), [&lines(0..3)[..], b"{\"_id\":99,\"pay"].concat()).unwrap();
-    assert_eq!(site.synced("reading")["dead_letters"], 0);
-    assert_eq!(names(&site.host, "."), ["half.jsonl", "processed"]);
-    std::fs::write(inbox(&site.host).join("half.jsonl"), lines(0..4)).unwrap();
-    assert_eq!(site.synced("reading")["processed_count"], 4);
-    assert_eq!((count(&site.host, "reading_analytics"), count(&site.host, "dead_letters")), (4, 0));
-
-    std::fs::write(inbox(&site.host).join("cut.jsonl"), b"{\"_id\":99,\"pay").unwrap();
-    age(&site.host, "cut.jsonl");
-    let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    gz.write_all(&lines(0..5000)).unwrap();
-    let gz = gz.finish().unwrap();
-    std::fs::write(inbox(&site.host).join("cut.jsonl.gz"), &gz[..gz.len() / 2]).unwrap();
-    age(&site.host, "cut.jsonl.gz");
-    assert_eq!(site.synced("reading")["dead_letters"], 1);
-    assert_eq!(
-        (names(&site.host, "."), names(&site.host, "failed")),
-        (vec!["failed".into(), "processed".into()], vec!["cut.jsonl.gz".into()])
-    );
-    assert!(count(&site.host, "reading_analytics") > 4, "what could be read of it is stored");
-}
-
-#[test]
-fn what_is_wrong_is_named_with_its_side_and_its_status() {
-    let site = Site::new(|host| {
-        let other = host.path("nowhere");
-        let mongo = "[[pipeline]]\nname = \"mongo\"\n";
-        let database = "[database]\nurl = \"sqlite:hub.db\"\n";
-        format!("{database}{mongo}[[pipeline]]\nname = \"reading\"\nsource = \"file:{}\"\n", other.display())
-    });
-    let unknown = site.sync("other");
-    assert_eq!(unknown.status, 404);
-    assert!(unknown.json()["reason"].as_str().unwrap().contains("mongo, reading"), "{}", unknown.json());
-    let get = send(site.admin, "GET", "/api/sync/reading", &[], b"");
-    assert_eq!((get.status, get.header("Allow")), (405, Some("POST")));
-    let missing = site.sync("reading");
-    assert_eq!((missing.status, &missing.json()["side"]), (502, &json!("source")), "{}", missing.json());
-    assert!(missing.json()["reason"].as_str().unwrap().contains("nowhere"), "{}", missing.json());
-    let mongo = site.sync("mongo");
-    assert_eq!(mongo.status, 502, "{}", mongo.json());
-    let page = send(site.admin, "POST", "/api/sync/reading", &[("Origin", "http://evil.example")], b"");
-    assert_eq!(page.status, 403);
-
-    let output = site.reading_sync(&["--pipeline", "reading"]);
-    assert_eq!(output.status.code(), Some(1));
-    let said = String::from_utf8(output.stdout).unwrap();
-    assert!(said.contains("\"side\":\"source\"") && said.contains("nowhere"), "{said}");
-    assert_eq!(site.reading_sync(&["--pipeline", "other"]).status.code(), Some(2));
-    let down = format!("http://{}", free_address());
-    let output = site.host.command("reading-sync").args(["--url", &down, "--deadline", "1"]).output().unwrap();
-    assert_eq!(output.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&output.stdout).contains("is the proxy up?"));
-
-    // The database cannot be made there.
-    std::fs::remove_dir_all(site.host.state().join("data")).unwrap();
-    std::fs::write(site.host.state().join("data"), "").unwrap();
-    let broken = site.sync("reading");
-    assert_eq!((broken.status, &broken.json()["side"]), (502, &json!("database")), "{}", broken.json());
-}
-
-#[test]
-fn an_unreadable_file_is_named_and_stays() {
-    if rustix::process::geteuid().is_root() {
-        // Root reads everything; a link is what it does not follow.
-        let site = site();
-        std::os::unix::fs::symlink("/etc/hostname", inbox(&site.host).join("link.jsonl")).unwrap();
-        assert_eq!(site.synced("reading")["processed_count"], 0);
-        assert_eq!(names(&site.host, "."), ["link.jsonl", "processed"]);
-        return;
-    }
-    let site = site();
-    publish(&site.host, "a.jsonl", &lines(0..2));
-    std::fs::set_permissions(inbox(&site.host).join("a.jsonl"), PermissionsExt::from_mode(0)).unwrap();
-    let answer = site.sync("reading");
-    assert_eq!((answer.status, &answer.json()["side"]), (502, &json!("source")));
-    assert_eq!(names(&site.host, "."), ["a.jsonl", "processed"]);
-}
-
 /// A run that is going on: a large file, and the line that says that it has begun.
 fn begun(site: &Site, documents: usize) -> std::thread::JoinHandle<support::Answer> {
     publish(&site.host, "large.jsonl", &lines(0..documents));
@@ -253,7 +172,7 @@ fn a_run_that_is_killed_is_a_503_and_the_next_one_finishes_it() {
     let site = site();
     let call = begun(&site, 15_000);
     let pid = site.service.line("sync_started")["pid"].as_u64().unwrap();
-    assert!(std::process::Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap().success());
+    assert!(Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap().success());
     let answer = call.join().unwrap();
     assert_eq!((answer.status, &answer.json()["side"]), (503, &json!("pipeline")), "{}", answer.json());
     assert!(answer.json()["reason"].as_str().unwrap().contains("signal 9"));
@@ -308,4 +227,32 @@ fn hub_up_moves_what_falls_into_the_inbox() {
     eventually("a later file is moved", || names(&host, "processed").len() == 2);
     assert_eq!(count(&host, "reading_analytics"), 20);
     drop(service);
+}
+
+#[test]
+fn a_shell_script_can_do_what_reading_sync_does() {
+    let has_curl = Command::new("curl").arg("--version").output().is_ok_and(|output| output.status.success());
+    if !has_curl {
+        support::skip::skip("hub_sync of contrib/hub.sh", "curl is missing");
+        return;
+    }
+    let site = site();
+    publish(&site.host, "a.jsonl", &lines(0..3000));
+    let script = concat!(". ", env!("CARGO_MANIFEST_DIR"), "/contrib/hub.sh; hub_sync \"$1\"");
+    let run = |pipeline: &str| {
+        let mut command = Command::new("sh");
+        command.args(["-eu", "-c", script, "move-readings", pipeline]);
+        command.env("HUB_BIN", env!("CARGO_BIN_EXE_hub")).env("HUB_ADMIN", format!("http://{}", site.admin));
+        let output = command.output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (code, said, progress) = run("reading");
+    assert_eq!(code, Some(0), "{said}{progress}");
+    let said: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!((&said["msg"], &said["service"]), (&json!("sync_done"), &json!("move-readings")));
+    assert!(said["result"].as_str().unwrap().contains("\"processed_count\":3000"), "{said}");
+    assert!(progress.lines().all(|line| line.contains("sync_progress")), "{progress}");
+    let (code, said, _) = run("other");
+    assert_eq!(code, Some(1));
+    assert!(said.contains("sync_failed") && said.contains("no pipeline of this name"), "{said}");
 }

@@ -141,7 +141,14 @@ impl Sync {
         };
         log::info!("sync_started", pipeline = name, pid = child.id());
         let stdout = child.stdout.take();
-        locked(&self.state).child = Some(child);
+        {
+            let mut state = locked(&self.state);
+            if state.ended.is_some() {
+                // Asked for before there was anything to end; an error means that it has ended already.
+                let _ = child.kill();
+            }
+            state.child = Some(child);
+        }
         let result = stdout.map_or(Ok(None), |stdout| self.read(stdout));
         if result.is_err() {
             self.kill("it could not be listened to");

@@ -11,6 +11,7 @@ mod error;
 mod extended;
 mod json;
 mod json_text;
+mod key;
 mod load;
 mod run;
 mod source;

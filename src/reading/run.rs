@@ -33,6 +33,10 @@ pub fn run_main() -> ExitCode {
         Ok(false) => return exit::Exit::Error.into(),
         Err(error) => log::warn!("supervisor_not_followed", error = error.to_string()),
     }
+    // Where memory runs out, the run goes and not the gateway, which shares its limit (proc(5)).
+    if let Err(error) = std::fs::write("/proc/self/oom_score_adj", "500") {
+        log::warn!("oom_score_not_set", error = error.to_string());
+    }
     let name = std::env::args().nth(1).unwrap_or_default();
     let started = jiff::Timestamp::now();
     let begin = Instant::now();
@@ -71,12 +75,17 @@ fn run(config: &Config, name: &str, counts: &mut Counts) -> Result<(), Error> {
     counts.total = total.amount;
     say(progress(name, "started", counts, total));
     loop {
-        let before = counts.processed;
+        let (before, read) = (counts.processed, counts.read);
         pass(&mut *reader, &mut *receipts, &mut loader, limits, counts, &|counts| {
             say(progress(name, "progress", counts, total));
         })?;
         // What came meanwhile is taken too, until a pass does nothing.
         if counts.processed == before {
+            if counts.read > read {
+                let note =
+                    "they change faster than they are stored and marked, or cannot be marked; the next run tries again";
+                log::warn!("documents_left", pipeline = name, count = counts.read - read, note = note);
+            }
             return Ok(());
         }
     }

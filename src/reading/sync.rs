@@ -195,7 +195,7 @@ impl Shown {
         let (done, total, unit) = (number("done"), number("total"), line["unit"].as_str().unwrap_or("documents"));
         let (documents, dead) = (number("processed_count"), number("dead_letters"));
         if std::io::stderr().is_terminal() {
-            let bar = self.bar.get_or_insert_with(|| bar(&self.name, unit));
+            let bar = self.bar.get_or_insert_with(|| bar(&self.name, total, unit));
             bar.set_length(total);
             bar.set_position(done);
             bar.set_message(format!("{documents} documents, {dead} dead letters"));
@@ -220,12 +220,12 @@ impl Shown {
     }
 }
 
-fn bar(name: &str, unit: &str) -> ProgressBar {
+fn bar(name: &str, total: u64, unit: &str) -> ProgressBar {
     let amount = if unit == "bytes" { "{bytes}/{total_bytes}" } else { "{human_pos}/{human_len}" };
     let template = format!("{{prefix}} [{{wide_bar}}] {amount} {{msg}} {{eta}}");
     // The template is one of two fixed ones; without it the bar has another look.
     let style = ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar());
-    let bar = ProgressBar::new(0).with_style(style);
+    let bar = ProgressBar::new(total).with_style(style);
     bar.set_prefix(name.to_owned());
     bar
 }
@@ -237,12 +237,12 @@ fn finish(name: &str, status: u16, last: &Value, begin: Instant) -> Exit {
         (200, "success") => {
             let count = |key: &str| last[key].as_u64().unwrap_or(0);
             let seconds = begin.elapsed().as_secs_f64();
+            let dead = count("dead_letters");
             if std::io::stdout().is_terminal() {
+                let look = if dead > 0 { "; look at them with: hub dead-letters" } else { "" };
+                let (moved, stored) = (count("processed_count"), count("stored"));
                 say(&format!(
-                    "{name}: {} documents moved in {seconds:.1} s ({} new or changed rows, {} dead letters)",
-                    count("processed_count"),
-                    count("stored"),
-                    count("dead_letters")
+                    "{name}: {moved} documents moved in {seconds:.1} s ({stored} new or changed rows, {dead} dead letters{look})"
                 ));
             } else {
                 let mut fields = last.as_object().cloned().unwrap_or_default();
@@ -251,14 +251,9 @@ fn finish(name: &str, status: u16, last: &Value, begin: Instant) -> Exit {
                 }
                 fields.insert("duration_ms".to_owned(), (begin.elapsed().as_millis() as u64).into());
                 log::write(log::Level::Info, "sync_done", fields);
-            }
-            if count("dead_letters") > 0 {
-                log::warn!(
-                    "dead_letters",
-                    pipeline = name,
-                    count = count("dead_letters"),
-                    look = "hub dead-letters list"
-                );
+                if dead > 0 {
+                    log::warn!("dead_letters", pipeline = name, count = dead, look = "hub dead-letters list");
+                }
             }
             Exit::Done
         }

@@ -69,9 +69,15 @@ impl Mongo {
     }
 
     /// A collection of its own, in a database of this name, empty.
-    pub fn collection(&self, database: &str) -> Collection<Document> {
-        let collection = Client::with_uri_str(&self.uri).unwrap().database(database).collection("events");
+    pub fn collection(&self, database: &str, name: &str) -> Collection<Document> {
+        let database = Client::with_uri_str(&self.uri).unwrap().database(database);
+        let collection = database.collection(name);
         collection.drop().run().unwrap();
+        database.create_collection(name).run().unwrap();
+        #[cfg(feature = "sqlite")]
+        if let Some((_, _, dir)) = &self.own {
+            index_ids(&dir.path().join(format!("{}.sqlite", database.name())), name);
+        }
         collection
     }
 }
@@ -80,6 +86,20 @@ impl Drop for Mongo {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+/// FerretDB looks documents up by an expression that its own index does not have, and so reads a whole table for every
+/// document that it updates.
+#[cfg(feature = "sqlite")]
+fn index_ids(file: &Path, collection: &str) {
+    if !file.exists() {
+        return;
+    }
+    let database = rusqlite::Connection::open(file).unwrap();
+    database.busy_timeout(crate::support::PATIENCE).unwrap();
+    let sql = "SELECT table_name FROM _ferretdb_collections WHERE name = ?1";
+    let table: String = database.query_row(sql, [collection], |row| row.get(0)).unwrap();
+    database.execute_batch(&format!("CREATE INDEX \"{table}_id\" ON \"{table}\" (_ferretdb_sjson->'$._id')")).unwrap();
 }
 
 fn on_path(program: &str) -> bool {
@@ -97,11 +117,10 @@ fn ferretdb() -> Option<PathBuf> {
             if program.is_file() {
                 return Some(program);
             }
-            if !on_path("go") {
-                return None;
-            }
+            // Where its own installer puts it, PATH often does not name it.
+            let go = ["go", "/usr/local/go/bin/go"].into_iter().find(|go| on_path(go) || Path::new(go).is_file())?;
             let unfinished = program.with_extension(std::process::id().to_string());
-            let built = Command::new("go").args(["build", "-o"]).arg(&unfinished).arg(".").current_dir(source).output();
+            let built = Command::new(go).args(["build", "-o"]).arg(&unfinished).arg(".").current_dir(source).output();
             let built = built.ok().filter(|output| output.status.success())?;
             drop(built);
             std::fs::rename(&unfinished, &program).ok()?;

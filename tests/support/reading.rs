@@ -112,6 +112,8 @@ pub fn line(number: usize) -> String {
 pub fn publish(host: &Host, name: &str, content: &[u8]) {
     let inbox = inbox(host);
     std::fs::write(inbox.join(".unfinished"), content).unwrap();
+    // Otherwise both steps may fall into one tick of the kernel's clock, and the file would have to rest at first.
+    age(host, ".unfinished");
     std::fs::rename(inbox.join(".unfinished"), inbox.join(name)).unwrap();
 }
 

@@ -23,6 +23,9 @@ const CONNECT: Duration = Duration::from_secs(10);
 /// What the server may take for one reply or one update.
 const SERVER_TIME: Duration = Duration::from_secs(120);
 
+/// Documents whose reply is shorter than the 48 MB of a message, however large each of them is.
+const SAFE_REPLY: usize = 2;
+
 /// Opens the collection and makes sure that the server answers.
 pub(super) fn open(config: &Config, pipeline: &Pipeline) -> Result<Opened, Error> {
     let Connected { documents, target, .. } = connect(config, pipeline, SELECTION)?;
@@ -140,17 +143,30 @@ impl Read for Reader {
 
     /// One bounded query a batch: no cursor waits, and times out, while the database stores.
     fn next(&mut self, limits: Limits) -> Result<Option<Batch>, Error> {
-        let failed = |error: &DriverError| explain(&self.target, error);
+        let read = match self.read(limits) {
+            // MongoDB ends a reply at 16 MiB. A server that does not is asked for what fits in any reply.
+            Err(error) if matches!(*error.kind, ErrorKind::InvalidResponse { .. }) => {
+                self.read(Limits { documents: SAFE_REPLY, ..limits })
+            }
+            read => read,
+        };
+        let batch = read.map_err(|error| explain(&self.target, &error))?;
+        Ok(if batch.documents.is_empty() { None } else { Some(batch) })
+    }
+}
+
+impl Reader {
+    fn read(&self, limits: Limits) -> Result<Batch, DriverError> {
         let count = u32::try_from(limits.documents).unwrap_or(u32::MAX);
         let find = self.documents.find(ingested()).limit(count.into()).batch_size(count).max_time(SERVER_TIME);
-        let mut cursor = find.run().map_err(|error| failed(&error))?;
+        let mut cursor = find.run()?;
         let mut batch = Batch::default();
-        while !batch.is_full(limits) && cursor.advance().map_err(|error| failed(&error))? {
+        while !batch.is_full(limits) && cursor.advance()? {
             // Raw, and never by serde: that takes documents with keys such as $oid for other types.
             batch.push(cursor.current().as_bytes().to_vec(), Form::Bson, "", self.json);
             batch.advanced += 1;
         }
-        Ok(if batch.documents.is_empty() { None } else { Some(batch) })
+        Ok(batch)
     }
 }
 

@@ -124,15 +124,19 @@ fn insert_rows(transaction: &mut Transaction<'_>, batch: &Readings) -> Result<u6
     if batch.rows.is_empty() {
         return Ok(0);
     }
+    // A row that conflicts uses up a number of its id, and tables of the Go version have 31 bits for it; so those that are
+    // there already, the same, are left out before.
     let sql = format!(
-        "INSERT INTO {} AS old (mongo_id, event_timestamp, source, event_type, payload, meta, created_at) \
-         SELECT k, TIMESTAMPTZ 'epoch' + e * INTERVAL '1 millisecond', s, t, p::jsonb, m::jsonb, now() \
-         FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[]) AS u (k, e, s, t, p, m) \
+        "INSERT INTO {table} AS old (mongo_id, event_timestamp, source, event_type, payload, meta, created_at) \
+         SELECT new.*, now() FROM (SELECT k, TIMESTAMPTZ 'epoch' + e * INTERVAL '1 millisecond', s, t, p::jsonb, m::jsonb \
+         FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[]) AS u (k, e, s, t, p, m)) \
+         AS new (mongo_id, event_timestamp, source, event_type, payload, meta) \
+         WHERE NOT EXISTS (SELECT FROM {table} AS same WHERE same.mongo_id = new.mongo_id AND \
+         (same.event_timestamp, same.source, same.event_type, same.payload, same.meta) IS NOT DISTINCT FROM \
+         (new.event_timestamp, new.source, new.event_type, new.payload, new.meta)) \
          ON CONFLICT (mongo_id) DO UPDATE SET event_timestamp = excluded.event_timestamp, source = excluded.source, \
-         event_type = excluded.event_type, payload = excluded.payload, meta = excluded.meta \
-         WHERE (old.event_timestamp, old.source, old.event_type, old.payload, old.meta) IS DISTINCT FROM \
-         (excluded.event_timestamp, excluded.source, excluded.event_type, excluded.payload, excluded.meta)",
-        table_name(&batch.table)
+         event_type = excluded.event_type, payload = excluded.payload, meta = excluded.meta",
+        table = table_name(&batch.table)
     );
     let text = |column: fn(&Reading) -> Option<&str>| batch.rows.iter().map(|row| column(row)).collect::<Vec<_>>();
     let ids: Vec<&str> = batch.rows.iter().map(|row| row.mongo_id.as_str()).collect();

@@ -1,0 +1,190 @@
+//! The reading pipeline when MongoDB or PostgreSQL is away, refuses, or is named wrongly.
+#![cfg(all(feature = "mongodb", feature = "postgres"))]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail anywhere")]
+
+#[path = "support/mongo.rs"]
+mod mongo;
+#[path = "support/pair.rs"]
+mod pair;
+#[path = "support/reading.rs"]
+mod reading;
+mod support;
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+
+use mongo::Mongo;
+use mongodb::bson::doc;
+use pair::{Pair, fill};
+use serde_json::json;
+use support::postgres::Cluster;
+
+macro_rules! servers {
+    ($cluster:ident, $mongo:ident) => {
+        let Some($cluster) = support::postgres::shared() else { return };
+        #[allow(unused_mut, reason = "only some tests stop it")]
+        let Some(mut $mongo) = Mongo::start() else { return };
+    };
+}
+
+#[test]
+fn outages_are_named_and_survived() {
+    servers!(cluster, mongo);
+    let Some(own) = Cluster::start(&[]) else { return };
+    drop(cluster);
+    let pair = Pair::new(&own, &mongo, "outage");
+    fill(&pair.events, 0..800);
+    let site = pair.site(&mongo, "");
+    own.stop("QUIT");
+    let answer = site.sync("reading");
+    assert_eq!((answer.status, &answer.json()["side"]), (503, &json!("database")), "{}", answer.json());
+    own.run();
+
+    // PostgreSQL goes away in the middle and comes back: the run waits for it.
+    let last = std::thread::scope(|scope| {
+        let call = scope.spawn(|| site.run("reading"));
+        support::eventually("some rows are stored", || {
+            let stored = own.superuser("outage").query_one("SELECT count(*) FROM reading_analytics", &[]);
+            stored.is_ok_and(|row| row.get::<_, i64>(0) > 0)
+        });
+        own.stop("KILL");
+        own.run();
+        call.join().unwrap()
+    });
+    assert_eq!(last["status"], "success", "{last}");
+    assert_eq!(pair.counts(), [800, 0, 0, 800]);
+
+    // MongoDB goes away in the middle.
+    fill(&pair.events, 800..2400);
+    let begun = std::thread::scope(|scope| {
+        let call = scope.spawn(|| site.run("reading"));
+        let stored = || pair.database.number("SELECT count(*) FROM reading_analytics");
+        support::eventually("some more rows are stored", || stored() > 800);
+        let stopped = mongo.stop();
+        (call.join().unwrap(), stopped)
+    });
+    if !begun.1 {
+        return;
+    }
+    assert_eq!((&begun.0["status"], &begun.0["side"]), (&json!("error"), &json!("source")), "{}", begun.0);
+    mongo.run();
+    site.synced("reading");
+    assert_eq!(pair.counts(), [2400, 0, 0, 2400]);
+
+    // Both are down at the start.
+    mongo.stop();
+    let answer = site.sync("reading");
+    assert_eq!((answer.status, &answer.json()["side"]), (503, &json!("source")), "{}", answer.json());
+    own.stop("QUIT");
+    assert_eq!(site.sync("reading").status, 503, "both are down");
+    own.run();
+    mongo.run();
+    assert_eq!(site.synced("reading")["processed_count"], 0);
+}
+
+/// Answers the greeting of a driver and refuses every login, as MongoDB does (OP_MSG and OP_QUERY in MongoDB's manual,
+/// "Wire Protocol"; error 18 of its error codes). FerretDB with SQLite knows no users.
+fn refusing() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            std::thread::spawn(move || while refuse(&stream).is_ok() {});
+        }
+    });
+    address
+}
+
+fn refuse(mut stream: &TcpStream) -> std::io::Result<()> {
+    let mut head = [0; 16];
+    stream.read_exact(&mut head)?;
+    let number = |at: usize| u32::from_le_bytes(head[at..at + 4].try_into().unwrap());
+    let mut body = vec![0; number(0) as usize - 16];
+    stream.read_exact(&mut body)?;
+    let greets = ["hello", "isMaster", "ismaster"].iter().any(|name| {
+        let name = [b"\x10", name.as_bytes(), b"\0"].concat();
+        let wide = [b"\x01", &name[1..]].concat();
+        body.windows(name.len()).any(|window| window == name || window == wide)
+    });
+    let said = if greets {
+        doc! { "ok": 1, "helloOk": true, "ismaster": true, "isWritablePrimary": true, "minWireVersion": 0,
+        "maxWireVersion": 21, "maxBsonObjectSize": 16 << 20, "maxMessageSizeBytes": 48_000_000,
+        "maxWriteBatchSize": 100_000, "readOnly": false }
+    } else {
+        doc! { "ok": 0, "code": 18, "codeName": "AuthenticationFailed", "errmsg": "Authentication failed." }
+    };
+    let said = said.to_vec().unwrap();
+    const QUERY: u32 = 2004;
+    let (code, before): (u32, &[u8]) = if number(12) == QUERY {
+        (1, &[8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0])
+    } else {
+        (2013, &[0, 0, 0, 0, 0])
+    };
+    let length = (16 + before.len() + said.len()) as u32;
+    let answer: Vec<u8> = [length, 1, number(4), code].iter().flat_map(|number| number.to_le_bytes()).collect();
+    stream.write_all(&[&answer, before, &said].concat())
+}
+
+/// Speaks TLS with a certificate that no authority has signed.
+fn encrypting() -> SocketAddr {
+    use rustls::crypto::ring;
+    let key = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
+    let secret = rustls::pki_types::PrivateKeyDer::try_from(key.signing_key.serialize_der()).unwrap();
+    let config = rustls::ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![key.cert.der().clone()], secret)
+        .unwrap();
+    let (config, listener) = (Arc::new(config), TcpListener::bind("127.0.0.1:0").unwrap());
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            let mut connection = rustls::ServerConnection::new(Arc::clone(&config)).unwrap();
+            // The driver breaks it off.
+            while connection.complete_io(&mut stream).is_ok_and(|moved| moved != (0, 0)) {}
+        }
+    });
+    address
+}
+
+#[test]
+fn what_is_wrong_with_either_side_is_named() {
+    servers!(cluster, mongo);
+    let pair = Pair::new(&cluster, &mongo, "wrong");
+    let site = pair.site(&mongo, "");
+    let refused = |what: &str, part: &str, side: &str| {
+        let answer = site.sync("reading");
+        let body = answer.json();
+        assert_eq!((answer.status, &body["side"]), (502, &json!(side)), "{what}: {body}");
+        assert!(body["reason"].as_str().unwrap().contains(part), "{what}: {body}");
+        assert!(!body.to_string().contains("geheim"), "{what}: a password is shown: {body}");
+    };
+    site.host.credential("mongo-uri", "postgres://u:geheim@h/");
+    refused("no MongoDB URI", "no MongoDB URI", "pipeline");
+    site.host.credential("mongo-uri", "mongodb://u:geheim@h/?socketTimeoutMS=5");
+    refused("an option that the driver refuses", "does not understand", "source");
+    let uri = |address: SocketAddr, more: &str| {
+        format!("mongodb://u:geheim@{address}/?directConnection=true&serverSelectionTimeoutMS=2000&{more}")
+    };
+    site.host.credential("mongo-uri", &uri(refusing(), "authSource=admin"));
+    refused("a wrong password", "login refused", "source");
+    site.host.credential("mongo-uri", &uri(encrypting(), "tls=true"));
+    refused("a certificate of nobody", "TLS failed", "source");
+    site.host.credential("mongo-uri", &uri(encrypting(), "tls=true&tlsCAFile=/nowhere/ca.pem"));
+    refused("a file of authorities that is missing", "/nowhere/ca.pem", "source");
+    site.host.credential("mongo-uri", &uri(support::free_address(), "w=1"));
+    let down = site.sync("reading");
+    assert_eq!((down.status, &down.json()["side"]), (503, &json!("source")), "{}", down.json());
+    site.host.credential("mongo-uri", mongo.uri());
+    site.synced("reading");
+
+    fill(&pair.events, 0..2);
+    let mut superuser = pair.database.superuser();
+    superuser.batch_execute("ALTER TABLE reading_analytics OWNER TO postgres").unwrap();
+    refused("missing rights", "GRANT SELECT, INSERT, UPDATE, DELETE", "database");
+    superuser.batch_execute("ALTER TABLE reading_analytics OWNER TO wrong; ALTER ROLE wrong PASSWORD 'other'").unwrap();
+    refused("a wrong password", "password", "database");
+    assert_eq!(pair.events.count_documents(doc! { "status": "ingested" }).run().unwrap(), 2, "nothing is lost");
+}
