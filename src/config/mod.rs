@@ -24,6 +24,8 @@ pub use values::{Json, Source};
 
 /// Where the file is looked for when nothing else is said.
 pub const DEFAULT_PATH: &str = "/etc/observability-hub/hub.toml";
+/// Where the installed units' `LoadCredential=` finds credentials (systemd.exec(5)).
+pub const CREDSTORE: &str = "/etc/credstore";
 
 /// The whole configuration, checked.
 #[derive(Clone, Debug)]
@@ -170,10 +172,16 @@ impl Config {
     }
 
     /// The credentials of this process: `$CREDENTIALS_DIRECTORY`, else the folder of `with_credentials`, else
-    /// `<state>/credentials`.
+    /// `<state>/credentials`. A command that root runs by hand on an installed host, where there is no such folder,
+    /// sees those of the units in `/etc/credstore`: with the database of its defaults it would answer for another one.
     pub fn credentials(&self) -> Credentials {
-        let folder = environment("CREDENTIALS_DIRECTORY").map(PathBuf::from).or_else(|| self.credentials_dir.clone());
-        Credentials::new(folder.unwrap_or_else(|| self.state_dir.join("credentials")))
+        let given = environment("CREDENTIALS_DIRECTORY").map(PathBuf::from).or_else(|| self.credentials_dir.clone());
+        Credentials::new(given.unwrap_or_else(|| {
+            let own = self.state_dir.join("credentials");
+            let is_system = self.state_dir == Path::new(crate::state::SYSTEM_ROOT);
+            let by_hand = is_system && rustix::process::geteuid().is_root() && !own.exists();
+            if by_hand { CREDSTORE.into() } else { own }
+        }))
     }
 
     /// The same configuration with credentials from a folder, for a command by hand that sees them where units do.

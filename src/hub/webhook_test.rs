@@ -7,7 +7,7 @@ use sha2::Sha256;
 
 use super::greeting::{WEBHOOK, command_line, url};
 use super::{Error, random_id, say};
-use crate::config::{Config, Credentials, Secret};
+use crate::config::{CREDSTORE, Config, Credentials, Secret};
 use crate::state::Folder;
 
 /// Make the webhook secret when there is none, say what to enter on the forge, and send a signed delivery to the proxy
@@ -30,8 +30,6 @@ pub(super) struct Arguments {
 }
 
 const CREDENTIAL: &str = "webhook-secret";
-/// Where the installed units' `LoadCredential=` finds credentials (systemd.exec(5)).
-const CREDSTORE: &str = "/etc/credstore";
 const INSTALLED: [&str; 2] = ["/etc/systemd/system/proxy.service", "/usr/lib/systemd/system/proxy.service"];
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a proxy is given to take up a new secret, and the time between two attempts.

@@ -18,7 +18,7 @@ use serde::Serialize;
 use super::Service;
 use super::terminal::Terminal;
 use super::units::{Units, look};
-use crate::config::{Config, Credentials, DEFAULT_PATH};
+use crate::config::{CREDSTORE, Config, Credentials, DEFAULT_PATH};
 use crate::state::SYSTEM_ROOT;
 use crate::{command, state, systemd};
 
@@ -122,7 +122,7 @@ impl Patient<'_> {
     fn credentials(&self) -> Option<Credentials> {
         match (&self.config, &self.state_dir) {
             (Some(config), _) => Some(config.credentials()),
-            (None, _) if self.is_system => Some(Credentials::in_folder(Path::new(setup::CREDSTORE))),
+            (None, _) if self.is_system => Some(Credentials::in_folder(Path::new(CREDSTORE))),
             (None, state) => state.as_ref().map(|state| Credentials::in_folder(&state.join("credentials"))),
         }
     }
@@ -186,7 +186,7 @@ fn examine(flag: Option<PathBuf>, services: &[Service]) -> Report {
         path == Path::new(DEFAULT_PATH) && std::env::var_os("HUB_STATE_DIR").is_none_or(|value| value.is_empty());
     let is_system = state_dir.as_deref() == Some(Path::new(SYSTEM_ROOT)) || is_installed && is_its;
     let config = match config {
-        Some(config) if is_system => Some(config.with_credentials(Path::new(setup::CREDSTORE))),
+        Some(config) if is_system => Some(config.with_credentials(Path::new(CREDSTORE))),
         other => other,
     };
     let patient = Patient {

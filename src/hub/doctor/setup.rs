@@ -7,8 +7,6 @@ use crate::config::{self, Config, DEFAULT_PATH};
 use crate::hub::greeting::command_line;
 use crate::state::is_roots_alone;
 
-/// Where units find credentials (systemd.exec(5), LoadCredential=).
-pub(super) const CREDSTORE: &str = "/etc/credstore";
 const TMPFILES: &str = "systemd-tmpfiles --create observability-hub.conf";
 const SYSUSERS: &str = "systemd-sysusers observability-hub.conf";
 

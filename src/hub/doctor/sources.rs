@@ -1,8 +1,7 @@
 use std::path::Path;
 
-use super::setup::CREDSTORE;
 use super::{Finding, Findings, Patient, is_denied};
-use crate::config::{Config, Pipeline, Source};
+use crate::config::{CREDSTORE, Config, Pipeline, Source};
 use crate::reading::{self, check_source};
 use crate::state::become_owner;
 use crate::store::{self, Store};
