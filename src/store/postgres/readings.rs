@@ -16,6 +16,10 @@ const COLUMNS: &str = "id, pipeline, source_id, reason, attempts::bigint, \
     (extract(epoch FROM first_failed) * 1000)::bigint, (extract(epoch FROM last_failed) * 1000)::bigint, \
     octet_length(document)::bigint";
 
+/// Whether a row is there with the same content.
+const SAME: &str = "(same.event_timestamp, same.source, same.event_type, same.payload, same.meta) IS NOT DISTINCT FROM \
+    (new.event_timestamp, new.source, new.event_type, new.payload, new.meta)";
+
 impl ReadingStore for Postgres {
     fn insert_readings(&mut self, batch: &Arc<Readings>) -> Result<u64, Error> {
         let batch = Arc::clone(batch);
@@ -107,8 +111,12 @@ fn dead_letter(row: &Row) -> Result<DeadLetter, postgres::Error> {
 fn insert(client: &mut Client, batch: &Readings) -> Result<u64, postgres::Error> {
     let mut transaction = client.transaction()?;
     // Documents are marked at their source after the commit, so it has to be a durable one.
-    transaction.batch_execute("SET LOCAL synchronous_commit = on")?;
-    let stored = insert_rows(&mut transaction, batch)?;
+    let prepared = transaction.query_typed_one(
+        "SELECT set_config('synchronous_commit', 'on', true), EXISTS (SELECT FROM pg_attribute \
+         WHERE attrelid = to_regclass($1) AND attname = 'id' AND atttypid = 'int4'::regtype)",
+        &[(&table_name(&batch.table), Type::TEXT)],
+    )?;
+    let stored = insert_rows(&mut transaction, batch, prepared.try_get(1)?)?;
     insert_rejected(&mut transaction, batch)?;
     if !batch.settled.is_empty() {
         transaction.execute_typed(
@@ -120,23 +128,26 @@ fn insert(client: &mut Client, batch: &Readings) -> Result<u64, postgres::Error>
     Ok(stored)
 }
 
-fn insert_rows(transaction: &mut Transaction<'_>, batch: &Readings) -> Result<u64, postgres::Error> {
+fn insert_rows(transaction: &mut Transaction<'_>, batch: &Readings, narrow: bool) -> Result<u64, postgres::Error> {
     if batch.rows.is_empty() {
         return Ok(0);
     }
-    // A row that conflicts uses up a number of its id, and tables of the Go version have 31 bits for it; so those that are
-    // there already, the same, are left out before.
+    // A row that conflicts uses up a number of its id. Tables of the Go version have 31 bits for it, so what is there
+    // already, the same, is left out before; others are spared the look.
+    let table = table_name(&batch.table);
+    let left_out = if narrow {
+        format!("WHERE NOT EXISTS (SELECT FROM {table} AS same WHERE same.mongo_id = new.mongo_id AND {SAME})")
+    } else {
+        String::new()
+    };
+    let changed = SAME.replace("same.", "old.").replace("new.", "excluded.");
     let sql = format!(
         "INSERT INTO {table} AS old (mongo_id, event_timestamp, source, event_type, payload, meta, created_at) \
          SELECT new.*, now() FROM (SELECT k, TIMESTAMPTZ 'epoch' + e * INTERVAL '1 millisecond', s, t, p::jsonb, m::jsonb \
          FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[]) AS u (k, e, s, t, p, m)) \
-         AS new (mongo_id, event_timestamp, source, event_type, payload, meta) \
-         WHERE NOT EXISTS (SELECT FROM {table} AS same WHERE same.mongo_id = new.mongo_id AND \
-         (same.event_timestamp, same.source, same.event_type, same.payload, same.meta) IS NOT DISTINCT FROM \
-         (new.event_timestamp, new.source, new.event_type, new.payload, new.meta)) \
+         AS new (mongo_id, event_timestamp, source, event_type, payload, meta) {left_out} \
          ON CONFLICT (mongo_id) DO UPDATE SET event_timestamp = excluded.event_timestamp, source = excluded.source, \
-         event_type = excluded.event_type, payload = excluded.payload, meta = excluded.meta",
-        table = table_name(&batch.table)
+         event_type = excluded.event_type, payload = excluded.payload, meta = excluded.meta WHERE NOT ({changed})"
     );
     let text = |column: fn(&Reading) -> Option<&str>| batch.rows.iter().map(|row| column(row)).collect::<Vec<_>>();
     let ids: Vec<&str> = batch.rows.iter().map(|row| row.mongo_id.as_str()).collect();
