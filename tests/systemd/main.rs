@@ -19,7 +19,7 @@
 //!
 //! Nothing outlives the test process, not even `kill -9` of it: see the head of `supervise`.
 //!
-//! Environment: `HUB_TEST_CACHE`, `HUB_TEST_MIRROR`; `HUB_TEST_REQUIRE=all` makes a skip a failure;
+//! Environment: `HUB_TEST_PREVIOUS_DEB` names the package that `upgrade` starts from; `HUB_TEST_CACHE`, `HUB_TEST_MIRROR`; `HUB_TEST_REQUIRE=all` makes a skip a failure;
 //! `HUB_TEST_WITHOUT_SYSTEMD=1` skips in any case.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "the harness reports by failing the test")]
@@ -51,6 +51,7 @@ mod sandbox;
 mod status;
 mod timers;
 mod units;
+mod upgrade;
 mod without_systemd;
 
 #[path = "../support/authority.rs"]
