@@ -1,6 +1,6 @@
 //! Tests under a real systemd, in a Debian machine of their own.
 //!
-//! `make-root` makes a Debian 12 root with debootstrap, once a host (about a minute, 210 MB, kept in `HUB_TEST_CACHE`
+//! `make-root` makes a Debian 12 root with debootstrap, once a host (about two minutes, 450 MB, kept in `HUB_TEST_CACHE`
 //! or `~/.cache/observability-hub-tests`). `supervise` boots it as PID 1 systemd in systemd-nspawn, on an overlay
 //! over that root, so no test can spoil it; a machine boots in about a second. `make-package` builds the Debian package
 //! and installs it once, into a layer between the two: what is tested is what users install. [`machine::Machine`]
@@ -12,14 +12,15 @@
 //! machine.ok(&["systemctl", "daemon-reload"]);
 //! ```
 //!
-//! A machine has this build's package installed, as its maintainer scripts leave it (units not enabled), git, gpg, ssh, and a network of its own with nothing but loopback.
+//! A machine has this build's package installed, as its maintainer scripts leave it (units not enabled), git, gpg, ssh, and
+//! a network of its own with nothing but loopback. PostgreSQL, sshd and a web server are there and not started.
 //! Its disk is an ext4 image: [`machine::Machine::pull_plug`] loses what was not fsynced, as a real one would.
 //! Sandboxing directives of units are in force as on a host (see `sandbox`); MemoryMax=, TasksMax= and CPUQuota= only
 //! where the host's cgroup v2 hierarchy has the controllers.
 //!
 //! Nothing outlives the test process, not even `kill -9` of it: see the head of `supervise`.
 //!
-//! Environment: `HUB_TEST_CACHE`, `HUB_TEST_MIRROR`; `HUB_TEST_REQUIRE=all` makes a skip a failure;
+//! Environment: `HUB_TEST_PREVIOUS_DEB` names the package that `upgrade` starts from; `HUB_TEST_CACHE`, `HUB_TEST_MIRROR`; `HUB_TEST_REQUIRE=all` makes a skip a failure;
 //! `HUB_TEST_WITHOUT_SYSTEMD=1` skips in any case.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "the harness reports by failing the test")]
@@ -51,6 +52,7 @@ mod sandbox;
 mod status;
 mod timers;
 mod units;
+mod upgrade;
 mod without_systemd;
 
 #[path = "../support/authority.rs"]

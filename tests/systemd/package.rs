@@ -3,12 +3,9 @@
 use std::fs::File;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use crate::gitops::{SOON, Text, configure, dangling, push, repository, show, start_hub, wait_deployed};
-use crate::journal::lines;
+use crate::gitops::{SOON, dangling, show};
 use crate::machine::{Machine, PACKAGE, describe};
-use serde_json::Value;
 
 /// What a person may enable, by the program it runs.
 const STARTABLE: &[(&str, &str)] = &[
@@ -90,98 +87,6 @@ fn with_nothing_configured_all_units_load_and_none_fails_over_two_reboots() {
     }
     let journal = machine.ok(&["journalctl", "--no-pager", "-p", "warning", "-u", "proxy.service", "-o", "cat"]);
     assert!(journal.contains("secret_missing"), "it starts without a secret and says so: {journal}");
-}
-
-/// Sends a signed delivery; its id if it was accepted.
-fn delivered(machine: &Machine, name: &str) -> Option<String> {
-    let output = machine.run(&["hub", "webhook-test", &format!("acme/{name}")]);
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    let (_, rest) = said.split_once("is queued as delivery ").filter(|_| output.status.success())?;
-    Some(rest.split(';').next().unwrap_or_default().to_owned())
-}
-
-/// Upgrades while deliveries come in, from `HUB_TEST_PREVIOUS_DEB` where that names an older package, else from this one.
-#[test]
-fn an_upgrade_under_traffic_keeps_the_configuration_restarts_what_runs_and_loses_no_delivery() {
-    let Some(machine) = Machine::boot_bare() else { return };
-    match std::env::var_os("HUB_TEST_PREVIOUS_DEB") {
-        Some(previous) => {
-            machine.copy_in(Path::new(&previous), "/srv/previous.deb");
-            install(&machine, "/srv/previous.deb");
-        }
-        None => install(&machine, PACKAGE),
-    }
-    let names = ["r0", "r1", "r2"];
-    let tables: Vec<String> = names.iter().map(|name| repository(name, "units = \"\"")).collect();
-    configure(&machine, &tables);
-    start_hub(&machine);
-    machine.ok(&["chmod", "0640", "/etc/observability-hub/hub.toml"]);
-    machine.ok(&["chgrp", "hub", "/etc/observability-hub/hub.toml"]);
-    let configuration = machine.read("/etc/observability-hub/hub.toml");
-    let before = show(&machine, "proxy.service", "MainPID");
-
-    machine.ok(&["dpkg-deb", "--raw-extract", PACKAGE, "/srv/next"]);
-    machine.ok(&["sed", "-i", "s/^Version: .*/Version: 99/", "/srv/next/DEBIAN/control"]);
-    // A changed conffile is the case in which dpkg could lose the admin's.
-    machine.ok(&["sed", "-i", "1i # version 99", "/srv/next/etc/observability-hub/hub.toml"]);
-    machine.ok(&["dpkg-deb", "--build", "-Znone", "/srv/next", "/srv/next.deb"]);
-    let (begun, upgraded) = (AtomicBool::new(false), AtomicBool::new(false));
-    let (taken, commits, turned_away) = std::thread::scope(|scope| {
-        let traffic = scope.spawn(|| {
-            let (mut taken, mut commits, mut turned_away) = (Vec::new(), [(); 3].map(|()| String::new()), 0);
-            let mut last = usize::MAX;
-            for number in 0.. {
-                let name = names[number % names.len()];
-                commits[number % names.len()] = push(&machine, name, &[Text("note", &number.to_string())]);
-                // A forge that is told 202 has done its part, one that is not tells its user, who tries again.
-                machine.wait_for("the delivery to be taken", SOON, || match delivered(&machine, name) {
-                    Some(delivery) => {
-                        taken.push(delivery);
-                        true
-                    }
-                    None => {
-                        turned_away += 1;
-                        false
-                    }
-                });
-                begun.store(number >= 2, Relaxed);
-                if upgraded.load(Relaxed) {
-                    last = last.min(number + 3);
-                    if number == last {
-                        break;
-                    }
-                }
-            }
-            (taken, commits, turned_away)
-        });
-        machine.wait_for("the first deliveries", SOON, || begun.load(Relaxed));
-        machine.ok(&["dpkg", "--force-confdef", "--force-confold", "--install", "/srv/next.deb"]);
-        upgraded.store(true, Relaxed);
-        traffic.join().expect("deliveries are taken")
-    });
-    eprintln!("{} deliveries taken before, in and after the upgrade, {turned_away} turned away", taken.len());
-    for (name, commit) in names.iter().zip(&commits) {
-        wait_deployed(&machine, name, commit);
-    }
-    let claims = lines(&machine, "gitops-sync.service");
-    let claims = claims.iter().filter(|line| line["msg"] == "request_claimed");
-    let claimed: Vec<&str> =
-        claims.flat_map(|line| line["deliveries"].as_array()).flatten().filter_map(Value::as_str).collect();
-    let lost: Vec<&String> = taken.iter().filter(|delivery| !claimed.contains(&delivery.as_str())).collect();
-    assert!(lost.is_empty(), "accepted and in no run: {lost:?}");
-    assert_eq!(machine.ok(&["dpkg-query", "--show", "--showformat=${Version}", "observability-hub"]), "99");
-    assert_eq!(machine.read("/etc/observability-hub/hub.toml"), configuration);
-    assert_eq!(machine.ok(&["stat", "-c", "%U:%G %a", "/etc/observability-hub/hub.toml"]), "root:hub 640\n");
-    assert_ne!(show(&machine, "proxy.service", "MainPID"), before, "the proxy still runs the old program");
-    for (unit, state, enabled) in [
-        ("proxy.service", "active", "enabled"),
-        ("gitops-sync.path", "active", "enabled"),
-        ("gitops-sync.timer", "inactive", "disabled"),
-    ] {
-        assert_eq!(show(&machine, unit, "ActiveState"), state, "{unit}");
-        assert_eq!(show(&machine, unit, "UnitFileState"), enabled, "{unit}");
-    }
-    assert_eq!(failed_units(&machine), "");
 }
 
 #[test]

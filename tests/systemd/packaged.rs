@@ -3,6 +3,7 @@
 use std::process::Output;
 
 use crate::gitops::{SOON, Text, configure, deliver, push, repository, service, show, start_hub, wait_deployed};
+use crate::journal::{lines, nothing_denied};
 use crate::machine::{Machine, describe};
 
 /// Runs a shell script in the sandbox of a service, in place of its program. The status is that of the script.
@@ -172,30 +173,14 @@ fn a_signed_push_deploys_a_unit_through_both_sandboxes_and_the_journal_is_clean_
     let errors = machine.run(&["journalctl", "--no-pager", "-b", "-o", "cat", "-p", "err"]).stdout;
     assert_eq!(String::from_utf8_lossy(&errors), "");
     for unit in ["proxy.service", "gitops-sync.service"] {
-        let mut lines = 0;
-        for entry in machine.journal(unit) {
-            let Some(message) = entry["MESSAGE"].as_str().filter(|_| entry["_SYSTEMD_UNIT"] == unit) else { continue };
-            let line: serde_json::Value = serde_json::from_str(message).unwrap_or_else(|_| panic!("{unit}: {message}"));
+        let lines = lines(&machine, unit);
+        assert!(!lines.is_empty(), "{unit} said nothing");
+        for line in lines {
             assert_eq!(format!("{}.service", line["service"].as_str().unwrap_or_default()), unit);
-            let priority = match line["level"].as_str() {
-                Some("DEBUG") => "7",
-                Some("INFO") => "6",
-                Some("WARN") => "4",
-                Some("ERROR") => "3",
-                other => panic!("{unit}: level {other:?}"),
-            };
-            assert_eq!(entry["PRIORITY"], priority, "{message}");
-            lines += 1;
         }
-        assert!(lines > 0, "{unit} said nothing");
     }
 
-    // A system call or capability that the sandbox denies shows as SIGSYS or EPERM.
-    let ours = ["-u", "proxy.service", "-u", "gitops-sync.service", "-u", "app.service"];
-    let all = machine.ok(&[&["journalctl", "--no-pager", "-b", "-o", "cat"], &ours[..]].concat());
-    for sign in ["status=31", "SIGSYS", "Operation not permitted", "seccomp"] {
-        assert!(!all.contains(sign), "{sign}: {all}");
-    }
+    nothing_denied(&machine, &["proxy.service", "gitops-sync.service", "app.service"]);
 
     // One that must fail: refused history is an error in the journal, and a failed unit.
     machine.ok(&["git", "-C", "/srv/origin/infra.git", "update-ref", "-d", "refs/heads/main"]);
