@@ -1,4 +1,5 @@
 //! The gate in its packaged unit and sandbox, with a stand-in `tailscale` that keeps its state where the gate may write.
+#![allow(clippy::print_stderr, reason = "a figure is worth a line")]
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};

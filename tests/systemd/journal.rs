@@ -1,4 +1,5 @@
 //! What units said in the journal, held against the logging standard. What they should have said is a test's business.
+#![allow(clippy::print_stderr, reason = "what a unit said is worth a line")]
 
 use serde_json::Value;
 
