@@ -32,6 +32,8 @@ pub(in crate::gitops) struct UnitState {
     pub restarts: u64,
     /// Changes with every start.
     pub invocation: String,
+    /// The units that are restarted with it, because they require it or are part of it (systemd.unit(5)).
+    pub pulled: Vec<String>,
 }
 
 impl UnitState {
@@ -113,8 +115,8 @@ impl Manager {
         if units.is_empty() {
             return Ok(HashMap::new());
         }
-        let properties =
-            "--property=Id,LoadState,ActiveState,SubState,Type,UnitFileState,Result,NRestarts,InvocationID";
+        let properties = "--property=Id,LoadState,ActiveState,SubState,Type,UnitFileState,Result,NRestarts,\
+                          InvocationID,RequiredBy,RequisiteOf,BoundBy,ConsistsOf";
         let mut found = HashMap::new();
         for batch in units.chunks(200) {
             let command = self.systemctl(QUESTION, &["show", properties, "--"]).args(batch).output_limit(4 << 20);
@@ -132,6 +134,9 @@ impl Manager {
                         "UnitFileState" => state.file_state = value.to_owned(),
                         "Result" => state.result = value.to_owned(),
                         "NRestarts" => state.restarts = value.parse().unwrap_or(0),
+                        "RequiredBy" | "RequisiteOf" | "BoundBy" | "ConsistsOf" => {
+                            state.pulled.extend(value.split_whitespace().map(str::to_owned));
+                        }
                         _ => {}
                     }
                 }

@@ -1,4 +1,4 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use super::apply::Applied;
 use super::manager::UnitState;
@@ -14,6 +14,15 @@ struct Stale {
     unit: String,
     reason: String,
     file: String,
+}
+
+impl Applied {
+    fn did_all(&mut self, units: Vec<Stale>, action: &'static str) {
+        for one in units {
+            self.did(&one.unit, action, &one.reason, Some(&one.file));
+            self.watched.push(one.unit);
+        }
+    }
 }
 
 impl Host {
@@ -91,17 +100,30 @@ impl Host {
             applied.watched.extend(services);
             result?;
         }
-        for (verb, action, units) in [("reload", "reloaded", mounts), ("try-restart", "restarted", others)] {
-            // One call: a unit that another one pulls along is restarted once.
-            let names: Vec<String> = units.iter().map(|one| one.unit.clone()).collect();
-            let result = self.job(&[verb], &names);
-            for one in units {
-                applied.did(&one.unit, action, &one.reason, Some(&one.file));
-                applied.watched.push(one.unit);
-            }
-            result?;
+        let names = |units: &[Stale]| units.iter().map(|one| one.unit.clone()).collect::<Vec<_>>();
+        let result = self.job(&["reload"], &names(&mounts));
+        applied.did_all(mounts, "reloaded");
+        result?;
+        let result = self.restart_each_once(&names(&others));
+        applied.did_all(others, "restarted");
+        result
+    }
+
+    /// Restarts those of these units that run. One that another of them pulls along is asked for only where that did not
+    /// happen: `systemctl` sends a request for each unit, and by the second the first may be done.
+    fn restart_each_once(&self, units: &[String]) -> Result<(), Error> {
+        if units.len() < 2 {
+            return self.job(&["try-restart"], units);
         }
-        Ok(())
+        let before = self.manager.show(units)?;
+        let is_pulled = |unit: &String| before.values().any(|state| state.pulled.contains(unit));
+        let (pulled, leading): (Vec<String>, Vec<String>) = units.iter().cloned().partition(is_pulled);
+        self.job(&["try-restart"], &leading)?;
+        let after = self.manager.show(&pulled)?;
+        let invocation =
+            |states: &HashMap<String, UnitState>, unit: &str| states.get(unit).map(|s| s.invocation.clone());
+        let left = |unit: &String| invocation(&before, unit) == invocation(&after, unit);
+        self.job(&["try-restart"], &pulled.into_iter().filter(left).collect::<Vec<_>>())
     }
 
     /// Restarts a socket, and the running services that it starts: it does not start under one of them. Returns those
