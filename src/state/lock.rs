@@ -1,10 +1,14 @@
 use std::fs::File;
 use std::io::{Read, Seek, Write};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, Mode, OFlags, flock, openat};
 use rustix::io::Errno;
 
 use super::{Error, Folder};
+
+/// How long the lock of a process that is gone may be held by what it left behind.
+const LEFTOVER: Duration = Duration::from_millis(500);
 
 /// An exclusive lock (flock(2)) on a file of a folder; dropping it, or the end of the process, releases it.
 #[derive(Debug)]
@@ -25,10 +29,20 @@ impl Lock {
 
     /// Takes the lock, or returns none where another process holds it.
     ///
+    /// A holder that was killed while it started a child leaves its lock to that child for the moment until the child
+    /// executes its program: that is waited for.
+    ///
     /// # Errors
     /// When the lock file cannot be opened or locked.
     pub fn attempt(folder: &Folder, name: &str) -> Result<Option<Self>, Error> {
-        Self::take(folder, name, FlockOperation::NonBlockingLockExclusive)
+        let until = Instant::now() + LEFTOVER;
+        loop {
+            let lock = Self::take(folder, name, FlockOperation::NonBlockingLockExclusive)?;
+            if lock.is_some() || lock_holder(folder, name)?.is_none_or(is_alive) || Instant::now() >= until {
+                return Ok(lock);
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// Replaces the note in the lock's file and returns the earlier one, at most 4 KiB: what a holder wrote and did not
@@ -82,6 +96,13 @@ pub fn lock_holder(folder: &Folder, name: &str) -> Result<Option<u32>, Error> {
     Ok(holder_in(&locks, stat.st_ino))
 }
 
+/// False for a process that is gone or only waits to be reaped (proc_pid_stat(5)).
+fn is_alive(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The name before the state may hold anything.
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
+}
+
 /// The device is not compared: with some file systems it is another one here than stat(2) tells.
 fn holder_in(locks: &str, inode: u64) -> Option<u32> {
     locks.lines().find_map(|line| {
@@ -111,5 +132,27 @@ mod tests {
         assert_eq!(lock_holder(&folder, "lock").unwrap(), Some(std::process::id()));
         drop(lock);
         assert_eq!(lock_holder(&folder, "lock").unwrap(), None);
+    }
+
+    #[test]
+    fn what_a_killed_holder_left_behind_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::open(dir.path()).unwrap();
+        // `flock` of util-linux gives the lock to its child, as a process does that is killed between fork and exec.
+        let file = dir.path().join("lock");
+        let mut holder = std::process::Command::new("flock");
+        let mut holder = holder.arg(&file).arg("cat").stdin(std::process::Stdio::piped()).spawn().unwrap();
+        let input = holder.stdin.take();
+        while lock_holder(&folder, "lock").unwrap() != Some(holder.id()) {
+            std::thread::yield_now();
+        }
+        assert!(Lock::attempt(&folder, "lock").unwrap().is_none(), "its holder lives");
+        holder.kill().unwrap();
+        holder.wait().unwrap();
+        std::thread::scope(|scope| {
+            let attempt = scope.spawn(|| Lock::attempt(&folder, "lock"));
+            drop(input);
+            assert!(attempt.join().unwrap().unwrap().is_some());
+        });
     }
 }
