@@ -354,7 +354,7 @@ fn documents_that_were_kept_and_pipelines_that_fail_or_are_late_are_told() {
     reading::age(&site.host, "a.jsonl");
     site.synced("reading");
     let said = status(&site.host).ends(1, "degraded");
-    said.says("degraded", "reading-sync", "1 documents of the last run could not be stored", "hub dead-letters");
+    said.says("degraded", "reading-sync", "1 document of the last run could not be stored", "hub dead-letters");
     let file = site.host.path("state/reading/run.json");
     change(&file, |record| {
         record["counts"] = json!({});

@@ -131,7 +131,10 @@ impl Judge<'_> {
         if service == "reading-sync"
             && let Some(dead @ 1..) = run.counts.get("dead_letters").and_then(Value::as_u64)
         {
-            let reason = format!("{dead} documents of the last run could not be stored and are kept");
+            let reason = match dead {
+                1 => "1 document of the last run could not be stored and is kept".to_owned(),
+                _ => format!("{dead} documents of the last run could not be stored and are kept"),
+            };
             say(Level::Degraded, reason, "hub dead-letters".to_owned());
         }
         failed && service != "tailscale-gate" && service != "proxy"
