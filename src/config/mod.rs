@@ -178,9 +178,10 @@ impl Config {
         let given = environment("CREDENTIALS_DIRECTORY").map(PathBuf::from).or_else(|| self.credentials_dir.clone());
         Credentials::new(given.unwrap_or_else(|| {
             let own = self.state_dir.join("credentials");
-            let is_system = self.state_dir == Path::new(crate::state::SYSTEM_ROOT);
-            let by_hand = is_system && rustix::process::geteuid().is_root() && !own.exists();
-            if by_hand { CREDSTORE.into() } else { own }
+            let is_system = self.state_dir == Path::new(crate::state::SYSTEM_ROOT) && !own.exists();
+            // A unit gets what its LoadCredential= names and nothing else (systemd.exec(5), $INVOCATION_ID).
+            let by_hand = rustix::process::geteuid().is_root() && environment("INVOCATION_ID").is_none();
+            if is_system && by_hand { CREDSTORE.into() } else { own }
         }))
     }
 

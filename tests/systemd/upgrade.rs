@@ -18,13 +18,24 @@ fn delivered(machine: &Machine, name: &str) -> Option<String> {
     Some(rest.split(';').next().unwrap_or_default().to_owned())
 }
 
-/// Those of the accepted deliveries that no run has claimed.
+/// Those of the accepted deliveries that no run has claimed. A request keeps the ids of the newest ones only, so that an
+/// older one is claimed, too, by what claims its repository after it was queued.
 fn lost<'a>(machine: &Machine, taken: &'a [String]) -> Vec<&'a String> {
-    let lines = lines(machine, "gitops-sync.service");
-    let claims = lines.iter().filter(|line| line["msg"] == "request_claimed");
-    let claimed: Vec<&str> =
-        claims.filter_map(|line| line["deliveries"].as_array()).flatten().filter_map(Value::as_str).collect();
-    taken.iter().filter(|delivery| !claimed.contains(&delivery.as_str())).collect()
+    let (proxy, worker) = (lines(machine, "proxy.service"), lines(machine, "gitops-sync.service"));
+    let queued: Vec<&Value> = proxy.iter().filter(|line| line["msg"] == "delivery_queued").collect();
+    let claims: Vec<&Value> = worker.iter().filter(|line| line["msg"] == "request_claimed").collect();
+    let is_claimed = |delivery: &&String| {
+        let line = queued.iter().find(|line| line["delivery"] == delivery.as_str());
+        claims.iter().any(|claim| {
+            let names_it =
+                claim["deliveries"].as_array().is_some_and(|ids| ids.iter().any(|id| id == delivery.as_str()));
+            // Times are RFC 3339 in UTC with milliseconds, and sort as text.
+            let is_later = line
+                .is_some_and(|line| claim["repo"] == line["repo"] && claim["time"].as_str() > line["time"].as_str());
+            names_it || is_later
+        })
+    };
+    taken.iter().filter(|delivery| !is_claimed(delivery)).collect()
 }
 
 /// Upgrades while deliveries come in, from `HUB_TEST_PREVIOUS_DEB` where that names an older package, else from this one.
