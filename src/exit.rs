@@ -3,6 +3,7 @@
 //! Nothing here knows what a binary does in between.
 
 use std::fmt::Display;
+use std::io::{ErrorKind, Write};
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 
@@ -61,12 +62,11 @@ pub fn arguments<T: argh::FromArgs>(program: &str) -> Result<T, ExitCode> {
 ///
 /// # Errors
 /// The exit code, when there is nothing left to do but to end.
-#[expect(clippy::print_stdout, reason = "help is for the person at the terminal")]
 pub fn parse_arguments<T: argh::FromArgs>(program: &str, words: &[String]) -> Result<T, ExitCode> {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     T::from_args(&[program], &words).map_err(|early| match early.status {
         Ok(()) => {
-            println!("{}", early.output);
+            print(&early.output);
             Exit::Done.into()
         }
         Err(()) => usage_error(program, early.output.trim_end()),
@@ -97,6 +97,20 @@ pub fn follow_supervisor() -> std::io::Result<bool> {
     Ok(supervisor == parent.to_string().as_str())
 }
 
+/// Prints an answer for a person or a script on standard output, with a newline at its end. A reader that has enough and
+/// goes away is no error; where the answer cannot be written, the program ends with 1 and says so.
+pub fn print(text: &str) {
+    let mut stdout = std::io::stdout().lock();
+    let end = if text.ends_with('\n') { "" } else { "\n" };
+    let written = write!(stdout, "{text}{end}").and_then(|()| stdout.flush());
+    if let Err(error) = written.or_else(|error| if error.kind() == ErrorKind::BrokenPipe { Ok(()) } else { Err(error) })
+    {
+        // Where not even this can be said, the exit code still tells.
+        let _ = writeln!(std::io::stderr(), "the answer cannot be written: {error}");
+        std::process::exit(Exit::Error as i32);
+    }
+}
+
 /// Ends a program whose configuration is unusable: one log line with the reason, exit code 78.
 pub fn configuration_error(error: &dyn Display) -> Exit {
     log::error!("configuration_error", error = error.to_string());
@@ -104,11 +118,10 @@ pub fn configuration_error(error: &dyn Display) -> Exit {
 }
 
 /// Ends `--check`: one sentence for the person who asked, exit code 0.
-#[expect(clippy::print_stdout, reason = "--check answers a person")]
 pub fn configuration_valid(config: &Config) -> Exit {
     match &config.path {
-        Some(path) => println!("{} is valid", path.display()),
-        None => println!("no configuration file; the defaults are in force"),
+        Some(path) => print(&format!("{} is valid", path.display())),
+        None => print("no configuration file; the defaults are in force"),
     }
     Exit::Done
 }

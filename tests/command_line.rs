@@ -152,3 +152,44 @@ fn root_does_not_obey_a_file_that_others_can_write() {
         }
     }
 }
+
+/// What a test of answers that nobody takes asks for.
+const ANSWERS: [(&str, &[&str]); 9] = [
+    ("hub", &["--help"]),
+    ("proxy", &["--help"]),
+    ("gitops-sync", &["--help"]),
+    ("reading-sync", &["--help"]),
+    ("system-metrics", &["--help"]),
+    ("tailscale-gate", &["--check"]),
+    ("hub", &["status"]),
+    ("hub", &["status", "--json"]),
+    ("hub", &["doctor"]),
+];
+
+#[test]
+fn a_reader_that_goes_away_is_no_error_and_a_full_disk_is() {
+    let host = Host::new();
+    host.configure("[proxy]\nlisten = \"127.0.0.1:1\"\nadmin_listen = \"127.0.0.1:2\"\n");
+    for (binary, words) in ANSWERS {
+        let expected = host.run(binary, words).status.code();
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = host.command(binary).args(words).stdout(writer).output().unwrap();
+        assert_eq!(output.status.code(), expected, "{binary} {words:?}: {}", String::from_utf8_lossy(&output.stderr));
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let output = host.command(binary).args(words).stdout(full).output().unwrap();
+        ends_with(&output, 1, "the answer cannot be written: No space left on device");
+    }
+}
+
+#[cfg(feature = "postgres")]
+#[test]
+fn check_refuses_a_database_that_nothing_could_open() {
+    let host = Host::new();
+    host.configure("[database]\nurl = \"postgres://u:SEKRET@h:99999/x?foo=bar\"\n[[pipeline]]\nname = \"reading\"\n");
+    for binary in ["proxy", "system-metrics"] {
+        let output = host.run(binary, &["--check"]);
+        ends_with(&output, 78, "database.url: ");
+        assert!(!String::from_utf8_lossy(&output.stdout).contains("SEKRET"));
+    }
+}

@@ -66,7 +66,11 @@ fn what_can_be_read_of_a_damaged_file_is_stored_and_the_file_is_kept() {
     publish(&site.host, "cut.jsonl.gz", &gz[..gz.len() / 2]);
     let long = [b"{\"a\":\"", &vec![b'x'; 65 << 20][..], b"\"}\n", &lines(6000..6002)].concat();
     publish(&site.host, "long.jsonl", &long);
-    assert_eq!(site.synced("reading")["dead_letters"], 1);
+    let result = site.synced("reading");
+    assert_eq!((&result["dead_letters"], &result["damaged_files"]), (&json!(1), &json!(2)), "{result}");
+    assert!(
+        String::from_utf8_lossy(&site.host.run("hub", &["status"]).stdout).contains("damaged files of the last run")
+    );
     assert_eq!(names(&site.host, "."), ["failed", "processed"]);
     assert_eq!(names(&site.host, "failed"), ["cut.jsonl.gz", "long.jsonl"]);
     let numbers = |range| format!("reading_analytics WHERE payload ->> 'value' BETWEEN {range}");

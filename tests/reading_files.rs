@@ -10,7 +10,7 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::Command;
 
-use reading::{Site, file_pipeline, line, names, publish};
+use reading::{Site, file_pipeline, inbox, line, names, publish};
 use rusqlite::Connection;
 use serde_json::{Value, json};
 use support::{Host, Service, eventually, free_address, send};
@@ -255,4 +255,26 @@ fn a_shell_script_can_do_what_reading_sync_does() {
     let (code, said, _) = run("other");
     assert_eq!(code, Some(1));
     assert!(said.contains("sync_failed") && said.contains("no pipeline of this name"), "{said}");
+}
+
+#[test]
+fn a_run_that_is_killed_leaves_a_record_of_it() {
+    let site = site();
+    publish(&site.host, "a.jsonl", &lines(0..10));
+    site.synced("reading");
+    let first = site.service.line("sync_started")["pid"].clone();
+    // A file that is being written keeps the next run waiting.
+    std::fs::write(inbox(&site.host).join("b.jsonl"), b"{\"_id\":1}\n").unwrap();
+    let last = std::thread::scope(|scope| {
+        let run = scope.spawn(|| site.run("reading"));
+        let is_second = |line: &Value| line["msg"] == "sync_started" && line["pid"] != first;
+        let pid = site.service.line_where("of the second run", is_second)["pid"].to_string();
+        let killed = Command::new("kill").args(["-9", &pid]).status().unwrap();
+        assert!(killed.success());
+        run.join().unwrap()
+    });
+    assert_eq!((&last["status"], &last["side"]), (&json!("error"), &json!("pipeline")), "{last}");
+    let record = site.host.json("state/reading/run.json");
+    assert_eq!((&record["status"], &record["history"][0]["status"]), (&json!("failed"), &json!("done")));
+    assert!(record["error"].as_str().unwrap().contains("signal 9"), "{record}");
 }

@@ -1,9 +1,10 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::Read;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::OFlags;
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -17,7 +18,9 @@ const LONGEST_FILE: u64 = 1 << 20;
 /// Reads the file; none where it does not exist.
 pub(super) fn read(path: &Path) -> Result<Option<String>, Error> {
     let failed = |source| Error::Read { path: path.to_owned(), source };
-    let file = match File::open(path) {
+    // A FIFO would keep the program waiting for its writer.
+    let nonblocking = OFlags::NONBLOCK.bits().cast_signed();
+    let file = match File::options().read(true).custom_flags(nonblocking).open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(failed(error)),

@@ -10,7 +10,7 @@ use super::report::SERVICE;
 use super::tailscale::Tailscale;
 use super::{Error, Target, folder};
 use crate::config::Config;
-use crate::exit::Exit;
+use crate::exit::{self, Exit};
 use crate::log;
 use crate::state::{Folder, Record, Run};
 
@@ -51,26 +51,23 @@ pub(super) fn show(config: &Config, target: &Target, as_json: bool) -> Exit {
     if state == State::Unknown { Exit::Error } else { Exit::Done }
 }
 
-#[expect(clippy::print_stdout, reason = "the answer is for the person or script that asked")]
 fn print(answer: &Value, as_json: bool) {
     if as_json {
-        println!("{answer:#}");
-        return;
+        return exit::print(&format!("{answer:#}"));
     }
     let text = |key: &str| answer[key].as_str().unwrap_or_default().to_owned();
     let since = answer["since"].as_str().map_or_else(String::new, |since| format!(" since {since}"));
-    println!("{}{since}: {}", text("state"), text("reason"));
-    println!("port {} for {}", answer["port"], text("target"));
-    if let Some(url) = answer["url"].as_str() {
-        println!("{url}");
-    }
-    if let Some(exposed) = answer["exposed"].as_str() {
-        println!("exposed: {exposed}");
-    }
-    match answer["pid"].as_u64() {
-        Some(pid) => println!("the gate runs as process {pid}"),
-        None => println!("no gate runs"),
-    }
+    let mut lines = vec![
+        format!("{}{since}: {}", text("state"), text("reason")),
+        format!("port {} for {}", answer["port"], text("target")),
+    ];
+    lines.extend(answer["url"].as_str().map(str::to_owned));
+    lines.extend(answer["exposed"].as_str().map(|exposed| format!("exposed: {exposed}")));
+    lines.push(match answer["pid"].as_u64() {
+        Some(pid) => format!("the gate runs as process {pid}"),
+        None => "no gate runs".to_owned(),
+    });
+    exit::print(&lines.join("\n"));
 }
 
 fn record(config: &Config) -> Option<Record> {

@@ -43,6 +43,7 @@ use serde_json::{Map, Value};
 use crate::config::Config;
 use crate::exit::{self, Exit};
 use crate::log;
+use crate::store::Store;
 
 pub use error::Error;
 use payload::Put;
@@ -113,7 +114,10 @@ pub fn main() -> ExitCode {
         Err(error) => return exit::configuration_error(&error).into(),
     };
     if arguments.check {
-        return exit::configuration_valid(&config).into();
+        return match Store::check_address(&config) {
+            Ok(()) => exit::configuration_valid(&config).into(),
+            Err(error) => exit::configuration_error(&error).into(),
+        };
     }
     let roots = match Roots::new(&arguments.procfs, &arguments.sysfs, &arguments.rootfs) {
         Ok(roots) => roots,

@@ -19,6 +19,7 @@ use std::process::ExitCode;
 
 use crate::config::{self, Config, Credentials, Secret};
 use crate::exit::{self, Exit};
+use crate::store::Store;
 use crate::{log, reading};
 use admin::Token;
 
@@ -59,18 +60,20 @@ pub fn main() -> ExitCode {
         Err(error) => return exit::configuration_error(&error).into(),
     };
     match secrets(&config) {
-        Ok(_) if arguments.check => say_valid(&config).into(),
+        Ok(_) if arguments.check => match Store::check_address(&config) {
+            Err(error) if !config.pipelines.is_empty() => exit::configuration_error(&error).into(),
+            _ => say_valid(&config).into(),
+        },
         Ok(secrets) => run::serve(&config, secrets).into(),
         Err(error) if arguments.check => exit::configuration_error(&error).into(),
         Err(error) => run::refuse(&config, &error).into(),
     }
 }
 
-#[expect(clippy::print_stdout, reason = "the answer to --check is for a person")]
 fn say_valid(config: &Config) -> Exit {
     match &config.path {
-        Some(path) => println!("{} is valid", path.display()),
-        None => println!("the default configuration is valid; there is no {}", config::DEFAULT_PATH),
+        Some(path) => exit::print(&format!("{} is valid", path.display())),
+        None => exit::print(&format!("the default configuration is valid; there is no {}", config::DEFAULT_PATH)),
     }
     Exit::Done
 }

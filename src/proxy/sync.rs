@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::answer;
 use crate::config::Config;
-use crate::reading::RUN;
+use crate::reading::{RUN, record_death};
 use crate::{exit, log};
 
 /// The media type of JSON lines.
@@ -27,6 +27,7 @@ const LONGEST_LINE: usize = 64 << 10;
 /// The pipelines and those of them that run.
 pub(super) struct Syncs {
     names: Vec<String>,
+    state_dir: PathBuf,
     environment: Vec<(&'static str, PathBuf)>,
     running: Mutex<HashMap<String, Arc<Sync>>>,
 }
@@ -61,7 +62,7 @@ impl Syncs {
         let path = config.path.as_deref().and_then(|path| std::path::absolute(path).ok());
         environment.extend(path.map(|path| ("HUB_CONFIG", path)));
         let names = config.pipelines.iter().map(|pipeline| pipeline.name.clone()).collect();
-        Self { names, environment, running: Mutex::default() }
+        Self { names, state_dir: config.state_dir.clone(), environment, running: Mutex::default() }
     }
 
     /// Answers a request for the pipeline `name`.
@@ -102,7 +103,14 @@ impl Syncs {
         let body = {
             let name = name.clone();
             move || {
-                let result = thread_sync.attend(&name, &syncs.environment);
+                let started = jiff::Timestamp::now();
+                let result = thread_sync.attend(&name, &syncs.environment).unwrap_or_else(|reason| {
+                    // The run could not write its own record; without one, the last success would stand for it.
+                    if let Err(error) = record_death(&syncs.state_dir, &name, started, &reason) {
+                        log::warn!("run_record_failed", error = error.to_string());
+                    }
+                    failure(&name, &reason)
+                });
                 locked(&syncs.running).remove(&name);
                 thread_sync.end(result);
             }
@@ -129,15 +137,15 @@ struct Said {
 }
 
 impl Sync {
-    /// Runs the process to its end; returns its result.
-    fn attend(&self, name: &str, environment: &[(&'static str, PathBuf)]) -> Value {
+    /// Runs the process to its end; returns its result, or how it ended without one.
+    fn attend(&self, name: &str, environment: &[(&'static str, PathBuf)]) -> Result<Value, String> {
         let mut command = Command::new("/proc/self/exe");
         command.arg0(RUN).arg(name).stdin(Stdio::null()).stdout(Stdio::piped());
         command.envs(environment.iter().map(|(name, value)| (name, value)));
         command.env(exit::SUPERVISOR, std::process::id().to_string());
         let mut child = match command.spawn() {
             Ok(child) => child,
-            Err(error) => return failure(name, &format!("cannot start the run: {error}")),
+            Err(error) => return Err(format!("cannot start the run: {error}")),
         };
         log::info!("sync_started", pipeline = name, pid = child.id());
         let stdout = child.stdout.take();
@@ -153,20 +161,20 @@ impl Sync {
         if result.is_err() {
             self.kill("it could not be listened to");
         }
-        let Some(mut child) = locked(&self.state).child.take() else { return failure(name, "it was lost") };
+        let Some(mut child) = locked(&self.state).child.take() else { return Err("it was lost".to_owned()) };
         let status = child.wait();
         let ended = locked(&self.state).ended;
         match (result, status) {
-            (Ok(Some(result)), _) => result,
-            (Err(error), _) => failure(name, &format!("the run was ended: {error}")),
-            (_, Err(error)) => failure(name, &format!("the run was lost: {error}")),
+            (Ok(Some(result)), _) => Ok(result),
+            (Err(error), _) => Err(format!("the run was ended: {error}")),
+            (_, Err(error)) => Err(format!("the run was lost: {error}")),
             (_, Ok(status)) => {
                 let how = match (ended, status.signal(), status.code()) {
                     (Some(reason), _, _) => reason.to_owned(),
                     (_, Some(signal), _) => format!("signal {signal}"),
                     (_, _, code) => format!("exit code {}", code.unwrap_or(-1)),
                 };
-                failure(name, &format!("the run ended early: {how}"))
+                Err(format!("the run ended early: {how}"))
             }
         }
     }

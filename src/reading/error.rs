@@ -14,6 +14,8 @@ pub(super) enum Rejection {
     Json(String),
     /// It is nested too deeply.
     TooDeep,
+    /// It would take too much memory.
+    TooManyValues,
     /// In the shape `extended`, which loses nothing: a text has a NUL character.
     Nul,
     /// In the shape `extended`: a key is there twice.
@@ -28,6 +30,9 @@ impl fmt::Display for Rejection {
             Self::Bson(reason) => write!(f, "it is not sound BSON: {reason}"),
             Self::Json(reason) => write!(f, "it is not sound Extended JSON: {reason}"),
             Self::TooDeep => write!(f, "it is nested deeper than {} levels", super::bson::DEPTH),
+            Self::TooManyValues => {
+                write!(f, "it has more than {} values, which no document of MongoDB has", super::json_text::VALUES)
+            }
             Self::Nul => f.write_str(
                 "a text has a NUL character, which PostgreSQL cannot store and json = \"extended\" may not replace",
             ),

@@ -21,17 +21,20 @@ pub(super) enum Json {
 
 /// The wrappers of Extended JSON add up to two levels to a value, `$scope` three.
 const LEVELS: usize = DEPTH + 4;
+/// More values than the 16 MiB of a MongoDB document have room for; a tree of them takes about 200 MB.
+pub(super) const VALUES: usize = 2_000_000;
 
 /// Parses one JSON value; white space around it is allowed.
 pub(super) fn parse(text: &[u8]) -> Result<Json, Rejection> {
-    let too_deep = Cell::new(false);
+    let (too_deep, values) = (Cell::new(false), Cell::new(0));
     let mut deserializer = serde_json::Deserializer::from_slice(text);
     // The tree's own limit takes the place of serde_json's, which is lower than Extended JSON asks for.
     deserializer.disable_recursion_limit();
-    let tree = Tree { level: 0, too_deep: &too_deep }.deserialize(&mut deserializer);
+    let tree = Tree { level: 0, too_deep: &too_deep, values: &values }.deserialize(&mut deserializer);
     match tree.and_then(|tree| deserializer.end().map(|()| tree)) {
         Ok(tree) => Ok(tree),
         Err(_) if too_deep.get() => Err(Rejection::TooDeep),
+        Err(_) if values.get() > VALUES => Err(Rejection::TooManyValues),
         Err(error) => Err(Rejection::Json(error.to_string())),
     }
 }
@@ -40,6 +43,7 @@ pub(super) fn parse(text: &[u8]) -> Result<Json, Rejection> {
 struct Tree<'a> {
     level: usize,
     too_deep: &'a Cell<bool>,
+    values: &'a Cell<usize>,
 }
 
 impl<'a> Tree<'a> {
@@ -56,6 +60,10 @@ impl<'de> DeserializeSeed<'de> for Tree<'_> {
     type Value = Json;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Json, D::Error> {
+        self.values.set(self.values.get() + 1);
+        if self.values.get() > VALUES {
+            return Err(serde::de::Error::custom("too many values"));
+        }
         deserializer.deserialize_any(self)
     }
 }
@@ -111,5 +119,17 @@ impl<'de> Visitor<'de> for Tree<'_> {
             members.push((key, access.next_value_seed(seed)?));
         }
         Ok(Json::Object(members))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_too_many_values_is_refused_before_they_are_in_memory() {
+        let line = |count: usize| format!("[{}0]", "0,".repeat(count - 2));
+        assert!(parse(line(VALUES).as_bytes()).is_ok());
+        assert_eq!(parse(line(VALUES + 1).as_bytes()), Err(Rejection::TooManyValues));
     }
 }

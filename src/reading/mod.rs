@@ -22,7 +22,7 @@ use error::Rejection;
 use transform::Oddities;
 
 pub use error::{Error, Side};
-pub use run::{RUN, run_main};
+pub use run::{RUN, record_death, run_main};
 pub use source::{check_source, inboxes, is_input};
 pub use sync::main;
 

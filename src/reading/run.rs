@@ -1,6 +1,7 @@
 //! One run of a pipeline in a process of its own: everything that waits is moved, and the progress told on stdout.
 
 use std::io::Write as _;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::mpsc::{Receiver, channel, sync_channel};
 use std::time::Instant;
@@ -12,7 +13,7 @@ use super::source::{self, Acknowledge, Batch, Limits, Read, Total};
 use super::transform::Oddities;
 use super::{Error, SERVICE};
 use crate::config::{Config, Pipeline};
-use crate::state::{Folder, Lock, Record, Run};
+use crate::state::{self, Folder, Lock, Record, Run};
 use crate::{exit, log};
 
 /// The name under which the proxy's binary runs a pipeline; the pipeline's name follows.
@@ -58,6 +59,8 @@ struct Counts {
     processed: u64,
     loaded: Loaded,
     oddities: Oddities,
+    /// Files that were put into `failed/`.
+    damaged: u64,
     advanced: u64,
     total: u64,
 }
@@ -152,6 +155,7 @@ fn store(
         counts.oddities += batch.oddities;
         let acknowledged = receipts.acknowledge(&batch)?;
         counts.processed += acknowledged;
+        counts.damaged += batch.finished.iter().filter(|file| file.damage.is_some()).count() as u64;
         counts.advanced += batch.advanced;
         tell(counts, acknowledged);
     }
@@ -190,6 +194,9 @@ fn counted(counts: &Counts) -> Map<String, Value> {
     {
         map.insert(name.into(), count.into());
     }
+    if counts.damaged > 0 {
+        map.insert("damaged_files".into(), counts.damaged.into());
+    }
     if let Value::Object(oddities) = json!(counts.oddities) {
         map.extend(oddities.into_iter().filter(|(_, count)| *count != json!(0)));
     }
@@ -226,6 +233,23 @@ fn record(
     if let Err(error) = folder.and_then(|folder| Record::add(&folder, SERVICE, run)) {
         log::warn!("run_record_failed", error = error.to_string());
     }
+}
+
+/// Leaves in the record that a run ended before it could write its own: `reason` says how.
+///
+/// # Errors
+/// When the record cannot be written.
+pub fn record_death(state_dir: &Path, name: &str, started: jiff::Timestamp, reason: &str) -> Result<(), state::Error> {
+    let run = Run {
+        started: log::rfc3339(started),
+        duration_ms: jiff::Timestamp::now().duration_since(started).as_millis().try_into().unwrap_or(0),
+        status: "failed".to_owned(),
+        counts: Map::new(),
+        error: Some(format!("{name}: {reason}")),
+        details: json!({ "pipeline": name }),
+    };
+    let folder = Folder::open_or_make(state_dir, 0o755)?.sub_or_make("reading", 0o750)?;
+    Record::add(&folder, SERVICE, run)
 }
 
 fn say(line: Value) {

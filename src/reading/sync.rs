@@ -237,13 +237,18 @@ fn finish(name: &str, status: u16, last: &Value, begin: Instant) -> Exit {
         (200, "success") => {
             let count = |key: &str| last[key].as_u64().unwrap_or(0);
             let seconds = begin.elapsed().as_secs_f64();
-            let dead = count("dead_letters");
+            let (dead, damaged) = (count("dead_letters"), count("damaged_files"));
             if std::io::stdout().is_terminal() {
                 let look = if dead > 0 { "; look at them with: hub dead-letters" } else { "" };
                 let (moved, stored) = (count("processed_count"), count("stored"));
-                say(&format!(
+                exit::print(&format!(
                     "{name}: {moved} documents moved in {seconds:.1} s ({stored} new or changed rows, {dead} dead letters{look})"
                 ));
+                if damaged > 0 {
+                    exit::print(&format!(
+                        "{damaged} damaged files were put into failed/ of the inbox; the proxy's log says why"
+                    ));
+                }
             } else {
                 let mut fields = last.as_object().cloned().unwrap_or_default();
                 for standard in ["service", "status", "timestamp"] {
@@ -253,6 +258,9 @@ fn finish(name: &str, status: u16, last: &Value, begin: Instant) -> Exit {
                 log::write(log::Level::Info, "sync_done", fields);
                 if dead > 0 {
                     log::warn!("dead_letters", pipeline = name, count = dead, look = "hub dead-letters list");
+                }
+                if damaged > 0 {
+                    log::warn!("damaged_files", pipeline = name, count = damaged, look = "failed/ of the inbox");
                 }
             }
             Exit::Done
@@ -280,11 +288,6 @@ fn failed(name: &str, side: &str, reason: &str, exit: Exit) -> Exit {
         log::error!("sync_failed", pipeline = name, side = side, error = reason);
     }
     exit
-}
-
-#[expect(clippy::print_stdout, reason = "the result is for the person at the terminal")]
-fn say(text: &str) {
-    println!("{text}");
 }
 
 #[expect(clippy::print_stderr, reason = "the reason is for the person at the terminal")]

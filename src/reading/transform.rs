@@ -79,7 +79,26 @@ fn row(document: &[u8], place: &str, json: Json, oddities: &mut Oddities) -> Out
         Ok(Some(id)) => key(id).map_err(|rejection| (unreadable(), rejection))?,
         _ => hashed("line", place, document),
     };
+    if let Err(rejection) = keys_once(document, json, oddities) {
+        return Err((key, rejection));
+    }
     columns(document, key.clone(), json, oddities).map_err(|rejection| (key, rejection))
+}
+
+/// The keys that become columns. One that is there twice is counted, or refused where nothing may be lost.
+fn keys_once(document: &[u8], json: Json, oddities: &mut Oddities) -> Result<(), Rejection> {
+    const COLUMNS: [&str; 6] = ["_id", "timestamp", "source", "event_type", "payload", "meta"];
+    let mut seen = [false; COLUMNS.len()];
+    for element in bson::elements(document)? {
+        let (name, _) = element?;
+        let Some(column) = COLUMNS.iter().position(|column| name == *column) else { continue };
+        if seen[column] && json == Json::Extended {
+            return Err(Rejection::DuplicateKey(name.to_owned()));
+        }
+        oddities.duplicate_keys += u64::from(seen[column]);
+        seen[column] = true;
+    }
+    Ok(())
 }
 
 fn columns(document: &[u8], key: String, json: Json, oddities: &mut Oddities) -> Result<Reading, Rejection> {
@@ -264,6 +283,10 @@ mod tests {
             let (outcome, oddities) = of(&format!(r#"{{"_id":1,"payload":{payload}}}"#), Json::Extended);
             assert_eq!((outcome.unwrap_err().1, oddities), (rejection, Oddities::default()));
         }
+        let twice = r#"{"_id":1,"payload":1,"other":1,"other":1,"payload":2}"#;
+        let (row, oddities) = of(twice, Json::Plain);
+        assert_eq!((row.unwrap().payload.as_deref(), oddities.duplicate_keys), (Some("2"), 1));
+        assert_eq!(of(twice, Json::Extended).0.unwrap_err().1, Rejection::DuplicateKey("payload".into()));
         let (row, _) = of(r#"{"_id":1,"payload":{"z":-0.0,"n":{"$numberDouble":"NaN"}}}"#, Json::Extended);
         assert_eq!(row.unwrap().payload.unwrap(), r#"{"z":{"$numberDouble":"-0.0"},"n":{"$numberDouble":"NaN"}}"#);
     }

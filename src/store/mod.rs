@@ -86,6 +86,15 @@ impl Store {
         Ok(Self { engine })
     }
 
+    /// Whether the configuration names a database that this build understands; it is not spoken to.
+    ///
+    /// # Errors
+    /// What is wrong with the URL, without a piece of it.
+    pub fn check_address(config: &Config) -> Result<(), Error> {
+        let url = config.database_url().map_err(|error| Error::Config(error.to_string()))?;
+        if url.sqlite_path().is_some() { Ok(()) } else { check_postgres(&url) }
+    }
+
     /// Stores rows, all or none, in one short transaction (one round trip on PostgreSQL). A row that is there already,
     /// by host, time and `metric_type`, is left as it is, so a batch may be sent again. Takes at most 6.5 seconds on
     /// PostgreSQL (after that the call is given up and the store must be opened anew), and 5 on SQLite.
@@ -171,6 +180,16 @@ fn open_sqlite(_: &Config, _: &str) -> Result<Box<dyn Engine>, Error> {
 #[cfg(feature = "postgres")]
 fn open_postgres(config: &Config, url: &crate::config::DatabaseUrl) -> Result<Box<dyn Engine>, Error> {
     Ok(Box::new(postgres::Postgres::open(config, url)?))
+}
+
+#[cfg(feature = "postgres")]
+fn check_postgres(url: &crate::config::DatabaseUrl) -> Result<(), Error> {
+    postgres::check_address(url)
+}
+
+#[cfg(not(feature = "postgres"))]
+fn check_postgres(_: &crate::config::DatabaseUrl) -> Result<(), Error> {
+    Err(not_built_in("PostgreSQL", "postgres"))
 }
 
 #[cfg(not(feature = "postgres"))]

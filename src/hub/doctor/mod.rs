@@ -19,6 +19,7 @@ use super::Service;
 use super::terminal::Terminal;
 use super::units::{Units, look};
 use crate::config::{CREDSTORE, Config, Credentials, DEFAULT_PATH};
+use crate::exit::print;
 use crate::state::SYSTEM_ROOT;
 use crate::{command, state, systemd};
 
@@ -151,15 +152,14 @@ struct Report {
 }
 
 /// Looks, shows what was found, and returns the exit code: 0 nothing, 1 warnings, 2 problems.
-#[expect(clippy::print_stdout, reason = "commands for people answer people")]
 pub(super) fn main(arguments: &Arguments, services: &[Service]) -> ExitCode {
     // Standard output is the report's, whatever the rooms that are asked have to say.
     crate::log::to_stderr();
     let report = examine(arguments.config.clone(), services);
     if arguments.json {
-        println!("{:#}", serde_json::json!(report));
+        print(&format!("{:#}", serde_json::json!(report)));
     } else {
-        print!("{}", report::format(&report, Terminal::stdout()));
+        print(&report::format(&report, Terminal::stdout()));
     }
     ExitCode::from(match report.status {
         Level::Ok | Level::Skipped => 0,

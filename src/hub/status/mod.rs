@@ -14,6 +14,7 @@ use std::process::ExitCode;
 use serde::Serialize;
 
 use super::terminal::Terminal;
+use crate::exit::print;
 use crate::log::rfc3339;
 use crate::records::Reader;
 use facts::Facts;
@@ -102,13 +103,12 @@ struct Configuration {
 }
 
 /// Shows it and returns the exit code: 0 healthy, 1 degraded, 2 failed.
-#[expect(clippy::print_stdout, reason = "commands for people answer people")]
 pub(super) fn main(arguments: &Arguments) -> ExitCode {
     let status = collect(&Facts::find(arguments.config.as_deref()));
     if arguments.json {
-        println!("{:#}", serde_json::json!(status));
+        print(&format!("{:#}", serde_json::json!(status)));
     } else {
-        print!("{}", table::format(&status, Terminal::stdout()));
+        print(&table::format(&status, Terminal::stdout()));
     }
     ExitCode::from(status.status as u8)
 }

@@ -128,14 +128,20 @@ impl Judge<'_> {
             }
             _ => {}
         }
-        if service == "reading-sync"
-            && let Some(dead @ 1..) = run.counts.get("dead_letters").and_then(Value::as_u64)
-        {
-            let reason = match dead {
-                1 => "1 document of the last run could not be stored and is kept".to_owned(),
-                _ => format!("{dead} documents of the last run could not be stored and are kept"),
+        if service == "reading-sync" {
+            let count = |key: &str| run.counts.get(key).and_then(Value::as_u64).unwrap_or(0);
+            let said = match count("dead_letters") {
+                0 => None,
+                1 => Some("1 document of the last run could not be stored and is kept".to_owned()),
+                dead => Some(format!("{dead} documents of the last run could not be stored and are kept")),
             };
-            say(Level::Degraded, reason, "hub dead-letters".to_owned());
+            if let Some(reason) = said {
+                say(Level::Degraded, reason, "hub dead-letters".to_owned());
+            }
+            if let damaged @ 1.. = count("damaged_files") {
+                let reason = format!("damaged files of the last run in failed/ of the inbox: {damaged}");
+                say(Level::Degraded, reason, self.facts.journal("proxy"));
+            }
         }
         failed && service != "tailscale-gate" && service != "proxy"
     }

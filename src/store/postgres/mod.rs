@@ -47,6 +47,11 @@ pub(super) struct Postgres {
     server: Server,
 }
 
+/// Whether the URL is one that `Postgres::open` understands.
+pub(super) fn check_address(url: &DatabaseUrl) -> Result<(), Error> {
+    Address::parse(url).map(drop)
+}
+
 impl Postgres {
     /// Connects and brings the schema up to date.
     pub(super) fn open(config: &Config, url: &DatabaseUrl) -> Result<Self, Error> {
