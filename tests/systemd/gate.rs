@@ -117,7 +117,8 @@ fn the_packaged_gate_opens_and_whoever_is_stopped_or_killed_it_is_closed_in_time
     // A gate that hangs: the watchdog's limit and a second for the kill.
     node.closes(&machine, &kill("STOP", GATE), Duration::from_secs(3) + KILLED);
     node.closes(&machine, &["systemctl", "stop", GATE], Duration::ZERO);
-    assert_eq!(show(&machine, GATE, "ActiveState"), "inactive");
+    let journal = machine.ok(&["journalctl", "--no-pager", "-b", "-n", "20", "-o", "short-monotonic", "-u", GATE]);
+    assert_eq!(show(&machine, GATE, "ActiveState"), "inactive", "{journal}");
     assert_eq!(show(&machine, GATE, "Result"), "success");
     machine.ok(&["systemctl", "start", GATE]);
     node.until_public(true);

@@ -28,7 +28,7 @@ const OPEN_WITHIN: Duration = Duration::from_secs(10);
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// How long a session may outlive its process.
 const SESSION_ENDS: Duration = Duration::from_millis(500);
-/// Looks in a row that may fail before the funnel is closed because nobody can say what is public.
+/// Looks in a row that fail before the funnel is closed, or the gate ends, because nobody can say what is public.
 const BLIND: u8 = 3;
 /// A funnel that was open this long starts the backoff anew.
 const STABLE: Duration = Duration::from_secs(60);
@@ -263,7 +263,7 @@ impl Machine {
 
     fn not_seen(&mut self, reason: String, now: Instant) {
         self.blind = self.blind.saturating_add(1);
-        if self.child == Child::None {
+        if self.child == Child::None && !self.stopping {
             self.look_due = now + self.retry.next_wait().min(LOOK_EVERY);
         } else {
             self.look_due = now + LOOK_AGAIN;
@@ -273,7 +273,8 @@ impl Machine {
         }
         self.state = State::Unknown;
         self.cause = Cause::Lasting(reason);
-        self.stopped = self.stopping && self.child == Child::None;
+        // Not by the first one that fails: systemd's SIGTERM goes to the whole control group, a look under way among it.
+        self.stopped = self.stopping && self.child == Child::None && self.blind >= BLIND;
     }
 
     fn wants_open(&self) -> bool {

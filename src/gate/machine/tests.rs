@@ -103,6 +103,23 @@ fn a_flood_does_not_close_and_a_hang_in_it_does() {
 }
 
 #[test]
+fn a_stop_waits_for_a_look_that_tells_and_not_without_end() {
+    for seed in 1..100 {
+        let comes_back = seed % 2 == 0;
+        let mut world = open_world(seed);
+        world.daemon = false;
+        world.feed(Event::Stop);
+        world.run(MS * 300);
+        assert!(!world.machine.stopped(), "seed {seed}: a look failed, which tells nothing");
+        world.daemon = comes_back;
+        world.run(Duration::from_secs(17));
+        assert!(world.machine.stopped(), "seed {seed}: it does not stop");
+        let state = if comes_back { State::Closed } else { State::Unknown };
+        assert_eq!(world.machine.state().0, state, "seed {seed}");
+    }
+}
+
+#[test]
 fn a_flapping_proxy_is_opened_less_and_less_often() {
     let mut world = open_world(7);
     let mut opened = Vec::new();
