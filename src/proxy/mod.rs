@@ -11,6 +11,7 @@ mod page;
 mod prometheus;
 mod public;
 mod run;
+mod sockets;
 mod status;
 mod sync;
 

@@ -1,7 +1,6 @@
 //! The life of the process: everything made ready, the accept loop on the main thread, the end.
 
 use std::fmt::Display;
-use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -15,6 +14,7 @@ use super::alive::{self, Alive};
 use super::deliveries::Deliveries;
 use super::listener::{Counters, Engine, Limits};
 use super::public::{self, Public};
+use super::sockets::Sockets;
 use super::status::Sources;
 use super::sync::Syncs;
 use crate::config::{Config, Error as ConfigError};
@@ -105,8 +105,12 @@ fn start(
         // Not to be waited out: the mounts of this process's own sandbox would stay read-only. A new start has new ones.
         return Err(text(&error));
     }
-    let (public_socket, public_address) = bind("proxy.listen", config.proxy.listen)?;
-    let (admin_socket, admin_address) = bind("proxy.admin_listen", config.proxy.admin_listen)?;
+    let (listen, admin_listen) = (config.proxy.listen, config.proxy.admin_listen);
+    let mut sockets = Sockets::take(&[listen, admin_listen]);
+    let public_socket = sockets.bind("public", "proxy.listen", listen)?;
+    let admin_socket = sockets.bind("admin", "proxy.admin_listen", admin_listen)?;
+    let (public_address, admin_address) = (public_socket.address, admin_socket.address);
+    let are_kept = public_socket.kept && admin_socket.kept;
     let alive = Alive::listen(&alive::folder(&config.state_dir), &instance).map_err(|error| text(&error))?;
     let holders = Arc::new(AtomicUsize::new(0));
     let (public_counters, admin_counters): (Arc<Counters>, Arc<Counters>) = Default::default();
@@ -142,8 +146,10 @@ fn start(
     let public_limits = Limits { body_memory: defaults.body_memory.max(largest), ..defaults.clone() };
     let admin_limits = Limits { connections: ADMIN_CONNECTIONS, body_memory: ADMIN_BODY_MEMORY, ..defaults };
     let mut engine = Engine::new();
-    engine.listen(public_socket, public_limits, Arc::new(public), public_counters).map_err(|error| text(&error))?;
-    engine.listen(admin_socket, admin_limits, Arc::new(admin), admin_counters).map_err(|error| text(&error))?;
+    engine
+        .listen(public_socket.socket, public_limits, Arc::new(public), public_counters)
+        .map_err(|error| text(&error))?;
+    engine.listen(admin_socket.socket, admin_limits, Arc::new(admin), admin_counters).map_err(|error| text(&error))?;
     if secret_missing {
         log::warn!(
             "secret_missing",
@@ -154,21 +160,12 @@ fn start(
         "listening",
         listen = public_address.to_string(),
         admin_listen = admin_address.to_string(),
+        sockets_kept = are_kept,
         alive = alive.path().display().to_string(),
         instance = instance
     );
     systemd::ready(&format!("webhooks on {public_address}, status on http://{admin_address}/"));
     Ok(Gateway { engine, alive, holders, deliveries, syncs, queue, trouble: None, stop })
-}
-
-fn bind(key: &str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), String> {
-    let bound = TcpListener::bind(address).and_then(|socket| socket.local_addr().map(|actual| (socket, actual)));
-    bound.map_err(|error| match error.kind() {
-        std::io::ErrorKind::AddrInUse => {
-            format!("{key}: another process listens on {address}; stop it or choose another port in hub.toml")
-        }
-        _ => format!("{key}: cannot listen on {address}: {error}"),
-    })
 }
 
 impl Gateway {

@@ -49,6 +49,7 @@ mod refused;
 mod remotes;
 mod rollback;
 mod sandbox;
+mod sockets;
 mod status;
 mod timers;
 mod units;

@@ -99,7 +99,11 @@ fn an_upgrade_under_traffic_keeps_the_configuration_restarts_what_runs_and_loses
         upgraded.store(true, Relaxed);
         traffic.join().expect("deliveries are taken")
     });
-    eprintln!("{} deliveries taken before, in and after the upgrade, {turned_away} turned away", taken.len());
+    eprintln!("{} deliveries taken before, in and after the upgrade", taken.len());
+    // A package of before the gateway left its sockets with systemd may turn some away.
+    if std::env::var_os("HUB_TEST_PREVIOUS_DEB").is_none() {
+        assert_eq!(turned_away, 0, "deliveries came to a closed door");
+    }
     for (name, commit) in names.iter().zip(&commits) {
         wait_deployed(&machine, name, commit);
     }
