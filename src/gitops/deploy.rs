@@ -32,7 +32,7 @@ impl Run<'_> {
             return self.keep(plan, &applied).map(|()| (Status::Deployed, None));
         };
         log::error!("deployment_failed", repo = repository.name, commit = plan.to, error = error.to_string());
-        if plan.manager().is_some_and(Manager::is_leaving) {
+        if self.commands_manager().is_some_and(Manager::is_leaving) {
             // Not the commit's fault: jobs are refused and commands killed. The journal stays for the next run.
             let reason = format!("the host is shutting down; the deployment is begun anew at the next start ({error})");
             return Ok((Status::Failed, Some(reason)));
@@ -44,7 +44,11 @@ impl Run<'_> {
                 return Err(error);
             }
             // Before anything else, so that the commit is not tried again whatever happens while it is taken back.
-            Error::Step { .. } => self.store.set_bad(repository, &plan.to, &error.to_string())?,
+            Error::Step { .. } => self.store.set_bad(repository, &plan.to, &error.to_string(), false)?,
+            // Units that do not verify; a live commit's are another matter, since the host has changed, not the commit.
+            Error::Refused(_) if entry.step == Step::Verify && !plan.is_live() => {
+                self.store.set_bad(repository, &plan.to, &error.to_string(), true)?;
+            }
             // The only error after which a git that was killed may have left its locks.
             Error::Command(command::Error::Deadline { .. }) => plan.checkout.remove_stale_locks()?,
             _ => {}
@@ -81,7 +85,7 @@ impl Run<'_> {
         }
         if !repository.build.is_empty() && !live {
             self.journal.reach(repository, entry, Step::Build)?;
-            commands::run(self.config, repository, checkout, plan.manager(), "build", &plan.to)?;
+            commands::run(self.config, repository, checkout, self.commands_manager(), "build", &plan.to)?;
         }
         if let (Some((host, units)), Some(before)) = (&plan.units, entry.units.clone()) {
             if !units.is_idle() {
@@ -92,12 +96,12 @@ impl Run<'_> {
             }
             if !units.is_idle() || !repository.restart.is_empty() {
                 self.journal.reach(repository, entry, Step::Units)?;
-                host.apply(units, &repository.restart, &plan.changes, &before, applied)?;
+                host.apply(units, &repository.restart, plan.code_changes(), &before, applied)?;
             }
         }
         if !repository.after.is_empty() && !live {
             self.journal.reach(repository, entry, Step::After)?;
-            commands::run(self.config, repository, checkout, plan.manager(), "after", &plan.to)?;
+            commands::run(self.config, repository, checkout, self.commands_manager(), "after", &plan.to)?;
         }
         self.probe(plan, entry, applied)
     }
@@ -165,8 +169,7 @@ impl Run<'_> {
             for (step, name) in [(Step::Build, "build"), (Step::After, "after")] {
                 // Of an interrupted command nobody knows how far it came.
                 if step < entry.step || interrupted && step == entry.step {
-                    let manager = host.map(|host| host.manager);
-                    commands::run(self.config, repository, checkout, manager, name, good)?;
+                    commands::run(self.config, repository, checkout, self.commands_manager(), name, good)?;
                 }
             }
         }

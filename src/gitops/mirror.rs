@@ -37,11 +37,11 @@ pub(super) struct Mirror<'a> {
 
 /// The user of the mirrors: `hub-git` where the caller is root and it exists, else the caller.
 pub(super) fn user() -> Account {
-    let user = user_quietly();
-    if user.uid == 0 {
-        log::warn!("hub_git_missing", effect = "git fetches as root", remedy = "create the system user hub-git");
+    if Account::by_name(USER).is_none() {
+        let effect = format!("git fetches as {}", command::current().name);
+        log::warn!("hub_git_missing", effect = effect, remedy = "create the system user hub-git");
     }
-    user
+    user_quietly()
 }
 
 /// As `user`, for who says by other means that `hub-git` is missing.

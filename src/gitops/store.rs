@@ -20,6 +20,9 @@ pub(super) struct Bad {
     pub commit: String,
     pub reason: String,
     pub at: String,
+    /// True where it was refused before anything of it ran.
+    #[serde(default)]
+    pub refused: bool,
 }
 
 /// When a repository was last looked at, and what came of it.
@@ -75,8 +78,8 @@ impl Store {
         self.bad.read_json(&file(repository))
     }
 
-    pub fn set_bad(&self, repository: &Repository, commit: &str, reason: &str) -> Result<(), Error> {
-        let bad = Bad { commit: commit.to_owned(), reason: reason.to_owned(), at: now() };
+    pub fn set_bad(&self, repository: &Repository, commit: &str, reason: &str, refused: bool) -> Result<(), Error> {
+        let bad = Bad { commit: commit.to_owned(), reason: reason.to_owned(), at: now(), refused };
         self.bad.publish_json(&file(repository), &bad)
     }
 

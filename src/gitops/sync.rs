@@ -54,6 +54,9 @@ pub(super) struct Plan<'a> {
     pub deployed: Option<String>,
     pub to: String,
     pub changes: Vec<Change>,
+    /// What the `restart` rules look at where that is more: the code that runs may be older than the checkout, when somebody
+    /// else has moved it.
+    pub since_deployed: Option<Vec<Change>>,
     pub units: Option<(Host, units::Plan)>,
     pub lines: Vec<String>,
 }
@@ -64,8 +67,9 @@ impl Plan<'_> {
         self.deployed.as_deref() == Some(&self.to) && self.look.head.as_deref() == Some(&self.to)
     }
 
-    pub fn manager(&self) -> Option<Manager> {
-        self.units.as_ref().map(|(host, _)| host.manager)
+    /// What the `restart` rules look at.
+    pub fn code_changes(&self) -> &[Change] {
+        self.since_deployed.as_deref().unwrap_or(&self.changes)
     }
 }
 
@@ -176,6 +180,9 @@ impl Run<'_> {
                 bad.reason,
                 repository.name
             );
+            if bad.refused {
+                return Err(Error::Refused(reason));
+            }
             return Ok((Status::RolledBack, Some(reason)));
         }
         if deployed.as_deref() != Some(&to) {
@@ -240,11 +247,18 @@ impl Run<'_> {
         if !missing {
             checkout.check(&look, &changes)?;
         }
+        let since_deployed = match &deployed {
+            Some(old) if !repository.restart.is_empty() && *old != to && look.head.as_ref() != Some(old) => {
+                Some(mirror.changes(Some(old), &to)?)
+            }
+            _ => None,
+        };
         let transfer = Cell::new(transfer);
-        Ok(Plan { repository, mirror, checkout, look, transfer, deployed, to, changes, units, lines })
+        Ok(Plan { repository, mirror, checkout, look, transfer, deployed, to, changes, since_deployed, units, lines })
     }
 
-    /// Compares the commit's units with the host; none where the repository has none or they are not deployed here.
+    /// Compares the commit's units with the host; none where the repository has neither units nor `restart` rules, or they
+    /// are not for this host.
     fn plan_units(
         &self,
         repository: &Repository,
@@ -252,12 +266,11 @@ impl Run<'_> {
         to: &str,
         outcome: &mut Outcome,
     ) -> Result<Option<(Host, units::Plan)>, Error> {
-        if repository.units.is_empty() {
-            return Ok(None);
-        }
-        let desired = Desired::read(mirror, to, &repository.units)?;
+        let has_folder = !repository.units.is_empty();
+        let desired = if has_folder { Desired::read(mirror, to, &repository.units)? } else { Desired::default() };
         let none = desired.files.is_empty() && desired.problems.is_empty();
-        if none && !Host::has_units_of(&self.store.folder, &repository.name)? {
+        let had = has_folder && Host::has_units_of(&self.store.folder, &repository.name)?;
+        if none && !had && repository.restart.is_empty() {
             return Ok(None);
         }
         let manager = match self.manager() {
@@ -268,6 +281,9 @@ impl Run<'_> {
             }
         };
         let host = Host::open(manager, self.config, self.store.folder.path())?;
+        if none && !had {
+            return Ok(Some((host, units::Plan::default())));
+        }
         let plan = host.plan(repository, to, desired, self.adopt)?;
         outcome.units = plan.lines.iter().filter(|line| line.action != units::Action::Keep).cloned().collect();
         Ok(Some((host, plan)))
@@ -275,6 +291,11 @@ impl Run<'_> {
 
     pub fn manager(&self) -> Result<&Found, String> {
         self.manager.get_or_init(|| Manager::find(self.user_units)).as_ref().map_err(String::clone)
+    }
+
+    /// What runs the repository's own commands; none where no service manager is at hand.
+    pub fn commands_manager(&self) -> Option<Manager> {
+        self.manager().ok().map(|found| found.manager)
     }
 
     /// The plan in words, for a dry run.
@@ -291,7 +312,7 @@ impl Run<'_> {
             }
         }
         for rule in &plan.repository.restart {
-            if let Some(file) = rule.matching(&plan.changes) {
+            if let Some(file) = rule.matching(plan.code_changes()) {
                 lines.push(format!("restart where running: {} ({file} changes)", rule.units.join(" ")));
             }
         }

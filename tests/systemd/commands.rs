@@ -89,3 +89,40 @@ fn failing_and_endless_commands_are_taken_back() {
     assert_eq!(log(&machine), Vec::<String>::new(), "the service was touched");
     assert_eq!(machine.ok(&["systemctl", "list-units", "--all", "--plain", "--no-legend", "hub-*"]), "");
 }
+
+#[test]
+fn a_repository_without_units_has_its_commands_and_rules_all_the_same() {
+    let Some(machine) = Machine::boot() else { return };
+    machine.write("/etc/systemd/system/app.service", service("app", "1"));
+    machine.ok(&["systemctl", "daemon-reload"]);
+    machine.ok(&["systemctl", "start", "app.service"]);
+    let more = "units = \"\"\nbuild = [\"sh\", \"-c\", \"cat /proc/self/cgroup >built\"]\n\
+                restart = [{ paths = [\"app/\"], units = [\"app.service\"] }]";
+    configure(&machine, &[repository("code", more)]);
+    push(&machine, "code", &[Text("app/main", "1"), Text("note", "1")]);
+    sync(&machine, "code").expect(0);
+    let cgroup = machine.read("/srv/code/built");
+    assert!(cgroup.contains("system.slice/hub-build-acme__code.service"), "{cgroup}");
+    log(&machine);
+    let restarted = ["stop app 1", "start app 1"];
+
+    push(&machine, "code", &[Text("app/main", "2")]);
+    let run = sync(&machine, "code").expect(0);
+    assert_eq!(
+        (run.actions(), log(&machine)),
+        (vec!["restarted app.service".to_owned()], restarted.map(str::to_owned).to_vec())
+    );
+    push(&machine, "code", &[Text("note", "2")]);
+    let run = sync(&machine, "code").expect(0);
+    assert_eq!((run.actions(), log(&machine)), (vec![], vec![]), "a file that no rule names");
+
+    // The code that runs is older than the checkout where somebody else has moved that.
+    push(&machine, "code", &[Text("app/main", "3")]);
+    let pull = "git -C /srv/code pull -q --ff-only /srv/origin/code.git main && chown -R hub:hub /srv/code";
+    machine.ok(&["sh", "-c", &format!("git config --global safe.directory '*'; {pull}")]);
+    let run = sync(&machine, "code").expect(0);
+    assert_eq!(run.first()["status"], "deployed");
+    assert_eq!(log(&machine), restarted);
+    let run = sync(&machine, "code").expect(0);
+    assert_eq!((&run.first()["status"], run.actions()), (&"unchanged".into(), vec![]));
+}
