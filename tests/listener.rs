@@ -146,6 +146,8 @@ fn answers_plain_requests() {
     assert!(!split.text.contains("Evil"));
     let chunked = request("POST", "/echo", "Transfer-Encoding: chunked\r\n", b"");
     assert_eq!(exchange(server.address, &chunked, LONG).unwrap().status, 411);
+    let unwanted = request("GET", "/", "Transfer-Encoding: chunked\r\n", b"");
+    assert_eq!(exchange(server.address, &unwanted, LONG).unwrap().status, 411);
     let large = vec![b'x'; 25 << 20];
     let answer = exchange(server.address, &request("POST", "/large", "", &large), LONG).unwrap();
     assert_eq!((answer.status, answer.body()), (200, "26214400"));

@@ -212,7 +212,7 @@ fn alive_sock_says_the_instance_and_stays_silent() {
     let mut line = String::new();
     BufReader::new(&holders[0]).read_line(&mut line).unwrap();
     assert_eq!(line.trim_end(), gateway.get("/healthz").json()["instance"].as_str().unwrap());
-    eventually("the oldest are kept", || gateway.get_admin("/api/status").json()["proxy"]["alive_holders"] == 256);
+    eventually("all are kept", || gateway.get_admin("/api/status").json()["proxy"]["alive_holders"] == 300);
     holders.truncate(1);
     eventually("those that left are let go", || gateway.get_admin("/api/status").json()["proxy"]["alive_holders"] == 1);
     holders[0].set_nonblocking(true).unwrap();

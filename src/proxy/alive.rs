@@ -1,6 +1,5 @@
 //! The socket that the gate holds: end of file on it means that this process is gone.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::io::{ErrorKind, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -15,8 +14,6 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use crate::state::Folder;
 
 const NAME: &str = "alive.sock";
-/// One gate needs one. The bound keeps a mistake from using up the descriptors; it never cuts a holder.
-const HOLDERS: usize = 256;
 const BACKLOG: i32 = 64;
 /// Rest after an accept that failed for want of descriptors: the connection stays in the kernel's queue, and the next
 /// poll would report it again at once.
@@ -51,7 +48,8 @@ pub(super) struct Alive {
     listener: UnixListener,
     path: PathBuf,
     greeting: String,
-    holders: VecDeque<UnixStream>,
+    /// Without a cap: who is turned away takes this process for dead. The group is the only one that can connect.
+    holders: Vec<UnixStream>,
     resting: Option<Instant>,
 }
 
@@ -95,7 +93,7 @@ impl Alive {
             Ok(socket)
         };
         let listener = UnixListener::from(bind().map_err(|error| failed(error.into()))?);
-        Ok(Self { listener, path, greeting: format!("{instance}\n"), holders: VecDeque::new(), resting: None })
+        Ok(Self { listener, path, greeting: format!("{instance}\n"), holders: Vec::new(), resting: None })
     }
 
     pub fn path(&self) -> &Path {
@@ -123,8 +121,8 @@ impl Alive {
                     // The line fits the socket's empty buffer; whoever hung up already does not need it.
                     let greeted =
                         stream.set_nonblocking(true).is_ok() && stream.write_all(self.greeting.as_bytes()).is_ok();
-                    if greeted && self.holders.len() < HOLDERS {
-                        self.holders.push_back(stream);
+                    if greeted {
+                        self.holders.push(stream);
                     }
                 }
                 Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::ConnectionAborted) => {}

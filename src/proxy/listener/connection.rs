@@ -116,6 +116,7 @@ impl Connection<'_> {
         let body = match admission {
             Err(_) => return Ok(internal_error()),
             Ok(Admission::Answer(response)) => return Ok(response),
+            Ok(Admission::NoBody) if head.length == Length::Chunked => return Err(unframed()),
             Ok(Admission::NoBody) => Vec::new(),
             Ok(Admission::Body { limit }) => {
                 self.read_body(&head, rest, limit).inspect_err(|_| self.lease.release())?
@@ -136,7 +137,7 @@ impl Connection<'_> {
             Length::None => 0,
             Length::Known(length) if length <= limit => length,
             Length::Known(_) => return Err(reject(413, "the body is too large").into()),
-            Length::Chunked => return Err(reject(411, "Content-Length is needed").into()),
+            Length::Chunked => return Err(unframed()),
         };
         let too_large = |_| reject(413, "the body is too large");
         let length = usize::try_from(length).map_err(too_large)?;
@@ -212,6 +213,11 @@ impl Connection<'_> {
             }
         }
     }
+}
+
+/// A body in `Transfer-Encoding` is not read, whether the route wants one or not.
+fn unframed() -> Stop {
+    reject(411, "Content-Length is needed").into()
 }
 
 fn internal_error() -> Response {

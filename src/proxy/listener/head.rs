@@ -111,17 +111,16 @@ pub(super) fn parse(bytes: &[u8], peer: SocketAddr, fields: usize) -> Result<Hea
         peer,
         expects_continue: false,
     };
-    check_host(&head, version)?;
+    check_host(&head)?;
     head.length = body_length(&head)?;
     head.expects_continue = expectation(&head, version)?;
     Ok(head)
 }
 
-fn check_host(head: &Head, version: u8) -> Result<(), Rejection> {
+fn check_host(head: &Head) -> Result<(), Rejection> {
     let mut hosts = head.values("host");
     let host = match (hosts.next(), hosts.next()) {
         (Some(host), None) => host,
-        (None, _) if version == 0 => return Ok(()),
         _ => return Err(reject(400, "exactly one Host is needed")),
     };
     if host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_~:[]%".contains(&byte)) {
@@ -181,7 +180,7 @@ mod tests {
         assert_eq!((head.method.as_str(), head.path(), head.length), ("POST", "/x", Length::Known(12)));
         assert_eq!(head.values("X-a").collect::<Vec<_>>(), ["1", "zwei"]);
         assert!(head.expects_continue);
-        let head = parsed("GET /a%20b?c=/d?e HTTP/1.0\r\nExpect: 100-continue\r\n\r\n").unwrap();
+        let head = parsed("GET /a%20b?c=/d?e HTTP/1.0\r\nHost: a\r\nExpect: 100-continue\r\n\r\n").unwrap();
         assert_eq!((head.path(), head.target.as_str()), ("/a%20b", "/a%20b?c=/d?e"));
         assert_eq!((head.length, head.expects_continue), (Length::None, false));
         assert!(parsed("\r\nGET / HTTP/1.1\r\nHost: [::1]:80\r\n\r\n").is_ok());
@@ -207,6 +206,7 @@ mod tests {
         for bad in [
             "GET / HTTP/1.1\r\n\r\n",
             "GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n",
+            "GET / HTTP/1.0\r\n\r\n",
             "GET / HTTP/1.0\r\nHost: a\r\nHost: a\r\n\r\n",
             "GET / HTTP/1.1\r\nHost: a b\r\n\r\n",
             "GET / HTTP/1.1\r\nHost: a/../b\r\n\r\n",
