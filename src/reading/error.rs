@@ -66,6 +66,8 @@ pub enum Side {
 pub enum Error {
     /// The configuration, an environment variable or a credential is wrong.
     Config(config::Error),
+    /// The address of the source: missing, or unusable.
+    SourceAddress(config::Error),
     /// No pipeline of this name is configured.
     UnknownPipeline {
         /// The name.
@@ -91,7 +93,7 @@ impl Error {
     /// Which side it is about.
     pub fn side(&self) -> Side {
         match self {
-            Self::SourceDown(_) | Self::SourceRefused(_) => Side::Source,
+            Self::SourceDown(_) | Self::SourceRefused(_) | Self::SourceAddress(_) => Side::Source,
             Self::Store(_) => Side::Database,
             _ => Side::Pipeline,
         }
@@ -104,14 +106,14 @@ impl Error {
             Self::Busy(_) => 409,
             Self::Store(error) if error.is_unavailable() => 503,
             Self::SourceDown(_) | Self::State(_) | Self::Internal(_) => 503,
-            Self::SourceRefused(_) | Self::Store(_) | Self::Config(_) => 502,
+            Self::SourceRefused(_) | Self::Store(_) | Self::Config(_) | Self::SourceAddress(_) => 502,
         }
     }
 
     /// The exit code of a program that ends with it.
     pub fn exit(&self) -> Exit {
         match self {
-            Self::Config(_) => Exit::Config,
+            Self::Config(_) | Self::SourceAddress(_) => Exit::Config,
             Self::UnknownPipeline { .. } => Exit::Usage,
             Self::Busy(_) => Exit::Busy,
             _ => Exit::Error,
@@ -122,7 +124,7 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Config(error) => error.fmt(f),
+            Self::Config(error) | Self::SourceAddress(error) => error.fmt(f),
             Self::UnknownPipeline { name, known } if known.is_empty() => {
                 write!(f, "pipeline {name} is not configured; hub.toml has no [[pipeline]] yet")
             }

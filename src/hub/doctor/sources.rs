@@ -89,7 +89,7 @@ pub(super) fn pipeline(patient: &Patient<'_>, config: &Config, pipeline: &Pipeli
         }
         Err(error) => {
             let mend = match (&error, inbox) {
-                (reading::Error::Config(_), _) => {
+                (reading::Error::Config(_) | reading::Error::SourceAddress(_), _) => {
                     format!("editor {}", config.credentials().folder().join("mongo-uri").display())
                 }
                 (_, Some(path)) => {

@@ -56,7 +56,7 @@ struct Connected {
 }
 
 fn connect(config: &Config, pipeline: &Pipeline, longest_selection: Duration) -> Result<Connected, Error> {
-    let uri = config.mongo_uri()?;
+    let uri = config.mongo_uri().map_err(Error::SourceAddress)?;
     let refused = |error: &DriverError| explain("MongoDB", error);
     let mut options = ClientOptions::parse(uri.expose()).run().map_err(|error| match *error.kind {
         ErrorKind::DnsResolve { .. } => refused(&error),
