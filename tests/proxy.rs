@@ -188,6 +188,7 @@ fn a_request_in_flight_is_answered_before_the_end() {
     eventually("the proxy holds the connection", || {
         gateway.get_admin("/api/status").json()["proxy"]["public"]["open"] == 1
     });
+    assert_eq!(gateway.host.json("state/proxy/run.json")["status"], "running");
     gateway.service.signal("TERM");
     gateway.service.line("stopping");
     eventually("nobody new is taken", || TcpStream::connect(gateway.public).is_err());
@@ -200,6 +201,7 @@ fn a_request_in_flight_is_answered_before_the_end() {
     gateway.service.line("stopped");
     let record = gateway.host.json("state/proxy/run.json");
     assert_eq!((&record["status"], &record["counts"]["queued"]), (&json!("stopped"), &json!(1)));
+    assert_eq!(record["history"], json!([]), "one run, one entry");
     assert!(!gateway.host.state().join("alive.sock").exists());
 }
 

@@ -45,16 +45,24 @@ struct Gateway {
     stop: std::os::unix::net::UnixStream,
 }
 
+/// What the run record says of this process. One that was killed has said `running` to the end.
+enum Life<'a> {
+    Running,
+    Stopped,
+    Failed(&'a str),
+}
+
 /// Serves until a signal asks for the end.
 pub(super) fn serve(config: &Config, secrets: Secrets) -> Exit {
     let started = jiff::Timestamp::now();
     let begin = Instant::now();
     let deliveries = Arc::new(Deliveries::default());
-    let result = start(config, secrets, started, Arc::clone(&deliveries)).and_then(Gateway::run);
+    let result = start(config, secrets, started, begin, Arc::clone(&deliveries)).and_then(Gateway::run);
     if let Err(error) = &result {
         log::error!("proxy_failed", error = error);
     }
-    record(config, started, begin, Some(&deliveries), result.as_ref().err().map(String::as_str));
+    let end = result.as_ref().map_or_else(|error| Life::Failed(error), |()| Life::Stopped);
+    record(config, started, begin, Some(&deliveries), end);
     if result.is_ok() {
         log::info!("stopped", duration_ms = begin.elapsed().as_millis() as u64);
         Exit::Done
@@ -65,7 +73,7 @@ pub(super) fn serve(config: &Config, secrets: Secrets) -> Exit {
 
 /// Does not serve, because of the configuration.
 pub(super) fn refuse(config: &Config, error: &ConfigError) -> Exit {
-    record(config, jiff::Timestamp::now(), Instant::now(), None, Some(&error.to_string()));
+    record(config, jiff::Timestamp::now(), Instant::now(), None, Life::Failed(&error.to_string()));
     exit::configuration_error(error)
 }
 
@@ -74,15 +82,20 @@ fn record(
     started: jiff::Timestamp,
     begin: Instant,
     deliveries: Option<&Deliveries>,
-    error: Option<&str>,
+    life: Life,
 ) {
+    let (status, error) = match life {
+        Life::Running => ("running", None),
+        Life::Stopped => ("stopped", None),
+        Life::Failed(error) => ("failed", Some(error.to_owned())),
+    };
     let counts = deliveries.map(Deliveries::counts).map(|counts| json!(counts));
     let run = Run {
         started: log::rfc3339(started),
         duration_ms: begin.elapsed().as_millis() as u64,
-        status: if error.is_some() { "failed" } else { "stopped" }.to_owned(),
+        status: status.to_owned(),
         counts: counts.and_then(|counts| counts.as_object().cloned()).unwrap_or_default(),
-        error: error.map(str::to_owned),
+        error,
         details: serde_json::Value::Null,
     };
     let folder = Folder::open_or_make(&config.state_dir, 0o755).and_then(|root| root.sub_or_make("proxy", 0o750));
@@ -95,6 +108,7 @@ fn start(
     config: &Config,
     secrets: Secrets,
     started: jiff::Timestamp,
+    begin: Instant,
     deliveries: Arc<Deliveries>,
 ) -> Result<Gateway, String> {
     let text = |error: &dyn Display| error.to_string();
@@ -164,6 +178,7 @@ fn start(
         alive = alive.path().display().to_string(),
         instance = instance
     );
+    record(config, started, begin, Some(&deliveries), Life::Running);
     systemd::ready(&format!("webhooks on {public_address}, status on http://{admin_address}/"));
     Ok(Gateway { engine, alive, holders, deliveries, syncs, queue, trouble: None, stop })
 }

@@ -40,7 +40,8 @@ pub struct Record {
 }
 
 impl Record {
-    /// Adds a run to the record `run.json` of a folder. A damaged record is replaced: it must not stop the service.
+    /// Adds a run to the record `run.json` of a folder, in the place of what the same run wrote at its start. A damaged
+    /// record is replaced: it must not stop the service.
     ///
     /// # Errors
     /// When the record cannot be written.
@@ -62,7 +63,9 @@ impl Record {
         match folder.read_json::<Self>("run.json") {
             Ok(Some(record)) => {
                 history = record.history;
-                history.insert(0, record.last);
+                if record.last.started != run.started {
+                    history.insert(0, record.last);
+                }
                 history.truncate(HISTORY);
             }
             Ok(None) => {}
