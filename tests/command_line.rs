@@ -187,9 +187,31 @@ fn a_reader_that_goes_away_is_no_error_and_a_full_disk_is() {
 fn check_refuses_a_database_that_nothing_could_open() {
     let host = Host::new();
     host.configure("[database]\nurl = \"postgres://u:SEKRET@h:99999/x?foo=bar\"\n[[pipeline]]\nname = \"reading\"\n");
-    for binary in ["proxy", "system-metrics"] {
-        let output = host.run(binary, &["--check"]);
+    for (binary, words) in [("proxy", &["--check"][..]), ("system-metrics", &["--check"]), ("hub", &["up", "--check"])]
+    {
+        let output = host.run(binary, words);
         ends_with(&output, 78, "database.url: ");
         assert!(!String::from_utf8_lossy(&output.stdout).contains("SEKRET"));
     }
+}
+
+#[test]
+fn check_refuses_an_address_of_mongodb_and_a_secret_that_cannot_be_right() {
+    let host = Host::new();
+    let sources = "[[pipeline]]\nname = \"reading\"\nsource = \"mongodb\"\n";
+    host.configure(sources);
+    for (binary, words) in [("proxy", &["--check"][..]), ("hub", &["up", "--check"])] {
+        ends_with(&host.run(binary, words), 0, "hub.toml");
+        for (name, value) in [("MONGO_URI", "garbage"), ("BATCH_SIZE", "many")] {
+            let output = host.command(binary).args(words).env(name, value).output().unwrap();
+            ends_with(&output, 78, name);
+            assert!(!String::from_utf8_lossy(&output.stdout).contains("garbage"), "it may be a password");
+        }
+    }
+    host.credential("webhook-secret", "short");
+    for words in [&["--check"][..], &[]] {
+        ends_with(&host.run("tailscale-gate", words), 78, "webhook-secret");
+    }
+    let closed = host.run("tailscale-gate", &["close"]);
+    assert_ne!(closed.status.code(), Some(78), "closing works whatever is wrong");
 }

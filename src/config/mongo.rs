@@ -61,6 +61,19 @@ impl Config {
     }
 }
 
+impl Config {
+    /// Whether the address of MongoDB, where there is one, and the size of batches can be used by the pipelines.
+    ///
+    /// # Errors
+    /// What is wrong, and what would be right.
+    pub fn check_mongo(&self) -> Result<(), Error> {
+        self.batch_size()?;
+        let is_used = self.pipelines.iter().any(|pipeline| pipeline.source == Source::MongoDb);
+        let is_given = || Ok(environment("MONGO_URI").is_some() || self.credentials().read("mongo-uri")?.is_some());
+        if is_used && is_given()? { self.mongo_uri().map(drop) } else { Ok(()) }
+    }
+}
+
 /// Refuses variables that name one collection where several pipelines would read it.
 pub(super) fn check_names(pipelines: &[Pipeline]) -> Result<(), Error> {
     let several = pipelines.iter().filter(|pipeline| pipeline.source == Source::MongoDb).count() > 1;

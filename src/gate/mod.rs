@@ -100,6 +100,12 @@ pub fn main() -> ExitCode {
         Ok(target) => target,
         Err(error) => return exit::configuration_error(&error).into(),
     };
+    // The proxy does not start with such secrets either. Closing works whatever is wrong.
+    if arguments.command.is_none()
+        && let Err(error) = config.credentials().webhook_secrets()
+    {
+        return exit::configuration_error(&error).into();
+    }
     let exit = match arguments.command {
         _ if arguments.check => exit::configuration_valid(&config),
         Some(Subcommand::Close(_)) => close(&config, target),

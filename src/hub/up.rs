@@ -13,6 +13,7 @@ use crate::config::{self, Config};
 use crate::exit::{self, Exit};
 use crate::reading::{inboxes, is_input};
 use crate::state::{Folder, Lock};
+use crate::store::Store;
 use crate::{log, systemd};
 
 /// Run everything on this host without systemd units, in the foreground: the proxy; gitops-sync at start, hourly
@@ -50,7 +51,7 @@ const READING_HOUR: i8 = 10;
 pub(super) fn main(arguments: &Arguments, services: &[Service]) -> Exit {
     let flag = arguments.config.as_deref();
     let done = match check(flag, services) {
-        Ok(config) if arguments.check => return exit::configuration_valid(&config),
+        Ok(config) if arguments.check => return check_addresses(&config),
         Ok(config) => run(&config, flag, arguments.gate, services),
         Err(error) => Err(error.into()),
     };
@@ -67,6 +68,17 @@ pub(super) fn main(arguments: &Arguments, services: &[Service]) -> Exit {
             }
             error.exit()
         }
+    }
+}
+
+/// Ends `--check`: a service starts with an address that nothing can be found at, and the person who asks wants to know.
+fn check_addresses(config: &Config) -> Exit {
+    if let Err(error) = Store::check_address(config) {
+        return exit::configuration_error(&error);
+    }
+    match config.check_mongo() {
+        Ok(()) => exit::configuration_valid(config),
+        Err(error) => exit::configuration_error(&error),
     }
 }
 

@@ -77,13 +77,7 @@ pub(super) fn refuse(config: &Config, error: &ConfigError) -> Exit {
     exit::configuration_error(error)
 }
 
-fn record(
-    config: &Config,
-    started: jiff::Timestamp,
-    begin: Instant,
-    deliveries: Option<&Deliveries>,
-    life: Life,
-) {
+fn record(config: &Config, started: jiff::Timestamp, begin: Instant, deliveries: Option<&Deliveries>, life: Life) {
     let (status, error) = match life {
         Life::Running => ("running", None),
         Life::Stopped => ("stopped", None),
