@@ -166,6 +166,9 @@ fn another_client_at_the_same_time_is_tried_again() {
     assert!(!tailnet.is_public());
     assert_eq!(tailnet.calls().iter().filter(|call| call.starts_with("serve --yes")).count(), 3);
     assert!(!tailnet.calls().iter().any(|call| call.contains("set-raw")));
+    let record = tailnet.record();
+    assert_eq!(tailnet.run(&["close"]).status.code(), Some(0));
+    assert_eq!(tailnet.record(), record, "it is closed since then, not since the second time");
 }
 
 #[test]

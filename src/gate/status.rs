@@ -111,7 +111,13 @@ pub(super) fn record_close(config: &Config, result: &Result<bool, Error>) {
     if running_gate(config).is_some() {
         return;
     }
-    if let Err(error) = folder(config).and_then(|folder| Record::add(&folder, SERVICE, run)) {
+    let add = |folder: Folder| {
+        // What was closed and is closed has been so since then.
+        let before = Record::read(&folder).ok().flatten();
+        let was_closed = before.is_some_and(|record| record.last.details["state"] == State::Closed.name());
+        if state == State::Closed && was_closed { Ok(()) } else { Record::add(&folder, SERVICE, run) }
+    };
+    if let Err(error) = folder(config).and_then(add) {
         log::warn!("run_record_failed", error = error.to_string());
     }
 }
