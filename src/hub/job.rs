@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_open, waitid};
 
+use super::schedule::Schedule;
 use super::watch::{Request, requests};
 use crate::command::Backoff;
 use crate::{exit, log};
@@ -20,38 +21,6 @@ const WELL_AFTER: Duration = Duration::from_secs(60);
 /// Between a failure and the next start, doubled from the first to the longest.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-
-/// When a service runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Schedule {
-    /// From start to stop.
-    Always,
-    /// At start, this long after each run, and when there is something in its queue.
-    Every(Duration),
-    /// At this hour of the day, local time, and when there is something in its queue.
-    Daily(i8),
-}
-
-impl Schedule {
-    /// From the end of a run, or the start of the hub, to the next planned run.
-    fn pause(self) -> Duration {
-        match self {
-            Self::Always => Duration::ZERO,
-            Self::Every(pause) => pause,
-            Self::Daily(hour) => until(hour, jiff::Timestamp::now(), &jiff::tz::TimeZone::system()),
-        }
-    }
-}
-
-/// From an instant to the next time that clocks show this hour; a day where the calendar has no answer.
-fn until(hour: i8, now: jiff::Timestamp, zone: &jiff::tz::TimeZone) -> Duration {
-    let clock = zone.to_datetime(now);
-    let today = clock.date().at(hour, 0, 0, 0);
-    let next = if clock < today { Ok(today) } else { today.tomorrow() };
-    let next = next.and_then(|next| zone.to_timestamp(next));
-    let left = next.ok().and_then(|next| Duration::try_from(next.duration_since(now)).ok());
-    left.unwrap_or(Duration::from_secs(24 * 3600))
-}
 
 /// What every service gets: the environment that makes it see what `hub up` sees.
 pub(super) struct Launch {
@@ -333,107 +302,4 @@ fn describe(status: ExitStatus) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Runs a program once as a job and waits for its end.
-    fn run_once(job: &mut Job, launch: &Launch) -> Instant {
-        job.start(launch, Instant::now());
-        wait_and_reap(job)
-    }
-
-    fn wait_and_reap(job: &mut Job) -> Instant {
-        let mut ended = [rustix::event::PollFd::new(job.ended_fd().unwrap(), rustix::event::PollFlags::IN)];
-        rustix::event::poll(&mut ended, None).unwrap();
-        let now = Instant::now();
-        job.reap(now, false);
-        now
-    }
-
-    fn program(path: &str) -> Launch {
-        Launch { program: path.into(), environment: Vec::new() }
-    }
-
-    fn pause(job: &Job, now: Instant) -> u64 {
-        job.due().unwrap().duration_since(now).as_secs()
-    }
-
-    const HOUR: Duration = Duration::from_secs(3600);
-
-    #[test]
-    fn a_run_that_leaves_its_queue_as_it_was_is_repeated_with_patience() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut job = Job::new("gitops-sync", Schedule::Every(HOUR), Some(dir.path().to_owned()));
-        std::fs::write(dir.path().join("stuck.json"), "{}").unwrap();
-        for expected in [1, 2, 4] {
-            let now = run_once(&mut job, &program("true"));
-            assert_eq!(pause(&job, now), expected);
-            // Another look at the same entry does not shorten the pause.
-            job.look_at_queue(now);
-            assert_eq!(pause(&job, now), expected);
-        }
-        std::fs::remove_file(dir.path().join("stuck.json")).unwrap();
-        let now = run_once(&mut job, &program("true"));
-        assert_eq!(pause(&job, now), 3600);
-        job.look_at_queue(now);
-        assert_eq!(pause(&job, now), 3600);
-        std::fs::write(dir.path().join("new.json"), "{}").unwrap();
-        job.look_at_queue(now);
-        assert_eq!(pause(&job, now), 0);
-    }
-
-    #[test]
-    fn what_arrives_during_a_run_is_taken_up_at_once() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut job = Job::new("gitops-sync", Schedule::Every(HOUR), Some(dir.path().to_owned()));
-        job.start(&program("true"), Instant::now());
-        std::fs::write(dir.path().join("new.json"), "{}").unwrap();
-        let now = wait_and_reap(&mut job);
-        assert_eq!(pause(&job, now), 0);
-    }
-
-    #[test]
-    fn a_daily_run_comes_at_its_hour_and_when_a_file_does() {
-        // Central European time: an hour ahead, and two from the night before 29 March on.
-        let zone = jiff::tz::TimeZone::posix("CET-1CEST,M3.5.0,M10.5.0/3").unwrap();
-        for (now, seconds) in [
-            ("2026-01-04T09:59:30+01:00", 30),
-            ("2026-01-04T10:00:00+01:00", 24 * 3600),
-            ("2026-03-28T12:00:00+01:00", 21 * 3600),
-        ] {
-            assert_eq!(until(10, now.parse().unwrap(), &zone).as_secs(), seconds, "{now}");
-        }
-        let dir = tempfile::tempdir().unwrap();
-        let mut job = Job::new("reading-sync", Schedule::Daily(10), None);
-        let now = Instant::now();
-        let counts = |name: &OsStr| name == "a.jsonl";
-        std::fs::create_dir(dir.path().join("processed")).unwrap();
-        job.set_inboxes(vec![dir.path().to_owned()], counts, now);
-        assert!(job.due().unwrap() > now);
-        std::fs::write(dir.path().join("a.jsonl"), "{}").unwrap();
-        job.look_at_queue(now);
-        assert_eq!(pause(&job, now), 0);
-    }
-
-    #[test]
-    fn a_refused_run_waits_for_its_timer_and_a_crashed_one_does_not() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut job = Job::new("gitops-sync", Schedule::Every(HOUR), Some(dir.path().to_owned()));
-        let now = run_once(&mut job, &program("false"));
-        assert_eq!(pause(&job, now), 3600);
-        let script = dir.path().join("crash");
-        std::fs::write(&script, "kill -9 $$\n").unwrap();
-        let mut job = Job::new("gitops-sync", Schedule::Every(HOUR), None);
-        let now = run_once(&mut job, &Launch { program: "bash".into(), environment: vec![("BASH_ENV", script)] });
-        assert_eq!(pause(&job, now), 1);
-    }
-
-    #[test]
-    fn what_cannot_be_started_is_tried_again() {
-        let mut job = Job::new("proxy", Schedule::Always, None);
-        let now = Instant::now();
-        job.start(&program("/nonexistent"), now);
-        assert!(!job.is_running());
-        assert_eq!(pause(&job, now), 1);
-    }
-}
+mod tests;

@@ -9,6 +9,7 @@ mod greeting;
 mod job;
 mod log;
 mod repository;
+mod schedule;
 mod status;
 mod supervisor;
 mod terminal;

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::job::{Job, Launch, Schedule};
+use super::job::{Job, Launch};
+use super::schedule::Schedule;
 use super::watch::{Fingerprint, Watch, fingerprint};
 use super::{Error, Service, up};
 use crate::config::Config;

@@ -3,7 +3,8 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::job::{Job, Schedule};
+use super::job::Job;
+use super::schedule::Schedule;
 use super::supervisor::Supervisor;
 use super::units::UNITS;
 use super::{Error, Service, complain, greeting};

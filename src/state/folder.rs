@@ -1,3 +1,6 @@
+mod json;
+mod list;
+
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{Read, Write};
@@ -10,6 +13,7 @@ use rustix::fs::{self, AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::Error;
+pub use list::{Entry, Kind};
 
 /// An open folder. Every call works on names inside it and follows no link, so that whoever owns a folder above or
 /// beside cannot redirect a privileged reader or writer.
@@ -17,28 +21,6 @@ use super::Error;
 pub struct Folder {
     fd: OwnedFd,
     path: PathBuf,
-}
-
-/// What kind of thing a name stands for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// A regular file.
-    File,
-    /// A folder.
-    Folder,
-    /// A link, socket, pipe or device.
-    Other,
-}
-
-/// A name in a folder.
-#[derive(Clone, Debug)]
-pub struct Entry {
-    /// The name, any bytes.
-    pub name: std::ffi::OsString,
-    /// What it stands for.
-    pub kind: Kind,
-    /// Last change in seconds since 1970.
-    pub modified: i64,
 }
 
 const OPEN_FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
@@ -189,54 +171,6 @@ impl Folder {
         Ok(Some(content))
     }
 
-    /// Publishes a value as JSON, readable by the group (0640).
-    ///
-    /// # Errors
-    /// As `publish`.
-    pub fn publish_json<T: serde::Serialize>(&self, name: &str, value: &T) -> Result<(), Error> {
-        self.publish(name, &self.json(name, value)?, 0o640)
-    }
-
-    /// As `publish_json`, without waiting for the disk: after a power cut the file may be the old one, the new one, or
-    /// damaged. For what readers can do without.
-    ///
-    /// # Errors
-    /// As `publish`.
-    pub fn note_json<T: serde::Serialize>(&self, name: &str, value: &T) -> Result<(), Error> {
-        self.replace(name, &self.json(name, value)?, 0o640)
-    }
-
-    fn json<T: serde::Serialize>(&self, name: &str, value: &T) -> Result<Vec<u8>, Error> {
-        let content =
-            |reason: serde_json::Error| Error::Content { path: self.path.join(name), reason: reason.to_string() };
-        let mut bytes = serde_json::to_vec_pretty(value).map_err(content)?;
-        bytes.push(b'\n');
-        Ok(bytes)
-    }
-
-    /// Reads a JSON file of at most 1 MiB; none where there is no such name.
-    ///
-    /// # Errors
-    /// As `read`, and when the content does not have the expected form.
-    pub fn read_json<T: serde::de::DeserializeOwned>(&self, name: &str) -> Result<Option<T>, Error> {
-        self.read_json_within(name, 1 << 20)
-    }
-
-    /// As `read_json`, for files of at most `limit` bytes.
-    ///
-    /// # Errors
-    /// As `read_json`.
-    pub fn read_json_within<T: serde::de::DeserializeOwned>(
-        &self,
-        name: &str,
-        limit: usize,
-    ) -> Result<Option<T>, Error> {
-        let Some(bytes) = self.read(name, limit)? else { return Ok(None) };
-        serde_json::from_slice(&bytes)
-            .map(Some)
-            .map_err(|reason| Error::Content { path: self.path.join(name), reason: reason.to_string() })
-    }
-
     /// Moves a name into another folder of the same file system. A link is moved, not followed. After a power cut the name
     /// is in one of the two folders; `sync` of both makes it the second.
     ///
@@ -316,50 +250,6 @@ impl Folder {
         Ok(())
     }
 
-    /// What is in the folder, sorted by name, at most `limit` entries; names that begin with a dot are left out.
-    ///
-    /// # Errors
-    /// When the folder cannot be read.
-    pub fn entries(&self, limit: usize) -> Result<Vec<Entry>, Error> {
-        self.list(limit, |name| !name.starts_with(b"."))
-    }
-
-    /// The entries whose names begin with a dot: files that their writers have not finished, or never will.
-    ///
-    /// # Errors
-    /// When the folder cannot be read.
-    pub fn unfinished(&self) -> Result<Vec<Entry>, Error> {
-        self.list(usize::MAX, |name| name.starts_with(b".") && name != b"." && name != b"..")
-    }
-
-    fn list(&self, limit: usize, wanted: impl Fn(&[u8]) -> bool) -> Result<Vec<Entry>, Error> {
-        let failed = |error: Errno| Error::io("list", &self.path, error);
-        let mut entries = Vec::new();
-        for item in fs::Dir::read_from(&self.fd).map_err(failed)? {
-            let item = item.map_err(failed)?;
-            let name = OsStr::from_bytes(item.file_name().to_bytes());
-            if !wanted(name.as_bytes()) {
-                continue;
-            }
-            let stat = match fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
-                Ok(stat) => stat,
-                Err(Errno::NOENT) => continue,
-                Err(error) => return Err(failed(error)),
-            };
-            let kind = match FileType::from_raw_mode(stat.st_mode) {
-                FileType::RegularFile => Kind::File,
-                FileType::Directory => Kind::Folder,
-                _ => Kind::Other,
-            };
-            entries.push(Entry { name: name.to_owned(), kind, modified: stat.st_mtime as i64 });
-            if entries.len() == limit {
-                break;
-            }
-        }
-        entries.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(entries)
-    }
-
     /// Makes everything that was written to the folder's file system durable (syncfs(2)): for files that another
     /// program wrote without fsync.
     ///
@@ -386,53 +276,4 @@ fn make(parent: BorrowedFd<'_>, name: &OsStr, mode: u32, path: &Path) -> Result<
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn folder() -> (tempfile::TempDir, Folder) {
-        let dir = tempfile::tempdir().unwrap();
-        let folder = Folder::open(dir.path()).unwrap();
-        (dir, folder)
-    }
-
-    #[test]
-    fn publish_replaces_whole_files_and_leaves_nothing_else() {
-        let (_dir, folder) = folder();
-        folder.publish("a.json", b"one", 0o640).unwrap();
-        folder.publish("a.json", b"two", 0o640).unwrap();
-        assert_eq!(folder.read("a.json", 10).unwrap().unwrap(), b"two");
-        assert_eq!(folder.entries(10).unwrap().len(), 1);
-    }
-
-    #[test]
-    fn what_a_killed_writer_left_is_in_nobodys_way() {
-        let (dir, folder) = folder();
-        for number in 0..20 {
-            std::fs::write(dir.path().join(format!(".a.json.{}.{number}", std::process::id())), "torn").unwrap();
-        }
-        folder.publish("a.json", b"one", 0o640).unwrap();
-        assert_eq!(folder.entries(1).unwrap()[0].name, "a.json");
-    }
-
-    #[test]
-    fn links_pipes_and_long_files_are_not_read() {
-        let (dir, folder) = folder();
-        std::os::unix::fs::symlink("/etc/hostname", dir.path().join("link")).unwrap();
-        assert!(matches!(folder.read("link", 10), Err(Error::NotRegular(_))));
-        fs::mkfifoat(fs::CWD, dir.path().join("pipe"), Mode::from_raw_mode(0o600)).unwrap();
-        assert!(matches!(folder.read("pipe", 10), Err(Error::NotRegular(_))));
-        std::fs::create_dir(dir.path().join("sub")).unwrap();
-        assert!(matches!(folder.read("sub", 10), Err(Error::NotRegular(_))));
-        std::fs::write(dir.path().join("long"), [b'x'; 11]).unwrap();
-        assert!(matches!(folder.read("long", 10), Err(Error::TooLarge { .. })));
-        assert!(folder.read("missing", 10).unwrap().is_none());
-    }
-
-    #[test]
-    fn a_linked_folder_is_not_entered() {
-        let (dir, folder) = folder();
-        std::os::unix::fs::symlink("/tmp", dir.path().join("queue")).unwrap();
-        assert!(folder.sub("queue").is_err());
-        assert!(folder.sub_or_make("queue", 0o750).is_err());
-    }
-}
+mod tests;

@@ -1,0 +1,78 @@
+//! What is in a folder.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+
+use rustix::fs::{self, AtFlags, FileType};
+use rustix::io::Errno;
+
+use super::Folder;
+use crate::state::Error;
+
+/// What kind of thing a name stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A regular file.
+    File,
+    /// A folder.
+    Folder,
+    /// A link, socket, pipe or device.
+    Other,
+}
+
+/// A name in a folder.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// The name, any bytes.
+    pub name: OsString,
+    /// What it stands for.
+    pub kind: Kind,
+    /// Last change in seconds since 1970.
+    pub modified: i64,
+}
+
+impl Folder {
+    /// What is in the folder, sorted by name, at most `limit` entries; names that begin with a dot are left out.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub fn entries(&self, limit: usize) -> Result<Vec<Entry>, Error> {
+        self.list(limit, |name| !name.starts_with(b"."))
+    }
+
+    /// The entries whose names begin with a dot: files that their writers have not finished, or never will.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub fn unfinished(&self) -> Result<Vec<Entry>, Error> {
+        self.list(usize::MAX, |name| name.starts_with(b".") && name != b"." && name != b"..")
+    }
+
+    fn list(&self, limit: usize, wanted: impl Fn(&[u8]) -> bool) -> Result<Vec<Entry>, Error> {
+        let failed = |error: Errno| Error::io("list", &self.path, error);
+        let mut entries = Vec::new();
+        for item in fs::Dir::read_from(&self.fd).map_err(failed)? {
+            let item = item.map_err(failed)?;
+            let name = OsStr::from_bytes(item.file_name().to_bytes());
+            if !wanted(name.as_bytes()) {
+                continue;
+            }
+            let stat = match fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(stat) => stat,
+                Err(Errno::NOENT) => continue,
+                Err(error) => return Err(failed(error)),
+            };
+            let kind = match FileType::from_raw_mode(stat.st_mode) {
+                FileType::RegularFile => Kind::File,
+                FileType::Directory => Kind::Folder,
+                _ => Kind::Other,
+            };
+            entries.push(Entry { name: name.to_owned(), kind, modified: stat.st_mtime as i64 });
+            if entries.len() == limit {
+                break;
+            }
+        }
+        entries.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(entries)
+    }
+}
