@@ -40,7 +40,7 @@ impl From<Exit> for ExitCode {
 
 /// Parses the process's command line.
 ///
-/// Returns the parsed arguments, or the exit code to end with after help (0, on stdout) or a usage error (2, on
+/// Returns the parsed arguments, or the exit code to end with after help or the version (0, on stdout) or a usage error (2, on
 /// stderr) was printed. argh itself would end a usage error with 1, which the hub keeps for failed work.
 ///
 /// # Errors
@@ -64,6 +64,10 @@ pub fn arguments<T: argh::FromArgs>(program: &str) -> Result<T, ExitCode> {
 /// The exit code, when there is nothing left to do but to end.
 pub fn parse_arguments<T: argh::FromArgs>(program: &str, words: &[String]) -> Result<T, ExitCode> {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    if let ["--version" | "-V"] = words[..] {
+        print(&format!("{program} {}", env!("CARGO_PKG_VERSION")));
+        return Err(Exit::Done.into());
+    }
     T::from_args(&[program], &words).map_err(|early| match early.status {
         Ok(()) => {
             print(&early.output);

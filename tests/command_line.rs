@@ -12,6 +12,16 @@ use support::Host;
 /// Every binary, and the words that come before its options.
 const BINARIES: [(&str, &[&str]); 3] = [("hub", &["up"]), ("proxy", &[]), ("gitops-sync", &[])];
 
+/// Every program, and the words with which it checks the configuration.
+const CHECKS: [(&str, &[&str]); 6] = [
+    ("hub", &["up", "--check"]),
+    ("proxy", &["--check"]),
+    ("gitops-sync", &["--check"]),
+    ("reading-sync", &["--check"]),
+    ("system-metrics", &["--check"]),
+    ("tailscale-gate", &["--check"]),
+];
+
 fn run(host: &Host, (binary, words): (&str, &[&str]), options: &[&str]) -> Output {
     host.run(binary, &[words, options].concat())
 }
@@ -55,6 +65,117 @@ fn a_wrong_command_line_is_a_usage_error() {
     let bare = host.run("hub", &[]);
     ends_with(&bare, 2, "Usage: hub <command>");
     assert!(bare.stdout.is_empty());
+}
+
+#[test]
+fn every_program_tells_its_version() {
+    let host = Host::new();
+    for (binary, _) in CHECKS {
+        for flag in ["--version", "-V"] {
+            let output = host.run(binary, &[flag]);
+            ends_with(&output, 0, "");
+            assert_eq!(String::from_utf8_lossy(&output.stdout), format!("{binary} {}\n", env!("CARGO_PKG_VERSION")));
+        }
+    }
+}
+
+#[test]
+fn a_wrong_command_is_answered_with_the_commands() {
+    let host = Host::new();
+    let output = host.run("hub", &["bogus"]);
+    ends_with(&output, 2, "there is no command \"bogus\"; write one of up, status, doctor, webhook-test,");
+    ends_with(&output, 2, "dead-letters, log");
+}
+
+#[test]
+fn what_would_be_ignored_is_refused() {
+    let host = Host::new();
+    host.configure("");
+    ends_with(&host.run("system-metrics", &["--format", "prometheus"]), 2, "add --print");
+    assert_eq!(std::fs::read_dir(host.state()).unwrap().count(), 0, "nothing is measured");
+    host.configure("[[pipeline]]\nname = \"reading\"\nsource = \"file:/nonexistent\"\n");
+    for (url, reason) in [("foo", "does not begin with http://"), ("https://x", "http://"), ("http://[", "not a URL")] {
+        ends_with(&host.run("reading-sync", &["--url", url]), 2, reason);
+    }
+}
+
+#[test]
+fn reading_sync_says_at_once_that_it_waits_for_the_proxy() {
+    let host = Host::new();
+    host.configure("[[pipeline]]\nname = \"reading\"\nsource = \"file:/nonexistent\"\n");
+    let url = format!("http://{}", support::free_address());
+    let output = host.run("reading-sync", &["--url", &url, "--deadline", "2"]);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(said.matches("proxy_unreachable").count(), 1, "{said}");
+    ends_with(&output, 1, &format!("\"msg\":\"proxy_unreachable\",\"url\":\"{url}\",\"seconds\":2"));
+    ends_with(&output, 1, "sync_failed");
+}
+
+#[test]
+fn dead_letters_without_a_pipeline_name_none() {
+    let host = Host::new();
+    host.configure("");
+    ends_with(&host.run("hub", &["dead-letters"]), 2, "no pipeline is configured");
+}
+
+#[test]
+fn an_environment_that_cannot_be_right_is_refused_by_every_program() {
+    let host = Host::new();
+    host.configure("");
+    for (binary, words) in CHECKS {
+        for (name, value, reason) in [
+            ("HUB_STATE_DIR", "rel/state", "environment HUB_STATE_DIR: \\\"rel/state\\\" is not an absolute path"),
+            ("BATCH_SIZE", "0", "environment BATCH_SIZE: \\\"0\\\" is no size of a batch"),
+        ] {
+            let mut command = host.command(binary);
+            ends_with(&command.args(words).env(name, value).current_dir(host.path(".")).output().unwrap(), 78, reason);
+        }
+    }
+    assert!(!host.path("rel").exists());
+}
+
+#[test]
+fn a_short_secret_is_named_by_file_and_line() {
+    let host = Host::new();
+    host.configure("");
+    host.credential("webhook-secret", "0123456789abcdef\nshort\n");
+    let output = host.run("proxy", &["--check"]);
+    ends_with(&output, 78, &format!("{}:2: has 5 bytes", host.state().join("credentials/webhook-secret").display()));
+}
+
+/// The keys that a section knows, as the refusal of an unknown one lists them.
+fn known_keys(host: &Host, before: &str, unknown: &str) -> Vec<String> {
+    host.configure(&format!("{before}{unknown}"));
+    let output = host.run("hub", &["up", "--check"]);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let Some((_, list)) = said.split_once("unknown field `unknown`, expected ") else { panic!("{said}") };
+    list.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+#[test]
+fn the_example_and_the_readme_have_every_key() {
+    let host = Host::new();
+    let example: toml::Table = toml::from_str(&std::fs::read_to_string("contrib/hub.toml").unwrap()).unwrap();
+    let readme = std::fs::read_to_string("README.md").unwrap();
+    let sections = known_keys(&host, "", "unknown = 1\n");
+    assert!(sections.len() >= 8, "{sections:?}");
+    for section in sections {
+        let keys = match &example[&section] {
+            toml::Value::Table(_) => known_keys(&host, &format!("[{section}]\n"), "unknown = 1\n"),
+            toml::Value::Array(_) => known_keys(&host, &format!("[[{section}]]\n"), "unknown = 1\n"),
+            _ => {
+                assert!(readme.contains(&format!("| `{section}` |")), "{section} is not in the README's table");
+                continue;
+            }
+        };
+        let present = example[&section].as_array().map_or(&example[&section], |all| &all[0]);
+        for key in keys {
+            assert!(present.get(&key).is_some(), "{section}.{key} is not in contrib/hub.toml");
+            let named = readme.lines().filter(|line| line.starts_with(&format!("| `{section}.")));
+            let here = |line: &str| line.contains(&format!("`{section}.{key}`")) || line.contains(&format!("`.{key}`"));
+            assert!(named.clone().any(here), "{section}.{key} is not in the README's table");
+        }
+    }
 }
 
 #[test]
@@ -102,7 +223,7 @@ fn a_broken_configuration_is_named_by_file_line_and_key() {
     let path = host.path("hub.toml").display().to_string();
     for (text, reason) in [
         ("[proxy]\n\nlistem = \"127.0.0.1:1\"", ":3: proxy.listem: unknown field"),
-        ("[proxy]\nlisten = 8085", ":2: proxy.listen: invalid type"),
+        ("[proxy]\nlisten = 8085", ":2: proxy.listen: is the number 8085; write text in quotes"),
         ("[gate]\nport = 80", ":2: gate.port: 80 cannot be a funnel's port"),
         ("[[repository]]\nname = \"infra\"\nurl = \"/x\"\npath = \"/y\"", ":2: repository[0].name: "),
         ("not toml", ":1: not TOML"),

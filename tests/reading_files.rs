@@ -118,13 +118,49 @@ fn what_cannot_be_stored_is_a_dead_letter_and_stops_nothing() {
     assert_eq!(list.lines().count(), 7, "{list}");
     assert!(list.contains("nested deeper than 200 levels") && list.contains("not sound Extended JSON"), "{list}");
     assert!(site.hub(&["dead-letters", "show", "1"]).ends_with("not JSON\n"));
+    let config = site.host.path("hub.toml").display().to_string();
+    for words in [&["list"][..], &["show", "1"], &["retry", "1"]] {
+        let (before, after) = ([&["dead-letters", "--config", &config], words], [&["dead-letters"], words]);
+        let after = [&after.concat()[..], &["--config", &config]].concat();
+        for words in [before.concat(), after] {
+            let output = site.host.command("hub").args(&words).env_remove("HUB_CONFIG").output().unwrap();
+            assert!(output.status.success(), "{words:?}: {output:?}");
+        }
+    }
     assert_eq!(site.hub(&["dead-letters", "--pipeline", "reading", "retry"]).trim(), "0 stored, 7 still dead letters.");
-    assert!(site.hub(&["dead-letters", "list"]).contains("tried 2x"));
+    assert!(site.hub(&["dead-letters", "list"]).contains("tried 4x"));
     site.hub(&["dead-letters", "drop", "1"]);
     assert_eq!(count(&site.host, "dead_letters"), 6);
     let output = site.host.run("hub", &["dead-letters", "drop", "1"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("no dead letter 1"));
+}
+
+#[test]
+fn a_byte_order_mark_is_no_part_of_the_first_document() {
+    let site = site();
+    publish(&site.host, "a.jsonl", b"\xef\xbb\xbf{\"_id\":1}\r\n{\"_id\":2}\r\n");
+    let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gz.write_all(b"\xef\xbb\xbf{\"_id\":3}\n\xef\xbb\xbf{\"_id\":4}\n").unwrap();
+    publish(&site.host, "b.jsonl.gz", &gz.finish().unwrap());
+    let result = site.synced("reading");
+    // Within a file it is text like any other.
+    assert_eq!((&result["stored"], &result["dead_letters"]), (&json!(3), &json!(1)), "{result}");
+}
+
+#[test]
+fn a_file_that_was_just_written_is_waited_for_and_the_log_says_so() {
+    let host = Host::new();
+    let listen = "[proxy]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\n";
+    host.configure(&format!("{listen}{}", file_pipeline(&host, "")));
+    let log = host.path("log");
+    let site = Site::on(host, |command| {
+        command.stderr(std::fs::File::create(&log).unwrap());
+    });
+    std::fs::write(inbox(&site.host).join("a.jsonl"), b"{\"_id\":1}\n").unwrap();
+    assert_eq!(site.synced("reading")["stored"], 1);
+    let said = std::fs::read_to_string(&log).unwrap();
+    assert_eq!(said.matches("\"msg\":\"waiting_for_file\",\"file\":\"a.jsonl\",\"seconds\":").count(), 1, "{said}");
 }
 
 #[test]

@@ -95,7 +95,12 @@ impl Credentials {
                 continue;
             }
             if line.len() < SHORTEST_SECRET {
-                let reason = format!("line {}: {}", number + 1, too_short(line.len()));
+                let reason = format!(
+                    "{}:{}: {}",
+                    self.folder.join("webhook-secret").display(),
+                    number + 1,
+                    too_short(line.len())
+                );
                 return Err(Error::Credential { name: "webhook-secret".to_owned(), reason });
             }
             secrets.push(Secret(line.to_owned()));

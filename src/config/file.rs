@@ -9,7 +9,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::values::{AbsolutePath, Address, Json, Name, Port, Size, Source, Table};
-use super::{Database, DatabaseUrl, Error, Gate, Gitops, Metrics, Pipeline, Proxy, Repository, repository};
+use super::{Database, DatabaseUrl, Error, Gate, Gitops, Metrics, Pipeline, Proxy, Repository, repository, wording};
 use crate::state::repository_file_name;
 
 /// A configuration is a page or two; whatever is longer is a mistake.
@@ -63,7 +63,9 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Parsed, Error> {
     let content: Content = serde_path_to_error::deserialize(document).map_err(|error| {
         let key = error.path().to_string().replace(".$__serde_spanned_private_value", "");
         let inner = error.inner();
-        at(inner.span(), if key == "." { String::new() } else { key }, inner.message().to_owned())
+        let key = if key == "." { String::new() } else { key };
+        let reason = wording::reason(&key, inner.message());
+        at(inner.span(), key, reason)
     })?;
     Ok(Parsed {
         path: path.to_owned(),
@@ -270,7 +272,7 @@ mod tests {
         for (text, expected) in [
             ("[proxy]\nlistem = \"x\"", "hub.toml:2: proxy.listem: unknown field `listem`, expected one of `listen`"),
             ("[prox]\n", "hub.toml:1: prox: unknown field `prox`, expected one of"),
-            ("[proxy]\n\nlisten = 8085", "hub.toml:3: proxy.listen: invalid type: integer `8085`, expected a string"),
+            ("[proxy]\n\nlisten = 8085", "hub.toml:3: proxy.listen: is the number 8085; write text in quotes"),
             ("[proxy]\nlisten = \"localhost\"", "hub.toml:2: proxy.listen: \"localhost\" is not an address"),
             (
                 "[proxy]\nadmin_listen = \"127.0.0.1:8085\"",
@@ -317,7 +319,7 @@ mod tests {
             ),
             (
                 ("path =", "health = { grace_seconds = -1 }\npath ="),
-                "hub.toml:4: repository[0].health.grace_seconds: invalid value",
+                "hub.toml:4: repository[0].health.grace_seconds: is the number -1; write a whole number of seconds, 0 or more",
             ),
             (
                 ("path =", "health = { url = \"ftp://x\" }\npath ="),

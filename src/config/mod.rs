@@ -10,6 +10,7 @@ mod mongo;
 mod remote;
 mod repository;
 mod values;
+mod wording;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -48,6 +49,8 @@ pub struct Config {
     pub metrics: Metrics,
     /// `[[pipeline]]`, in the order of the file.
     pub pipelines: Vec<Pipeline>,
+    /// How many documents of a pipeline make a batch: `$BATCH_SIZE`, else 1000.
+    pub batch_size: usize,
     credentials_dir: Option<PathBuf>,
 }
 
@@ -160,6 +163,7 @@ impl Config {
             gate: file.gate(),
             metrics: file.metrics(),
             pipelines,
+            batch_size: mongo::batch_size()?,
             repositories: file.repositories()?,
             path,
             credentials_dir: None,

@@ -47,27 +47,23 @@ impl Config {
         let name = |variable, configured: &String| environment(variable).unwrap_or_else(|| configured.clone());
         (name("MONGO_DB_NAME", &pipeline.database), name("MONGO_COLLECTION", &pipeline.collection))
     }
+}
 
-    /// How many documents a batch has: `$BATCH_SIZE`, else 1000.
-    ///
-    /// # Errors
-    /// When the variable is no number from 1 to 10,000.
-    pub fn batch_size(&self) -> Result<usize, Error> {
-        let Some(text) = environment("BATCH_SIZE") else { return Ok(BATCH) };
-        text.parse().ok().filter(|size| (1..=LARGEST_BATCH).contains(size)).ok_or_else(|| Error::Environment {
-            name: "BATCH_SIZE",
-            reason: format!("{text:?} is no size of a batch; write a number from 1 to {LARGEST_BATCH}"),
-        })
-    }
+/// How many documents a batch has: `$BATCH_SIZE`, else 1000; an error where it is no number from 1 to 10,000.
+pub(super) fn batch_size() -> Result<usize, Error> {
+    let Some(text) = environment("BATCH_SIZE") else { return Ok(BATCH) };
+    text.parse().ok().filter(|size| (1..=LARGEST_BATCH).contains(size)).ok_or_else(|| Error::Environment {
+        name: "BATCH_SIZE",
+        reason: format!("{text:?} is no size of a batch; write a number from 1 to {LARGEST_BATCH}"),
+    })
 }
 
 impl Config {
-    /// Whether the address of MongoDB, where there is one, and the size of batches can be used by the pipelines.
+    /// Whether the address of MongoDB, where there is one, can be used by the pipelines.
     ///
     /// # Errors
     /// What is wrong, and what would be right.
     pub fn check_mongo(&self) -> Result<(), Error> {
-        self.batch_size()?;
         let is_used = self.pipelines.iter().any(|pipeline| pipeline.source == Source::MongoDb);
         let is_given = || Ok(environment("MONGO_URI").is_some() || self.credentials().read("mongo-uri")?.is_some());
         if is_used && is_given()? { self.mongo_uri().map(drop) } else { Ok(()) }

@@ -1,4 +1,4 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::{Error, say};
 use crate::config::Config;
@@ -37,7 +37,11 @@ enum Command {
 /// List dead letters, oldest first.
 #[derive(argh::FromArgs)]
 #[argh(subcommand, name = "list")]
-struct List {}
+struct List {
+    /// the configuration file
+    #[argh(option, arg_name = "PATH")]
+    config: Option<PathBuf>,
+}
 
 /// Show one with its document.
 #[derive(argh::FromArgs)]
@@ -46,6 +50,9 @@ struct Show {
     #[argh(positional, arg_name = "ID")]
     /// its number in the list
     id: i64,
+    /// the configuration file
+    #[argh(option, arg_name = "PATH")]
+    config: Option<PathBuf>,
 }
 
 /// Transform and store one again, or all.
@@ -55,6 +62,9 @@ struct Retry {
     #[argh(positional, arg_name = "ID")]
     /// its number in the list; default: all
     id: Option<i64>,
+    /// the configuration file
+    #[argh(option, arg_name = "PATH")]
+    config: Option<PathBuf>,
 }
 
 /// Remove one for good.
@@ -64,21 +74,35 @@ struct Drop {
     #[argh(positional, arg_name = "ID")]
     /// its number in the list
     id: i64,
+    /// the configuration file
+    #[argh(option, arg_name = "PATH")]
+    config: Option<PathBuf>,
+}
+
+impl Command {
+    fn config(&self) -> Option<&Path> {
+        let (Self::List(List { config })
+        | Self::Show(Show { config, .. })
+        | Self::Retry(Retry { config, .. })
+        | Self::Drop(Drop { config, .. })) = self;
+        config.as_deref()
+    }
 }
 
 pub(super) fn main(arguments: &Arguments) -> Result<(), Error> {
-    let config = Config::load(arguments.config.as_deref())?;
+    let flag = arguments.command.as_ref().and_then(Command::config);
+    let config = Config::load(flag.or(arguments.config.as_deref()))?;
     let mut letters = DeadLetters::open(&config)?;
     let pipeline = arguments.pipeline.as_deref();
     match &arguments.command {
         None | Some(Command::List(_)) => list(&letters.list(pipeline)?),
-        Some(Command::Show(Show { id })) => {
+        Some(Command::Show(Show { id, .. })) => {
             of_pipeline(&mut letters, pipeline, *id)?;
             let (letter, document) = letters.show(*id)?.ok_or_else(|| unknown(*id))?;
             show(&letter, &document);
         }
-        Some(Command::Retry(Retry { id })) => return retry(&mut letters, pipeline, *id),
-        Some(Command::Drop(Drop { id })) => {
+        Some(Command::Retry(Retry { id, .. })) => return retry(&mut letters, pipeline, *id),
+        Some(Command::Drop(Drop { id, .. })) => {
             of_pipeline(&mut letters, pipeline, *id)?;
             if !letters.discard(*id)? {
                 return Err(unknown(*id));

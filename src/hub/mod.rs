@@ -18,11 +18,13 @@ mod up;
 mod watch;
 mod webhook_test;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::process::ExitCode;
 
 pub use error::Error;
+
+use argh::SubCommands as _;
 
 use crate::config::{self, Config};
 use crate::exit::{self, Exit};
@@ -84,6 +86,9 @@ pub fn main(services: &[Service]) -> ExitCode {
     if words.is_empty() {
         return help();
     }
+    if let Some(code) = unknown_command(&words[0]) {
+        return code;
+    }
     // A script's log line must not be lost to a byte that is not UTF-8.
     let parsed = if words[0] == "log" {
         let words: Vec<String> = words.iter().map(|word| word.to_string_lossy().into_owned()).collect();
@@ -140,6 +145,17 @@ fn help() -> ExitCode {
         eprintln!("{}", early.output.trim_end());
     }
     Exit::Usage.into()
+}
+
+/// argh says of a wrong command only that it does not know it.
+fn unknown_command(word: &OsStr) -> Option<ExitCode> {
+    let word = word.to_str().filter(|word| !word.starts_with('-'))?;
+    let names: Vec<&str> = Command::COMMANDS.iter().map(|command| command.name).collect();
+    if names.contains(&word) || word == "help" {
+        return None;
+    }
+    complain(&Error::Usage(format!("there is no command {word:?}; write one of {}", names.join(", "))));
+    Some(Exit::Usage.into())
 }
 
 #[expect(clippy::print_stderr, reason = "commands for people answer people")]

@@ -62,8 +62,8 @@ struct Arguments {
     #[argh(switch)]
     print: bool,
     /// how --print shows it: json (default) or prometheus
-    #[argh(option, default = "Format::Json")]
-    format: Format,
+    #[argh(option)]
+    format: Option<Format>,
     /// where the host's /proc is (default: /proc)
     #[argh(option, default = "PathBuf::from(\"/proc\")")]
     procfs: PathBuf,
@@ -106,6 +106,12 @@ pub fn main() -> ExitCode {
         Err(code) => return code,
     };
     log::start("system-metrics");
+    if arguments.format.is_some() && !arguments.print {
+        let error =
+            "--format says how --print shows the sample; add --print, or leave --format out to store the sample";
+        log::error!("usage", error = error);
+        return Exit::Usage.into();
+    }
     if arguments.print {
         log::to_stderr();
     }
@@ -140,7 +146,11 @@ pub fn main() -> ExitCode {
         );
         return Exit::Error.into();
     }
-    if arguments.print { print(&config, roots, arguments.format).into() } else { run::store(&config, roots).into() }
+    if arguments.print {
+        print(&config, roots, arguments.format.unwrap_or(Format::Json)).into()
+    } else {
+        run::store(&config, roots).into()
+    }
 }
 
 /// Ends the process when the run takes too long: a state folder or a kernel file may hang too.

@@ -31,7 +31,7 @@ impl<'a> DeadLetters<'a> {
     /// When no pipeline is configured, or the database cannot be used.
     pub fn open(config: &'a Config) -> Result<Self, Error> {
         if config.pipelines.is_empty() {
-            return Err(Error::UnknownPipeline { name: "reading".to_owned(), known: Vec::new() });
+            return Err(Error::NoPipeline);
         }
         Ok(Self { config, store: Store::open(config)? })
     }

@@ -75,6 +75,8 @@ pub enum Error {
         /// The configured ones.
         known: Vec<String>,
     },
+    /// No pipeline is configured at all.
+    NoPipeline,
     /// Another run of the pipeline holds its lock.
     Busy(String),
     /// The source cannot be reached at the moment.
@@ -102,7 +104,7 @@ impl Error {
     /// The status of the HTTP answer: 503 where the same call may succeed later, 502 where a side refuses.
     pub fn http_status(&self) -> u16 {
         match self {
-            Self::UnknownPipeline { .. } => 404,
+            Self::UnknownPipeline { .. } | Self::NoPipeline => 404,
             Self::Busy(_) => 409,
             Self::Store(error) if error.is_unavailable() => 503,
             Self::SourceDown(_) | Self::State(_) | Self::Internal(_) => 503,
@@ -114,7 +116,7 @@ impl Error {
     pub fn exit(&self) -> Exit {
         match self {
             Self::Config(_) | Self::SourceAddress(_) => Exit::Config,
-            Self::UnknownPipeline { .. } => Exit::Usage,
+            Self::UnknownPipeline { .. } | Self::NoPipeline => Exit::Usage,
             Self::Busy(_) => Exit::Busy,
             _ => Exit::Error,
         }
@@ -130,6 +132,9 @@ impl fmt::Display for Error {
             }
             Self::UnknownPipeline { name, known } => {
                 write!(f, "pipeline {name} is not configured; hub.toml has {}", known.join(", "))
+            }
+            Self::NoPipeline => {
+                f.write_str("no pipeline is configured; hub.toml has no [[pipeline]] yet (contrib/hub.toml shows one)")
             }
             Self::Busy(name) => write!(f, "a run of {name} is going on already; it drains everything, so wait for it"),
             Self::SourceDown(reason) | Self::SourceRefused(reason) | Self::Internal(reason) => f.write_str(reason),

@@ -71,7 +71,7 @@ fn run(config: &Config, name: &str, counts: &mut Counts) -> Result<(), Error> {
     let Some(_lock) = Lock::attempt(&folder, &format!("{name}.lock"))? else {
         return Err(Error::Busy(name.to_owned()));
     };
-    let limits = Limits { documents: config.batch_size()?, bytes: BATCH_BYTES };
+    let limits = Limits { documents: config.batch_size, bytes: BATCH_BYTES };
     let mut loader = Loader::open(config, pipeline)?;
     let (mut reader, mut receipts) = source::open(config, pipeline)?;
     let total = reader.total()?;

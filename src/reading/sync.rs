@@ -76,6 +76,10 @@ pub fn main() -> ExitCode {
         return Exit::Done.into();
     }
     let base = arguments.url.unwrap_or_else(|| admin_url(&config));
+    if let Some(reason) = unusable(&base) {
+        complain(&format!("reading-sync: --url {base:?} {reason}; write one such as http://127.0.0.1:8086"));
+        return Exit::Usage.into();
+    }
     let client = Client { base, token, deadline: Duration::from_secs(arguments.deadline.max(1)) };
     let mut worst = Exit::Done;
     for name in &names {
@@ -98,6 +102,17 @@ fn admin_url(config: &Config) -> String {
         address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
     }
     format!("http://{address}")
+}
+
+/// Why a URL of `--url` cannot be called; none where it can.
+fn unusable(url: &str) -> Option<&'static str> {
+    match url.parse::<ureq::http::Uri>() {
+        // Only TLS could be meant by another scheme, and this program goes to its own host without.
+        Ok(url) if url.scheme_str() != Some("http") => Some("does not begin with http://"),
+        Ok(url) if url.query().is_some() => Some("has a question mark"),
+        Ok(_) => None,
+        Err(_) => Some("is not a URL"),
+    }
 }
 
 struct Client {
@@ -159,6 +174,7 @@ impl Client {
                 .build(),
         );
         let until = Instant::now() + START_UP.min(self.deadline);
+        let mut told = false;
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
         loop {
             let mut request = agent.post(url).header("Accept", "application/x-ndjson");
@@ -168,7 +184,12 @@ impl Client {
             let refused = |error: &ureq::Error| matches!(error, ureq::Error::Io(error) if error.kind() == std::io::ErrorKind::ConnectionRefused);
             let wait = backoff.next_wait();
             match request.send_empty() {
-                Err(error) if refused(&error) && Instant::now() + wait < until => std::thread::sleep(wait),
+                Err(error) if refused(&error) && Instant::now() + wait < until => {
+                    if !std::mem::replace(&mut told, true) {
+                        tell_unreachable(&self.base, until.saturating_duration_since(Instant::now()));
+                    }
+                    std::thread::sleep(wait);
+                }
                 other => return other,
             }
         }
@@ -278,6 +299,17 @@ fn finish(name: &str, status: u16, last: &Value, begin: Instant) -> Exit {
             let reason = format!("no result came ({status}); what is committed stays, the next run goes on from there");
             failed(name, "proxy", &reason, Exit::Error)
         }
+    }
+}
+
+/// Says once that a proxy that does not answer yet is waited for.
+fn tell_unreachable(base: &str, left: Duration) {
+    let seconds = left.as_secs_f64().ceil() as u64;
+    if std::io::stdout().is_terminal() {
+        complain(&format!("reading-sync: the proxy does not answer on {base}; trying again for {seconds} s"));
+    } else {
+        let note = "nobody listens there; it is tried again, as at boot the proxy may be later";
+        log::warn!("proxy_unreachable", url = base, seconds = seconds, note = note);
     }
 }
 

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 pub enum Error {
     /// No environment variable, key or home directory names a state root.
     NoRoot,
+    /// `$HUB_STATE_DIR` is not absolute: which folder it names would depend on where the program was started.
+    RelativeRoot(PathBuf),
     /// A call on a path failed.
     Io {
         /// What was tried, as a verb.
@@ -56,6 +58,11 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoRoot => f.write_str("no state folder: set HUB_STATE_DIR, or state_dir in hub.toml, or HOME"),
+            Self::RelativeRoot(path) => write!(
+                f,
+                "environment HUB_STATE_DIR: {:?} is not an absolute path; write one such as \"/srv/hub-state\"",
+                path.display().to_string()
+            ),
             Self::Io { act, path, source } => write!(f, "cannot {act} {}: {source}", path.display()),
             Self::NotRegular(path) => write!(f, "{} is not a regular file", path.display()),
             Self::NotFolder(path) => write!(f, "{} is no folder of its own; a link is not followed", path.display()),

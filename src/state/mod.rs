@@ -24,10 +24,13 @@ pub const SYSTEM_ROOT: &str = "/var/lib/observability-hub";
 /// Specification).
 ///
 /// # Errors
-/// When nothing names a folder: no `HOME` either.
+/// When nothing names a folder, no `HOME` either, or `$HUB_STATE_DIR` is no absolute path.
 pub fn root(configured: Option<&Path>) -> Result<PathBuf, Error> {
     let from = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let chosen = if let Some(path) = from("HUB_STATE_DIR") {
+        if !path.is_absolute() {
+            return Err(Error::RelativeRoot(path));
+        }
         path
     } else if let Some(path) = configured {
         path.to_owned()

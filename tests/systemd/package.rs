@@ -75,6 +75,7 @@ fn with_nothing_configured_all_units_load_and_none_fails_over_two_reboots() {
         assert!(["disabled", "static", "indirect"].contains(&&*state), "{unit} is {state}");
     }
     assert_eq!(folders(&machine), FOLDERS);
+    assert_eq!(machine.ok(&["stat", "-c", "%U:%G %a", "/etc/credstore"]), "root:root 700\n");
     let startable = startable(&machine);
     enable(&machine, &startable);
     for _ in 0..2 {

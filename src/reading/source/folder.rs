@@ -37,6 +37,7 @@ pub(super) fn open(path: &Path, json: Json) -> Result<Opened, Error> {
         passed_over: HashSet::new(),
         waiting: None,
         current: None,
+        told: false,
         made_at: None,
         until: Instant::now() + LONGEST_WAIT,
         problem: None,
@@ -99,6 +100,8 @@ struct Inbox {
     /// What is left of this pass, the next one last.
     waiting: Option<Vec<OsString>>,
     current: Option<Input>,
+    /// Whether the log says already that files in the making are waited for.
+    told: bool,
     /// When the first of this pass's files in the making will have rested.
     made_at: Option<Instant>,
     /// When to stop waiting for such files.
@@ -194,9 +197,18 @@ impl Inbox {
             }
             if let Some(rest) = in_the_making(&metadata, SystemTime::now()) {
                 let made_at = Instant::now() + rest;
+                let file = name.display().to_string();
                 if made_at > self.until {
-                    let file = name.display().to_string();
                     log::info!("file_unfinished", file = file, note = "it is written to; it stays for the next run");
+                } else if !self.told {
+                    self.told = true;
+                    let note = "it was written to just now; it is taken when nothing was for ten seconds";
+                    log::info!(
+                        "waiting_for_file",
+                        file = file,
+                        seconds = rest.as_secs_f64().ceil() as u64,
+                        note = note
+                    );
                 }
                 self.made_at = Some(self.made_at.map_or(made_at, |earlier| earlier.min(made_at)));
                 continue;

@@ -14,6 +14,8 @@ use crate::reading::transform::Form;
 
 /// A document of MongoDB has at most 16 MiB; as Extended JSON it may be a few times as long.
 const LONGEST_LINE: u64 = 64 << 20;
+/// U+FEFF in UTF-8.
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 const BUFFER: usize = 256 << 10;
 
 /// A file that is being read.
@@ -100,7 +102,18 @@ impl Input {
         self.damage.get_or_insert_with(|| format!("line {number}: {reason}"));
     }
 
+    /// Editors on Windows begin a file with a byte order mark (RFC 8259, section 8.1: a parser may ignore it).
+    fn skip_mark(&mut self) -> std::io::Result<()> {
+        if self.lines.fill_buf()?.starts_with(BYTE_ORDER_MARK) {
+            self.lines.consume(BYTE_ORDER_MARK.len());
+        }
+        Ok(())
+    }
+
     fn line(&mut self) -> std::io::Result<Line> {
+        if self.number == 1 {
+            self.skip_mark()?;
+        }
         let mut line = Vec::new();
         let count = self.lines.by_ref().take(LONGEST_LINE).read_until(b'\n', &mut line)?;
         if line.pop_if(|last| *last == b'\n').is_some() || (count as u64) < LONGEST_LINE {
