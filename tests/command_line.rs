@@ -102,13 +102,20 @@ fn what_would_be_ignored_is_refused() {
 #[test]
 fn reading_sync_says_at_once_that_it_waits_for_the_proxy() {
     let host = Host::new();
-    host.configure("[[pipeline]]\nname = \"reading\"\nsource = \"file:/nonexistent\"\n");
-    let url = format!("http://{}", support::free_address());
+    let address = support::free_address();
+    let pipeline = "[[pipeline]]\nname = \"reading\"\nsource = \"file:/nonexistent\"\n";
+    host.configure(&format!("[proxy]\nadmin_listen = \"{address}\"\n{pipeline}"));
+    let url = format!("http://{address}");
     let output = host.run("reading-sync", &["--url", &url, "--deadline", "2"]);
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert_eq!(said.matches("proxy_unreachable").count(), 1, "{said}");
     ends_with(&output, 1, &format!("\"msg\":\"proxy_unreachable\",\"url\":\"{url}\",\"seconds\":2"));
     ends_with(&output, 1, "sync_failed");
+    assert!(!host.state().join("reading").exists(), "another proxy may be meant, whose runs are not this host's");
+    ends_with(&host.run("reading-sync", &["--deadline", "1"]), 1, "sync_failed");
+    let record = host.json("state/reading/run.json");
+    assert_eq!((&record["status"], &record["details"]["pipeline"]), (&"failed".into(), &"reading".into()));
+    assert!(record["error"].as_str().unwrap().contains("does not answer"), "{record}");
 }
 
 #[test]
@@ -321,7 +328,7 @@ fn check_refuses_an_address_of_mongodb_and_a_secret_that_cannot_be_right() {
     let host = Host::new();
     let sources = "[[pipeline]]\nname = \"reading\"\nsource = \"mongodb\"\n";
     host.configure(sources);
-    for (binary, words) in [("proxy", &["--check"][..]), ("hub", &["up", "--check"])] {
+    for (binary, words) in [("proxy", &["--check"][..]), ("hub", &["up", "--check"]), ("hub", &["--check"])] {
         ends_with(&host.run(binary, words), 0, "hub.toml");
         for (name, value) in [("MONGO_URI", "garbage"), ("BATCH_SIZE", "many")] {
             let output = host.command(binary).args(words).env(name, value).output().unwrap();

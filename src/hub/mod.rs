@@ -32,7 +32,8 @@ use crate::exit::{self, Exit};
 /// Observability Hub: this host updates itself from git.
 #[derive(argh::FromArgs)]
 #[argh(
-    note = "The configuration is /etc/observability-hub/hub.toml, or HUB_CONFIG names it; it may be missing.",
+    note = "The configuration is /etc/observability-hub/hub.toml, or HUB_CONFIG names it; it may be missing. --check says \
+            whether it is right.",
     example = "{command_name} up                          run everything here, without systemd units",
     example = "{command_name} status                      how everything is",
     example = "{command_name} doctor                      what is wrong, and what mends it",
@@ -90,9 +91,11 @@ pub fn main(services: &[Service]) -> ExitCode {
         return code;
     }
     // A script's log line must not be lost to a byte that is not UTF-8.
-    let parsed = if words[0] == "log" {
-        let words: Vec<String> = words.iter().map(|word| word.to_string_lossy().into_owned()).collect();
-        exit::parse_arguments("hub", &words)
+    // As every other program of the hub has it.
+    let before = (words[0] == "--check").then(|| "up".to_owned());
+    let parsed = if words[0] == "log" || before.is_some() {
+        let words = words.iter().map(|word| word.to_string_lossy().into_owned());
+        exit::parse_arguments("hub", &before.into_iter().chain(words).collect::<Vec<_>>())
     } else {
         exit::arguments("hub")
     };

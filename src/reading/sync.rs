@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 
-use super::SERVICE;
+use super::{SERVICE, record_death};
 use crate::command::Backoff;
 use crate::config::{self, Config, is_exposed};
 use crate::exit::{self, Exit};
@@ -75,12 +75,14 @@ pub fn main() -> ExitCode {
         log::info!("nothing_configured", note = "hub.toml has no [[pipeline]]; contrib/hub.toml shows one");
         return Exit::Done.into();
     }
+    // Of another proxy's runs this host's record says nothing.
+    let state_dir = arguments.url.is_none().then(|| config.state_dir.clone());
     let base = arguments.url.unwrap_or_else(|| admin_url(&config));
     if let Some(reason) = unusable(&base) {
         complain(&format!("reading-sync: --url {base:?} {reason}; write one such as http://127.0.0.1:8086"));
         return Exit::Usage.into();
     }
-    let client = Client { base, token, deadline: Duration::from_secs(arguments.deadline.max(1)) };
+    let client = Client { base, token, state_dir, deadline: Duration::from_secs(arguments.deadline.max(1)) };
     let mut worst = Exit::Done;
     for name in &names {
         let code = client.sync(name);
@@ -118,20 +120,22 @@ fn unusable(url: &str) -> Option<&'static str> {
 struct Client {
     base: String,
     token: Option<String>,
+    /// Where a run that the proxy could not record is recorded.
+    state_dir: Option<PathBuf>,
     deadline: Duration,
 }
 
 impl Client {
     /// Runs one pipeline.
     fn sync(&self, name: &str) -> Exit {
-        let begin = Instant::now();
+        let (begin, started) = (Instant::now(), jiff::Timestamp::now());
         let url = format!("{}/api/sync/{name}", self.base.trim_end_matches('/'));
         let response = match self.post(&url) {
             Ok(response) => response,
             Err(error) => {
                 let start = "is the proxy up? Start it with: systemctl start proxy.service, or: hub up";
                 let reason = format!("the proxy does not answer on {}: {error}; {start}", self.base);
-                return failed(name, "proxy", &reason, Exit::Error);
+                return self.died(name, started, &reason);
             }
         };
         let status = response.status().as_u16();
@@ -148,19 +152,33 @@ impl Client {
                 }
                 Err(error) => {
                     shown.end();
-                    let reason = if begin.elapsed() >= self.deadline {
-                        format!("not done within {} s; the run goes on in the proxy", self.deadline.as_secs())
-                    } else {
-                        format!(
-                            "the answer broke off: {error}; what is committed stays, the next run goes on from there"
-                        )
-                    };
-                    return failed(name, "proxy", &reason, Exit::Error);
+                    if begin.elapsed() >= self.deadline {
+                        let reason =
+                            format!("not done within {} s; the run goes on in the proxy", self.deadline.as_secs());
+                        return failed(name, "proxy", &reason, Exit::Error);
+                    }
+                    let reason = format!(
+                        "the answer broke off: {error}; what is committed stays, the next run goes on from there"
+                    );
+                    return self.died(name, started, &reason);
                 }
             }
         }
         shown.end();
-        finish(name, status, &last, begin)
+        finish(name, status, &last, begin).unwrap_or_else(|| {
+            let reason = format!("no result came ({status}); what is committed stays, the next run goes on from there");
+            self.died(name, started, &reason)
+        })
+    }
+
+    /// Tells and records a run that came to nothing because the proxy was not there, or not to its end.
+    fn died(&self, name: &str, started: jiff::Timestamp, reason: &str) -> Exit {
+        if let Some(state_dir) = &self.state_dir
+            && let Err(error) = record_death(state_dir, name, started, reason)
+        {
+            log::warn!("run_record_failed", error = error.to_string());
+        }
+        failed(name, "proxy", reason, Exit::Error)
     }
 
     fn post(&self, url: &str) -> Result<ureq::http::Response<ureq::Body>, ureq::Error> {
@@ -251,10 +269,10 @@ fn bar(name: &str, total: u64, unit: &str) -> ProgressBar {
     bar
 }
 
-/// Tells the end of a run by its last line.
-fn finish(name: &str, status: u16, last: &Value, begin: Instant) -> Exit {
+/// Tells the end of a run by its last line; none where that tells no end.
+fn finish(name: &str, status: u16, last: &Value, begin: Instant) -> Option<Exit> {
     let text = |key: &str| last[key].as_str().unwrap_or_default();
-    match (status, text("status")) {
+    let exit = match (status, text("status")) {
         (200, "success") => {
             let count = |key: &str| last[key].as_u64().unwrap_or(0);
             let seconds = begin.elapsed().as_secs_f64();
@@ -295,11 +313,9 @@ fn finish(name: &str, status: u16, last: &Value, begin: Instant) -> Exit {
             let side = if text("side").is_empty() { "proxy" } else { text("side") };
             failed(name, side, text("reason"), Exit::Error)
         }
-        _ => {
-            let reason = format!("no result came ({status}); what is committed stays, the next run goes on from there");
-            failed(name, "proxy", &reason, Exit::Error)
-        }
-    }
+        _ => return None,
+    };
+    Some(exit)
 }
 
 /// Says once that a proxy that does not answer yet is waited for.
