@@ -208,7 +208,9 @@ fn a_repository_is_due_after_55_minutes() {
     let checked = site.state("checked").join(FILE);
     let set = |minutes: i64| {
         let at = jiff::Timestamp::from_second(jiff::Timestamp::now().as_second() - minutes * 60).unwrap();
-        std::fs::write(&checked, format!(r#"{{"at":"{at}","status":"unchanged","reason":null}}"#)).unwrap();
+        let mut file = site.host.json(&format!("state/gitops/checked/{FILE}"));
+        file["at"] = at.to_string().into();
+        std::fs::write(&checked, file.to_string()).unwrap();
     };
     set(54);
     assert!(site.queued().report["repositories"].as_array().unwrap().is_empty());
@@ -219,6 +221,74 @@ fn a_repository_is_due_after_55_minutes() {
     site.queued().expect(0, "unchanged");
     std::fs::write(&checked, "no json").unwrap();
     site.queued().expect(0, "unchanged");
+}
+
+/// A run without names looked at nothing, and said until when.
+#[track_caller]
+fn nothing_due(site: &Site) -> serde_json::Value {
+    let run = site.queued();
+    assert_eq!((run.code, run.report["repositories"].as_array().unwrap().len()), (Some(0), 0), "{run:#?}");
+    let line: serde_json::Value = serde_json::from_str(run.log.lines().last().unwrap()).unwrap();
+    assert_eq!((&line["msg"], &line["level"]), (&"nothing_due".into(), &"INFO".into()), "{run:#?}");
+    line
+}
+
+#[test]
+fn a_run_that_finds_nothing_to_do_says_so_and_until_when() {
+    let site = Site::new();
+    site.sync().expect(0, "deployed");
+    let checked = || site.host.json(&format!("state/gitops/checked/{FILE}"))["at"].as_str().unwrap().to_owned();
+    let at: jiff::Timestamp = checked().parse().unwrap();
+    let line = nothing_due(&site);
+    let next: jiff::Timestamp = line["next_due"].as_str().unwrap().parse().unwrap();
+    assert_eq!(next, at + jiff::SignedDuration::from_mins(55), "{line}");
+    assert!(line["note"].as_str().unwrap().contains("gitops-sync REPO"), "{line}");
+    site.host.configure("");
+    let output = site.host.run("gitops-sync", &[]);
+    assert_eq!(output.status.code(), Some(0));
+    assert!(String::from_utf8(output.stdout).unwrap().contains("nothing_configured"));
+}
+
+#[test]
+fn a_repository_whose_table_changed_is_due_at_once() {
+    let site = Site::new();
+    site.queued().expect(0, "deployed");
+    nothing_due(&site);
+    site.configure("", "units = \"units\"\n");
+    site.queued().expect(0, "unchanged");
+    nothing_due(&site);
+    // What is not its own does not count.
+    site.configure("command_timeout_seconds = 100", "units = \"units\"\n");
+    nothing_due(&site);
+    let run = site.run(&["--dry-run"]);
+    assert_eq!(run.code, Some(0), "{run:#?}");
+    site.configure("", "branch = \"live\"\n");
+    git(&site.origin.work, &["push", "--quiet", "origin", "HEAD:live"]);
+    // A dry run is no look.
+    site.run(&["--dry-run"]).says("switch live");
+    site.queued().expect(5, "refused").says("switch live");
+}
+
+#[test]
+fn what_was_refused_is_looked_at_again_by_every_run_and_what_was_rolled_back_is_not() {
+    let site = Site::with("", "branch = \"live\"\n");
+    let run = site.queued().expect(5, "refused").says("the branch live does not exist");
+    assert!(run.log.contains(r#""look_again":"hub deploy acme/infra""#), "{}", run.log);
+    site.queued().expect(5, "refused");
+    git(&site.origin.work, &["push", "--quiet", "origin", "HEAD:live"]);
+    site.queued().expect(0, "deployed");
+    nothing_due(&site);
+
+    let site = Site::with("", &sh("build", "[ ! -e bad ]"));
+    site.sync().expect(0, "deployed");
+    site.origin.push(&[("bad", "x")]);
+    let run = site.sync().expect(3, "rolled_back");
+    assert!(!run.log.contains("look_again"), "{}", run.log);
+    nothing_due(&site);
+    std::fs::create_dir_all(site.state("hold")).unwrap();
+    std::fs::write(site.state("hold").join(FILE), r#"{"since":"2026-01-01T00:00:00.000Z","by":"ann"}"#).unwrap();
+    site.sync().expect(0, "held");
+    nothing_due(&site);
 }
 
 #[test]

@@ -38,7 +38,8 @@ use outcome::{Outcome, Status};
 
 /// Pull the configured repositories and apply what changed.
 ///
-/// Without names: what is queued, what is to be retried, and every repository not checked for 55 minutes.
+/// Without names: what is queued, what was refused or failed, and every repository not checked for 55 minutes or not
+/// since its table in hub.toml changed.
 /// Exit codes: 0 in sync, 1 error, 2 usage, 3 rolled back, 4 rollback failed, 5 refused (signature, history, local
 /// changes, foreign unit), 75 another run holds the lock, 78 configuration.
 #[derive(FromArgs)]

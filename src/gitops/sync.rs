@@ -101,6 +101,7 @@ impl Run<'_> {
                 outcome.reason = Some(error.to_string());
             }
         }
+        let is_open = matches!(outcome.status, Status::Refused | Status::Failed) && !self.dry_run;
         log::line!(
             if outcome.status.exit() == Exit::Done { log::Level::Info } else { log::Level::Error },
             word,
@@ -109,6 +110,7 @@ impl Run<'_> {
             to = outcome.to,
             reason = outcome.reason,
             units = outcome.not_deployed.as_ref().map(|reason| format!("not deployed: {reason}")),
+            look_again = is_open.then(|| format!("hub deploy {}", repository.name)),
             duration_ms = outcome.duration_ms,
         );
     }
