@@ -116,11 +116,26 @@ fn a_held_repository_is_deployed_after_its_release_only() {
         host.path("checkout").display(),
         user()
     ));
-    for command in ["hold", "deploy"] {
-        ends_with(&host.run("hub", &[command, "acme/infra"]), 0, "acme/infra");
+    ends_with(&host.run("hub", &["hold", "acme/infra", "--reason", "disk swap"]), 0, "acme/infra");
+    for command in ["deploy", "retry"] {
+        let asked = host.run("hub", &[command, "acme/infra"]);
+        ends_with(&asked, 1, &format!("acme/infra is on hold by {} since 2", user()));
+        ends_with(&asked, 1, ", \"disk swap\", and nothing is deployed until: ");
+        ends_with(&asked, 1, "hub release acme/infra");
+        assert!(!text(&asked.stdout).contains("queued"), "{asked:?}");
     }
+    let queue = host.path("state/proxy/queue");
+    assert!(!queue.exists(), "what is not deployed is not queued");
     assert_eq!(host.run("gitops-sync", &[]).status.code(), Some(0));
     assert!(!host.path("checkout/file").exists());
+
+    // Whether it is held is gitops-sync's to say where this command cannot.
+    let hold = host.path("state/gitops/hold/acme__infra.json");
+    let held = std::fs::read(&hold).unwrap();
+    std::fs::write(&hold, "{").unwrap();
+    ends_with(&host.run("hub", &["deploy", "acme/infra"]), 0, "whether it is on hold cannot be seen: ");
+    std::fs::remove_file(queue.join("acme__infra.json")).unwrap();
+    std::fs::write(&hold, held).unwrap();
     ends_with(&host.run("hub", &["release", "acme/infra"]), 0, "released");
     assert_eq!(host.run("gitops-sync", &[]).status.code(), Some(0));
     assert!(host.path("checkout/file").exists());
@@ -234,8 +249,14 @@ fn webhook_test_delivers_a_push_that_is_applied() {
     };
     applied("one");
     origin.push(&[("file", "two")]);
-    ends_with(&running.host.run("hub", &["webhook-test", "acme/infra"]), 0, "202: accepted");
+    ends_with(&running.host.run("hub", &["webhook-test", "acme/infra"]), 0, "; gitops-sync looks at it now\n");
     applied("two");
+    running.host.run("hub", &["hold", "acme/infra"]);
+    let held = running.host.run("hub", &["webhook-test", "acme/infra"]);
+    ends_with(&held, 0, "202: accepted");
+    ends_with(&held, 0, "; acme/infra is on hold by ");
+    ends_with(&held, 0, "hub release acme/infra\n");
+    assert!(!text(&held.stdout).contains("looks at it now"), "{held:?}");
 }
 
 #[test]
