@@ -228,7 +228,21 @@ fn webhook_test_makes_a_secret_once_and_never_shows_it() {
     for output in [first, second] {
         assert!(!(text(&output.stdout) + &text(&output.stderr)).contains(digits));
     }
-    assert!(running.service.lines().iter().all(|line| !line.to_string().contains(digits)));
+    // The proxy took it up as it was, with its counters.
+    let changed = running.service.line("configuration_changed");
+    assert_eq!(changed["changed"], serde_json::json!([file.to_str().unwrap()]));
+    running.service.line("secret_found");
+    let is_proxy = |line: &&Value| line["msg"] == "service_started" && line["child"] == "proxy";
+    // The restart would come with the change that is found after this one.
+    running.host.credential("admin-token", "0123456789abcdef-token");
+    eventually("the proxy is restarted for another credential", || {
+        running.service.lines().iter().filter(is_proxy).count() > 1
+    });
+    let lines = running.service.lines();
+    let place = |msg: &str| lines.iter().rposition(|line| line["msg"] == msg).unwrap();
+    let starts = lines[..place("configuration_changed")].iter().filter(is_proxy).count();
+    assert_eq!(starts, 1, "{lines:#?}");
+    assert!(lines.iter().all(|line| !line.to_string().contains(digits)));
 }
 
 #[test]

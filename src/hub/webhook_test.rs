@@ -30,7 +30,8 @@ pub(super) struct Arguments {
     config: Option<PathBuf>,
 }
 
-const CREDENTIAL: &str = "webhook-secret";
+/// The credential with the secret.
+pub(super) const CREDENTIAL: &str = "webhook-secret";
 const INSTALLED: [&str; 2] = ["/etc/systemd/system/proxy.service", "/usr/lib/systemd/system/proxy.service"];
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a proxy is given to take up a new secret, and the time between two attempts.
