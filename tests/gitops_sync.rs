@@ -107,6 +107,42 @@ fn a_dry_run_changes_nothing_but_the_mirror() {
 }
 
 #[test]
+fn root_makes_a_checkout_for_itself_only_where_that_is_written() {
+    if !support::gitops::is_root() {
+        return support::gitops::skip("checkouts that root makes", "root");
+    }
+    let site = Site::new();
+    let configure = |user: &str| {
+        let (url, path) = (site.origin.url(), site.checkout.display());
+        site.host.configure(&format!("[[repository]]\nname = \"{REPO}\"\nurl = \"{url}\"\npath = \"{path}\"\n{user}"));
+    };
+    configure("");
+    let marker = site.host.path("ran");
+    if std::process::Command::new("id").args(["-u", "hub"]).output().unwrap().status.success() {
+        site.sync().expect(0, "deployed");
+        let owner = std::process::Command::new("stat").args(["-c", "%U"]).arg(&site.checkout).output().unwrap();
+        assert_eq!(owner.stdout, b"hub\n");
+    } else {
+        let run = site.sync().expect(5, "refused").says("there is no user hub").says("useradd --system");
+        let run = run.says("write user = \"root\"");
+        assert!(!run.log.contains("hub_user_missing"), "{}", run.log);
+        assert!(!site.checkout.exists());
+        configure(&sh("build", &format!("touch {}", marker.display())));
+        std::fs::create_dir(&site.checkout).unwrap();
+        site.sync().expect(5, "refused").says("belongs to root: write user = \"root\"");
+        assert!(!marker.exists() && names(&site.checkout).is_empty());
+        std::fs::remove_dir(&site.checkout).unwrap();
+    }
+    let other = site.host.path("of-root");
+    let (url, path) = (site.origin.url(), other.display());
+    site.host.configure(&format!(
+        "[[repository]]\nname = \"acme/root\"\nurl = \"{url}\"\npath = \"{path}\"\nuser = \"root\"\n"
+    ));
+    site.run(&["acme/root"]).expect(0, "deployed");
+    assert!(other.join("README").exists());
+}
+
+#[test]
 fn several_repositories_end_with_the_worst_code() {
     let site = Site::new();
     let one = |name: &str, url: &str, more: &str| {
