@@ -107,6 +107,27 @@ fn a_dry_run_changes_nothing_but_the_mirror() {
 }
 
 #[test]
+fn a_unit_to_adopt_that_no_repository_has_is_a_wrong_command_line() {
+    let site = Site::with("", "units = \"units\"\n");
+    site.origin.push(&[("units/app.service", "[Service]\nExecStart=/bin/true\n"), ("units/app.service.d/a.conf", "")]);
+    // As far as units are deployed here at all, nothing is there to be taken over; what counts is that it is known.
+    for known in ["app.service", "app.service.d/a.conf"] {
+        let run = site.run(&["--dry-run", "--adopt", known]);
+        assert!(run.code == Some(0) && !run.log.contains("usage"), "{run:#?}");
+    }
+    // It names no repository, so all are looked at, due or not.
+    site.configure("", "units = \"\"\n");
+    site.sync().expect(0, "deployed");
+    let run = site.run(&["--adopt", "foo.service"]).expect(2, "unchanged");
+    assert_eq!(run.report["exit"], 2);
+    assert!(run.log.contains("--adopt foo.service: there is no such unit in acme/infra"), "{}", run.log);
+    // What is worse decides, and where nobody came to look nothing is said of the unit.
+    site.configure("", "branch = \"none\"\n");
+    let run = site.run(&["--adopt", "foo.service"]).expect(5, "refused");
+    assert!(!run.log.contains("foo.service"), "{}", run.log);
+}
+
+#[test]
 fn root_makes_a_checkout_for_itself_only_where_that_is_written() {
     if !support::gitops::is_root() {
         return support::gitops::skip("checkouts that root makes", "root");

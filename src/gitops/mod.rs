@@ -44,7 +44,7 @@ use outcome::{Outcome, Status};
 /// changes, foreign unit), 75 another run holds the lock, 78 configuration.
 #[derive(FromArgs)]
 struct Arguments {
-    /// repositories to sync now, as owner/name
+    /// repositories to sync now, as owner/name; with --dry-run or --adopt and without names: all
     #[argh(positional)]
     repositories: Vec<String>,
     /// show what would be done and change nothing but the mirror
@@ -79,6 +79,13 @@ struct Request {
 }
 
 /// The program `gitops-sync`.
+impl Request {
+    /// True where a person wants the named repositories to be looked at, or all: nothing is due, queued or retried.
+    fn is_manual(&self) -> bool {
+        self.dry_run || !self.names.is_empty() || !self.adopt.is_empty()
+    }
+}
+
 pub fn main() -> ExitCode {
     let arguments: Arguments = match exit::arguments("gitops-sync") {
         Ok(arguments) => arguments,
@@ -108,7 +115,7 @@ pub fn main() -> ExitCode {
         adopt: arguments.adopt,
         user_units: arguments.user_units,
     };
-    let (exit, outcomes) = match worker::run(&config, &request) {
+    let (mut exit, outcomes) = match worker::run(&config, &request) {
         Ok(outcomes) => (outcome::worst(&outcomes), outcomes),
         Err(error) => {
             log::error!("run_failed", error = error.to_string());
@@ -116,6 +123,15 @@ pub fn main() -> ExitCode {
         }
     };
     if arguments.json {
+    for unit in outcome::nowhere(&outcomes) {
+        let names: Vec<&str> = outcomes.iter().map(|outcome| outcome.repository.as_str()).collect();
+        let reason = format!(
+            "--adopt {unit}: there is no such unit in {}; name a file of the repository's folder of units, such as app.service",
+            names.join(", ")
+        );
+        log::error!("usage", error = reason);
+        exit = if exit == Exit::Done { Exit::Usage } else { exit };
+    }
         report::json(exit, &outcomes);
     } else if arguments.dry_run {
         report::table(&outcomes);

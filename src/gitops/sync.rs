@@ -255,9 +255,14 @@ impl Run<'_> {
         outcome: &mut Outcome,
     ) -> Result<Option<(Host, units::Plan)>, Error> {
         if repository.units.is_empty() {
+            outcome.not_there = self.adopt.to_vec();
             return Ok(None);
         }
         let desired = Desired::read(mirror, to, &repository.units)?;
+        // What has a problem is there, and the refusal that follows says so.
+        if desired.problems.is_empty() {
+            outcome.not_there = self.adopt.iter().filter(|name| !desired.has(name)).cloned().collect();
+        }
         let none = desired.files.is_empty() && desired.problems.is_empty();
         if none && !Host::has_units_of(&self.store.folder, &repository.name)? {
             return Ok(None);

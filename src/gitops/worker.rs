@@ -26,7 +26,7 @@ const PATH_UNIT: &str = "gitops-sync.path";
 pub(super) fn run(config: &Config, request: &Request) -> Result<Vec<Outcome>, Error> {
     let root = Folder::open_or_make(&config.state_dir, 0o755)?;
     let gitops = root.sub_or_make("gitops", 0o750)?;
-    let manual = request.dry_run || !request.names.is_empty();
+    let manual = request.is_manual();
     let mut lock =
         if manual { Lock::attempt(&gitops, "lock")?.ok_or(Error::Busy)? } else { Lock::wait(&gitops, "lock")? };
     let (started, clock) = (now(), Instant::now());
@@ -75,7 +75,7 @@ struct Worker<'a> {
 impl Worker<'_> {
     fn work(&mut self, root: &Folder, config: &Config, request: &Request) -> Result<(), Error> {
         let repositories = &config.repositories;
-        if request.dry_run || !request.names.is_empty() {
+        if request.is_manual() {
             let asked = |repository: &&Repository| request.names.is_empty() || request.names.contains(&repository.name);
             for repository in repositories.iter().filter(asked) {
                 let outcome = self.run.sync(repository);
