@@ -85,10 +85,16 @@ fn unchanged_runs_nothing_and_says_so() {
 fn a_dry_run_changes_nothing_but_the_mirror() {
     let site = Site::with("", &(sh("build", "touch ../built") + &sh("after", "touch ../built")));
     let run = site.run(&["--dry-run"]).expect(0, "planned");
-    assert!(run.report["repositories"][0]["plan"].as_array().unwrap().iter().any(|line| line == "A README"), "{run:?}");
+    let first = &git(&site.origin.work, &["rev-parse", "HEAD"])[..12];
+    let plan: Vec<&str> =
+        run.report["repositories"][0]["plan"].as_array().unwrap().iter().map(|line| line.as_str().unwrap()).collect();
+    assert!(plan[0].ends_with(": there is none yet"), "{plan:#?}");
+    assert_eq!(plan[1..3], [format!("A README: new in {first}"), format!("A app/config: new in {first}")]);
+    assert_eq!(plan[3], format!("build: /bin/sh -c touch ../built ({first} is not live yet)"));
     assert!(!site.checkout.exists());
     site.sync().expect(0, "deployed");
     std::fs::remove_file(site.host.path("built")).unwrap();
+    std::fs::remove_file(site.origin.work.join("app/config")).unwrap();
     let commit = site.origin.push(&[("README", "two\n"), ("odd\u{1b}[31m\nname", "x")]);
     let state = || {
         let mut all = files(&site.state(""));
@@ -100,10 +106,32 @@ fn a_dry_run_changes_nothing_but_the_mirror() {
     assert_eq!(run.report["repositories"][0]["to"], commit.as_str());
     let table = site.host.run("gitops-sync", &["--dry-run"]);
     let text = String::from_utf8(table.stdout).unwrap();
-    assert!(text.contains("planned") && text.contains("M README") && text.contains("build: /bin/sh"), "{text}");
+    let to = &commit[..12];
+    for line in [format!("M README: differs in {to}"), format!("D app/config: not in {to} any more")] {
+        assert!(text.lines().any(|said| said.trim() == line), "{line}: {text}");
+    }
+    assert!(text.contains("planned") && text.contains("build: /bin/sh"), "{text}");
     assert!(!text.contains('\u{1b}'), "{text:?}");
     assert_eq!(before, state());
     assert!(!site.host.path("built").exists());
+}
+
+#[test]
+fn a_unit_that_is_not_deployed_here_is_planned_with_the_reason() {
+    let site = Site::with("", "units = \"units\"\n");
+    site.origin.push(&[("units/app.service", "[Service]\nExecStart=/bin/true\n"), ("units.txt", "x")]);
+    let run = site.run(&["--dry-run"]).expect(0, "planned");
+    let result = &run.report["repositories"][0];
+    let Some(reason) = result["not_deployed"].as_str() else {
+        // As root under systemd: the unit has a line of its own.
+        assert!(result["units"][0]["reason"].is_string(), "{result:#}");
+        return;
+    };
+    let to = &result["to"].as_str().unwrap()[..12];
+    let plan = result["plan"].as_array().unwrap();
+    let line = format!("A units/app.service: new in {to}; in the checkout only, units are not deployed: {reason}");
+    assert!(plan.contains(&line.into()), "{plan:#?}");
+    assert!(plan.contains(&format!("A units.txt: new in {to}").into()), "{plan:#?}");
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod checkout;
 mod claim;
 mod commands;
 mod deploy;
+mod describe;
 mod error;
 mod forward;
 mod git;
@@ -78,7 +79,6 @@ struct Request {
     user_units: bool,
 }
 
-/// The program `gitops-sync`.
 impl Request {
     /// True where a person wants the named repositories to be looked at, or all: nothing is due, queued or retried.
     fn is_manual(&self) -> bool {
@@ -86,6 +86,7 @@ impl Request {
     }
 }
 
+/// The program `gitops-sync`.
 pub fn main() -> ExitCode {
     let arguments: Arguments = match exit::arguments("gitops-sync") {
         Ok(arguments) => arguments,
@@ -122,7 +123,6 @@ pub fn main() -> ExitCode {
             (error.exit(), Vec::new())
         }
     };
-    if arguments.json {
     for unit in outcome::nowhere(&outcomes) {
         let names: Vec<&str> = outcomes.iter().map(|outcome| outcome.repository.as_str()).collect();
         let reason = format!(
@@ -132,6 +132,7 @@ pub fn main() -> ExitCode {
         log::error!("usage", error = reason);
         exit = if exit == Exit::Done { Exit::Usage } else { exit };
     }
+    if arguments.json {
         report::json(exit, &outcomes);
     } else if arguments.dry_run {
         report::table(&outcomes);

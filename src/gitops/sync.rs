@@ -8,7 +8,7 @@ use super::look::Look;
 use super::mirror::{self, Mirror};
 use super::store::Store;
 use super::units::{self, Desired, Found, Host, Manager};
-use super::{Error, Outcome, Status};
+use super::{Error, Outcome, Status, describe};
 use crate::command::{Account, Prepared};
 use crate::config::{Config, Repository};
 use crate::exit::Exit;
@@ -194,7 +194,7 @@ impl Run<'_> {
             return Ok((Status::Unchanged, None));
         }
         if self.dry_run {
-            outcome.plan = self.described(&plan)?;
+            outcome.plan = describe::plan(&plan, outcome.not_deployed.as_deref())?;
             return Ok((Status::Planned, None));
         }
         self.deploy(&plan, outcome)
@@ -216,7 +216,7 @@ impl Run<'_> {
         }
         let units = self.plan_units(repository, &mirror, &to, outcome)?;
         let look = if missing {
-            lines.push(format!("make the checkout {path} for user {}", checkout.user.name));
+            lines.push(format!("make the checkout {path} for user {}: there is none yet", checkout.user.name));
             if !self.dry_run {
                 checkout.make()?;
             }
@@ -282,37 +282,6 @@ impl Run<'_> {
 
     pub fn manager(&self) -> Result<&Found, String> {
         self.manager.get_or_init(|| Manager::find(self.user_units)).as_ref().map_err(String::clone)
-    }
-
-    /// The plan in words, for a dry run.
-    fn described(&self, plan: &Plan) -> Result<Vec<String>, Error> {
-        let mut lines = plan.lines.clone();
-        let shown = plan.changes.iter().take(20);
-        lines.extend(shown.map(|change| format!("{} {}", char::from(change.kind), log::printable(&change.path))));
-        if plan.changes.len() > 20 {
-            lines.push(format!("and {} more files", plan.changes.len() - 20));
-        }
-        for (step, argv) in [("build", &plan.repository.build), ("after", &plan.repository.after)] {
-            if !argv.is_empty() && !plan.is_live() {
-                lines.push(format!("{step}: {}", argv.join(" ")));
-            }
-        }
-        for rule in &plan.repository.restart {
-            if let Some(file) = rule.matching(&plan.changes) {
-                lines.push(format!("restart where running: {} ({file} changes)", rule.units.join(" ")));
-            }
-        }
-        if let Some((host, units)) = &plan.units {
-            match host.validate(units, &plan.repository.name) {
-                Ok(warnings) => lines.extend(warnings.into_iter().map(|warning| format!("warning: {warning}"))),
-                // The commit's files and what the build makes may be what the units miss now.
-                Err(Error::Refused(reason)) if !plan.is_live() => {
-                    lines.push(format!("before the commit's files are in place: {reason}"));
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(lines)
     }
 
     /// True where a deployment of the repository was cut off.
