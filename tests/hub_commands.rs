@@ -232,16 +232,18 @@ fn webhook_test_makes_a_secret_once_and_never_shows_it() {
     let changed = running.service.line("configuration_changed");
     assert_eq!(changed["changed"], serde_json::json!([file.to_str().unwrap()]));
     running.service.line("secret_found");
-    let is_proxy = |line: &&Value| line["msg"] == "service_started" && line["child"] == "proxy";
-    // The restart would come with the change that is found after this one.
+    // By the time the next change is found, a restart for the first one would have been.
     running.host.credential("admin-token", "0123456789abcdef-token");
-    eventually("the proxy is restarted for another credential", || {
-        running.service.lines().iter().filter(is_proxy).count() > 1
-    });
+    let token = folder.join("admin-token");
+    let is_next = |line: &Value| line["changed"] == serde_json::json!([token.to_str().unwrap()]);
+    running.service.line_where("about the token", is_next);
     let lines = running.service.lines();
-    let place = |msg: &str| lines.iter().rposition(|line| line["msg"] == msg).unwrap();
-    let starts = lines[..place("configuration_changed")].iter().filter(is_proxy).count();
-    assert_eq!(starts, 1, "{lines:#?}");
+    let before = &lines[..lines.iter().position(is_next).unwrap()];
+    let starts = |lines: &[Value]| {
+        lines.iter().filter(|line| line["msg"] == "service_started" && line["child"] == "proxy").count()
+    };
+    assert_eq!(starts(before), 1, "{before:#?}");
+    eventually("the proxy is restarted for another credential", || starts(&running.service.lines()) == 2);
     assert!(lines.iter().all(|line| !line.to_string().contains(digits)));
 }
 
