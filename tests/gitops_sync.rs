@@ -94,6 +94,13 @@ fn a_dry_run_changes_nothing_but_the_mirror() {
     assert!(!site.checkout.exists());
     site.sync().expect(0, "deployed");
     std::fs::remove_file(site.host.path("built")).unwrap();
+    let deployed = site.state("deployed").join(FILE);
+    let record = std::fs::read(&deployed).unwrap();
+    std::fs::remove_file(&deployed).unwrap();
+    let run = site.run(&["--dry-run"]).expect(0, "planned");
+    let line = &run.report["repositories"][0]["plan"][0];
+    assert_eq!(line, &format!("take {first} for deployed: the checkout has it already"));
+    std::fs::write(&deployed, record).unwrap();
     std::fs::remove_file(site.origin.work.join("app/config")).unwrap();
     let commit = site.origin.push(&[("README", "two\n"), ("odd\u{1b}[31m\nname", "x")]);
     let state = || {

@@ -20,6 +20,9 @@ pub(super) fn plan(plan: &Plan, not_deployed: Option<&str>) -> Result<Vec<String
     if plan.changes.len() > SHOWN {
         lines.push(format!("and {} more files that differ in {}", plan.changes.len() - SHOWN, short(&plan.to)));
     }
+    if plan.changes.is_empty() && !plan.is_live() {
+        lines.push(format!("take {} for deployed: the checkout has it already", short(&plan.to)));
+    }
     for (step, argv) in [("build", &plan.repository.build), ("after", &plan.repository.after)] {
         if !argv.is_empty() && !plan.is_live() {
             lines.push(format!("{step}: {} ({} is not live yet)", argv.join(" "), short(&plan.to)));
