@@ -85,10 +85,23 @@ fn unchanged_runs_nothing_and_says_so() {
 fn a_dry_run_changes_nothing_but_the_mirror() {
     let site = Site::with("", &(sh("build", "touch ../built") + &sh("after", "touch ../built")));
     let run = site.run(&["--dry-run"]).expect(0, "planned");
-    assert!(run.report["repositories"][0]["plan"].as_array().unwrap().iter().any(|line| line == "A README"), "{run:?}");
+    let first = &git(&site.origin.work, &["rev-parse", "HEAD"])[..12];
+    let plan: Vec<&str> =
+        run.report["repositories"][0]["plan"].as_array().unwrap().iter().map(|line| line.as_str().unwrap()).collect();
+    assert!(plan[0].ends_with(": there is none yet"), "{plan:#?}");
+    assert_eq!(plan[1..3], [format!("A README: new in {first}"), format!("A app/config: new in {first}")]);
+    assert_eq!(plan[3], format!("build: /bin/sh -c touch ../built ({first} is not live yet)"));
     assert!(!site.checkout.exists());
     site.sync().expect(0, "deployed");
     std::fs::remove_file(site.host.path("built")).unwrap();
+    let deployed = site.state("deployed").join(FILE);
+    let record = std::fs::read(&deployed).unwrap();
+    std::fs::remove_file(&deployed).unwrap();
+    let run = site.run(&["--dry-run"]).expect(0, "planned");
+    let line = &run.report["repositories"][0]["plan"][0];
+    assert_eq!(line, &format!("take {first} for deployed: the checkout has it already"));
+    std::fs::write(&deployed, record).unwrap();
+    std::fs::remove_file(site.origin.work.join("app/config")).unwrap();
     let commit = site.origin.push(&[("README", "two\n"), ("odd\u{1b}[31m\nname", "x")]);
     let state = || {
         let mut all = files(&site.state(""));
@@ -100,10 +113,89 @@ fn a_dry_run_changes_nothing_but_the_mirror() {
     assert_eq!(run.report["repositories"][0]["to"], commit.as_str());
     let table = site.host.run("gitops-sync", &["--dry-run"]);
     let text = String::from_utf8(table.stdout).unwrap();
-    assert!(text.contains("planned") && text.contains("M README") && text.contains("build: /bin/sh"), "{text}");
+    let to = &commit[..12];
+    for line in [format!("M README: differs in {to}"), format!("D app/config: not in {to} any more")] {
+        assert!(text.lines().any(|said| said.trim() == line), "{line}: {text}");
+    }
+    assert!(text.contains("planned") && text.contains("build: /bin/sh"), "{text}");
     assert!(!text.contains('\u{1b}'), "{text:?}");
     assert_eq!(before, state());
     assert!(!site.host.path("built").exists());
+}
+
+#[test]
+fn a_unit_that_is_not_deployed_here_is_planned_with_the_reason() {
+    let site = Site::with("", "units = \"units\"\n");
+    site.origin.push(&[("units/app.service", "[Service]\nExecStart=/bin/true\n"), ("units.txt", "x")]);
+    let run = site.run(&["--dry-run"]).expect(0, "planned");
+    let result = &run.report["repositories"][0];
+    let Some(reason) = result["not_deployed"].as_str() else {
+        // As root under systemd: the unit has a line of its own.
+        assert!(result["units"][0]["reason"].is_string(), "{result:#}");
+        return;
+    };
+    let to = &result["to"].as_str().unwrap()[..12];
+    let plan = result["plan"].as_array().unwrap();
+    let line = format!("A units/app.service: new in {to}; in the checkout only, units are not deployed: {reason}");
+    assert!(plan.contains(&line.into()), "{plan:#?}");
+    assert!(plan.contains(&format!("A units.txt: new in {to}").into()), "{plan:#?}");
+}
+
+#[test]
+fn a_unit_to_adopt_that_no_repository_has_is_a_wrong_command_line() {
+    let site = Site::with("", "units = \"units\"\n");
+    site.origin.push(&[("units/app.service", "[Service]\nExecStart=/bin/true\n"), ("units/app.service.d/a.conf", "")]);
+    // As far as units are deployed here at all, nothing is there to be taken over; what counts is that it is known.
+    for known in ["app.service", "app.service.d/a.conf"] {
+        let run = site.run(&["--dry-run", "--adopt", known]);
+        assert!(run.code == Some(0) && !run.log.contains("usage"), "{run:#?}");
+    }
+    // It names no repository, so all are looked at, due or not.
+    site.configure("", "units = \"\"\n");
+    site.sync().expect(0, "deployed");
+    let run = site.run(&["--adopt", "foo.service"]).expect(2, "unchanged");
+    assert_eq!(run.report["exit"], 2);
+    assert!(run.log.contains("--adopt foo.service: there is no such unit in acme/infra"), "{}", run.log);
+    // What is worse decides, and where nobody came to look nothing is said of the unit.
+    site.configure("", "branch = \"none\"\n");
+    let run = site.run(&["--adopt", "foo.service"]).expect(5, "refused");
+    assert!(!run.log.contains("foo.service"), "{}", run.log);
+}
+
+#[test]
+fn root_makes_a_checkout_for_itself_only_where_that_is_written() {
+    if !support::gitops::is_root() {
+        return support::gitops::skip("checkouts that root makes", "root");
+    }
+    let site = Site::new();
+    let configure = |user: &str| {
+        let (url, path) = (site.origin.url(), site.checkout.display());
+        site.host.configure(&format!("[[repository]]\nname = \"{REPO}\"\nurl = \"{url}\"\npath = \"{path}\"\n{user}"));
+    };
+    configure("");
+    let marker = site.host.path("ran");
+    if std::process::Command::new("id").args(["-u", "hub"]).output().unwrap().status.success() {
+        site.sync().expect(0, "deployed");
+        let owner = std::process::Command::new("stat").args(["-c", "%U"]).arg(&site.checkout).output().unwrap();
+        assert_eq!(owner.stdout, b"hub\n");
+    } else {
+        let run = site.sync().expect(5, "refused").says("there is no user hub").says("useradd --system");
+        let run = run.says("write user = \"root\"");
+        assert!(!run.log.contains("hub_user_missing"), "{}", run.log);
+        assert!(!site.checkout.exists());
+        configure(&sh("build", &format!("touch {}", marker.display())));
+        std::fs::create_dir(&site.checkout).unwrap();
+        site.sync().expect(5, "refused").says("belongs to root: write user = \"root\"");
+        assert!(!marker.exists() && names(&site.checkout).is_empty());
+        std::fs::remove_dir(&site.checkout).unwrap();
+    }
+    let other = site.host.path("of-root");
+    let (url, path) = (site.origin.url(), other.display());
+    site.host.configure(&format!(
+        "[[repository]]\nname = \"acme/root\"\nurl = \"{url}\"\npath = \"{path}\"\nuser = \"root\"\n"
+    ));
+    site.run(&["acme/root"]).expect(0, "deployed");
+    assert!(other.join("README").exists());
 }
 
 #[test]
@@ -208,7 +300,9 @@ fn a_repository_is_due_after_55_minutes() {
     let checked = site.state("checked").join(FILE);
     let set = |minutes: i64| {
         let at = jiff::Timestamp::from_second(jiff::Timestamp::now().as_second() - minutes * 60).unwrap();
-        std::fs::write(&checked, format!(r#"{{"at":"{at}","status":"unchanged","reason":null}}"#)).unwrap();
+        let mut file = site.host.json(&format!("state/gitops/checked/{FILE}"));
+        file["at"] = at.to_string().into();
+        std::fs::write(&checked, file.to_string()).unwrap();
     };
     set(54);
     assert!(site.queued().report["repositories"].as_array().unwrap().is_empty());
@@ -219,6 +313,74 @@ fn a_repository_is_due_after_55_minutes() {
     site.queued().expect(0, "unchanged");
     std::fs::write(&checked, "no json").unwrap();
     site.queued().expect(0, "unchanged");
+}
+
+/// A run without names looked at nothing, and said until when.
+#[track_caller]
+fn nothing_due(site: &Site) -> serde_json::Value {
+    let run = site.queued();
+    assert_eq!((run.code, run.report["repositories"].as_array().unwrap().len()), (Some(0), 0), "{run:#?}");
+    let line: serde_json::Value = serde_json::from_str(run.log.lines().last().unwrap()).unwrap();
+    assert_eq!((&line["msg"], &line["level"]), (&"nothing_due".into(), &"INFO".into()), "{run:#?}");
+    line
+}
+
+#[test]
+fn a_run_that_finds_nothing_to_do_says_so_and_until_when() {
+    let site = Site::new();
+    site.sync().expect(0, "deployed");
+    let checked = || site.host.json(&format!("state/gitops/checked/{FILE}"))["at"].as_str().unwrap().to_owned();
+    let at: jiff::Timestamp = checked().parse().unwrap();
+    let line = nothing_due(&site);
+    let next: jiff::Timestamp = line["next_due"].as_str().unwrap().parse().unwrap();
+    assert_eq!(next, at + jiff::SignedDuration::from_mins(55), "{line}");
+    assert!(line["note"].as_str().unwrap().contains("gitops-sync REPO"), "{line}");
+    site.host.configure("");
+    let output = site.host.run("gitops-sync", &[]);
+    assert_eq!(output.status.code(), Some(0));
+    assert!(String::from_utf8(output.stdout).unwrap().contains("nothing_configured"));
+}
+
+#[test]
+fn a_repository_whose_table_changed_is_due_at_once() {
+    let site = Site::new();
+    site.queued().expect(0, "deployed");
+    nothing_due(&site);
+    site.configure("", "units = \"units\"\n");
+    site.queued().expect(0, "unchanged");
+    nothing_due(&site);
+    // What is not its own does not count.
+    site.configure("command_timeout_seconds = 100", "units = \"units\"\n");
+    nothing_due(&site);
+    let run = site.run(&["--dry-run"]);
+    assert_eq!(run.code, Some(0), "{run:#?}");
+    site.configure("", "branch = \"live\"\n");
+    git(&site.origin.work, &["push", "--quiet", "origin", "HEAD:live"]);
+    // A dry run is no look.
+    site.run(&["--dry-run"]).says("switch live");
+    site.queued().expect(5, "refused").says("switch live");
+}
+
+#[test]
+fn what_was_refused_is_looked_at_again_by_every_run_and_what_was_rolled_back_is_not() {
+    let site = Site::with("", "branch = \"live\"\n");
+    let run = site.queued().expect(5, "refused").says("the branch live does not exist");
+    assert!(run.log.contains(r#""look_again":"hub deploy acme/infra""#), "{}", run.log);
+    site.queued().expect(5, "refused");
+    git(&site.origin.work, &["push", "--quiet", "origin", "HEAD:live"]);
+    site.queued().expect(0, "deployed");
+    nothing_due(&site);
+
+    let site = Site::with("", &sh("build", "[ ! -e bad ]"));
+    site.sync().expect(0, "deployed");
+    site.origin.push(&[("bad", "x")]);
+    let run = site.sync().expect(3, "rolled_back");
+    assert!(!run.log.contains("look_again"), "{}", run.log);
+    nothing_due(&site);
+    std::fs::create_dir_all(site.state("hold")).unwrap();
+    std::fs::write(site.state("hold").join(FILE), r#"{"since":"2026-01-01T00:00:00.000Z","by":"ann"}"#).unwrap();
+    site.sync().expect(0, "held");
+    nothing_due(&site);
 }
 
 #[test]

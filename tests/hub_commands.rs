@@ -116,11 +116,26 @@ fn a_held_repository_is_deployed_after_its_release_only() {
         host.path("checkout").display(),
         user()
     ));
-    for command in ["hold", "deploy"] {
-        ends_with(&host.run("hub", &[command, "acme/infra"]), 0, "acme/infra");
+    ends_with(&host.run("hub", &["hold", "acme/infra", "--reason", "disk swap"]), 0, "acme/infra");
+    for command in ["deploy", "retry"] {
+        let asked = host.run("hub", &[command, "acme/infra"]);
+        ends_with(&asked, 1, &format!("acme/infra is on hold by {} since 2", user()));
+        ends_with(&asked, 1, ", \"disk swap\", and nothing is deployed until: ");
+        ends_with(&asked, 1, "hub release acme/infra");
+        assert!(!text(&asked.stdout).contains("queued"), "{asked:?}");
     }
+    let queue = host.path("state/proxy/queue");
+    assert!(!queue.exists(), "what is not deployed is not queued");
     assert_eq!(host.run("gitops-sync", &[]).status.code(), Some(0));
     assert!(!host.path("checkout/file").exists());
+
+    // Whether it is held is gitops-sync's to say where this command cannot.
+    let hold = host.path("state/gitops/hold/acme__infra.json");
+    let held = std::fs::read(&hold).unwrap();
+    std::fs::write(&hold, "{").unwrap();
+    ends_with(&host.run("hub", &["deploy", "acme/infra"]), 0, "whether it is on hold cannot be seen: ");
+    std::fs::remove_file(queue.join("acme__infra.json")).unwrap();
+    std::fs::write(&hold, held).unwrap();
     ends_with(&host.run("hub", &["release", "acme/infra"]), 0, "released");
     assert_eq!(host.run("gitops-sync", &[]).status.code(), Some(0));
     assert!(host.path("checkout/file").exists());
@@ -213,7 +228,23 @@ fn webhook_test_makes_a_secret_once_and_never_shows_it() {
     for output in [first, second] {
         assert!(!(text(&output.stdout) + &text(&output.stderr)).contains(digits));
     }
-    assert!(running.service.lines().iter().all(|line| !line.to_string().contains(digits)));
+    // The proxy took it up as it was, with its counters.
+    let changed = running.service.line("configuration_changed");
+    assert_eq!(changed["changed"], serde_json::json!([file.to_str().unwrap()]));
+    running.service.line("secret_found");
+    // By the time the next change is found, a restart for the first one would have been.
+    running.host.credential("admin-token", "0123456789abcdef-token");
+    let token = folder.join("admin-token");
+    let is_next = |line: &Value| line["changed"] == serde_json::json!([token.to_str().unwrap()]);
+    running.service.line_where("about the token", is_next);
+    let lines = running.service.lines();
+    let before = &lines[..lines.iter().position(is_next).unwrap()];
+    let starts = |lines: &[Value]| {
+        lines.iter().filter(|line| line["msg"] == "service_started" && line["child"] == "proxy").count()
+    };
+    assert_eq!(starts(before), 1, "{before:#?}");
+    eventually("the proxy is restarted for another credential", || starts(&running.service.lines()) == 2);
+    assert!(lines.iter().all(|line| !line.to_string().contains(digits)));
 }
 
 #[test]
@@ -234,8 +265,14 @@ fn webhook_test_delivers_a_push_that_is_applied() {
     };
     applied("one");
     origin.push(&[("file", "two")]);
-    ends_with(&running.host.run("hub", &["webhook-test", "acme/infra"]), 0, "202: accepted");
+    ends_with(&running.host.run("hub", &["webhook-test", "acme/infra"]), 0, "; gitops-sync looks at it now\n");
     applied("two");
+    running.host.run("hub", &["hold", "acme/infra"]);
+    let held = running.host.run("hub", &["webhook-test", "acme/infra"]);
+    ends_with(&held, 0, "202: accepted");
+    ends_with(&held, 0, "; acme/infra is on hold by ");
+    ends_with(&held, 0, "hub release acme/infra\n");
+    assert!(!text(&held.stdout).contains("looks at it now"), "{held:?}");
 }
 
 #[test]

@@ -302,6 +302,24 @@ fn a_checkout_that_cannot_be_used_is_told() {
     let site = Site::with("", "user = \"nobody-of-this-name\"\n");
     doctor(&site.host).has("problem", &about, "nobody-of-this-name", "useradd");
     let site = Site::new();
+    if rustix::process::geteuid().is_root() {
+        let (url, path) = (site.origin.url(), site.checkout.display());
+        let text = format!("[[repository]]\nname = \"{REPO}\"\nurl = \"{url}\"\npath = \"{path}\"\n");
+        site.host.configure(&text);
+        if Command::new("id").arg("hub").output().unwrap().status.success() {
+            doctor(&site.host).has("ok", &about, "will be made, for hub", "");
+        } else {
+            let found =
+                doctor(&site.host).has("problem", &about, "there is no user hub to make the checkout", "useradd");
+            assert!(!found.text.contains("{\""), "a log line between the words: {}", found.text);
+            std::fs::create_dir(&site.checkout).unwrap();
+            doctor(&site.host).has("problem", &about, "belongs to root: write user = \"root\"", "editor ");
+            std::fs::remove_dir(&site.checkout).unwrap();
+        }
+        site.host.configure(&(text + "user = \"root\"\n"));
+        doctor(&site.host).has("ok", &about, "will be made, for root", "");
+    }
+    site.configure("", "");
     std::fs::create_dir(&site.checkout).unwrap();
     std::fs::write(site.checkout.join("file"), "x").unwrap();
     doctor(&site.host).has("problem", &about, "holds files and no git repository", "ls -la");

@@ -293,6 +293,38 @@ fn a_broken_configuration_changes_nothing_and_a_right_one_restarts_the_proxy() {
     assert_eq!(count(&service, "service_ended", "proxy"), 0, "restarts on purpose are no failures");
 }
 
+#[test]
+fn what_was_refused_is_looked_at_when_its_table_changes_and_at_every_start() {
+    let up = Up::new();
+    let origin = Origin::new(&up.host);
+    origin.push(&[("file", "one")]);
+    up.configure(&up.repository(&origin, "branch = \"master\""));
+    let file = up.host.path("checkout/file");
+    let refused = |service: &Service| {
+        let line = service.line("refused");
+        assert!(line["reason"].as_str().unwrap().starts_with("the branch master does not exist"), "{line}");
+        assert_eq!(line["look_again"], "hub deploy acme/infra");
+        nth(service, 1, "run_ended", "gitops-sync");
+    };
+    let mut service = up.start();
+    refused(&service);
+    service.signal("TERM");
+    assert_eq!(service.wait(), Some(0));
+
+    let mut service = up.start();
+    refused(&service);
+    up.configure(&up.repository(&origin, ""));
+    eventually("the right branch is deployed", || file.exists());
+    nth(&service, 2, "run_ended", "gitops-sync");
+    service.signal("TERM");
+    assert_eq!(service.wait(), Some(0));
+
+    let service = up.start();
+    service.line("nothing_due");
+    let end = nth(&service, 1, "run_ended", "gitops-sync");
+    assert_eq!(end["ended"], "exit code 0");
+}
+
 /// Waits for the number of lines with this `msg`.
 fn nth_line(service: &Service, number: usize, msg: &str) {
     let number_of = || service.lines().iter().filter(|line| line["msg"] == msg).count();

@@ -8,6 +8,7 @@ mod checkout;
 mod claim;
 mod commands;
 mod deploy;
+mod describe;
 mod error;
 mod forward;
 mod git;
@@ -38,12 +39,13 @@ use outcome::{Outcome, Status};
 
 /// Pull the configured repositories and apply what changed.
 ///
-/// Without names: what is queued, what is to be retried, and every repository not checked for 55 minutes.
+/// Without names: what is queued, what was refused or failed, and every repository not checked for 55 minutes or not
+/// since its table in hub.toml changed.
 /// Exit codes: 0 in sync, 1 error, 2 usage, 3 rolled back, 4 rollback failed, 5 refused (signature, history, local
 /// changes, foreign unit), 75 another run holds the lock, 78 configuration.
 #[derive(FromArgs)]
 struct Arguments {
-    /// repositories to sync now, as owner/name
+    /// repositories to sync now, as owner/name; with --dry-run or --adopt and without names: all
     #[argh(positional)]
     repositories: Vec<String>,
     /// show what would be done and change nothing but the mirror
@@ -77,6 +79,13 @@ struct Request {
     user_units: bool,
 }
 
+impl Request {
+    /// True where a person wants the named repositories to be looked at, or all: nothing is due, queued or retried.
+    fn is_manual(&self) -> bool {
+        self.dry_run || !self.names.is_empty() || !self.adopt.is_empty()
+    }
+}
+
 /// The program `gitops-sync`.
 pub fn main() -> ExitCode {
     let arguments: Arguments = match exit::arguments("gitops-sync") {
@@ -107,13 +116,22 @@ pub fn main() -> ExitCode {
         adopt: arguments.adopt,
         user_units: arguments.user_units,
     };
-    let (exit, outcomes) = match worker::run(&config, &request) {
+    let (mut exit, outcomes) = match worker::run(&config, &request) {
         Ok(outcomes) => (outcome::worst(&outcomes), outcomes),
         Err(error) => {
             log::error!("run_failed", error = error.to_string());
             (error.exit(), Vec::new())
         }
     };
+    for unit in outcome::nowhere(&outcomes) {
+        let names: Vec<&str> = outcomes.iter().map(|outcome| outcome.repository.as_str()).collect();
+        let reason = format!(
+            "--adopt {unit}: there is no such unit in {}; name a file of the repository's folder of units, such as app.service",
+            names.join(", ")
+        );
+        log::error!("usage", error = reason);
+        exit = if exit == Exit::Done { Exit::Usage } else { exit };
+    }
     if arguments.json {
         report::json(exit, &outcomes);
     } else if arguments.dry_run {

@@ -77,6 +77,9 @@ pub(super) struct Outcome {
     /// Why the commit's units were not deployed, where they were not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub not_deployed: Option<String>,
+    /// Units that `--adopt` names and the commit does not have; empty where nobody came to look.
+    #[serde(skip)]
+    pub not_there: Vec<String>,
     /// Wall time in milliseconds.
     pub duration_ms: u64,
     /// Whether another try later may succeed.
@@ -97,10 +100,17 @@ impl Outcome {
             units: Vec::new(),
             restarts: Vec::new(),
             not_deployed: None,
+            not_there: Vec::new(),
             duration_ms: 0,
             retry: false,
         }
     }
+}
+
+/// The units that `--adopt` names and none of the commits has.
+pub(super) fn nowhere(outcomes: &[Outcome]) -> Vec<&String> {
+    let Some((first, others)) = outcomes.split_first() else { return Vec::new() };
+    first.not_there.iter().filter(|unit| others.iter().all(|other| other.not_there.contains(unit))).collect()
 }
 
 /// The worst result of several repositories, in the order 4, 3, 5, 1, 0 (design §6).

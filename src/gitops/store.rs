@@ -1,10 +1,16 @@
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use super::Status;
+use super::units::digest;
 use crate::config::Repository;
 use crate::state::{Error, Folder, repository_file_name};
 
 /// The hub's own units that wait for their restart.
 const OWN: &str = "own-units.json";
+
+/// How long a look at a repository serves, for runs that nobody asked for it.
+const FRESH: SignedDuration = SignedDuration::from_mins(55);
 
 /// The commit that is live.
 #[derive(Debug, Serialize, Deserialize)]
@@ -31,6 +37,9 @@ pub(super) struct Checked {
     pub at: String,
     pub status: String,
     pub reason: Option<String>,
+    /// Digest of the repository's table in hub.toml, by which it was looked at.
+    #[serde(default)]
+    pub configuration: String,
 }
 
 /// Suspended deployments; written by `hub hold`.
@@ -88,7 +97,12 @@ impl Store {
     }
 
     pub fn set_checked(&self, repository: &Repository, status: &str, reason: Option<&str>) -> Result<(), Error> {
-        let checked = Checked { at: now(), status: status.to_owned(), reason: reason.map(str::to_owned) };
+        let checked = Checked {
+            at: now(),
+            status: status.to_owned(),
+            reason: reason.map(str::to_owned),
+            configuration: configuration(repository),
+        };
         // Where it is lost, the repository is looked at once more.
         self.checked.note_json(&file(repository), &checked)
     }
@@ -113,9 +127,10 @@ impl Store {
         self.folder.remove(OWN.as_ref()).map(|_| ())
     }
 
-    /// Seconds since the repository was last looked at; none where it never was, the clock went back, or the file is
+    /// Until when the last look at a repository serves. None where it is due: it never was looked at or too long ago, the
+    /// last look refused or failed, its table in hub.toml is another one by now, the clock went back, or the file is
     /// damaged (the next look replaces it).
-    pub fn seconds_since_checked(&self, repository: &Repository) -> Option<i64> {
+    pub fn looked_at_until(&self, repository: &Repository) -> Option<Timestamp> {
         let checked = match self.checked.read_json::<Checked>(&file(repository)) {
             Ok(checked) => checked?,
             Err(error) => {
@@ -123,10 +138,20 @@ impl Store {
                 return None;
             }
         };
-        let at: jiff::Timestamp = checked.at.parse().ok()?;
-        let seconds = jiff::Timestamp::now().as_second() - at.as_second();
-        (seconds >= 0).then_some(seconds)
+        // Somebody may have done what the reason says. A commit that was rolled back needs more than that.
+        let is_open = [Status::Refused, Status::Failed].iter().any(|status| status.word() == checked.status);
+        if is_open || checked.configuration != configuration(repository) {
+            return None;
+        }
+        let now = Timestamp::now();
+        let at: Timestamp = checked.at.parse().ok().filter(|at| *at <= now)?;
+        at.checked_add(FRESH).ok().filter(|until| *until > now)
     }
+}
+
+/// What tells one table of hub.toml from another. Where an upgrade of the hub writes it otherwise, that costs one look.
+fn configuration(repository: &Repository) -> String {
+    digest(format!("{repository:?}").as_bytes())
 }
 
 /// The name of a repository's file in every folder of the state.
@@ -136,5 +161,5 @@ pub(super) fn file(repository: &Repository) -> String {
 
 /// The present, as records show it.
 pub(super) fn now() -> String {
-    crate::log::rfc3339(jiff::Timestamp::now())
+    crate::log::rfc3339(Timestamp::now())
 }

@@ -8,7 +8,7 @@ use super::look::Look;
 use super::mirror::{self, Mirror};
 use super::store::Store;
 use super::units::{self, Desired, Found, Host, Manager};
-use super::{Error, Outcome, Status};
+use super::{Error, Outcome, Status, describe};
 use crate::command::{Account, Prepared};
 use crate::config::{Config, Repository};
 use crate::exit::Exit;
@@ -105,6 +105,7 @@ impl Run<'_> {
                 outcome.reason = Some(error.to_string());
             }
         }
+        let is_open = matches!(outcome.status, Status::Refused | Status::Failed) && !self.dry_run;
         log::line!(
             if outcome.status.exit() == Exit::Done { log::Level::Info } else { log::Level::Error },
             word,
@@ -113,6 +114,7 @@ impl Run<'_> {
             to = outcome.to,
             reason = outcome.reason,
             units = outcome.not_deployed.as_ref().map(|reason| format!("not deployed: {reason}")),
+            look_again = is_open.then(|| format!("hub deploy {}", repository.name)),
             duration_ms = outcome.duration_ms,
         );
     }
@@ -199,7 +201,7 @@ impl Run<'_> {
             return Ok((Status::Unchanged, None));
         }
         if self.dry_run {
-            outcome.plan = self.described(&plan)?;
+            outcome.plan = describe::plan(&plan, outcome.not_deployed.as_deref())?;
             return Ok((Status::Planned, None));
         }
         self.deploy(&plan, outcome)
@@ -221,7 +223,7 @@ impl Run<'_> {
         }
         let units = self.plan_units(repository, &mirror, &to, outcome)?;
         let look = if missing {
-            lines.push(format!("make the checkout {path} for user {}", checkout.user.name));
+            lines.push(format!("make the checkout {path} for user {}: there is none yet", checkout.user.name));
             if !self.dry_run {
                 checkout.make()?;
             }
@@ -268,6 +270,10 @@ impl Run<'_> {
     ) -> Result<Option<(Host, units::Plan)>, Error> {
         let has_folder = !repository.units.is_empty();
         let desired = if has_folder { Desired::read(mirror, to, &repository.units)? } else { Desired::default() };
+        // What has a problem is there, and the refusal that follows says so.
+        if desired.problems.is_empty() {
+            outcome.not_there = self.adopt.iter().filter(|name| !desired.has(name)).cloned().collect();
+        }
         let none = desired.files.is_empty() && desired.problems.is_empty();
         let had = has_folder && Host::has_units_of(&self.store.folder, &repository.name)?;
         if none && !had && repository.restart.is_empty() {
@@ -296,37 +302,6 @@ impl Run<'_> {
     /// What runs the repository's own commands; none where no service manager is at hand.
     pub fn commands_manager(&self) -> Option<Manager> {
         self.manager().ok().map(|found| found.manager)
-    }
-
-    /// The plan in words, for a dry run.
-    fn described(&self, plan: &Plan) -> Result<Vec<String>, Error> {
-        let mut lines = plan.lines.clone();
-        let shown = plan.changes.iter().take(20);
-        lines.extend(shown.map(|change| format!("{} {}", char::from(change.kind), log::printable(&change.path))));
-        if plan.changes.len() > 20 {
-            lines.push(format!("and {} more files", plan.changes.len() - 20));
-        }
-        for (step, argv) in [("build", &plan.repository.build), ("after", &plan.repository.after)] {
-            if !argv.is_empty() && !plan.is_live() {
-                lines.push(format!("{step}: {}", argv.join(" ")));
-            }
-        }
-        for rule in &plan.repository.restart {
-            if let Some(file) = rule.matching(plan.code_changes()) {
-                lines.push(format!("restart where running: {} ({file} changes)", rule.units.join(" ")));
-            }
-        }
-        if let Some((host, units)) = &plan.units {
-            match host.validate(units, &plan.repository.name) {
-                Ok(warnings) => lines.extend(warnings.into_iter().map(|warning| format!("warning: {warning}"))),
-                // The commit's files and what the build makes may be what the units miss now.
-                Err(Error::Refused(reason)) if !plan.is_live() => {
-                    lines.push(format!("before the commit's files are in place: {reason}"));
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(lines)
     }
 
     /// True where a deployment of the repository was cut off.

@@ -16,9 +16,6 @@ use crate::exit::Exit;
 use crate::log;
 use crate::state::{self, Folder, Lock, Record};
 
-/// A repository that was looked at less than this many seconds ago is left alone by the timer's run.
-const FRESH: i64 = 55 * 60;
-
 /// The unit that starts the worker when something is queued.
 const PATH_UNIT: &str = "gitops-sync.path";
 
@@ -29,7 +26,7 @@ const PATH_UNIT: &str = "gitops-sync.path";
 pub(super) fn run(config: &Config, request: &Request) -> Result<Vec<Outcome>, Error> {
     let root = Folder::open_or_make(&config.state_dir, 0o755)?;
     let gitops = root.sub_or_make("gitops", 0o750)?;
-    let manual = request.dry_run || !request.names.is_empty();
+    let manual = request.is_manual();
     let mut lock =
         if manual { Lock::attempt(&gitops, "lock")?.ok_or(Error::Busy)? } else { Lock::wait(&gitops, "lock")? };
     let (started, clock) = (now(), Instant::now());
@@ -62,6 +59,9 @@ pub(super) fn run(config: &Config, request: &Request) -> Result<Vec<Outcome>, Er
         worker.look_after_own_units(!manual)?;
     }
     result?;
+    if worker.outcomes.is_empty() {
+        worker.say_idle(&config.repositories);
+    }
     lock.exchange("")?;
     Ok(worker.outcomes)
 }
@@ -75,7 +75,7 @@ struct Worker<'a> {
 impl Worker<'_> {
     fn work(&mut self, root: &Folder, config: &Config, request: &Request) -> Result<(), Error> {
         let repositories = &config.repositories;
-        if request.dry_run || !request.names.is_empty() {
+        if request.is_manual() {
             let asked = |repository: &&Repository| request.names.is_empty() || request.names.contains(&repository.name);
             for repository in repositories.iter().filter(asked) {
                 let outcome = self.run.sync(repository);
@@ -148,7 +148,22 @@ impl Worker<'_> {
     fn is_due(&self, repository: &Repository) -> bool {
         self.run.is_interrupted(repository).unwrap_or(true)
             || self.claims.is_to_retry(repository).unwrap_or(true)
-            || self.run.store.seconds_since_checked(repository).is_none_or(|seconds| seconds >= FRESH)
+            || self.run.store.looked_at_until(repository).is_none()
+    }
+
+    /// A run that found nothing to do says so, and until when that holds.
+    fn say_idle(&self, repositories: &[Repository]) {
+        if repositories.is_empty() {
+            log::info!("nothing_configured", note = "hub.toml has no [[repository]]; contrib/hub.toml shows one");
+            return;
+        }
+        let next = repositories.iter().filter_map(|repository| self.run.store.looked_at_until(repository)).min();
+        log::info!(
+            "nothing_due",
+            repositories = repositories.len(),
+            next_due = next.map(log::rfc3339),
+            note = "hub deploy REPO, or gitops-sync REPO, looks at one now"
+        );
     }
 }
 

@@ -17,6 +17,8 @@ pub enum Error {
     State(state::Error),
     /// The queue does not take a request.
     Queue(queue::Error),
+    /// The repository's deployments are suspended: by whom, and how to resume them.
+    OnHold(String),
     /// The installed units already do what was asked for.
     UnitsActive(Vec<String>),
     /// systemd runs here but does not say which units do.
@@ -96,7 +98,7 @@ impl fmt::Display for Error {
         match self {
             Self::Config(error) => error.fmt(f),
             Self::Reading(error) => error.fmt(f),
-            Self::Usage(reason) | Self::Delivery(reason) => f.write_str(reason),
+            Self::Usage(reason) | Self::Delivery(reason) | Self::OnHold(reason) => f.write_str(reason),
             Self::State(error) => write!(f, "{error}{}", hint(error)),
             Self::Queue(error) => {
                 let hint = if let queue::Error::State(state) = error { hint(state) } else { "" };

@@ -3,11 +3,13 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
+use super::greeting::command_line;
 use super::{Error, say};
 use crate::command;
 use crate::config::Config;
 use crate::log::rfc3339;
-use crate::state::{Folder, repository_file_name};
+use crate::records;
+use crate::state::{self, Folder, repository_file_name};
 use crate::webhook::queue::Queue;
 
 /// Queue a deployment of a repository, as a push to its branch does.
@@ -15,7 +17,8 @@ use crate::webhook::queue::Queue;
 #[argh(
     subcommand,
     name = "deploy",
-    note = "gitops-sync takes it up at once where hub up or gitops-sync.path runs.",
+    note = "gitops-sync takes it up at once where hub up or gitops-sync.path runs. A repository on hold is not queued; the \
+            message says how to release it.",
     example = "hub deploy acme/infra"
 )]
 pub(super) struct Deploy {
@@ -81,17 +84,19 @@ pub(super) struct Retry {
 }
 
 /// A configured repository and the state it is in.
-struct Target {
+struct Target<'a> {
     name: String,
     file: String,
     state: PathBuf,
+    /// `--config`
+    flag: Option<&'a Path>,
 }
 
-impl Target {
-    fn find(name: &str, config: Option<&Path>) -> Result<Self, Error> {
-        let config = Config::load(config)?;
+impl<'a> Target<'a> {
+    fn find(name: &str, flag: Option<&'a Path>) -> Result<Self, Error> {
+        let config = Config::load(flag)?;
         let name = config.repository(name)?.name.clone();
-        Ok(Self { file: format!("{}.json", repository_file_name(&name)), name, state: config.state_dir })
+        Ok(Self { file: format!("{}.json", repository_file_name(&name)), name, state: config.state_dir, flag })
     }
 
     /// A folder of gitops-sync's state, made where missing.
@@ -101,11 +106,41 @@ impl Target {
     }
 
     fn queue_deployment(&self) -> Result<(), Error> {
+        let hold = find_hold(&self.state, &self.name, self.flag);
+        if let Ok(Some(hold)) = hold {
+            return Err(Error::OnHold(hold));
+        }
         let delivery = format!("manual-{}", super::random_id()?);
         Queue::open(&self.state)?.push(&self.name, &delivery)?;
         say(&format!("queued a deployment of {} ({delivery})", self.name));
+        if let Err(error) = hold {
+            say(&format!("whether it is on hold cannot be seen: {error}"));
+        }
         Ok(())
     }
+}
+
+/// Whether deployments of a repository are suspended: by whom, why, and how to resume them. `flag` is `--config`.
+///
+/// # Errors
+/// When the caller may not see it, or it is damaged.
+pub(super) fn find_hold(state: &Path, repository: &str, flag: Option<&Path>) -> Result<Option<String>, state::Error> {
+    let file = format!("{}.json", repository_file_name(repository));
+    let folder = Folder::open(state).and_then(|root| root.sub("gitops")).and_then(|gitops| gitops.sub("hold"));
+    let hold: records::Hold = match folder.and_then(|folder| folder.read_json(&file)) {
+        Ok(Some(hold)) => hold,
+        Ok(None) => return Ok(None),
+        Err(error) if error.is_missing() => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let part = |word: &str, value: Option<String>| value.map_or_else(String::new, |value| format!("{word}{value}"));
+    Ok(Some(format!(
+        "{repository} is on hold{}{}{}, and nothing is deployed until: {}",
+        part(" by ", hold.by),
+        part(" since ", hold.since),
+        part(", ", hold.reason.map(|reason| format!("{reason:?}"))),
+        command_line(&format!("release {repository}"), flag)
+    )))
 }
 
 pub(super) fn deploy(arguments: &Deploy) -> Result<(), Error> {
@@ -120,7 +155,8 @@ pub(super) fn hold(arguments: &Hold) -> Result<(), Error> {
         "reason": arguments.reason,
     });
     target.gitops("hold")?.publish_json(&target.file, &hold)?;
-    say(&format!("{0} is on hold; resume with: hub release {0}", target.name));
+    let resume = command_line(&format!("release {}", target.name), target.flag);
+    say(&format!("{} is on hold; resume with: {resume}", target.name));
     Ok(())
 }
 

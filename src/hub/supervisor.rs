@@ -7,7 +7,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::job::{Job, Launch};
 use super::schedule::Schedule;
-use super::watch::{Fingerprint, Watch, fingerprint};
+use super::watch::{Fingerprint, Watch, changes, fingerprint};
+use super::webhook_test::CREDENTIAL as WEBHOOK_SECRET;
 use super::{Error, Service, up};
 use crate::config::Config;
 use crate::reading::{inboxes, is_input};
@@ -39,6 +40,8 @@ struct Configuration {
     credentials: PathBuf,
     watch: Watch,
     seen: Fingerprint,
+    /// What is in use: `seen`, unless that was refused.
+    used: Fingerprint,
     look_at: Option<Instant>,
     usable: bool,
 }
@@ -57,6 +60,8 @@ impl<'a> Supervisor<'a> {
         let system = |act: &'static str| move |source: std::io::Error| Error::System { act, source };
         let file = up::absolute(&Config::file_path(flag))?;
         let credentials = up::absolute(config.credentials().folder())?;
+        let watch = Watch::new(vec![file.clone(), credentials.clone()]).map_err(system("watch the configuration"))?;
+        let seen = fingerprint(&file, &credentials);
         let mut environment = vec![("HUB_STATE_DIR", config.state_dir.clone())];
         if flag.is_some() {
             environment.push(("HUB_CONFIG", file.clone()));
@@ -71,9 +76,9 @@ impl<'a> Supervisor<'a> {
             configuration: Configuration {
                 flag: flag.map(Path::to_owned),
                 state: config.state_dir.clone(),
-                watch: Watch::new(vec![file.clone(), credentials.clone()])
-                    .map_err(system("watch the configuration"))?,
-                seen: fingerprint(&file, &credentials),
+                watch,
+                used: seen.clone(),
+                seen,
                 file,
                 credentials,
                 look_at: None,
@@ -223,8 +228,13 @@ impl<'a> Supervisor<'a> {
                     let state = known.state.display().to_string();
                     log::warn!("state_dir_kept", state_dir = state, note = "restart hub up to use another state_dir");
                 }
-                let file = config.path.as_ref().map(|path| path.display().to_string());
-                log::info!("configuration_changed", config = file);
+                let changed = changes(&known.used, &known.seen);
+                // Restarted it would lose its counters, and it looks for a first secret itself.
+                let first_secret = known.credentials.join(WEBHOOK_SECRET);
+                let proxy_knows = changed == [&first_secret] && !known.used.contains_key(&first_secret);
+                let paths: Vec<String> = changed.iter().map(|path| path.display().to_string()).collect();
+                log::info!("configuration_changed", changed = paths);
+                known.used.clone_from(&known.seen);
                 match Watch::new(watched(&config)) {
                     Ok(watch) => self.queue = watch,
                     Err(error) => log::warn!("watch_failed", what = "the inboxes", error = error.to_string()),
@@ -232,6 +242,7 @@ impl<'a> Supervisor<'a> {
                 for job in &mut self.jobs {
                     job.forgive();
                     match job.schedule {
+                        Schedule::Always if job.is_running() && proxy_knows => {}
                         Schedule::Always if job.is_running() => job.stop(now),
                         Schedule::Daily(_) => job.set_inboxes(inboxes(&config), is_input, now),
                         _ => job.request(now),

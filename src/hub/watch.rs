@@ -137,6 +137,12 @@ pub(super) fn fingerprint(file: &Path, folder: &Path) -> Fingerprint {
     paths.into_iter().filter_map(look).collect()
 }
 
+/// The files that came, went or changed between two moments.
+pub(super) fn changes<'a>(before: &'a Fingerprint, after: &'a Fingerprint) -> Vec<&'a PathBuf> {
+    let paths: BTreeSet<&PathBuf> = before.keys().chain(after.keys()).collect();
+    paths.into_iter().filter(|path| before.get(*path) != after.get(*path)).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -213,8 +219,12 @@ mod tests {
         assert_eq!(seen.last(), Some(&fingerprint(&file, &folder)));
         std::fs::write(folder.join("webhook-secret"), "x").unwrap();
         seen.push(fingerprint(&file, &folder));
-        for pair in seen.windows(2) {
+        std::fs::remove_file(&file).unwrap();
+        seen.push(fingerprint(&file, &folder));
+        let secret = folder.join("webhook-secret");
+        for (pair, path) in seen.windows(2).zip([&file, &file, &secret, &file]) {
             assert_ne!(pair[0], pair[1]);
+            assert_eq!(changes(&pair[0], &pair[1]), [path]);
         }
     }
 }

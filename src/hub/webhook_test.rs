@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use sha2::Sha256;
 
 use super::greeting::{WEBHOOK, command_line, url};
+use super::repository::find_hold;
 use super::{Error, random_id, say};
 use crate::config::{CREDSTORE, Config, Credentials, Secret};
 use crate::state::Folder;
@@ -29,7 +30,8 @@ pub(super) struct Arguments {
     config: Option<PathBuf>,
 }
 
-const CREDENTIAL: &str = "webhook-secret";
+/// The credential with the secret.
+pub(super) const CREDENTIAL: &str = "webhook-secret";
 const INSTALLED: [&str; 2] = ["/etc/systemd/system/proxy.service", "/usr/lib/systemd/system/proxy.service"];
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a proxy is given to take up a new secret, and the time between two attempts.
@@ -86,10 +88,12 @@ pub(super) fn main(arguments: &Arguments) -> Result<(), Error> {
     let answer = answer.map_err(|reason| Error::Delivery(format!("{reason}; {}", start_it(installed, flag))))?;
     match (answer.status, repository) {
         (202, Some(repository)) => {
-            say(&format!(
-                "202: accepted. {} is queued as delivery {delivery}; gitops-sync looks at it now.",
-                repository.name
-            ));
+            let next = match find_hold(&config.state_dir, &repository.name, flag) {
+                Ok(None) => "gitops-sync looks at it now".to_owned(),
+                Ok(Some(hold)) => hold,
+                Err(error) => format!("gitops-sync looks at it now; whether it is on hold cannot be seen: {error}"),
+            };
+            say(&format!("202: accepted. {} is queued as delivery {delivery}; {next}", repository.name));
             Ok(())
         }
         (200, None) => {

@@ -149,6 +149,8 @@ fn units_that_were_there_are_adopted() {
     assert_eq!(machine.run(&["systemctl", "is-enabled", "equal.service"]).stdout, b"disabled\n");
     assert_eq!(machine.ok(&["systemctl", "is-enabled", "linked.service"]), "enabled\n");
     assert_eq!(sync(&machine, "infra").expect(0).first()["status"], "unchanged");
+    sync_with(&machine, &["--adopt", "foreign.service", "acme/infra"]).expect(0);
+    sync_with(&machine, &["--adopt", "foriegn.service", "acme/infra"]).expect(2);
     // From now on they are the hub's.
     let second = files("2");
     push(&machine, "infra", &second.each_ref().map(|(name, content)| Text(name, content)));

@@ -72,6 +72,11 @@ impl Desired {
         }
         Ok(desired)
     }
+
+    /// True where the commit has this unit, a drop-in for it, or this file.
+    pub fn has(&self, name: &str) -> bool {
+        self.files.keys().any(|file| file == name || unit_of(file) == name)
+    }
 }
 
 /// Where a file of the repository's units folder belongs; none for what is no unit.

@@ -44,7 +44,7 @@ impl Manifest {
 }
 
 /// SHA-256 in hex.
-pub(super) fn digest(content: &[u8]) -> String {
+pub(in crate::gitops) fn digest(content: &[u8]) -> String {
     use sha2::Digest;
     sha2::Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -18,6 +18,7 @@ pub(super) use apply::{Applied, Restart};
 pub(super) use desired::Desired;
 pub(super) use host::Host;
 pub(super) use manager::{Found, Manager};
+pub(super) use manifest::digest;
 pub(super) use plan::{Action, Line, Plan};
 pub(super) use restore::Before;
 

@@ -1,3 +1,4 @@
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -112,8 +113,12 @@ fn checkout(patient: &Patient<'_>, repository: &Repository, findings: &mut Findi
         Err(error) if !patient.sees_all() => findings.skipped(format!("the checkout {path}: {error}")),
         Err(error) => {
             let user = repository.user.as_deref().unwrap_or("hub");
-            let mend = if command::Account::by_name(user).is_none() {
-                format!("useradd --system {user}, or editor {}", patient.path.display())
+            let edit = format!("editor {}", patient.path.display());
+            let is_roots = std::fs::metadata(&repository.path).is_ok_and(|found| found.uid() == 0);
+            let mend = if repository.user.is_none() && is_roots {
+                edit
+            } else if command::Account::by_name(user).is_none() {
+                format!("useradd --system --no-create-home --shell /usr/sbin/nologin {user}, or {edit}")
             } else {
                 format!("ls -la {path}")
             };
