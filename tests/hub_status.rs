@@ -140,6 +140,8 @@ hub doctor says what to set up; hub up runs everything here, in the foreground."
     assert!(!host.state().exists(), "looking makes nothing");
 }
 
+const SECRET: &str = "0123456789abcdef-secret";
+
 /// A host that `hub up` runs, with one repository.
 struct Up {
     host: Host,
@@ -160,6 +162,7 @@ fn up() -> Up {
         host.path("checkout").display(),
         user_name(),
     ));
+    host.credential("webhook-secret", SECRET);
     let service = host.start("hub", &["up"]);
     service.line("up");
     eventually("it has deployed and measured", || {
@@ -221,6 +224,62 @@ fn a_proxy_that_takes_nothing_is_failed() {
 }
 
 #[test]
+fn a_proxy_that_can_verify_no_delivery_is_degraded_until_there_is_a_secret() {
+    let host = Host::new();
+    let configuration = format!(
+        "[proxy]\nlisten = \"{}\"\nadmin_listen = \"{}\"\n\
+         [[repository]]\nname = \"{REPO}\"\nurl = \"{}\"\npath = \"{}\"\n",
+        free_address(),
+        free_address(),
+        host.path("origin.git").display(),
+        host.path("checkout").display()
+    );
+    host.configure(&configuration);
+    let proxy = host.start("proxy", &[]);
+    let admin = proxy.line("listening")["admin_listen"].as_str().unwrap().parse().unwrap();
+    let page = || support::send(admin, "GET", "/api/status", &[], b"").json();
+    let said = status_on_its_port(&host).ends(1, "degraded");
+    let said = said.says("degraded", "proxy", "it takes no deliveries: no webhook secret", "hub webhook-test");
+    assert!(!said.text.contains("takes deliveries"), "{}", said.text);
+    assert_eq!(page()["status"], "degraded");
+    assert!(page()["reason"].as_str().unwrap().contains("takes no deliveries: no webhook secret"), "{}", page());
+    assert_eq!(page()["proxy"]["deliveries"]["refused"], 0, "whoever looks is no delivery");
+
+    let file = host.path("hub.toml").display().to_string();
+    let with_flag = host.run("hub", &["status", "--json", "--config", &file]);
+    let json: Value = serde_json::from_slice(&with_flag.stdout).unwrap();
+    assert!(
+        json["reasons"][0]["mend"].as_str().unwrap().ends_with(&format!("webhook-test --config {file}")),
+        "{json:#}"
+    );
+
+    host.credential("webhook-secret", SECRET);
+    status_on_its_port(&host).ends(0, "healthy").says_nothing_of("proxy");
+    assert_eq!(page()["status"], "ok");
+
+    // A host where nothing is configured needs none.
+    let bare = Host::new();
+    bare.configure(&format!("[proxy]\nlisten = \"{}\"\nadmin_listen = \"127.0.0.1:0\"\n", free_address()));
+    let proxy = bare.start("proxy", &[]);
+    proxy.line("listening");
+    status_on_its_port(&bare).ends(0, "healthy");
+}
+
+#[test]
+fn a_strangers_proxy_on_the_port_is_not_this_hosts() {
+    let (stranger, host) = (Host::new(), Host::new());
+    let configuration = format!("[proxy]\nlisten = \"{}\"\nadmin_listen = \"127.0.0.1:0\"\n", free_address());
+    stranger.configure(&configuration);
+    host.configure(&configuration);
+    let proxy = stranger.start("proxy", &[]);
+    proxy.line("listening");
+    assert_eq!(status_on_its_port(&stranger).service("proxy")["state"], "running");
+    let said = status_on_its_port(&host);
+    assert_eq!(said.service("proxy")["state"], "not running", "{said:#?}");
+    assert!(!said.text.contains("takes deliveries"), "{}", said.text);
+}
+
+#[test]
 fn a_proxy_that_was_refused_is_failed_until_it_runs() {
     let host = Host::new();
     host.configure("[proxy]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\n");
@@ -250,6 +309,19 @@ fn a_commit_that_was_rolled_back_is_named_and_what_runs_is_the_good_one() {
     let said = said.says("degraded", "gitops-sync", "acme/infra rolled back", "");
     assert_eq!(said.repository(REPO)["deployed"]["commit"], good.as_str());
     assert_eq!(said.repository(REPO)["bad"]["commit"], bad.as_str());
+}
+
+#[test]
+fn what_was_refused_is_told_with_the_command_to_run_afterwards() {
+    let site = Site::new();
+    site.sync().expect(0, "deployed");
+    std::fs::write(site.checkout.join("README"), "changed here\n").unwrap();
+    site.origin.push(&[("README", "changed there\n")]);
+    site.sync().expect(5, "refused");
+    let said = status(&site.host).ends(1, "degraded");
+    let said = said.says("degraded", REPO, "has local changes to README", "hub deploy acme/infra");
+    let said = said.says("degraded", "gitops-sync", "acme/infra refused", "hub doctor");
+    assert!(!said.json["reasons"].to_string().contains("the output of hub up"), "{said:#?}");
 }
 
 #[test]

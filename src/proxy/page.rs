@@ -104,7 +104,8 @@ fn tiles(html: &mut String, status: &Status) -> fmt::Result {
     html.push_str("<section class=\"tiles\">");
     tile(html, "Proxy up", &span(proxy.uptime_seconds), &format!("since {}", proxy.started))?;
     let more = format!("{} ignored · {} refused · {} pings", counts.ignored, counts.refused, counts.pong);
-    tile(html, "Deliveries queued", &counts.queued.to_string(), &more)?;
+    let more = if proxy.secret_error.is_some() { "none is taken: no webhook secret" } else { &more };
+    tile(html, "Deliveries queued", &counts.queued.to_string(), more)?;
     let waiting = match (&status.queue.error, status.queue.oldest_age_seconds) {
         (Some(_), _) => "takes nothing".to_owned(),
         (None, Some(age)) => format!("oldest waits {}", span(age)),

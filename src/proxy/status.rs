@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::deliveries::{Counts, Deliveries};
 use super::listener::Counters;
+use super::public::Secrets;
 use crate::log;
 use crate::records::{Outcome, Reader, Repository, seconds_between, short};
 use crate::state::{Folder, Record};
@@ -18,6 +19,7 @@ use crate::webhook::queue::Queue;
 pub(super) struct Sources {
     pub folder: Folder,
     pub repositories: Vec<(String, String)>,
+    pub secrets: Arc<Secrets>,
     pub queue: Arc<Queue>,
     pub deliveries: Arc<Deliveries>,
     pub public: Arc<Counters>,
@@ -54,6 +56,8 @@ pub(super) struct Proxy {
     pub started: String,
     pub uptime_seconds: u64,
     pub deliveries: Counts,
+    /// Why no delivery can be verified; none where they can, or where no repository is configured.
+    pub secret_error: Option<String>,
     pub public: Connections,
     pub admin: Connections,
     /// Connections that hold alive.sock.
@@ -90,7 +94,9 @@ impl Sources {
         let repositories: Vec<Repository> =
             self.repositories.iter().map(|(name, branch)| reader.repository(name, branch)).collect();
         let queue = self.queue(now);
+        let secret_error = self.secrets.trouble().filter(|_| !repositories.is_empty());
         let mut reasons: Vec<String> = queue.error.iter().cloned().collect();
+        reasons.extend(secret_error.iter().map(|error| format!("the proxy takes no deliveries: {error}")));
         // The proxy's own record is about an earlier process: this one is alive.
         for service in services.iter().filter(|service| service.service != "proxy") {
             if Outcome::of(&service.last) == Outcome::Failed {
@@ -114,6 +120,7 @@ impl Sources {
                 started: log::rfc3339(self.started),
                 uptime_seconds: seconds_between(self.started, now),
                 deliveries: self.deliveries.counts(),
+                secret_error,
                 public: connections(&self.public),
                 admin: connections(&self.admin),
                 alive_holders: self.holders.load(Relaxed),

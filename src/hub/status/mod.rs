@@ -1,5 +1,6 @@
 //! `hub status`: how every service, repository and queue is, from what they left to read and what systemd says.
-//! Nothing is changed, started or connected to here but the proxy's `GET /healthz` on this host.
+//! Nothing is changed or started here, and nothing connected to but the proxy on this host: `GET /healthz`, its
+//! `alive.sock`, and whether it would take a delivery.
 //! Whatever is missing, unreadable or damaged becomes a line; the rest is shown all the same.
 
 mod facts;
@@ -137,9 +138,10 @@ fn collect(facts: &Facts) -> Status {
         let reason = "nothing of the hub runs here, so none of this is up to date";
         reasons.push(Reason::new(Level::Degraded, "services", reason, facts.start_all()));
     }
+    let doctor = facts.hub("doctor");
     reasons.extend(unreadable.iter().map(|sentence| {
         let denied = sentence.contains("Permission denied");
-        let mend = if denied { "run it as root, or: usermod -aG hub NAME, and log in again" } else { "hub doctor" };
+        let mend = if denied { "run it as root, or: usermod -aG hub NAME, and log in again" } else { &doctor };
         Reason::new(Level::Degraded, "state", sentence, mend)
     }));
     reasons.sort_by_key(|reason| std::cmp::Reverse(reason.level));

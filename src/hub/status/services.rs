@@ -116,7 +116,7 @@ impl Judge<'_> {
                     "spooled" => {
                         let rows = waiting(record).unwrap_or(0);
                         let reason = format!("{rows} rows wait, the database does not take them: {error}");
-                        say(Level::Degraded, reason, "hub doctor".to_owned());
+                        say(Level::Degraded, reason, self.facts.hub("doctor"));
                     }
                     "lost" | "failed" => say(Level::Failed, format!("samples were lost: {error}"), look.clone()),
                     _ => {}
@@ -136,7 +136,7 @@ impl Judge<'_> {
                 dead => Some(format!("{dead} documents of the last run could not be stored and are kept")),
             };
             if let Some(reason) = said {
-                say(Level::Degraded, reason, "hub dead-letters".to_owned());
+                say(Level::Degraded, reason, self.facts.hub("dead-letters"));
             }
             if let damaged @ 1.. = count("damaged_files") {
                 let reason = format!("damaged files of the last run in failed/ of the inbox: {damaged}");
@@ -178,7 +178,7 @@ impl Judge<'_> {
                 say(Level::Degraded, reason.to_owned(), "tailscale-gate close");
             }
             (_, "unknown") => say(Level::Degraded, format!("nobody knows what is public: {reason}"), look),
-            (true, "closed") => say(Level::Degraded, format!("closed: {reason}"), "hub doctor"),
+            (true, "closed") => say(Level::Degraded, format!("closed: {reason}"), &self.facts.hub("doctor")),
             _ => {}
         }
         let current = current || (!runs && state == "closed");
