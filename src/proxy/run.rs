@@ -125,6 +125,7 @@ fn start(
         sources: Sources {
             folder: Folder::open(&config.state_dir).map_err(|error| text(&error))?,
             repositories: branches.collect(),
+            pipelines: config.pipelines.iter().map(|pipeline| pipeline.name.clone()).collect(),
             secrets: Arc::clone(&webhook),
             queue: Arc::clone(&queue),
             deliveries: Arc::clone(&deliveries),

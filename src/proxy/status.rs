@@ -11,7 +11,7 @@ use super::deliveries::{Counts, Deliveries};
 use super::listener::Counters;
 use super::public::Secrets;
 use crate::log;
-use crate::records::{Outcome, Reader, Repository, seconds_between, short};
+use crate::records::{Outcome, Pipeline, Reader, Repository, seconds_between, short};
 use crate::state::{Folder, Record};
 use crate::webhook::queue::Queue;
 
@@ -19,6 +19,7 @@ use crate::webhook::queue::Queue;
 pub(super) struct Sources {
     pub folder: Folder,
     pub repositories: Vec<(String, String)>,
+    pub pipelines: Vec<String>,
     pub secrets: Arc<Secrets>,
     pub queue: Arc<Queue>,
     pub deliveries: Arc<Deliveries>,
@@ -43,6 +44,7 @@ pub(super) struct Status {
     pub proxy: Proxy,
     pub queue: QueueStatus,
     pub repositories: Vec<Repository>,
+    pub pipelines: Vec<Pipeline>,
     pub services: Vec<Record>,
     /// Files that are there and cannot be read.
     pub unreadable: Vec<String>,
@@ -109,6 +111,11 @@ impl Sources {
                 reasons.push(format!("{}: commit {} was rolled back", repository.repository, short(&bad.commit)));
             }
         }
+        let pipelines = Pipeline::all(self.pipelines.iter().cloned(), &services);
+        for pipeline in &pipelines {
+            reasons.extend(pipeline.dead_letters());
+            reasons.extend(pipeline.damaged_files());
+        }
         Status {
             status: if reasons.is_empty() { "ok" } else { "degraded" },
             reason: reasons.join("; "),
@@ -127,6 +134,7 @@ impl Sources {
             },
             queue,
             repositories,
+            pipelines,
             services,
             unreadable: reader.unreadable,
         }

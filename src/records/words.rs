@@ -27,3 +27,8 @@ pub fn span(seconds: u64) -> String {
 pub fn milliseconds(duration: u64) -> String {
     if duration < 10_000 { format!("{duration} ms") } else { span(duration / 1000) }
 }
+
+/// A number of things, whose name takes an `s` where they are several.
+pub fn counted(number: u64, thing: &str) -> String {
+    format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
+}

@@ -4,7 +4,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::{Level, Reason};
-use crate::config::Config;
+use crate::config::{Config, Pipeline};
 use crate::gate;
 use crate::hub::greeting::{WEBHOOK, command_line, url};
 use crate::hub::units::{self, Units};
@@ -113,6 +113,11 @@ impl Facts {
     pub fn repositories(&self) -> Vec<(&str, &str)> {
         let all = self.config.iter().flat_map(|config| &config.repositories);
         all.map(|repository| (repository.name.as_str(), repository.branch.as_str())).collect()
+    }
+
+    /// The configured pipelines; none where the configuration cannot be read.
+    pub fn pipelines(&self) -> impl Iterator<Item = &Pipeline> {
+        self.config.iter().flat_map(|config| &config.pipelines)
     }
 
     /// True where systemd has the hub's units.

@@ -5,9 +5,10 @@ use serde_json::{Map, Value};
 
 use super::states::{State, gate_lives};
 use super::{FUNNEL, Facts, Level, Reason};
+use crate::config::Source;
 use crate::hub::units::Unit;
 use crate::log::rfc3339;
-use crate::records::{Outcome, SERVICES, seconds_between, span};
+use crate::records::{self, Outcome, Pipeline, SERVICES, ago, seconds_between, span};
 use crate::state::{Record, Run};
 
 /// The host is measured every minute.
@@ -128,22 +129,28 @@ impl Judge<'_> {
             }
             _ => {}
         }
-        if service == "reading-sync" {
-            let count = |key: &str| run.counts.get(key).and_then(Value::as_u64).unwrap_or(0);
-            let said = match count("dead_letters") {
-                0 => None,
-                1 => Some("1 document of the last run could not be stored and is kept".to_owned()),
-                dead => Some(format!("{dead} documents of the last run could not be stored and are kept")),
+        failed && service != "tailscale-gate" && service != "proxy"
+    }
+
+    /// What the pipelines could not store and keep.
+    pub fn kept(&mut self, pipelines: &[Pipeline]) {
+        let now = self.facts.now;
+        for pipeline in pipelines {
+            let counted = pipeline.kept.as_ref().map(|kept| ago(&kept.counted, now)).unwrap_or_default();
+            let mut say = |what: String, mend| {
+                let reason = format!("{what} (counted {counted})");
+                self.reasons.push(Reason::new(Level::Degraded, "reading-sync", reason, mend));
             };
-            if let Some(reason) = said {
-                say(Level::Degraded, reason, self.facts.hub("dead-letters"));
+            if let Some(what) = pipeline.dead_letters() {
+                say(what, self.facts.hub("dead-letters"));
             }
-            if let damaged @ 1.. = count("damaged_files") {
-                let reason = format!("damaged files of the last run in failed/ of the inbox: {damaged}");
-                say(Level::Degraded, reason, self.facts.journal("proxy"));
+            let inbox = self.facts.pipelines().find(|known| known.name == pipeline.pipeline);
+            if let (Some(what), Some(Source::Folder(path))) =
+                (pipeline.damaged_files(), inbox.map(|known| &known.source))
+            {
+                say(what, records::look_into_failed(path));
             }
         }
-        failed && service != "tailscale-gate" && service != "proxy"
     }
 
     /// The funnel, by the record of the gate.

@@ -4,7 +4,7 @@ use super::services::Service;
 use super::{Level, Status};
 use crate::hub::terminal::{Terminal, Tone, fit};
 use crate::log::printable;
-use crate::records::{ago, milliseconds, span};
+use crate::records::{ago, counted, milliseconds, span};
 
 impl Level {
     fn word(self) -> &'static str {
@@ -169,6 +169,17 @@ fn rest(text: &mut String, status: &Status, terminal: Terminal) -> std::fmt::Res
         }
     }
     line(text, "queue", &if queue.is_empty() { "empty".to_owned() } else { parts.join(", ") }, terminal)?;
+    if !status.pipelines.is_empty() {
+        let told = status.pipelines.iter().map(|pipeline| match &pipeline.kept {
+            None => format!("{}: not known", pipeline.pipeline),
+            Some(kept) if kept.damaged_files == 0 => format!("{}: {}", pipeline.pipeline, kept.dead_letters),
+            Some(kept) => {
+                let files = counted(kept.damaged_files, "damaged file");
+                format!("{}: {}, {files}", pipeline.pipeline, kept.dead_letters)
+            }
+        });
+        line(text, "dead letters", &told.collect::<Vec<_>>().join("; "), terminal)?;
+    }
     let funnel = match &status.funnel {
         None => "never opened".to_owned(),
         Some(funnel) => {
