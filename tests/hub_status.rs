@@ -255,7 +255,7 @@ fn a_proxy_that_can_verify_no_delivery_is_degraded_until_there_is_a_secret() {
 
     host.credential("webhook-secret", SECRET);
     status_on_its_port(&host).ends(0, "healthy").says_nothing_of("proxy");
-    assert_eq!(page()["status"], "ok");
+    assert_eq!(page()["status"], "healthy");
 
     // A host where nothing is configured needs none.
     let bare = Host::new();
@@ -322,6 +322,36 @@ fn what_was_refused_is_told_with_the_command_to_run_afterwards() {
     let said = said.says("degraded", REPO, "has local changes to README", "hub deploy acme/infra");
     let said = said.says("degraded", "gitops-sync", "acme/infra refused", "hub doctor");
     assert!(!said.json["reasons"].to_string().contains("the output of hub up"), "{said:#?}");
+}
+
+#[test]
+fn units_that_are_not_deployed_are_told() {
+    let site = Site::new();
+    let unit = "[Service]\nExecStart=/bin/true\n";
+    site.origin.push(&[("systemd/acme.service", unit)]);
+    // Where systemd runs the tests' host, this one has no way to it.
+    let mut sync = site.host.command("gitops-sync");
+    sync.args([REPO, "--json"]).env("PATH", without_systemctl(&site.host));
+    support::gitops::ran(sync).expect(0, "deployed");
+    let said = status(&site.host).says_nothing_of(REPO);
+    assert!(said.text.contains("\n    its units are not deployed: "), "{}", said.text);
+    assert!(said.repository(REPO)["checked"]["not_deployed"].is_string(), "{said:#?}");
+}
+
+/// A `PATH` with git and what it needs, and without systemctl.
+fn without_systemctl(host: &Host) -> std::path::PathBuf {
+    let folder = host.path("programs");
+    std::fs::create_dir_all(&folder).unwrap();
+    for folder_of in std::env::split_paths(&std::env::var_os("PATH").unwrap()) {
+        for entry in std::fs::read_dir(folder_of).into_iter().flatten() {
+            let entry = entry.unwrap();
+            if entry.file_name() != "systemctl" {
+                // The first of a name wins, as in PATH.
+                let _ = symlink(entry.path(), folder.join(entry.file_name()));
+            }
+        }
+    }
+    folder
 }
 
 #[test]

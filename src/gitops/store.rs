@@ -1,5 +1,6 @@
 use serde::{Deserialize, Serialize};
 
+use super::Outcome;
 use crate::config::Repository;
 use crate::state::{Error, Folder, repository_file_name};
 
@@ -28,6 +29,9 @@ pub(super) struct Checked {
     pub at: String,
     pub status: String,
     pub reason: Option<String>,
+    /// Why the commit's units were not deployed, where they were not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_deployed: Option<String>,
 }
 
 /// Suspended deployments; written by `hub hold`.
@@ -84,8 +88,9 @@ impl Store {
         self.hold.read_json(&file(repository))
     }
 
-    pub fn set_checked(&self, repository: &Repository, status: &str, reason: Option<&str>) -> Result<(), Error> {
-        let checked = Checked { at: now(), status: status.to_owned(), reason: reason.map(str::to_owned) };
+    pub fn set_checked(&self, repository: &Repository, outcome: &Outcome) -> Result<(), Error> {
+        let (status, reason) = (outcome.status.word().to_owned(), outcome.reason.clone());
+        let checked = Checked { at: now(), status, reason, not_deployed: outcome.not_deployed.clone() };
         // Where it is lost, the repository is looked at once more.
         self.checked.note_json(&file(repository), &checked)
     }

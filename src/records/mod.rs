@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::state::{Record, Run};
 
 pub use reader::Reader;
-pub use words::{ago, counted, milliseconds, seconds_between, short, span};
+pub use words::{ago, counted, ended_ago, milliseconds, seconds_between, short, span};
 
 /// Services and the folders of their run records (design §10).
 pub const SERVICES: [(&str, &str); 5] = [
@@ -60,6 +60,9 @@ pub struct Checked {
     /// Why, where there is something to say.
     #[serde(default)]
     pub reason: Option<String>,
+    /// Why the commit's units were not deployed, where they were not.
+    #[serde(default)]
+    pub not_deployed: Option<String>,
 }
 
 /// `gitops/bad/<file>.json`
@@ -113,6 +116,16 @@ pub fn look_into_failed(inbox: &Path) -> String {
 /// The newest run of a pipeline in the record of reading-sync.
 pub fn run_of<'a>(record: &'a Record, pipeline: &str) -> Option<&'a Run> {
     std::iter::once(&record.last).chain(&record.history).find(|run| run.details["pipeline"] == pipeline)
+}
+
+/// The repositories that a run of gitops-sync failed on, each with one word: its own line says why. None where the run
+/// failed as a whole.
+pub fn failed_repositories(run: &Run) -> Option<String> {
+    let all = run.details["repositories"].as_array()?;
+    let bad = all.iter().filter_map(|outcome| Some((outcome["repository"].as_str()?, outcome["status"].as_str()?)));
+    let bad = bad.filter(|(_, status)| Outcome::of_word(status) == Outcome::Failed);
+    let told: Vec<String> = bad.map(|(name, status)| format!("{name} {}", status.replace('_', " "))).collect();
+    (!told.is_empty()).then(|| told.join(", "))
 }
 
 /// A pipeline as readers see it.

@@ -104,9 +104,11 @@ impl Judge<'_> {
         match service {
             // Its record is about an earlier process; one that is alive has got over that.
             "proxy" if failed && !state.runs => say(Level::Failed, error, look.clone()),
-            "gitops-sync" if failed => {
-                say(level_of(&run.status), worst_repositories(run).unwrap_or(error), look.clone())
-            }
+            "gitops-sync" if failed => say(
+                level_of(&run.status),
+                records::failed_repositories(run).map_or(error, |told| format!("the last run: {told}")),
+                look.clone(),
+            ),
             "reading-sync" if failed => say(Level::Failed, error, look.clone()),
             "reading-sync" if age > READING_STALE && !self.facts.has_no_pipeline() => {
                 let reason = format!("the pipelines ran {} ago, and should daily", span(age));
@@ -196,15 +198,6 @@ impl Judge<'_> {
 /// What was rolled back or refused leaves the last good commit in place.
 fn level_of(status: &str) -> Level {
     if matches!(status, "rolled_back" | "refused") { Level::Degraded } else { Level::Failed }
-}
-
-/// The repositories that a run failed on, each with one word: its own line says why. None where the run failed as a whole.
-fn worst_repositories(run: &Run) -> Option<String> {
-    let all = run.details["repositories"].as_array()?;
-    let bad = all.iter().filter_map(|outcome| Some((outcome["repository"].as_str()?, outcome["status"].as_str()?)));
-    let bad = bad.filter(|(_, status)| Outcome::of_word(status) == Outcome::Failed);
-    let told: Vec<String> = bad.map(|(name, status)| format!("{name} {}", status.replace('_', " "))).collect();
-    (!told.is_empty()).then(|| format!("the last run: {}", told.join(", ")))
 }
 
 /// The rows that wait for the database: what the record says, else what the newest runs in a row could not store.
