@@ -109,7 +109,7 @@ fn history(host: &Host) {
     write(
         host,
         "gitops/checked/acme__infra.json",
-        &json!({"at": "2026-01-02T03:04:06Z", "status": evil, "reason": evil}),
+        &json!({"at": "2026-01-02T03:04:06Z", "status": evil, "reason": evil, "not_deployed": "not run as root"}),
     );
     write(host, "gitops/bad/acme__infra.json", &json!({"commit": evil, "reason": evil, "at": evil}));
     write(host, "gitops/hold/acme__infra.json", &json!({"since": "2026-01-02T03:04:06Z", "by": evil}));
@@ -119,6 +119,9 @@ fn history(host: &Host) {
     record["details"] = json!({"repositories": [{"repository": evil}]});
     record["history"] = json!([run("deployed", None, 3000), run("unchanged", None, 20)]);
     write(host, "gitops/run.json", &record);
+    let mut before = run("stopped", None, 2232);
+    before["service"] = json!("proxy");
+    write(host, "proxy/run.json", &before);
     write(
         host,
         "data/metrics/run.json",
@@ -149,7 +152,9 @@ fn the_page_shows_everything_and_runs_nothing() {
     {
         assert!(html.contains(shown), "{shown} is missing in {html}");
     }
-    assert_eq!(html.matches("<rect class=\"").count(), 4, "a bar for each run");
+    assert_eq!(html.matches("<rect class=\"").count(), 3, "a bar for each run, where there are several");
+    assert!(!html.contains("stopped"), "an earlier proxy is not the one that runs: {html}");
+    assert!(html.contains("not deployed: not run as root") && html.contains("<h3>Funnel</h3>"), "{html}");
     for class in ["good", "same", "bad"] {
         assert!(html.contains(&format!("<rect class=\"{class}\"")), "{class}");
     }
@@ -170,21 +175,54 @@ fn the_status_as_json_and_what_is_damaged() {
     let answer = gateway.get_admin("/api/status");
     let status = answer.json();
     assert_eq!(answer.header("Content-Type"), Some("application/json"));
-    assert_eq!((&status["status"], &status["queue"]["requests"]), (&json!("degraded"), &json!(1)));
+    assert_eq!((&status["status"], &status["queue"]["requests"]), (&json!("failed"), &json!(1)));
     assert_eq!(status["proxy"]["deliveries"], json!({"queued": 1, "ignored": 0, "pong": 0, "refused": 0}));
     assert_eq!(status["repositories"][0]["deployed"]["commit"], "0123456789abcdef0123456789abcdef01234567");
     assert_eq!(status["repositories"][1]["deployed"], Value::Null);
     assert_eq!(status["services"][0]["service"], "gitops-sync", "the folder names the service, not the file");
+    assert!(status["services"].as_array().unwrap().iter().all(|one| one["service"] != "proxy"), "{status}");
     let unreadable = status["unreadable"].to_string();
     assert!(unreadable.contains("hold/acme__app.json") && unreadable.contains("bad/acme__app.json"), "{unreadable}");
     assert!(!status.to_string().contains("root:"));
 }
 
 #[test]
+fn a_reason_is_told_where_it_belongs_and_a_run_by_its_end() {
+    let host = host("[[pipeline]]\nname = \"reading\"\nsource = \"file:/nowhere\"");
+    let ago = |minutes| (jiff::Timestamp::now() - jiff::SignedDuration::from_mins(minutes)).to_string();
+    let reason = "cannot fetch from nowhere";
+    let checked = json!({"at": ago(3), "status": "refused", "reason": reason});
+    write(&host, "gitops/checked/acme__infra.json", &checked);
+    let outcome = json!({"repository": "acme/infra", "status": "refused", "reason": reason});
+    let run = json!({
+        "service": "gitops-sync", "started": ago(8), "duration_ms": 360_000, "status": "refused", "error": reason,
+        "details": {"repositories": [outcome]},
+    });
+    write(&host, "gitops/run.json", &run);
+    let kept = json!({"reading": {"dead_letters": 7, "damaged_files": 0, "counted": ago(5)}});
+    let run = json!({"service": "reading-sync", "started": ago(5), "duration_ms": 1, "status": "done", "details": {"kept": kept}});
+    write(&host, "reading/run.json", &run);
+    let gateway = Gateway::on(host);
+    let html = String::from_utf8(gateway.get_admin("/").body).unwrap();
+    assert_eq!(html.matches(reason).count(), 1, "{html}");
+    for shown in
+        ["gitops-sync: acme/infra refused", "reading: 7 documents could not be stored", "<b class=\"bad\">7</b>"]
+    {
+        assert!(html.contains(shown), "{shown} is missing in {html}");
+    }
+    assert!(html.contains("</b> 2 min ago <span class=\"more\">took 6 min"), "{html}");
+    let status = gateway.get_admin("/api/status").json();
+    assert_eq!((&status["status"], status["reasons"].as_array().unwrap().len()), (&json!("degraded"), 2));
+}
+
+#[test]
 fn nothing_has_run_yet() {
     let gateway = Gateway::new();
     let status = gateway.get_admin("/api/status").json();
-    assert_eq!((&status["status"], &status["services"], &status["unreadable"]), (&json!("ok"), &json!([]), &json!([])));
+    assert_eq!(
+        (&status["status"], &status["services"], &status["unreadable"]),
+        (&json!("healthy"), &json!([]), &json!([]))
+    );
     assert!(String::from_utf8(gateway.get_admin("/").body).unwrap().contains("No service has run yet"));
 }
 

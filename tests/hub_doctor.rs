@@ -409,7 +409,7 @@ fn a_pipeline_whose_source_is_not_there_is_told() {
     let pipeline = reading::file_pipeline(&host, "");
     host.configure(&pipeline);
     reading::publish(&host, "a.jsonl", b"{}\n");
-    doctor(&host).has("ok", "pipeline reading", "1 files wait", "").finds_well("configuration");
+    doctor(&host).has("ok", "pipeline reading", "1 file waits", "").finds_well("configuration");
     std::fs::remove_dir_all(reading::inbox(&host)).unwrap();
     let host_of_mongo = Host::new();
     doctor(&host).has("problem", "pipeline reading", "inbox", "install -d");
@@ -515,4 +515,69 @@ fn git_as_root_is_told_where_nobody_else_can_fetch() {
         doctor(&site.host).finds_well("users");
     }
     assert!(git(Path::new("/"), &["--version"]).starts_with("git version"));
+}
+
+#[test]
+fn the_last_refusal_of_a_repository_is_a_finding_until_it_is_over() {
+    let site = Site::new();
+    let about = format!("repository {REPO}");
+    site.sync().expect(0, "deployed");
+    doctor(&site.host).finds_well(&about);
+    std::fs::write(site.checkout.join("README"), "changed here\n").unwrap();
+    site.origin.push(&[("README", "changed there\n")]);
+    site.sync().expect(5, "refused");
+    let found = doctor(&site.host);
+    found.has("problem", &about, "refused: ", "hub deploy acme/infra").has("problem", &about, "has local changes", "");
+    git(&site.checkout, &["restore", "README"]);
+    site.sync().expect(0, "deployed");
+    doctor(&site.host).finds_well(&about);
+
+    git(&site.origin.work, &["commit", "--quiet", "--amend", "--message", "other"]);
+    git(&site.origin.work, &["push", "--quiet", "--force", "origin", "HEAD:main"]);
+    site.sync().expect(5, "refused");
+    doctor(&site.host).has("problem", &about, "was rewritten", "hub deploy acme/infra");
+}
+
+#[test]
+fn what_a_pipeline_left_undone_is_a_finding() {
+    let site = reading::Site::new(|host| reading::file_pipeline(host, ""));
+    reading::publish(&site.host, "a.jsonl", b"this is no JSON\n");
+    reading::publish(&site.host, "b.jsonl.gz", b"this is no gzip\n");
+    site.synced("reading");
+    let about = "pipeline reading";
+    let found = doctor(&site.host).has("warning", about, "1 document could not be stored", "hub dead-letters");
+    found.has("warning", about, "1 damaged file in failed/", "ls -l").has("ok", about, "0 files wait", "");
+    let inbox = reading::inbox(&site.host);
+    std::fs::rename(&inbox, site.host.path("elsewhere")).unwrap();
+    site.run("reading");
+    std::fs::rename(site.host.path("elsewhere"), &inbox).unwrap();
+    doctor(&site.host).has("problem", about, "the last run, begun", "/api/sync/reading");
+}
+
+#[test]
+fn a_file_that_the_readers_user_may_not_read_is_found() {
+    if skipped_without_root() {
+        return;
+    }
+    let host = Host::new();
+    host.configure(&reading::file_pipeline(&host, ""));
+    reading::publish(&host, "a.jsonl", b"{}\n");
+    std::fs::set_permissions(reading::inbox(&host).join("a.jsonl"), PermissionsExt::from_mode(0o600)).unwrap();
+    chown(reading::inbox(&host), Some(65534), Some(65534)).unwrap();
+    std::fs::set_permissions(host.path(""), PermissionsExt::from_mode(0o755)).unwrap();
+    let binary = host.path("hub");
+    std::fs::copy(env!("CARGO_BIN_EXE_hub"), &binary).unwrap();
+    let as_nobody = || {
+        doctor_with(|| {
+            let mut command = Command::new("setpriv");
+            command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "--"]).arg(&binary);
+            for (name, value) in host.command("hub").get_envs() {
+                value.map(|value| command.env(name, value));
+            }
+            command
+        })
+    };
+    as_nobody().has("problem", "pipeline reading", "a.jsonl: Permission denied", "chown -R");
+    chown(reading::inbox(&host).join("a.jsonl"), Some(65534), None).unwrap();
+    as_nobody().has("ok", "pipeline reading", "1 file waits", "");
 }

@@ -140,6 +140,8 @@ hub doctor says what to set up; hub up runs everything here, in the foreground."
     assert!(!host.state().exists(), "looking makes nothing");
 }
 
+const SECRET: &str = "0123456789abcdef-secret";
+
 /// A host that `hub up` runs, with one repository.
 struct Up {
     host: Host,
@@ -160,6 +162,7 @@ fn up() -> Up {
         host.path("checkout").display(),
         user_name(),
     ));
+    host.credential("webhook-secret", SECRET);
     let service = host.start("hub", &["up"]);
     service.line("up");
     eventually("it has deployed and measured", || {
@@ -221,6 +224,62 @@ fn a_proxy_that_takes_nothing_is_failed() {
 }
 
 #[test]
+fn a_proxy_that_can_verify_no_delivery_is_degraded_until_there_is_a_secret() {
+    let host = Host::new();
+    let configuration = format!(
+        "[proxy]\nlisten = \"{}\"\nadmin_listen = \"{}\"\n\
+         [[repository]]\nname = \"{REPO}\"\nurl = \"{}\"\npath = \"{}\"\n",
+        free_address(),
+        free_address(),
+        host.path("origin.git").display(),
+        host.path("checkout").display()
+    );
+    host.configure(&configuration);
+    let proxy = host.start("proxy", &[]);
+    let admin = proxy.line("listening")["admin_listen"].as_str().unwrap().parse().unwrap();
+    let page = || support::send(admin, "GET", "/api/status", &[], b"").json();
+    let said = status_on_its_port(&host).ends(1, "degraded");
+    let said = said.says("degraded", "proxy", "it takes no deliveries: no webhook secret", "hub webhook-test");
+    assert!(!said.text.contains("takes deliveries"), "{}", said.text);
+    assert_eq!(page()["status"], "degraded");
+    assert!(page()["reason"].as_str().unwrap().contains("takes no deliveries: no webhook secret"), "{}", page());
+    assert_eq!(page()["proxy"]["deliveries"]["refused"], 0, "whoever looks is no delivery");
+
+    let file = host.path("hub.toml").display().to_string();
+    let with_flag = host.run("hub", &["status", "--json", "--config", &file]);
+    let json: Value = serde_json::from_slice(&with_flag.stdout).unwrap();
+    assert!(
+        json["reasons"][0]["mend"].as_str().unwrap().ends_with(&format!("webhook-test --config {file}")),
+        "{json:#}"
+    );
+
+    host.credential("webhook-secret", SECRET);
+    status_on_its_port(&host).ends(0, "healthy").says_nothing_of("proxy");
+    assert_eq!(page()["status"], "healthy");
+
+    // A host where nothing is configured needs none.
+    let bare = Host::new();
+    bare.configure(&format!("[proxy]\nlisten = \"{}\"\nadmin_listen = \"127.0.0.1:0\"\n", free_address()));
+    let proxy = bare.start("proxy", &[]);
+    proxy.line("listening");
+    status_on_its_port(&bare).ends(0, "healthy");
+}
+
+#[test]
+fn a_strangers_proxy_on_the_port_is_not_this_hosts() {
+    let (stranger, host) = (Host::new(), Host::new());
+    let configuration = format!("[proxy]\nlisten = \"{}\"\nadmin_listen = \"127.0.0.1:0\"\n", free_address());
+    stranger.configure(&configuration);
+    host.configure(&configuration);
+    let proxy = stranger.start("proxy", &[]);
+    proxy.line("listening");
+    assert_eq!(status_on_its_port(&stranger).service("proxy")["state"], "running");
+    let said = status_on_its_port(&host);
+    assert_eq!(said.service("proxy")["state"], "not running", "{said:#?}");
+    assert!(!said.text.contains("takes deliveries"), "{}", said.text);
+}
+
+#[test]
 fn a_proxy_that_was_refused_is_failed_until_it_runs() {
     let host = Host::new();
     host.configure("[proxy]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\n");
@@ -250,6 +309,49 @@ fn a_commit_that_was_rolled_back_is_named_and_what_runs_is_the_good_one() {
     let said = said.says("degraded", "gitops-sync", "acme/infra rolled back", "");
     assert_eq!(said.repository(REPO)["deployed"]["commit"], good.as_str());
     assert_eq!(said.repository(REPO)["bad"]["commit"], bad.as_str());
+}
+
+#[test]
+fn what_was_refused_is_told_with_the_command_to_run_afterwards() {
+    let site = Site::new();
+    site.sync().expect(0, "deployed");
+    std::fs::write(site.checkout.join("README"), "changed here\n").unwrap();
+    site.origin.push(&[("README", "changed there\n")]);
+    site.sync().expect(5, "refused");
+    let said = status(&site.host).ends(1, "degraded");
+    let said = said.says("degraded", REPO, "has local changes to README", "hub deploy acme/infra");
+    let said = said.says("degraded", "gitops-sync", "acme/infra refused", "hub doctor");
+    assert!(!said.json["reasons"].to_string().contains("the output of hub up"), "{said:#?}");
+}
+
+#[test]
+fn units_that_are_not_deployed_are_told() {
+    let site = Site::new();
+    let unit = "[Service]\nExecStart=/bin/true\n";
+    site.origin.push(&[("systemd/acme.service", unit)]);
+    // Where systemd runs the tests' host, this one has no way to it.
+    let mut sync = site.host.command("gitops-sync");
+    sync.args([REPO, "--json"]).env("PATH", without_systemctl(&site.host));
+    support::gitops::ran(sync).expect(0, "deployed");
+    let said = status(&site.host).says_nothing_of(REPO);
+    assert!(said.text.contains("\n    its units are not deployed: "), "{}", said.text);
+    assert!(said.repository(REPO)["checked"]["not_deployed"].is_string(), "{said:#?}");
+}
+
+/// A `PATH` with git and what it needs, and without systemctl.
+fn without_systemctl(host: &Host) -> std::path::PathBuf {
+    let folder = host.path("programs");
+    std::fs::create_dir_all(&folder).unwrap();
+    for folder_of in std::env::split_paths(&std::env::var_os("PATH").unwrap()) {
+        for entry in std::fs::read_dir(folder_of).into_iter().flatten() {
+            let entry = entry.unwrap();
+            if entry.file_name() != "systemctl" {
+                // The first of a name wins, as in PATH.
+                let _ = symlink(entry.path(), folder.join(entry.file_name()));
+            }
+        }
+    }
+    folder
 }
 
 #[test]
@@ -354,7 +456,7 @@ fn documents_that_were_kept_and_pipelines_that_fail_or_are_late_are_told() {
     reading::age(&site.host, "a.jsonl");
     site.synced("reading");
     let said = status(&site.host).ends(1, "degraded");
-    said.says("degraded", "reading-sync", "1 document of the last run could not be stored", "hub dead-letters");
+    said.says("degraded", "reading-sync", "reading: 1 document could not be stored and is kept", "hub dead-letters");
     let file = site.host.path("state/reading/run.json");
     change(&file, |record| {
         record["counts"] = json!({});
@@ -364,6 +466,48 @@ fn documents_that_were_kept_and_pipelines_that_fail_or_are_late_are_told() {
     std::fs::remove_dir_all(reading::inbox(&site.host)).unwrap();
     site.run("reading");
     status(&site.host).ends(2, "failed").says("failed", "reading-sync", "inbox", "");
+}
+
+#[test]
+fn what_a_pipeline_keeps_is_told_until_it_is_gone() {
+    let site = reading::Site::new(|host| reading::file_pipeline(host, ""));
+    let metrics = || String::from_utf8(support::send(site.admin, "GET", "/metrics", &[], b"").body).unwrap();
+    assert!(status(&site.host).text.contains("dead letters     reading: not known"));
+    reading::publish(&site.host, "a.jsonl", b"this is no JSON\n");
+    reading::publish(&site.host, "b.jsonl.gz", b"this is no gzip\n");
+    site.synced("reading");
+    reading::publish(&site.host, "c.jsonl", reading::line(1).as_bytes());
+    assert_eq!(site.synced("reading")["dead_letters"], 0, "a good run");
+    let keeps = || {
+        let said = status(&site.host).ends(1, "degraded");
+        let said = said.says("degraded", "reading-sync", "reading: 1 document could not be stored", "hub dead-letters");
+        let failed = reading::inbox(&site.host).join("failed").display().to_string();
+        let said = said.says("degraded", "reading-sync", "reading: 1 damaged file in failed/", &failed);
+        assert_eq!(said.json["pipelines"][0]["kept"]["dead_letters"], 1, "{said:#?}");
+        assert!(said.text.contains("dead letters     reading: 1, 1 damaged file"), "{}", said.text);
+    };
+    keeps();
+    let page = support::send(site.admin, "GET", "/api/status", &[], b"").json();
+    assert_eq!((&page["status"], &page["pipelines"][0]["kept"]["damaged_files"]), (&json!("degraded"), &json!(1)));
+    for sample in ["hub_dead_letters{pipeline=\"reading\"} 1", "hub_damaged_files{pipeline=\"reading\"} 1"] {
+        assert!(metrics().lines().any(|line| line == sample), "{}", metrics());
+    }
+
+    // A run that cannot count them forgets nothing.
+    let dead = format!("postgres://hub@{}/hub", free_address());
+    let site = site.again(|command| {
+        command.env("DATABASE_URL", dead);
+    });
+    assert_eq!(site.run("reading")["side"], "database");
+    let said = status(&site.host).ends(2, "failed");
+    said.says("degraded", "reading-sync", "reading: 1 document could not be stored", "hub dead-letters");
+
+    let site = site.again(|_| {});
+    assert!(site.host.run("hub", &["dead-letters", "drop", "1"]).status.success());
+    std::fs::remove_dir_all(reading::inbox(&site.host).join("failed")).unwrap();
+    site.synced("reading");
+    let said = status(&site.host).says_nothing_of("reading-sync");
+    assert!(said.text.contains("dead letters     reading: 0"), "{}", said.text);
 }
 
 #[test]

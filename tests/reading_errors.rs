@@ -69,7 +69,8 @@ fn what_can_be_read_of_a_damaged_file_is_stored_and_the_file_is_kept() {
     let result = site.synced("reading");
     assert_eq!((&result["dead_letters"], &result["damaged_files"]), (&json!(1), &json!(2)), "{result}");
     assert!(
-        String::from_utf8_lossy(&site.host.run("hub", &["status"]).stdout).contains("damaged files of the last run")
+        String::from_utf8_lossy(&site.host.run("hub", &["status"]).stdout)
+            .contains("reading: 2 damaged files in failed")
     );
     assert_eq!(names(&site.host, "."), ["failed", "processed"]);
     assert_eq!(names(&site.host, "failed"), ["cut.jsonl.gz", "long.jsonl"]);

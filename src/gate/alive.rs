@@ -6,6 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 
@@ -55,9 +56,7 @@ impl Alive {
         let mut reasons = Vec::new();
         for folder in folders {
             match connect_in(folder) {
-                Ok(stream) => {
-                    return Ok(Self { stream, greeting: Vec::new(), greeted: false, deadline: now + GREETING });
-                }
+                Ok(stream) => return Ok(Self::over(stream, now)),
                 Err(error) => reasons.push((folder.join(NAME), error)),
             }
         }
@@ -70,6 +69,10 @@ impl Alive {
             Some((path, error)) => format!("the proxy is not running: {}: {error}", path.display()),
             None => "the proxy is not running".to_owned(),
         })
+    }
+
+    fn over(stream: UnixStream, now: Instant) -> Self {
+        Self { stream, greeting: Vec::new(), greeted: false, deadline: now + GREETING }
     }
 
     /// Becomes readable when there may be news.
@@ -110,6 +113,38 @@ impl Alive {
             return News::Gone(format!("the proxy did not greet within {} s", GREETING.as_secs()));
         }
         News::None
+    }
+}
+
+/// The instance that the proxy of a state folder names on its `alive.sock`; none where no proxy has the socket. Waits
+/// at most 2 s.
+///
+/// # Errors
+/// A sentence, where the socket may not be used by this user, or does not greet.
+pub fn instance(state_dir: &Path) -> Result<Option<String>, String> {
+    for folder in folders(state_dir) {
+        match connect_in(&folder) {
+            Ok(stream) => return greeted(Alive::over(stream, Instant::now())).map(Some),
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {}
+            Err(error) => return Err(format!("{}: {error}", folder.join(NAME).display())),
+        }
+    }
+    Ok(None)
+}
+
+fn greeted(mut alive: Alive) -> Result<String, String> {
+    loop {
+        let now = Instant::now();
+        match alive.news(now) {
+            News::Instance(instance) => return Ok(instance),
+            News::Gone(reason) => return Err(reason),
+            News::None => {}
+        }
+        let limit = Timespec::try_from(alive.deadline.saturating_duration_since(now)).ok();
+        match poll(&mut [PollFd::new(&alive.fd(), PollFlags::IN)], limit.as_ref()) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(format!("cannot wait for the proxy: {error}")),
+        }
     }
 }
 
@@ -160,6 +195,22 @@ mod tests {
         let (_dir, mut alive, mut proxy, now) = pair();
         proxy.write_all(&[b'x'; 300]).unwrap();
         assert!(matches!(alive.news(now), News::Gone(_)));
+    }
+
+    #[test]
+    fn whoever_asks_once_learns_the_instance_or_that_there_is_none() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(instance(dir.path()), Ok(None));
+        let listener = UnixListener::bind(dir.path().join(NAME)).unwrap();
+        let proxy = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            stream.write_all(b"5f3a\n").unwrap();
+            listener.accept().unwrap();
+        });
+        assert_eq!(instance(dir.path()), Ok(Some("5f3a".to_owned())));
+        assert!(instance(dir.path()).unwrap_err().contains("has ended"), "it hung up without a word");
+        proxy.join().unwrap();
+        assert_eq!(instance(dir.path()), Ok(None), "nobody listens any more");
     }
 
     #[test]

@@ -26,6 +26,7 @@ use crate::exit::{self, Exit};
 use crate::log;
 use crate::state::Folder;
 
+pub use alive::instance;
 pub use error::Error;
 
 /// Open Tailscale Funnel while the proxy is healthy, and close it in every other case.

@@ -1,8 +1,8 @@
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::Status;
 use super::units::digest;
+use super::{Outcome, Status};
 use crate::config::Repository;
 use crate::state::{Error, Folder, repository_file_name};
 
@@ -40,6 +40,9 @@ pub(super) struct Checked {
     /// Digest of the repository's table in hub.toml, by which it was looked at.
     #[serde(default)]
     pub configuration: String,
+    /// Why the commit's units were not deployed, where they were not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_deployed: Option<String>,
 }
 
 /// Suspended deployments; written by `hub hold`.
@@ -96,12 +99,13 @@ impl Store {
         self.hold.read_json(&file(repository))
     }
 
-    pub fn set_checked(&self, repository: &Repository, status: &str, reason: Option<&str>) -> Result<(), Error> {
+    pub fn set_checked(&self, repository: &Repository, outcome: &Outcome) -> Result<(), Error> {
         let checked = Checked {
             at: now(),
-            status: status.to_owned(),
-            reason: reason.map(str::to_owned),
+            status: outcome.status.word().to_owned(),
+            reason: outcome.reason.clone(),
             configuration: configuration(repository),
+            not_deployed: outcome.not_deployed.clone(),
         };
         // Where it is lost, the repository is looked at once more.
         self.checked.note_json(&file(repository), &checked)

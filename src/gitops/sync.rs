@@ -97,7 +97,7 @@ impl Run<'_> {
     fn conclude(&self, repository: &Repository, outcome: &mut Outcome) {
         let word = outcome.status.word();
         if !self.dry_run
-            && let Err(error) = self.store.set_checked(repository, word, outcome.reason.as_deref())
+            && let Err(error) = self.store.set_checked(repository, outcome)
         {
             log::error!("state_not_written", repo = repository.name, error = error.to_string());
             if outcome.status.exit() == Exit::Done {

@@ -1,6 +1,7 @@
 //! The operator's command: `hub up` and what a person or a script asks of the installation.
 //! No service's work is done here: services are started by name, and asked through the queue and their files.
-//! Imports the ground floor, the webhook's queue and ids, reading's inboxes and dead letters; `doctor` asks gate, gitops, reading and store.
+//! Imports the ground floor, the webhook's queue and ids, reading's inboxes and dead letters; `status` asks gate whose the proxy
+//! is; `doctor` asks gate, gitops, reading and store.
 
 mod dead_letters;
 mod doctor;

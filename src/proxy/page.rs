@@ -6,13 +6,16 @@ use rouille::Response;
 
 use super::answer;
 use super::status::{Connections, Status};
-use crate::records::{Outcome, Repository, ago, milliseconds, short, span};
+use crate::records::{Outcome, Pipeline, Repository, ago, ended_ago, failed_repositories, milliseconds, short, span};
 use crate::state::{Record, Run};
 use crate::webhook::random_id;
 
 const STYLE: &str = include_str!("page.css");
 /// How often the page loads itself anew, in seconds.
 const REFRESH: u32 = 15;
+
+const LEGEND: &str = "<p class=\"more\">Bars: the latest runs, the newest at the right, as high as they took long; \
+                      <b class=\"good\">done</b>, <b class=\"same\">nothing to do</b>, <b class=\"bad\">failed</b>.</p>";
 
 /// Bars in a picture: the newest run and its history.
 const BARS: usize = 21;
@@ -65,10 +68,7 @@ fn write(html: &mut String, status: &Status, nonce: &str) -> fmt::Result {
          <header><h1>Observability Hub</h1><p class=\"pill {state}\">{state}</p></header><main>",
         state = status.status,
     )?;
-    if !status.reason.is_empty() {
-        write!(html, "<p class=\"notice\">{}</p>", Escaped(&status.reason))?;
-    }
-    for problem in &status.unreadable {
+    for problem in status.reasons.iter().chain(&status.unreadable) {
         write!(html, "<p class=\"notice\">{}</p>", Escaped(problem))?;
     }
     tiles(html, status)?;
@@ -81,11 +81,21 @@ fn write(html: &mut String, status: &Status, nonce: &str) -> fmt::Result {
     for repository in &status.repositories {
         repository_card(html, repository, status.now)?;
     }
-    html.push_str("<h2>Runs</h2>");
-    if status.services.is_empty() {
-        html.push_str("<p class=\"empty\">No service has run yet.</p>");
+    if !status.pipelines.is_empty() {
+        html.push_str("<h2>Pipelines</h2>");
     }
-    for service in &status.services {
+    for pipeline in &status.pipelines {
+        pipeline_card(html, pipeline, status.now)?;
+    }
+    html.push_str("<h2>Runs</h2>");
+    // The gate has no runs: its record says since when the funnel is as it is, and has a tile.
+    let runs = || status.services.iter().filter(|record| record.service != "tailscale-gate");
+    if runs().next().is_none() {
+        html.push_str("<p class=\"empty\">No service has run yet.</p>");
+    } else {
+        html.push_str(LEGEND);
+    }
+    for service in runs() {
         service_card(html, service, status.now)?;
     }
     writeln!(
@@ -102,9 +112,10 @@ fn tiles(html: &mut String, status: &Status) -> fmt::Result {
     let proxy = &status.proxy;
     let counts = proxy.deliveries;
     html.push_str("<section class=\"tiles\">");
-    tile(html, "Proxy up", &span(proxy.uptime_seconds), &format!("since {}", proxy.started))?;
+    tile(html, "Proxy up", &span(proxy.uptime_seconds), &format!("since {}", minute(&proxy.started)))?;
     let more = format!("{} ignored · {} refused · {} pings", counts.ignored, counts.refused, counts.pong);
-    tile(html, "Deliveries queued", &counts.queued.to_string(), &more)?;
+    let more = if proxy.secret_error.is_some() { "none is taken: no webhook secret" } else { &more };
+    tile(html, "Deliveries queued", &counts.queued.to_string(), more)?;
     let waiting = match (&status.queue.error, status.queue.oldest_age_seconds) {
         (Some(_), _) => "takes nothing".to_owned(),
         (None, Some(age)) => format!("oldest waits {}", span(age)),
@@ -113,8 +124,21 @@ fn tiles(html: &mut String, status: &Status) -> fmt::Result {
     tile(html, "In the queue", &status.queue.requests.to_string(), &waiting)?;
     let about = |of: &Connections| format!("{} accepted · {} evicted", of.accepted, of.evicted);
     tile(html, "Public connections", &proxy.public.open.to_string(), &about(&proxy.public))?;
+    let gate = status.services.iter().find(|record| record.service == "tailscale-gate");
+    let told = gate.map(|record| &record.last.details);
+    let text = |key: &str| told.and_then(|details| details[key].as_str());
+    let state = gate.map_or("closed", |record| text("state").unwrap_or(&record.last.status));
+    let why = text("reason").filter(|why| state != "open" && !why.is_empty()).map(|why| format!("{why}; "));
+    let said = text("written").map(|at| format!("{}as the gate said {}", why.unwrap_or_default(), ago(at, status.now)));
+    tile(html, "Funnel", state, &said.unwrap_or_else(|| "never opened".to_owned()))?;
     html.push_str("</section>");
     Ok(())
+}
+
+/// An RFC 3339 instant to the minute, without a hyphen at which a line could break.
+fn minute(instant: &str) -> String {
+    let parsed = instant.parse::<jiff::Timestamp>();
+    parsed.map_or_else(|_| instant.to_owned(), |instant| instant.strftime("%-d %b %Y, %H:%M UTC").to_string())
 }
 
 fn tile(html: &mut String, name: &str, value: &str, more: &str) -> fmt::Result {
@@ -142,10 +166,13 @@ fn repository_card(html: &mut String, repository: &Repository, now: jiff::Timest
             html,
             "<dt>Last check</dt><dd><b class=\"{}\">{}</b> {} <span class=\"more\">{}</span></dd>",
             class(Outcome::of_word(&checked.status)),
-            Escaped(&checked.status),
+            Escaped(checked.status.replace('_', " ")),
             Escaped(ago(&checked.at, now)),
             Escaped(reason)
         )?;
+    }
+    if let Some(why) = repository.checked.as_ref().and_then(|checked| checked.not_deployed.as_ref()) {
+        write!(html, "<dt>Units</dt><dd class=\"same\">not deployed: {}</dd>", Escaped(why))?;
     }
     if let Some(hold) = &repository.hold {
         let by = hold.by.as_deref().unwrap_or("an operator");
@@ -162,29 +189,55 @@ fn repository_card(html: &mut String, repository: &Repository, now: jiff::Timest
     Ok(())
 }
 
+fn pipeline_card(html: &mut String, pipeline: &Pipeline, now: jiff::Timestamp) -> fmt::Result {
+    write!(html, "<section class=\"card\"><h3>{}</h3><dl><dt>Dead letters</dt>", Escaped(&pipeline.pipeline))?;
+    match &pipeline.kept {
+        None => html.push_str("<dd>not known</dd>"),
+        Some(kept) => {
+            let class = |number| if number > 0 { "bad" } else { "same" };
+            write!(
+                html,
+                "<dd><b class=\"{}\">{}</b> <span class=\"more\">counted {}</span></dd>\
+                 <dt>Damaged files</dt><dd><b class=\"{}\">{}</b></dd>",
+                class(kept.dead_letters),
+                kept.dead_letters,
+                Escaped(ago(&kept.counted, now)),
+                class(kept.damaged_files),
+                kept.damaged_files,
+            )?;
+        }
+    }
+    html.push_str("</dl></section>");
+    Ok(())
+}
+
 fn service_card(html: &mut String, record: &Record, now: jiff::Timestamp) -> fmt::Result {
     let last = &record.last;
     write!(
         html,
-        "<section class=\"card run\"><div><h3>{}</h3><p><b class=\"{}\">{}</b> {} <span class=\"more\">took {}</span></p>",
+        "<section class=\"card run\"><div><h3>{}</h3><p><b class=\"{}\">{}</b> {} <span class=\"more\">took {}</span></p></div>",
         Escaped(&record.service),
         class(Outcome::of(last)),
-        Escaped(&last.status),
-        Escaped(ago(&last.started, now)),
+        Escaped(last.status.replace('_', " ")),
+        Escaped(ended_ago(&last.started, last.duration_ms, now)),
         Escaped(milliseconds(last.duration_ms)),
     )?;
-    if let Some(error) = &last.error {
+    picture(html, record)?;
+    // The repositories' own cards say why.
+    if let Some(error) = failed_repositories(last).or_else(|| last.error.clone()) {
         write!(html, "<p class=\"bad\">{}</p>", Escaped(error))?;
     }
-    html.push_str("</div>");
-    picture(html, record)?;
     html.push_str("</section>");
     Ok(())
 }
 
-/// One bar a run, the newest at the right: height is the duration, colour the outcome.
+/// One bar a run, the newest at the right: height is the duration, colour the outcome. One alone compares with nothing.
 fn picture(html: &mut String, record: &Record) -> fmt::Result {
-    let runs: Vec<&Run> = std::iter::once(&record.last).chain(&record.history).take(BARS).collect();
+    let mut runs: Vec<&Run> = std::iter::once(&record.last).chain(&record.history).take(BARS).collect();
+    if runs.len() < 2 {
+        return Ok(());
+    }
+    runs.reverse();
     let longest = runs.iter().map(|run| run.duration_ms).max().unwrap_or(1).max(1) as f64;
     write!(
         html,
@@ -192,7 +245,7 @@ fn picture(html: &mut String, record: &Record) -> fmt::Result {
          aria-label=\"The last {} runs of {}\">",
         runs.len(),
         Escaped(&record.service),
-        width = BARS * BAR_STEP,
+        width = runs.len() * BAR_STEP,
     )?;
     for (place, run) in runs.iter().enumerate() {
         let height = (run.duration_ms as f64 / longest * HEIGHT).max(3.0);
@@ -200,7 +253,7 @@ fn picture(html: &mut String, record: &Record) -> fmt::Result {
             html,
             "<rect class=\"{}\" x=\"{}\" y=\"{:.1}\" width=\"{}\" height=\"{height:.1}\" rx=\"2\"><title>{} {} {}</title></rect>",
             class(Outcome::of(run)),
-            (BARS - 1 - place) * BAR_STEP,
+            place * BAR_STEP,
             HEIGHT - height,
             BAR_STEP - 3,
             Escaped(&run.started),

@@ -66,6 +66,7 @@ pub(super) fn format(status: &Status) -> String {
     let writable = if status.queue.error.is_none() { 1.0 } else { 0.0 };
     text.family("hub_queue_writable", "gauge", "1 while the queue takes deliveries.", plain(writable));
     repositories(&mut text, status);
+    pipelines(&mut text, status);
     services(&mut text, status);
     text.0
 }
@@ -109,6 +110,15 @@ fn repositories(text: &mut Text, status: &Status) {
     text.family("hub_repository_held", "gauge", "1 while deployments are suspended.", held);
     let bad = all().map(|repository| (name(&repository.repository), flag(repository.bad.is_some())));
     text.family("hub_repository_bad_commit", "gauge", "1 while a commit is known to be bad.", bad);
+}
+
+fn pipelines(text: &mut Text, status: &Status) {
+    let kept =
+        || status.pipelines.iter().filter_map(|one| Some((labels(&[("pipeline", &one.pipeline)]), one.kept.as_ref()?)));
+    let help = "Documents that a pipeline could not store and keeps, as its last run counted.";
+    text.family("hub_dead_letters", "gauge", help, kept().map(|(labels, kept)| (labels, kept.dead_letters as f64)));
+    let help = "Damaged files in failed/ of a pipeline's inbox, as its last run counted.";
+    text.family("hub_damaged_files", "gauge", help, kept().map(|(labels, kept)| (labels, kept.damaged_files as f64)));
 }
 
 fn services(text: &mut Text, status: &Status) {

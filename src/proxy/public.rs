@@ -20,7 +20,7 @@ const WEBHOOK: &str = "/api/webhook/gitops";
 pub(super) struct Public {
     pub repositories: Vec<Repository>,
     pub max_body: u64,
-    pub secrets: Secrets,
+    pub secrets: Arc<Secrets>,
     pub queue: Arc<Queue>,
     pub deliveries: Arc<Deliveries>,
     pub instance: String,
@@ -53,12 +53,17 @@ impl Secrets {
             // The cause names a path of this host, and the asker may be anybody.
             .map_err(|_| refuse(503, "the webhook secret cannot be used; proxy --check says why"))?;
         if found.is_empty() {
-            return Err(refuse(503, "no webhook secret is configured; put one into the credential webhook-secret"));
+            return Err(refuse(503, "no webhook secret is configured; make one with: hub webhook-test"));
         }
         let found: Arc<[Secret]> = found.into();
         log::info!("secret_found", secrets = found.len());
         *self.known.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&found);
         Ok(found)
+    }
+
+    /// Why no delivery can be verified; none where they can.
+    pub fn trouble(&self) -> Option<String> {
+        self.get().err().map(|refusal| refusal.reason)
     }
 }
 
@@ -79,6 +84,10 @@ impl Site for Public {
             ("/" | "/healthz", _) => Admission::Answer(answer::method_not_allowed("GET, HEAD")),
             (WEBHOOK, "POST") => match self.admit_delivery(head) {
                 Ok(()) => Admission::Body { limit: self.max_body },
+                // An empty body is nobody's delivery: gate and hub status ask so whether one would be taken.
+                Err(refusal) if matches!(head.length, Length::Known(0)) => {
+                    Admission::Answer(answer::error(refusal.status, &refusal.reason))
+                }
                 Err(refusal) => Admission::Answer(self.refused(&refusal)),
             },
             (WEBHOOK, _) => Admission::Answer(answer::method_not_allowed("POST")),

@@ -124,6 +124,8 @@ fn start(
     let (public_counters, admin_counters): (Arc<Counters>, Arc<Counters>) = Default::default();
     let branches = config.repositories.iter().map(|repository| (repository.name.clone(), repository.branch.clone()));
     let syncs = Arc::new(Syncs::new(config));
+    let secret_missing = secrets.webhook.is_empty();
+    let webhook = Arc::new(public::Secrets::new(secrets.credentials, secrets.webhook));
     let admin = Admin {
         syncs: Arc::clone(&syncs),
         hosts: config.proxy.admin_hosts.clone(),
@@ -131,6 +133,8 @@ fn start(
         sources: Sources {
             folder: Folder::open(&config.state_dir).map_err(|error| text(&error))?,
             repositories: branches.collect(),
+            pipelines: config.pipelines.iter().map(|pipeline| pipeline.name.clone()).collect(),
+            secrets: Arc::clone(&webhook),
             queue: Arc::clone(&queue),
             deliveries: Arc::clone(&deliveries),
             public: Arc::clone(&public_counters),
@@ -140,11 +144,10 @@ fn start(
             started,
         },
     };
-    let secret_missing = secrets.webhook.is_empty();
     let public = Public {
         repositories: config.repositories.clone(),
         max_body: config.proxy.max_body,
-        secrets: public::Secrets::new(secrets.credentials, secrets.webhook),
+        secrets: webhook,
         queue: Arc::clone(&queue),
         deliveries: Arc::clone(&deliveries),
         instance: instance.clone(),

@@ -9,8 +9,9 @@ use serde::Serialize;
 
 use super::deliveries::{Counts, Deliveries};
 use super::listener::Counters;
+use super::public::Secrets;
 use crate::log;
-use crate::records::{Outcome, Reader, Repository, seconds_between, short};
+use crate::records::{Outcome, Pipeline, Reader, Repository, failed_repositories, seconds_between, short};
 use crate::state::{Folder, Record};
 use crate::webhook::queue::Queue;
 
@@ -18,6 +19,8 @@ use crate::webhook::queue::Queue;
 pub(super) struct Sources {
     pub folder: Folder,
     pub repositories: Vec<(String, String)>,
+    pub pipelines: Vec<String>,
+    pub secrets: Arc<Secrets>,
     pub queue: Arc<Queue>,
     pub deliveries: Arc<Deliveries>,
     pub public: Arc<Counters>,
@@ -30,10 +33,12 @@ pub(super) struct Sources {
 /// The host's state at a moment.
 #[derive(Debug, Serialize)]
 pub(super) struct Status {
-    /// `ok` or `degraded`.
+    /// `healthy`, `degraded` or `failed`, as hub status says it.
     pub status: &'static str,
-    /// Why it is degraded; empty where it is not.
+    /// Why it is not healthy; empty where it is.
     pub reason: String,
+    /// The same, each by itself.
+    pub reasons: Vec<String>,
     /// When it was collected, RFC 3339.
     pub time: String,
     #[serde(skip)]
@@ -41,6 +46,8 @@ pub(super) struct Status {
     pub proxy: Proxy,
     pub queue: QueueStatus,
     pub repositories: Vec<Repository>,
+    pub pipelines: Vec<Pipeline>,
+    /// Of the other services; the proxy that runs is under `proxy`.
     pub services: Vec<Record>,
     /// Files that are there and cannot be read.
     pub unreadable: Vec<String>,
@@ -54,6 +61,8 @@ pub(super) struct Proxy {
     pub started: String,
     pub uptime_seconds: u64,
     pub deliveries: Counts,
+    /// Why no delivery can be verified; none where they can, or where no repository is configured.
+    pub secret_error: Option<String>,
     pub public: Connections,
     pub admin: Connections,
     /// Connections that hold alive.sock.
@@ -86,26 +95,40 @@ impl Sources {
     pub fn collect(&self) -> Status {
         let now = jiff::Timestamp::now();
         let mut reader = Reader::new(&self.folder);
-        let services = reader.services();
+        // The proxy's own record is about an earlier process: this one is alive.
+        let services: Vec<Record> = reader.services().into_iter().filter(|record| record.service != "proxy").collect();
         let repositories: Vec<Repository> =
             self.repositories.iter().map(|(name, branch)| reader.repository(name, branch)).collect();
         let queue = self.queue(now);
+        let secret_error = self.secrets.trouble().filter(|_| !repositories.is_empty());
         let mut reasons: Vec<String> = queue.error.iter().cloned().collect();
-        // The proxy's own record is about an earlier process: this one is alive.
-        for service in services.iter().filter(|service| service.service != "proxy") {
-            if Outcome::of(&service.last) == Outcome::Failed {
-                let error = service.last.error.as_ref().unwrap_or(&service.last.status);
-                reasons.push(format!("{}: {error}", service.service));
-            }
+        reasons.extend(secret_error.iter().map(|error| format!("the proxy takes no deliveries: {error}")));
+        let mut failed = queue.error.is_some();
+        for service in services.iter().filter(|service| Outcome::of(&service.last) == Outcome::Failed) {
+            let run = &service.last;
+            let told = failed_repositories(run).or_else(|| run.error.clone()).unwrap_or_else(|| run.status.clone());
+            reasons.push(format!("{}: {told}", service.service));
+            // After these the last good state is there, or the safe one.
+            failed |= !matches!(run.status.as_str(), "rolled_back" | "refused" | "spooled" | "closed" | "unknown");
         }
         for repository in &repositories {
             if let Some(bad) = &repository.bad {
                 reasons.push(format!("{}: commit {} was rolled back", repository.repository, short(&bad.commit)));
             }
         }
+        let pipelines = Pipeline::all(self.pipelines.iter().cloned(), &services);
+        for pipeline in &pipelines {
+            reasons.extend(pipeline.dead_letters());
+            reasons.extend(pipeline.damaged_files());
+        }
         Status {
-            status: if reasons.is_empty() { "ok" } else { "degraded" },
+            status: match (failed, reasons.is_empty()) {
+                (true, _) => "failed",
+                (false, false) => "degraded",
+                (false, true) => "healthy",
+            },
             reason: reasons.join("; "),
+            reasons,
             time: log::rfc3339(now),
             now,
             proxy: Proxy {
@@ -114,12 +137,14 @@ impl Sources {
                 started: log::rfc3339(self.started),
                 uptime_seconds: seconds_between(self.started, now),
                 deliveries: self.deliveries.counts(),
+                secret_error,
                 public: connections(&self.public),
                 admin: connections(&self.admin),
                 alive_holders: self.holders.load(Relaxed),
             },
             queue,
             repositories,
+            pipelines,
             services,
             unreadable: reader.unreadable,
         }

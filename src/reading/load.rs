@@ -38,7 +38,7 @@ impl<'a> Loader<'a> {
     /// Opens the database.
     pub(super) fn open(config: &'a Config, pipeline: &'a Pipeline) -> Result<Self, Error> {
         let mut store = Store::open(config)?;
-        let has_letters = store.has_dead_letters(&pipeline.name)?;
+        let has_letters = store.count_dead_letters(&pipeline.name)? > 0;
         Ok(Self { config, pipeline, store: Some(store), has_letters })
     }
 
@@ -92,6 +92,12 @@ impl<'a> Loader<'a> {
         }
         loaded.dead += batch.rejected.len() as u64;
         self.insert(batch).map(|_| ())
+    }
+
+    /// How many documents of the pipeline are dead letters now; none where the database went away.
+    pub(super) fn dead_letters(&mut self) -> Result<Option<u64>, Error> {
+        let Some(store) = &mut self.store else { return Ok(None) };
+        Ok(Some(store.count_dead_letters(&self.pipeline.name)?))
     }
 
     fn empty(&self) -> Readings {

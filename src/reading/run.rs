@@ -13,6 +13,7 @@ use super::source::{self, Acknowledge, Batch, Limits, Read, Total};
 use super::transform::Oddities;
 use super::{Error, SERVICE};
 use crate::config::{Config, Pipeline};
+use crate::records::{self, Kept};
 use crate::state::{self, Folder, Lock, Record, Run};
 use crate::{exit, log};
 
@@ -61,13 +62,15 @@ struct Counts {
     oddities: Oddities,
     /// Files that were put into `failed/`.
     damaged: u64,
+    /// What is kept in all of dead letters and of damaged files; none where it could not be counted.
+    kept: Option<(u64, u64)>,
     advanced: u64,
     total: u64,
 }
 
 fn run(config: &Config, name: &str, counts: &mut Counts) -> Result<(), Error> {
     let pipeline = pipeline(config, name)?;
-    let folder = Folder::open_or_make(&config.state_dir, 0o755)?.sub_or_make("reading", 0o750)?;
+    let folder = folder(&config.state_dir)?;
     let Some(_lock) = Lock::attempt(&folder, &format!("{name}.lock"))? else {
         return Err(Error::Busy(name.to_owned()));
     };
@@ -77,9 +80,37 @@ fn run(config: &Config, name: &str, counts: &mut Counts) -> Result<(), Error> {
     let total = reader.total()?;
     counts.total = total.amount;
     say(progress(name, "started", counts, total));
+    let moved = drain(name, &mut *reader, &mut *receipts, &mut loader, limits, counts, total);
+    counts.kept = match kept(pipeline, &mut loader) {
+        Ok(kept) => kept,
+        Err(error) => {
+            log::warn!("kept_not_counted", pipeline = name, error = error.to_string());
+            None
+        }
+    };
+    moved
+}
+
+/// What the pipeline keeps: dead letters, damaged files.
+fn kept(pipeline: &Pipeline, loader: &mut Loader<'_>) -> Result<Option<(u64, u64)>, Error> {
+    let letters = loader.dead_letters()?;
+    let files = source::failed_files(pipeline)?;
+    Ok(letters.map(|letters| (letters, files)))
+}
+
+/// Passes over the source until one does nothing.
+fn drain(
+    name: &str,
+    reader: &mut dyn Read,
+    receipts: &mut dyn Acknowledge,
+    loader: &mut Loader<'_>,
+    limits: Limits,
+    counts: &mut Counts,
+    total: Total,
+) -> Result<(), Error> {
     loop {
         let (before, read) = (counts.processed, counts.read);
-        pass(&mut *reader, &mut *receipts, &mut loader, limits, counts, &|counts| {
+        pass(reader, receipts, loader, limits, counts, &|counts| {
             say(progress(name, "progress", counts, total));
         })?;
         // What came meanwhile is taken too, until a pass does nothing.
@@ -221,16 +252,19 @@ fn record(
     };
     let mut numbers = counted(counts);
     numbers.insert("processed_count".into(), counts.processed.into());
-    let run = Run {
-        started: log::rfc3339(started),
-        duration_ms: begin.elapsed().as_millis() as u64,
-        status: status.to_owned(),
-        counts: numbers,
-        error: error.map(|error| format!("{name}: {error}")),
-        details: json!({ "pipeline": name }),
-    };
-    let folder = Folder::open_or_make(&config.state_dir, 0o755).and_then(|root| root.sub_or_make("reading", 0o750));
-    if let Err(error) = folder.and_then(|folder| Record::add(&folder, SERVICE, run)) {
+    let written = folder(&config.state_dir).and_then(|folder| {
+        let details = details(&folder, name, counts.kept);
+        let run = Run {
+            started: log::rfc3339(started),
+            duration_ms: begin.elapsed().as_millis() as u64,
+            status: status.to_owned(),
+            counts: numbers,
+            error: error.map(|error| format!("{name}: {error}")),
+            details,
+        };
+        Record::add(&folder, SERVICE, run)
+    });
+    if let Err(error) = written {
         log::warn!("run_record_failed", error = error.to_string());
     }
 }
@@ -240,16 +274,33 @@ fn record(
 /// # Errors
 /// When the record cannot be written.
 pub fn record_death(state_dir: &Path, name: &str, started: jiff::Timestamp, reason: &str) -> Result<(), state::Error> {
+    let folder = folder(state_dir)?;
     let run = Run {
         started: log::rfc3339(started),
         duration_ms: jiff::Timestamp::now().duration_since(started).as_millis().try_into().unwrap_or(0),
         status: "failed".to_owned(),
         counts: Map::new(),
         error: Some(format!("{name}: {reason}")),
-        details: json!({ "pipeline": name }),
+        details: details(&folder, name, None),
     };
-    let folder = Folder::open_or_make(state_dir, 0o755)?.sub_or_make("reading", 0o750)?;
     Record::add(&folder, SERVICE, run)
+}
+
+fn folder(state_dir: &Path) -> Result<Folder, state::Error> {
+    Folder::open_or_make(state_dir, 0o755)?.sub_or_make("reading", 0o750)
+}
+
+/// The pipeline of a run, and what every pipeline keeps: a run counts its own, the others' come from the record before,
+/// and so does its own where it could not count.
+fn details(folder: &Folder, name: &str, counted: Option<(u64, u64)>) -> Value {
+    // A damaged record is told of where it is replaced.
+    let before = Record::read(folder).ok().flatten();
+    let mut kept = before.map(|record| records::kept(&record)).unwrap_or_default();
+    if let Some((dead_letters, damaged_files)) = counted {
+        let counted = log::rfc3339(jiff::Timestamp::now());
+        kept.insert(name.to_owned(), Kept { dead_letters, damaged_files, counted });
+    }
+    json!({ "pipeline": name, "kept": kept })
 }
 
 fn say(line: Value) {

@@ -5,12 +5,15 @@
 mod reader;
 mod words;
 
+use std::collections::BTreeMap;
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
 
-use crate::state::Run;
+use crate::state::{Record, Run};
 
 pub use reader::Reader;
-pub use words::{ago, milliseconds, seconds_between, short, span};
+pub use words::{ago, counted, ended_ago, milliseconds, seconds_between, short, span};
 
 /// Services and the folders of their run records (design §10).
 pub const SERVICES: [(&str, &str); 5] = [
@@ -57,6 +60,9 @@ pub struct Checked {
     /// Why, where there is something to say.
     #[serde(default)]
     pub reason: Option<String>,
+    /// Why the commit's units were not deployed, where they were not.
+    #[serde(default)]
+    pub not_deployed: Option<String>,
 }
 
 /// `gitops/bad/<file>.json`
@@ -84,6 +90,73 @@ pub struct Hold {
     /// What for.
     #[serde(default)]
     pub reason: Option<String>,
+}
+
+/// What a pipeline could not store and keeps, in all: `details.kept` in the record of reading-sync, by pipeline.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Kept {
+    /// Documents in the table of dead letters.
+    pub dead_letters: u64,
+    /// Files in `failed/` of the inbox.
+    pub damaged_files: u64,
+    /// When a run counted them, RFC 3339.
+    pub counted: String,
+}
+
+/// What the pipelines keep, by name; those that no run has counted yet are missing.
+pub fn kept(record: &Record) -> BTreeMap<String, Kept> {
+    serde_json::from_value(record.last.details["kept"].clone()).unwrap_or_default()
+}
+
+/// How to look at the damaged files of an inbox.
+pub fn look_into_failed(inbox: &Path) -> String {
+    format!("ls -l {}   # mend and move back what is there, or remove it", inbox.join("failed").display())
+}
+
+/// The newest run of a pipeline in the record of reading-sync.
+pub fn run_of<'a>(record: &'a Record, pipeline: &str) -> Option<&'a Run> {
+    std::iter::once(&record.last).chain(&record.history).find(|run| run.details["pipeline"] == pipeline)
+}
+
+/// The repositories that a run of gitops-sync failed on, each with one word: its own line says why. None where the run
+/// failed as a whole.
+pub fn failed_repositories(run: &Run) -> Option<String> {
+    let all = run.details["repositories"].as_array()?;
+    let bad = all.iter().filter_map(|outcome| Some((outcome["repository"].as_str()?, outcome["status"].as_str()?)));
+    let bad = bad.filter(|(_, status)| Outcome::of_word(status) == Outcome::Failed);
+    let told: Vec<String> = bad.map(|(name, status)| format!("{name} {}", status.replace('_', " "))).collect();
+    (!told.is_empty()).then(|| told.join(", "))
+}
+
+/// A pipeline as readers see it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Pipeline {
+    /// Its name.
+    pub pipeline: String,
+    /// What it keeps; none where that is not known.
+    pub kept: Option<Kept>,
+}
+
+impl Pipeline {
+    /// The pipelines of these names, by the records of the services.
+    pub fn all(names: impl IntoIterator<Item = String>, records: &[Record]) -> Vec<Self> {
+        let record = records.iter().find(|record| record.service == "reading-sync");
+        let kept = record.map(kept).unwrap_or_default();
+        names.into_iter().map(|pipeline| Self { kept: kept.get(&pipeline).cloned(), pipeline }).collect()
+    }
+
+    /// What it has as dead letters, in words; none where there are none, or nobody knows.
+    pub fn dead_letters(&self) -> Option<String> {
+        let kept = self.kept.as_ref().filter(|kept| kept.dead_letters > 0)?;
+        let (count, verb) = (counted(kept.dead_letters, "document"), if kept.dead_letters == 1 { "is" } else { "are" });
+        Some(format!("{}: {count} could not be stored and {verb} kept", self.pipeline))
+    }
+
+    /// What it has as damaged files, in words; none where there are none, or nobody knows.
+    pub fn damaged_files(&self) -> Option<String> {
+        let kept = self.kept.as_ref().filter(|kept| kept.damaged_files > 0)?;
+        Some(format!("{}: {} in failed/ of the inbox", self.pipeline, counted(kept.damaged_files, "damaged file")))
+    }
 }
 
 /// How a run ended, as far as every service's record tells.

@@ -53,7 +53,7 @@ trait Engine: ReadingStore + Send {
 trait ReadingStore {
     fn insert_readings(&mut self, batch: &Arc<Readings>) -> Result<u64, Error>;
     fn dead_letters(&mut self, pipeline: Option<&str>) -> Result<Vec<DeadLetter>, Error>;
-    fn has_dead_letters(&mut self, pipeline: &str) -> Result<bool, Error>;
+    fn count_dead_letters(&mut self, pipeline: &str) -> Result<u64, Error>;
     fn dead_letter(&mut self, id: i64) -> Result<Option<(DeadLetter, Vec<u8>)>, Error>;
     fn drop_dead_letter(&mut self, id: i64) -> Result<bool, Error>;
 }
@@ -134,12 +134,12 @@ impl Store {
         self.engine.dead_letters(pipeline)
     }
 
-    /// Whether a pipeline has any.
+    /// How many a pipeline has.
     ///
     /// # Errors
     /// When the database cannot be used.
-    pub fn has_dead_letters(&mut self, pipeline: &str) -> Result<bool, Error> {
-        self.engine.has_dead_letters(pipeline)
+    pub fn count_dead_letters(&mut self, pipeline: &str) -> Result<u64, Error> {
+        self.engine.count_dead_letters(pipeline)
     }
 
     /// A dead letter with its document; none where there is none of this number.

@@ -4,6 +4,7 @@
 
 mod host;
 mod listeners;
+mod past;
 mod report;
 mod repositories;
 mod setup;
@@ -16,6 +17,7 @@ use std::process::ExitCode;
 use serde::Serialize;
 
 use super::Service;
+use super::greeting::command_line;
 use super::terminal::Terminal;
 use super::units::{Units, look};
 use crate::config::{CREDSTORE, Config, Credentials, DEFAULT_PATH};
@@ -135,6 +137,11 @@ impl Patient<'_> {
         of_unit.filter(|user| !user.is_empty()).cloned().unwrap_or_else(|| "hub".to_owned())
     }
 
+    /// Another command of this hub, as it is to be typed for the same state and configuration.
+    fn hub(&self, command: &str) -> String {
+        command_line(command, self.flag.as_deref())
+    }
+
     /// How to have the proxy take up what has changed.
     fn restart(&self) -> &'static str {
         if self.is_system { "systemctl restart proxy" } else { "hub up (which takes it up by itself)" }
@@ -245,6 +252,7 @@ fn slow_looks(patient: &Patient<'_>) -> Vec<Finding> {
         findings.extend(database.join().unwrap_or_else(|_| lost("database")));
         for (pipeline, look) in pipelines {
             findings.extend(look.join().unwrap_or_else(|_| lost(&pipeline.name)));
+            findings.extend(past::pipeline(patient, config, pipeline));
         }
         findings.extend(gate.join().unwrap_or_else(|_| lost("tailscale")));
         findings

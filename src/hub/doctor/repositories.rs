@@ -2,7 +2,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
-use super::{Finding, Findings, Patient, is_denied};
+use super::{Finding, Findings, Patient, is_denied, past};
 use crate::command::{self, Command};
 use crate::config::{Config, Repository};
 use crate::gitops::Error;
@@ -27,6 +27,7 @@ pub(super) fn repository(patient: &Patient<'_>, config: &Config, repository: &Re
         Err(error) if !patient.is_root && is_denied(&error.to_string()) => findings.skipped(error.to_string()),
         Err(error) => findings.problem(error.to_string(), signers_mend(repository)),
     }
+    past::repository(patient, repository, &mut findings);
     findings.all
 }
 

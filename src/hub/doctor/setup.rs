@@ -4,7 +4,6 @@ use std::path::Path;
 use super::{Finding, Findings, Patient, is_denied};
 use crate::command::{Account, current};
 use crate::config::{self, Config, DEFAULT_PATH};
-use crate::hub::greeting::command_line;
 use crate::state::is_roots_alone;
 
 const TMPFILES: &str = "systemd-tmpfiles --create observability-hub.conf";
@@ -191,8 +190,7 @@ pub(super) fn secrets(patient: &Patient<'_>) -> Vec<Finding> {
     match found {
         Ok(secrets) if secrets.is_empty() => {
             let finding = "there is no webhook secret, so the proxy takes no deliveries and the gate stays closed";
-            findings
-                .warning(finding, format!("{}   # makes one", command_line("webhook-test", patient.flag.as_deref())));
+            findings.warning(finding, format!("{}   # makes one", patient.hub("webhook-test")));
         }
         Ok(secrets) => {
             let lengths: Vec<String> = secrets.iter().map(|secret| secret.bytes().len().to_string()).collect();

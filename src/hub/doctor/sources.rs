@@ -94,7 +94,8 @@ pub(super) fn pipeline(patient: &Patient<'_>, config: &Config, pipeline: &Pipeli
                 }
                 (_, Some(path)) => {
                     let (user, path) = (patient.service_user(), path.display());
-                    format!("install -d -o {user} -g {user} -m 750 {path}")
+                    let make = format!("install -d -o {user} -g {user} -m 750 {path}");
+                    if inbox.is_some_and(|inbox| inbox.is_dir()) { format!("chown -R {user}: {path}") } else { make }
                 }
                 (_, None) => "mongosh \"$MONGO_URI\" --eval 'db.runCommand({ping: 1})'".to_owned(),
             };

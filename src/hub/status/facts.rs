@@ -1,12 +1,12 @@
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::Value;
 
 use super::{Level, Reason};
-use crate::config::Config;
-use crate::hub::greeting::url;
+use crate::config::{Config, Pipeline};
+use crate::gate;
+use crate::hub::greeting::{WEBHOOK, command_line, url};
 use crate::hub::units::{self, Units};
 use crate::log::printable;
 use crate::state::{self, Folder, lock_holder};
@@ -22,6 +22,8 @@ pub(super) enum Answer {
     NotAsked,
     /// It takes work.
     Well,
+    /// It is well, and refuses every delivery: none can be verified.
+    Unverified(String),
     /// It answers, and takes none.
     Unwell(String),
     /// Nobody answers, or somebody else does.
@@ -31,6 +33,8 @@ pub(super) enum Answer {
 /// What everything else is judged by.
 #[derive(Debug)]
 pub(super) struct Facts {
+    /// `--config`
+    pub flag: Option<PathBuf>,
     pub path: PathBuf,
     pub config: Result<Config, String>,
     pub state_dir: Option<PathBuf>,
@@ -75,8 +79,9 @@ impl Facts {
             Some(Ok(units)) => (Some(units), None),
             Some(Err(error)) => (None, Some(error.to_string())),
         };
-        let proxy = config.as_ref().map_or(Answer::NotAsked, |config| ask(config.proxy.listen));
+        let proxy = config.as_ref().map_or(Answer::NotAsked, ask);
         Self {
+            flag: flag.map(Path::to_owned),
             path: Config::file_path(flag),
             config,
             state_dir,
@@ -95,7 +100,7 @@ impl Facts {
         let mut reasons = Vec::new();
         if let Err(error) = &self.config {
             let reason = format!("{error}; what runs goes on as before, and nothing starts with it");
-            reasons.push(Reason::new(Level::Failed, "configuration", reason, "hub doctor"));
+            reasons.push(Reason::new(Level::Failed, "configuration", reason, self.hub("doctor")));
         }
         if let Some(error) = &self.units_error {
             let reason = format!("systemd does not say how the units are: {error}");
@@ -110,23 +115,34 @@ impl Facts {
         all.map(|repository| (repository.name.as_str(), repository.branch.as_str())).collect()
     }
 
+    /// The configured pipelines; none where the configuration cannot be read.
+    pub fn pipelines(&self) -> impl Iterator<Item = &Pipeline> {
+        self.config.iter().flat_map(|config| &config.pipelines)
+    }
+
     /// True where systemd has the hub's units.
     pub fn is_installed(&self) -> bool {
         self.units.iter().flatten().any(|(_, unit)| unit.is_installed())
     }
 
+    /// Another command of this hub, as it is to be typed for the same state and configuration.
+    pub fn hub(&self, command: &str) -> String {
+        command_line(command, self.flag.as_deref())
+    }
+
     /// How to start it all.
-    pub fn start_all(&self) -> &'static str {
+    pub fn start_all(&self) -> String {
         if self.is_installed() {
-            "systemctl enable --now proxy gitops-sync.path gitops-sync.timer system-metrics.timer"
+            "systemctl enable --now proxy gitops-sync.path gitops-sync.timer system-metrics.timer".to_owned()
         } else {
-            "hub up"
+            self.hub("up")
         }
     }
 }
 
 /// Asks the proxy how it is.
-fn ask(listen: SocketAddr) -> Answer {
+fn ask(config: &Config) -> Answer {
+    let listen = config.proxy.listen;
     if listen.port() == 0 {
         return Answer::NotAsked;
     }
@@ -138,16 +154,40 @@ fn ask(listen: SocketAddr) -> Answer {
             .proxy(None)
             .build(),
     );
-    let mut response = match agent.get(url(listen, "/healthz")).call() {
-        Ok(response) => response,
+    let (status, body) = match read(agent.get(url(listen, "/healthz")).call()) {
+        Ok(answer) => answer,
         Err(error) => return Answer::Silent(format!("{listen} does not answer: {error}")),
     };
-    let text = response.body_mut().with_config().limit(16 << 10).read_to_string().unwrap_or_default();
-    let body: Value = serde_json::from_str(&text).unwrap_or_default();
-    let reason = body["reason"].as_str().map(|reason| printable(reason.as_bytes()));
-    match response.status().as_u16() {
-        200 if body["instance"].is_string() => Answer::Well,
-        503 => Answer::Unwell(reason.unwrap_or_else(|| "it does not say why".to_owned())),
+    let reason = |body: &Value| {
+        let reason = body["reason"].as_str().map(|reason| printable(reason.as_bytes()));
+        reason.unwrap_or_else(|| "it does not say why".to_owned())
+    };
+    // Where the socket may not be used, the port alone has to be believed.
+    if let (Some(answering), Ok(own)) = (body["instance"].as_str(), gate::instance(&config.state_dir))
+        && own.as_deref() != Some(answering)
+    {
+        let whose = "the proxy of another state folder, or of another user";
+        return Answer::Silent(format!("what answers on {listen} is {whose}"));
+    }
+    match status {
+        200 if body["instance"].is_string() && config.repositories.is_empty() => Answer::Well,
+        200 if body["instance"].is_string() => {
+            // Without a body and a signature it is refused in any case; the question is what for.
+            let request = agent.post(url(listen, WEBHOOK)).header("Content-Type", "application/json");
+            match read(request.send(&[])) {
+                Ok((503, body)) => Answer::Unverified(reason(&body)),
+                Ok(_) => Answer::Well,
+                Err(error) => Answer::Silent(format!("{listen} does not answer: {error}")),
+            }
+        }
+        503 => Answer::Unwell(reason(&body)),
         status => Answer::Silent(format!("what answers on {listen} is not the proxy (it says {status})")),
     }
+}
+
+/// Status and body of an answer; a body that is no JSON is null.
+fn read(answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Result<(u16, Value), ureq::Error> {
+    let mut response = answer?;
+    let text = response.body_mut().with_config().limit(16 << 10).read_to_string()?;
+    Ok((response.status().as_u16(), serde_json::from_str(&text).unwrap_or_default()))
 }

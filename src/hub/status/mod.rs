@@ -1,5 +1,6 @@
 //! `hub status`: how every service, repository and queue is, from what they left to read and what systemd says.
-//! Nothing is changed, started or connected to here but the proxy's `GET /healthz` on this host.
+//! Nothing is changed or started here, and nothing connected to but the proxy on this host: `GET /healthz`, its
+//! `alive.sock`, and whether it would take a delivery.
 //! Whatever is missing, unreadable or damaged becomes a line; the rest is shown all the same.
 
 mod facts;
@@ -16,7 +17,7 @@ use serde::Serialize;
 use super::terminal::Terminal;
 use crate::exit::print;
 use crate::log::rfc3339;
-use crate::records::Reader;
+use crate::records::{Pipeline, Reader};
 use facts::Facts;
 use repositories::{Queue, Repository};
 use services::{Funnel, Service};
@@ -84,6 +85,7 @@ struct Status {
     services: Vec<Service>,
     repositories: Vec<Repository>,
     queue: Queue,
+    pipelines: Vec<Pipeline>,
     funnel: Option<Funnel>,
     /// Files and folders that are there and cannot be read.
     unreadable: Vec<String>,
@@ -124,22 +126,26 @@ fn collect(facts: &Facts) -> Status {
         queue = repositories::queue(facts, &mut reader, &mut reasons);
         unreadable.append(&mut reader.unreadable);
     }
+    let pipelines = Pipeline::all(facts.pipelines().map(|pipeline| pipeline.name.clone()), &records);
     let is_fresh = records.is_empty() && facts.repositories().is_empty() && queue.is_empty() && unreadable.is_empty();
     let mut judge = services::Judge { facts, reasons: Vec::new() };
     let mut services = judge.all(&records);
+    judge.kept(&pipelines);
     let funnel = judge.funnel(&records);
-    let of_funnel = judge.reasons.iter().filter(|reason| reason.about == FUNNEL).map(|reason| reason.level).max();
-    if let (Some(level), Some(gate)) = (of_funnel, services.iter_mut().find(|one| one.service == "tailscale-gate")) {
-        gate.level = gate.level.max(level);
+    for service in &mut services {
+        let about = if service.service == "tailscale-gate" { FUNNEL } else { service.service };
+        let told = judge.reasons.iter().filter(|reason| reason.about == about).map(|reason| reason.level);
+        service.level = told.fold(service.level, Level::max);
     }
     reasons.append(&mut judge.reasons);
     if !is_fresh && !services.iter().any(|service| service.runs) {
         let reason = "nothing of the hub runs here, so none of this is up to date";
         reasons.push(Reason::new(Level::Degraded, "services", reason, facts.start_all()));
     }
+    let doctor = facts.hub("doctor");
     reasons.extend(unreadable.iter().map(|sentence| {
         let denied = sentence.contains("Permission denied");
-        let mend = if denied { "run it as root, or: usermod -aG hub NAME, and log in again" } else { "hub doctor" };
+        let mend = if denied { "run it as root, or: usermod -aG hub NAME, and log in again" } else { &doctor };
         Reason::new(Level::Degraded, "state", sentence, mend)
     }));
     reasons.sort_by_key(|reason| std::cmp::Reverse(reason.level));
@@ -158,6 +164,7 @@ fn collect(facts: &Facts) -> Status {
         services,
         repositories,
         queue,
+        pipelines,
         funnel,
         unreadable,
         now: facts.now,

@@ -63,20 +63,25 @@ fn judge(facts: &Facts, known: records::Repository, reasons: &mut Vec<Reason>) -
         let why = bad.reason.as_deref().unwrap_or("it does not say why");
         let reason =
             format!("commit {} failed and is not tried again until the branch moves: {why}", short(&bad.commit));
-        say(Level::Degraded, reason, format!("hub retry {name}"));
+        say(Level::Degraded, reason, facts.hub(&format!("retry {name}")));
     }
     if let Some(checked) = &known.checked {
         if Outcome::of_word(&checked.status) == Outcome::Failed && known.bad.is_none() {
             let why = checked.reason.as_deref().unwrap_or("the log says why");
             let level = if checked.status == "rollback_failed" { Level::Failed } else { Level::Degraded };
-            say(level, format!("{}: {why}", checked.status.replace('_', " ")), "hub doctor".to_owned());
+            // What was refused says itself what to do; then somebody has to ask again.
+            let mend = if checked.status == "refused" {
+                format!("{}   # once that is done", facts.hub(&format!("deploy {name}")))
+            } else {
+                facts.hub("doctor")
+            };
+            say(level, format!("{}: {why}", checked.status.replace('_', " ")), mend);
         }
         if let Some(age) =
             checked.at.parse().ok().map(|at| seconds_between(at, facts.now)).filter(|age| *age > UNCHECKED)
         {
             let reason = format!("not looked at for {}, and it should be hourly", span(age));
-            let start = if facts.is_installed() { "systemctl enable --now gitops-sync.timer" } else { "hub up" };
-            say(Level::Degraded, reason, start.to_owned());
+            say(Level::Degraded, reason, facts.start("gitops-sync.timer"));
         }
     }
     let level = reasons[before..].iter().map(|reason| reason.level).max().unwrap_or(Level::Healthy);
@@ -101,13 +106,14 @@ pub(super) fn queue(facts: &Facts, reader: &mut Reader<'_>, reasons: &mut Vec<Re
     };
     let mut say = |reason: String, mend: &str| reasons.push(Reason::new(Level::Degraded, "queue", reason, mend));
     if let Some(age) = queue.oldest_age_seconds.filter(|age| *age > WAITING) {
-        let start = if facts.is_installed() { "systemctl restart gitops-sync.path" } else { "hub up" };
-        say(format!("a request waits for {}, and gitops-sync does not take it up", span(age)), start);
+        let start = facts.is_installed().then(|| "systemctl restart gitops-sync.path".to_owned());
+        let start = start.unwrap_or_else(|| facts.hub("up"));
+        say(format!("a request waits for {}, and gitops-sync does not take it up", span(age)), &start);
     }
     // One that is configured has its own line, with the reason.
     let known = facts.repositories();
     for name in queue.retry.iter().filter(|name| !known.iter().any(|(known, _)| known == name)) {
-        say(format!("{name} could not be fetched; the next run tries again"), &format!("hub retry {name}"));
+        say(format!("{name} could not be fetched; the next run tries again"), &facts.hub(&format!("retry {name}")));
     }
     if queue.failed > 0 {
         let why = queue.failed_reason.as_deref().unwrap_or("no reason is written down");

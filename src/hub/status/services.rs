@@ -5,9 +5,10 @@ use serde_json::{Map, Value};
 
 use super::states::{State, gate_lives};
 use super::{FUNNEL, Facts, Level, Reason};
+use crate::config::Source;
 use crate::hub::units::Unit;
 use crate::log::rfc3339;
-use crate::records::{Outcome, SERVICES, seconds_between, span};
+use crate::records::{self, Outcome, Pipeline, SERVICES, ago, seconds_between, span};
 use crate::state::{Record, Run};
 
 /// The host is measured every minute.
@@ -103,9 +104,11 @@ impl Judge<'_> {
         match service {
             // Its record is about an earlier process; one that is alive has got over that.
             "proxy" if failed && !state.runs => say(Level::Failed, error, look.clone()),
-            "gitops-sync" if failed => {
-                say(level_of(&run.status), worst_repositories(run).unwrap_or(error), look.clone())
-            }
+            "gitops-sync" if failed => say(
+                level_of(&run.status),
+                records::failed_repositories(run).map_or(error, |told| format!("the last run: {told}")),
+                look.clone(),
+            ),
             "reading-sync" if failed => say(Level::Failed, error, look.clone()),
             "reading-sync" if age > READING_STALE && !self.facts.has_no_pipeline() => {
                 let reason = format!("the pipelines ran {} ago, and should daily", span(age));
@@ -116,7 +119,7 @@ impl Judge<'_> {
                     "spooled" => {
                         let rows = waiting(record).unwrap_or(0);
                         let reason = format!("{rows} rows wait, the database does not take them: {error}");
-                        say(Level::Degraded, reason, "hub doctor".to_owned());
+                        say(Level::Degraded, reason, self.facts.hub("doctor"));
                     }
                     "lost" | "failed" => say(Level::Failed, format!("samples were lost: {error}"), look.clone()),
                     _ => {}
@@ -128,22 +131,28 @@ impl Judge<'_> {
             }
             _ => {}
         }
-        if service == "reading-sync" {
-            let count = |key: &str| run.counts.get(key).and_then(Value::as_u64).unwrap_or(0);
-            let said = match count("dead_letters") {
-                0 => None,
-                1 => Some("1 document of the last run could not be stored and is kept".to_owned()),
-                dead => Some(format!("{dead} documents of the last run could not be stored and are kept")),
+        failed && service != "tailscale-gate" && service != "proxy"
+    }
+
+    /// What the pipelines could not store and keep.
+    pub fn kept(&mut self, pipelines: &[Pipeline]) {
+        let now = self.facts.now;
+        for pipeline in pipelines {
+            let counted = pipeline.kept.as_ref().map(|kept| ago(&kept.counted, now)).unwrap_or_default();
+            let mut say = |what: String, mend| {
+                let reason = format!("{what} (counted {counted})");
+                self.reasons.push(Reason::new(Level::Degraded, "reading-sync", reason, mend));
             };
-            if let Some(reason) = said {
-                say(Level::Degraded, reason, "hub dead-letters".to_owned());
+            if let Some(what) = pipeline.dead_letters() {
+                say(what, self.facts.hub("dead-letters"));
             }
-            if let damaged @ 1.. = count("damaged_files") {
-                let reason = format!("damaged files of the last run in failed/ of the inbox: {damaged}");
-                say(Level::Degraded, reason, self.facts.journal("proxy"));
+            let inbox = self.facts.pipelines().find(|known| known.name == pipeline.pipeline);
+            if let (Some(what), Some(Source::Folder(path))) =
+                (pipeline.damaged_files(), inbox.map(|known| &known.source))
+            {
+                say(what, records::look_into_failed(path));
             }
         }
-        failed && service != "tailscale-gate" && service != "proxy"
     }
 
     /// The funnel, by the record of the gate.
@@ -178,7 +187,7 @@ impl Judge<'_> {
                 say(Level::Degraded, reason.to_owned(), "tailscale-gate close");
             }
             (_, "unknown") => say(Level::Degraded, format!("nobody knows what is public: {reason}"), look),
-            (true, "closed") => say(Level::Degraded, format!("closed: {reason}"), "hub doctor"),
+            (true, "closed") => say(Level::Degraded, format!("closed: {reason}"), &self.facts.hub("doctor")),
             _ => {}
         }
         let current = current || (!runs && state == "closed");
@@ -189,15 +198,6 @@ impl Judge<'_> {
 /// What was rolled back or refused leaves the last good commit in place.
 fn level_of(status: &str) -> Level {
     if matches!(status, "rolled_back" | "refused") { Level::Degraded } else { Level::Failed }
-}
-
-/// The repositories that a run failed on, each with one word: its own line says why. None where the run failed as a whole.
-fn worst_repositories(run: &Run) -> Option<String> {
-    let all = run.details["repositories"].as_array()?;
-    let bad = all.iter().filter_map(|outcome| Some((outcome["repository"].as_str()?, outcome["status"].as_str()?)));
-    let bad = bad.filter(|(_, status)| Outcome::of_word(status) == Outcome::Failed);
-    let told: Vec<String> = bad.map(|(name, status)| format!("{name} {}", status.replace('_', " "))).collect();
-    (!told.is_empty()).then(|| format!("the last run: {}", told.join(", ")))
 }
 
 /// The rows that wait for the database: what the record says, else what the newest runs in a row could not store.

@@ -119,29 +119,35 @@ impl Facts {
 
     /// A proxy that runs must answer too.
     fn checked(&self, service: &str, state: State) -> State {
-        let wrong = match &self.proxy {
-            Answer::Unwell(reason) => format!("it takes no deliveries: {reason}"),
-            Answer::Silent(reason) => reason.clone(),
-            Answer::Well | Answer::NotAsked => return state,
-        };
         if service != "proxy" {
             return state;
         }
-        State { wrong: Some((Level::Failed, wrong, self.journal(service))), ..state }
+        let wrong = match &self.proxy {
+            Answer::Unwell(reason) => {
+                (Level::Failed, format!("it takes no deliveries: {reason}"), self.journal(service))
+            }
+            Answer::Unverified(reason) => {
+                let make = self.hub("webhook-test");
+                let mend = if self.is_installed() { format!("{make}, then: systemctl restart proxy") } else { make };
+                (Level::Degraded, format!("it takes no deliveries: {reason}"), mend)
+            }
+            Answer::Silent(reason) => {
+                let again = self.up.map(|pid| format!("kill {pid}, then: {}", self.hub("up")));
+                (Level::Failed, reason.clone(), again.unwrap_or_else(|| self.journal(service)))
+            }
+            Answer::Well | Answer::NotAsked => return state,
+        };
+        State { wrong: Some(wrong), ..state }
     }
 
     /// Where to read on.
     pub fn journal(&self, service: &str) -> String {
-        if self.is_installed() {
-            format!("journalctl -u {service} -n 20")
-        } else {
-            "see the output of hub up".to_owned()
-        }
+        if self.is_installed() { format!("journalctl -u {service} -n 20") } else { self.hub("doctor") }
     }
 
     /// How to have a unit's work done.
     pub fn start(&self, unit: &str) -> String {
-        if self.is_installed() { format!("systemctl enable --now {unit}") } else { "hub up".to_owned() }
+        if self.is_installed() { format!("systemctl enable --now {unit}") } else { self.hub("up") }
     }
 
     /// True where no pipeline is configured.

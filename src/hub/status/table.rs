@@ -4,7 +4,7 @@ use super::services::Service;
 use super::{Level, Status};
 use crate::hub::terminal::{Terminal, Tone, fit};
 use crate::log::printable;
-use crate::records::{ago, milliseconds, span};
+use crate::records::{ago, counted, ended_ago, milliseconds, span};
 
 impl Level {
     fn word(self) -> &'static str {
@@ -95,7 +95,10 @@ fn times(service: &Service, now: jiff::Timestamp) -> (String, String) {
         // A record of an earlier process says nothing of one that runs.
         (None, _, "proxy") if service.runs => ("-".to_owned(), "-".to_owned()),
         (None, Some(run), "tailscale-gate") => (when(&run.started), "-".to_owned()),
-        (None, Some(run), _) => (when(&run.started), milliseconds(run.duration_ms)),
+        (None, Some(run), _) => {
+            let ended = ended_ago(&run.started, run.duration_ms, now);
+            (ended.trim_end_matches(" ago").to_owned(), milliseconds(run.duration_ms))
+        }
         (None, None, _) => ("never".to_owned(), "-".to_owned()),
     }
 }
@@ -142,6 +145,10 @@ fn repositories(text: &mut String, status: &Status, terminal: Terminal) -> std::
             fit(&checked, TOOK),
         ];
         row(text, repository.level, &cells, &result, terminal)?;
+        if let Some(why) = repository.known.checked.as_ref().and_then(|checked| checked.not_deployed.as_ref()) {
+            let note = printable(format!("its units are not deployed: {why}").as_bytes());
+            writeln!(text, "    {}", terminal.paint(Tone::Quiet, &terminal.wrap(&note, 4)))?;
+        }
         if let Some(hold) = &repository.known.hold {
             let reason = hold.reason.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
             let since = hold.since.as_deref().map(|since| ago(since, status.now)).unwrap_or_default();
@@ -169,6 +176,17 @@ fn rest(text: &mut String, status: &Status, terminal: Terminal) -> std::fmt::Res
         }
     }
     line(text, "queue", &if queue.is_empty() { "empty".to_owned() } else { parts.join(", ") }, terminal)?;
+    if !status.pipelines.is_empty() {
+        let told = status.pipelines.iter().map(|pipeline| match &pipeline.kept {
+            None => format!("{}: not known", pipeline.pipeline),
+            Some(kept) if kept.damaged_files == 0 => format!("{}: {}", pipeline.pipeline, kept.dead_letters),
+            Some(kept) => {
+                let files = counted(kept.damaged_files, "damaged file");
+                format!("{}: {}, {files}", pipeline.pipeline, kept.dead_letters)
+            }
+        });
+        line(text, "dead letters", &told.collect::<Vec<_>>().join("; "), terminal)?;
+    }
     let funnel = match &status.funnel {
         None => "never opened".to_owned(),
         Some(funnel) => {

@@ -14,7 +14,8 @@ use super::{Acknowledge, Batch, Finished, Identity, Limits, Opened, Read, Total,
 use crate::config::Json;
 use crate::log;
 use crate::reading::Error;
-use crate::state::{self, Folder, Kind};
+use crate::records::counted;
+use crate::state::{self, Entry, Folder, Kind};
 
 /// A file that was written to within this time is taken to be in the making.
 const REST: Duration = Duration::from_secs(10);
@@ -57,8 +58,28 @@ pub(super) fn check(path: &Path) -> Result<String, Error> {
         Error::SourceRefused(format!("inbox: {} cannot be written: {error}; {advice}", path.display()))
     })?;
     let entries = folder.entries(MOST_FILES).map_err(|error| failed(&error))?;
-    let count = entries.iter().filter(|entry| entry.kind == Kind::File && is_input(&entry.name)).count();
-    Ok(format!("inbox {}: {count} files wait", path.display()))
+    let is_file = |entry: &&Entry| entry.kind == Kind::File && is_input(&entry.name);
+    let mut waiting = 0;
+    for entry in entries.iter().filter(is_file) {
+        match rustix::fs::accessat(folder.fd(), &entry.name, Access::READ_OK, AtFlags::empty()) {
+            // Another run has moved it meanwhile.
+            Err(rustix::io::Errno::NOENT) => {}
+            Err(error) => return Err(cannot_read(&path.join(&entry.name), &error)),
+            Ok(()) => waiting += 1,
+        }
+    }
+    let verb = if waiting == 1 { "waits" } else { "wait" };
+    Ok(format!("inbox {}: {} {verb}", path.display(), counted(waiting, "file")))
+}
+
+/// How many files were put into `failed/`.
+pub(super) fn failed_files(path: &Path) -> Result<u64, Error> {
+    let entries = inbox(path)?.sub("failed").and_then(|folder| folder.entries(MOST_FILES));
+    match entries {
+        Ok(entries) => Ok(entries.len() as u64),
+        Err(error) if error.is_missing() => Ok(0),
+        Err(error) => Err(failed(&error)),
+    }
 }
 
 fn inbox(path: &Path) -> Result<Folder, Error> {

@@ -166,6 +166,14 @@ fn left_out(pipeline: &Pipeline) -> Error {
     ))
 }
 
+/// How many damaged files lie in `failed/` of a pipeline's inbox.
+pub(super) fn failed_files(pipeline: &Pipeline) -> Result<u64, Error> {
+    match &pipeline.source {
+        Source::Folder(path) => folder::failed_files(path),
+        Source::MongoDb => Ok(0),
+    }
+}
+
 /// The folders that pipelines read files from.
 pub fn inboxes(config: &Config) -> Vec<PathBuf> {
     let folder = |pipeline: &Pipeline| match &pipeline.source {

@@ -39,12 +39,13 @@ impl ReadingStore for Postgres {
         })
     }
 
-    fn has_dead_letters(&mut self, pipeline: &str) -> Result<bool, Error> {
+    fn count_dead_letters(&mut self, pipeline: &str) -> Result<u64, Error> {
         let pipeline = pipeline.to_owned();
-        self.call("read dead letters", move |client| {
-            let sql = format!("SELECT EXISTS (SELECT FROM {TABLE} WHERE pipeline = $1)");
+        let count: i64 = self.call("count dead letters", move |client| {
+            let sql = format!("SELECT count(*) FROM {TABLE} WHERE pipeline = $1");
             client.query_typed_one(&sql, &[(&pipeline, Type::TEXT)])?.try_get(0)
-        })
+        })?;
+        Ok(count.unsigned_abs())
     }
 
     fn dead_letter(&mut self, id: i64) -> Result<Option<(DeadLetter, Vec<u8>)>, Error> {

@@ -30,10 +30,10 @@ impl ReadingStore for Sqlite {
         letters.map_err(|error| self.failed("read dead letters", &error))
     }
 
-    fn has_dead_letters(&mut self, pipeline: &str) -> Result<bool, Error> {
-        let sql = format!("SELECT EXISTS (SELECT 1 FROM {TABLE} WHERE pipeline = ?1)");
-        let found = self.connection.query_row(&sql, [pipeline], |row| row.get(0));
-        found.map_err(|error| self.failed("read dead letters", &error))
+    fn count_dead_letters(&mut self, pipeline: &str) -> Result<u64, Error> {
+        let sql = format!("SELECT count(*) FROM {TABLE} WHERE pipeline = ?1");
+        let count = self.connection.query_row(&sql, [pipeline], |row| row.get::<_, i64>(0));
+        count.map(i64::unsigned_abs).map_err(|error| self.failed("count dead letters", &error))
     }
 
     fn dead_letter(&mut self, id: i64) -> Result<Option<(DeadLetter, Vec<u8>)>, Error> {

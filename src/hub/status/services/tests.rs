@@ -23,6 +23,7 @@ fn unit(words: &str) -> Unit {
 fn facts(units: &[(&str, &str)], proxy: Answer) -> Facts {
     let units: Units = units.iter().map(|(name, words)| ((*name).to_owned(), unit(words))).collect();
     Facts {
+        flag: None,
         path: "hub.toml".into(),
         config: Err("not looked at".to_owned()),
         state_dir: None,
@@ -62,6 +63,13 @@ fn every_state_of_a_service_that_is_always_on_has_its_word() {
             "no answer > journalctl -u proxy",
         ),
         ("loaded active running enabled", Answer::Unwell("disk full".into()), "running", Level::Failed, "disk full"),
+        (
+            "loaded active running enabled",
+            Answer::Unverified("no webhook secret".into()),
+            "running",
+            Level::Degraded,
+            "it takes no deliveries: no webhook secret",
+        ),
         ("loaded activating start enabled", Answer::NotAsked, "starting", Level::Healthy, ""),
         (
             "loaded activating auto-restart enabled",

@@ -1,0 +1,69 @@
+use super::{Finding, Findings, Patient, is_denied};
+use crate::config::{Config, Pipeline, Repository, Source};
+use crate::hub::greeting::url;
+use crate::records::{self, Outcome, Reader, ago, short};
+use crate::state::Folder;
+
+/// Why the last look at a repository changed nothing, where it should have.
+pub(super) fn repository(patient: &Patient<'_>, repository: &Repository, findings: &mut Findings) {
+    let name = &repository.name;
+    let known = read(patient, findings, |reader| reader.repository(name, &repository.branch));
+    let Some(known) = known else { return };
+    if let Some(bad) = &known.bad {
+        let why = bad.reason.as_deref().unwrap_or("it does not say why");
+        let commit = short(&bad.commit);
+        let finding = format!("commit {commit} failed and is not tried again until the branch moves: {why}");
+        return findings.problem(finding, patient.hub(&format!("retry {name}")));
+    }
+    let Some(checked) = known.checked.filter(|checked| Outcome::of_word(&checked.status) == Outcome::Failed) else {
+        return;
+    };
+    let (when, word) = (ago(&checked.at, jiff::Timestamp::now()), checked.status.replace('_', " "));
+    let why = checked.reason.as_deref().unwrap_or("the log says why");
+    let mend = format!("{}   # once that is done", patient.hub(&format!("deploy {name}")));
+    findings.problem(format!("the last look, {when}: {word}: {why}"), mend);
+}
+
+/// Why the newest run of a pipeline failed, and what it keeps.
+pub(super) fn pipeline(patient: &Patient<'_>, config: &Config, pipeline: &Pipeline) -> Vec<Finding> {
+    let mut findings = Findings::new(format!("pipeline {}", pipeline.name));
+    let services = read(patient, &mut findings, |reader| reader.services()).unwrap_or_default();
+    let newest = services.iter().find(|record| record.service == "reading-sync");
+    if let Some(run) = newest.and_then(|record| records::run_of(record, &pipeline.name))
+        && Outcome::of(run) == Outcome::Failed
+    {
+        let why = run.error.as_deref().unwrap_or("the log says why");
+        let finding = format!("the last run, begun {}, failed: {why}", ago(&run.started, jiff::Timestamp::now()));
+        let again = if patient.is_system {
+            "systemctl start reading-sync".to_owned()
+        } else {
+            format!("curl -X POST {}", url(config.proxy.admin_listen, &format!("/api/sync/{}", pipeline.name)))
+        };
+        findings.problem(finding, format!("{again}   # once that is done"));
+    }
+    for known in records::Pipeline::all([pipeline.name.clone()], &services) {
+        if let Some(what) = known.dead_letters() {
+            findings.warning(what, patient.hub("dead-letters"));
+        }
+        if let (Some(what), Source::Folder(path)) = (known.damaged_files(), &pipeline.source) {
+            findings.warning(what, records::look_into_failed(path));
+        }
+    }
+    findings.all
+}
+
+/// What the services left; none before the first run. What cannot be read is a finding.
+fn read<T>(patient: &Patient<'_>, findings: &mut Findings, read: impl FnOnce(&mut Reader<'_>) -> T) -> Option<T> {
+    // That the root cannot be opened is said under `state`.
+    let root = Folder::open(patient.state_dir.as_deref()?).ok()?;
+    let mut reader = Reader::new(&root);
+    let found = read(&mut reader);
+    for sentence in reader.unreadable {
+        if is_denied(&sentence) {
+            findings.skipped(sentence);
+        } else {
+            findings.problem(sentence, format!("ls -lR {}", root.path().display()));
+        }
+    }
+    Some(found)
+}
