@@ -7,7 +7,7 @@ use std::io::{ErrorKind, Write};
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 
-use crate::config::Config;
+use crate::config::{Config, DEFAULT_PATH};
 use crate::log;
 
 /// How a program of the hub ends (design §6; 75 and 78 are sysexits.h's EX_TEMPFAIL and EX_CONFIG).
@@ -125,7 +125,7 @@ pub fn configuration_error(error: &dyn Display) -> Exit {
 pub fn configuration_valid(config: &Config) -> Exit {
     match &config.path {
         Some(path) => print(&format!("{} is valid", path.display())),
-        None => print("no configuration file; the defaults are in force"),
+        None => print(&format!("the default configuration is valid; there is no {DEFAULT_PATH}")),
     }
     Exit::Done
 }
