@@ -511,6 +511,27 @@ fn what_a_pipeline_keeps_is_told_until_it_is_gone() {
 }
 
 #[test]
+fn a_pipeline_that_failed_is_told_although_another_ran_well_after_it() {
+    let site = reading::Site::new(|host| {
+        let missing = host.path("missing").display().to_string();
+        let other = format!("[[pipeline]]\nname = \"other\"\nsource = \"file:{missing}\"\ntable = \"other\"");
+        format!("{}{other}\n", reading::file_pipeline(host, ""))
+    });
+    assert_eq!(site.run("other")["side"], "source");
+    let page = || support::send(site.admin, "GET", "/api/status", &[], b"").json();
+    assert_eq!(page()["reasons"].as_array().unwrap().len(), 1, "told once: {}", page());
+    site.synced("reading");
+    let said = status(&site.host).ends(2, "failed").says("failed", "reading-sync", "other: inbox", "hub doctor");
+    assert_eq!(said.json["pipelines"][0]["failed"], Value::Null, "{said:#?}");
+    assert_eq!(page()["status"], "failed");
+    assert!(page()["reason"].as_str().unwrap().contains("other: inbox"), "{}", page());
+    std::fs::create_dir(site.host.path("missing")).unwrap();
+    site.synced("other");
+    status(&site.host).says_nothing_of("reading-sync");
+    assert_eq!(page()["status"], "healthy");
+}
+
+#[test]
 fn the_funnel_is_shown_and_a_gate_that_died_is_not_believed() {
     let (tailnet, proxy, mut gate) = tailnet::open();
     tailnet.recorded("open");
