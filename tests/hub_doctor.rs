@@ -482,8 +482,8 @@ fn who_may_not_look_is_told_so() {
         }
         command
     });
-    let found = found.has("skipped", "secrets", "cannot be read by this user", "sudo hub doctor");
-    found.has("warning", "state", "belongs to another user", "sudo hub doctor");
+    let found = found.has("skipped", "secrets", "cannot be read by this user", "sudo HUB_STATE_DIR=");
+    found.has("warning", "state", "belongs to another user", "sudo HUB_STATE_DIR=");
 }
 
 #[test]
