@@ -500,8 +500,8 @@ fn who_may_not_look_is_told_so() {
         }
         command
     });
-    let found = found.has("skipped", "secrets", "cannot be read by this user", "sudo hub doctor");
-    found.has("warning", "state", "belongs to another user", "sudo hub doctor");
+    let found = found.has("skipped", "secrets", "cannot be read by this user", "sudo HUB_STATE_DIR=");
+    found.has("warning", "state", "belongs to another user", "sudo HUB_STATE_DIR=");
 }
 
 #[test]
@@ -580,4 +580,21 @@ fn a_file_that_the_readers_user_may_not_read_is_found() {
     as_nobody().has("problem", "pipeline reading", "a.jsonl: Permission denied", "chown -R");
     chown(reading::inbox(&host).join("a.jsonl"), Some(65534), None).unwrap();
     as_nobody().has("ok", "pipeline reading", "1 file waits", "");
+}
+
+#[test]
+fn a_run_that_failed_as_a_whole_is_found() {
+    let host = Host::new();
+    let folder = host.state().join("data/metrics");
+    std::fs::create_dir_all(&folder).unwrap();
+    let record = |status: &str, error: Value| {
+        let run = json!({
+            "service": "system-metrics", "started": "2026-01-02T03:04:05Z", "duration_ms": 1, "status": status, "error": error,
+        });
+        std::fs::write(folder.join("run.json"), run.to_string()).unwrap();
+    };
+    record("lost", json!("the disk is full"));
+    doctor(&host).has("problem", "last runs", "lost: the disk is full", "hub up");
+    record("stored", Value::Null);
+    doctor(&host).finds_well("last runs");
 }

@@ -1,93 +1,19 @@
 //! `hub status`: what it says of state folders that the services made, that are old, and that are damaged.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail anywhere")]
 
-#[path = "support/reading.rs"]
-mod reading;
+#[path = "support/status.rs"]
+mod status;
 mod support;
 #[path = "support/tailnet.rs"]
 mod tailnet;
 
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::Path;
 use std::process::Command;
 
 use serde_json::{Value, json};
+use status::{ago, change, status, status_on_its_port, status_with};
 use support::gitops::{FILE, REPO, Site, user_name};
 use support::{Host, Origin, Service, eventually, free_address, skipped_without_root};
-
-/// What the command said and how it ended.
-#[derive(Debug)]
-struct Said {
-    code: Option<i32>,
-    text: String,
-    json: Value,
-}
-
-/// Asks twice: for people and for programs. On a port where no other test's proxy is.
-fn status_with(prepare: impl Fn() -> Command) -> Said {
-    let port = free_address().port().to_string();
-    let run = |arguments: &[&str]| {
-        let mut command = prepare();
-        if command.get_envs().all(|(name, _)| name != "KEEP_PORT") {
-            command.env("PORT", &port);
-        }
-        command.args(["status"]).args(arguments).output().unwrap()
-    };
-    let (people, programs) = (run(&[]), run(&["--json"]));
-    let text = String::from_utf8(people.stdout).unwrap() + &String::from_utf8(people.stderr).unwrap();
-    let json = serde_json::from_slice(&programs.stdout).unwrap_or_else(|error| panic!("{error}: {programs:?}"));
-    assert_eq!(people.status.code(), programs.status.code(), "{text}{json:#}");
-    Said { code: people.status.code(), text, json }
-}
-
-fn status(host: &Host) -> Said {
-    status_with(|| host.command("hub"))
-}
-
-/// The same where the proxy's own port is to be asked.
-fn status_on_its_port(host: &Host) -> Said {
-    status_with(|| {
-        let mut command = host.command("hub");
-        command.env("KEEP_PORT", "1");
-        command
-    })
-}
-
-impl Said {
-    #[track_caller]
-    fn ends(self, code: i32, word: &str) -> Self {
-        assert!(self.code == Some(code) && self.json["status"] == word, "not {code} {word}: {self:#?}");
-        self
-    }
-
-    /// There is this reason, among those for people too; what mends it contains this.
-    #[track_caller]
-    fn says(self, level: &str, about: &str, part: &str, mend: &str) -> Self {
-        let fits = |reason: &&Value| {
-            let has = |key: &str, part: &str| reason[key].as_str().unwrap_or_default().contains(part);
-            reason["level"] == level && reason["about"] == about && has("reason", part) && has("mend", mend)
-        };
-        let found = self.json["reasons"].as_array().unwrap().iter().find(fits);
-        let reason = found.unwrap_or_else(|| panic!("no {level} {about}: {part}: {self:#?}"));
-        let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
-        assert!(words(&self.text).contains(&words(reason["reason"].as_str().unwrap())), "{self:#?}");
-        self
-    }
-
-    #[track_caller]
-    fn says_nothing_of(self, about: &str) -> Self {
-        assert!(self.json["reasons"].as_array().unwrap().iter().all(|reason| reason["about"] != about), "{self:#?}");
-        self
-    }
-
-    fn service(&self, name: &str) -> &Value {
-        self.json["services"].as_array().unwrap().iter().find(|service| service["service"] == name).unwrap()
-    }
-
-    fn repository(&self, name: &str) -> &Value {
-        self.json["repositories"].as_array().unwrap().iter().find(|one| one["repository"] == name).unwrap()
-    }
-}
 
 /// Writes a record as a service does, its last run begun so many seconds ago.
 fn record(host: &Host, folder: &str, service: &str, age: i64, run: Value) {
@@ -98,16 +24,6 @@ fn record(host: &Host, folder: &str, service: &str, age: i64, run: Value) {
         record[name] = value.clone();
     }
     std::fs::write(path.join("run.json"), record.to_string()).unwrap();
-}
-
-fn ago(seconds: i64) -> String {
-    (jiff::Timestamp::now() - jiff::SignedDuration::from_secs(seconds)).to_string()
-}
-
-fn change(path: &Path, change: impl FnOnce(&mut Value)) {
-    let mut value: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
-    change(&mut value);
-    std::fs::write(path, value.to_string()).unwrap();
 }
 
 #[test]
@@ -447,67 +363,6 @@ fn a_sample_that_is_old_spooled_or_lost_is_told() {
         record["error"] = "the disk is full".into();
     });
     status(&host).ends(2, "failed").says("failed", "system-metrics", "samples were lost: the disk is full", "");
-}
-
-#[test]
-fn documents_that_were_kept_and_pipelines_that_fail_or_are_late_are_told() {
-    let site = reading::Site::new(|host| reading::file_pipeline(host, ""));
-    reading::publish(&site.host, "a.jsonl", b"this is no JSON\n");
-    reading::age(&site.host, "a.jsonl");
-    site.synced("reading");
-    let said = status(&site.host).ends(1, "degraded");
-    said.says("degraded", "reading-sync", "reading: 1 document could not be stored and is kept", "hub dead-letters");
-    let file = site.host.path("state/reading/run.json");
-    change(&file, |record| {
-        record["counts"] = json!({});
-        record["started"] = ago(50 * 3600).into();
-    });
-    status(&site.host).ends(1, "degraded").says("degraded", "reading-sync", "ran 2 days ago, and should daily", "");
-    std::fs::remove_dir_all(reading::inbox(&site.host)).unwrap();
-    site.run("reading");
-    status(&site.host).ends(2, "failed").says("failed", "reading-sync", "inbox", "");
-}
-
-#[test]
-fn what_a_pipeline_keeps_is_told_until_it_is_gone() {
-    let site = reading::Site::new(|host| reading::file_pipeline(host, ""));
-    let metrics = || String::from_utf8(support::send(site.admin, "GET", "/metrics", &[], b"").body).unwrap();
-    assert!(status(&site.host).text.contains("dead letters     reading: not known"));
-    reading::publish(&site.host, "a.jsonl", b"this is no JSON\n");
-    reading::publish(&site.host, "b.jsonl.gz", b"this is no gzip\n");
-    site.synced("reading");
-    reading::publish(&site.host, "c.jsonl", reading::line(1).as_bytes());
-    assert_eq!(site.synced("reading")["dead_letters"], 0, "a good run");
-    let keeps = || {
-        let said = status(&site.host).ends(1, "degraded");
-        let said = said.says("degraded", "reading-sync", "reading: 1 document could not be stored", "hub dead-letters");
-        let failed = reading::inbox(&site.host).join("failed").display().to_string();
-        let said = said.says("degraded", "reading-sync", "reading: 1 damaged file in failed/", &failed);
-        assert_eq!(said.json["pipelines"][0]["kept"]["dead_letters"], 1, "{said:#?}");
-        assert!(said.text.contains("dead letters     reading: 1, 1 damaged file"), "{}", said.text);
-    };
-    keeps();
-    let page = support::send(site.admin, "GET", "/api/status", &[], b"").json();
-    assert_eq!((&page["status"], &page["pipelines"][0]["kept"]["damaged_files"]), (&json!("degraded"), &json!(1)));
-    for sample in ["hub_dead_letters{pipeline=\"reading\"} 1", "hub_damaged_files{pipeline=\"reading\"} 1"] {
-        assert!(metrics().lines().any(|line| line == sample), "{}", metrics());
-    }
-
-    // A run that cannot count them forgets nothing.
-    let dead = format!("postgres://hub@{}/hub", free_address());
-    let site = site.again(|command| {
-        command.env("DATABASE_URL", dead);
-    });
-    assert_eq!(site.run("reading")["side"], "database");
-    let said = status(&site.host).ends(2, "failed");
-    said.says("degraded", "reading-sync", "reading: 1 document could not be stored", "hub dead-letters");
-
-    let site = site.again(|_| {});
-    assert!(site.host.run("hub", &["dead-letters", "drop", "1"]).status.success());
-    std::fs::remove_dir_all(reading::inbox(&site.host).join("failed")).unwrap();
-    site.synced("reading");
-    let said = status(&site.host).says_nothing_of("reading-sync");
-    assert!(said.text.contains("dead letters     reading: 0"), "{}", said.text);
 }
 
 #[test]

@@ -118,6 +118,11 @@ impl Sources {
         }
         let pipelines = Pipeline::all(self.pipelines.iter().cloned(), &services);
         for pipeline in &pipelines {
+            let told = |error: &&String| reasons.iter().any(|reason| reason.ends_with(error.as_str()));
+            if let Some(error) = pipeline.failed.as_ref().filter(|error| !told(error)) {
+                reasons.push(format!("reading-sync: {error}"));
+                failed = true;
+            }
             reasons.extend(pipeline.dead_letters());
             reasons.extend(pipeline.damaged_files());
         }

@@ -135,6 +135,8 @@ pub struct Pipeline {
     pub pipeline: String,
     /// What it keeps; none where that is not known.
     pub kept: Option<Kept>,
+    /// Why its newest run failed; none where it did not. The record's newest run may be another pipeline's.
+    pub failed: Option<String>,
 }
 
 impl Pipeline {
@@ -142,7 +144,12 @@ impl Pipeline {
     pub fn all(names: impl IntoIterator<Item = String>, records: &[Record]) -> Vec<Self> {
         let record = records.iter().find(|record| record.service == "reading-sync");
         let kept = record.map(kept).unwrap_or_default();
-        names.into_iter().map(|pipeline| Self { kept: kept.get(&pipeline).cloned(), pipeline }).collect()
+        let failed = |pipeline: &str| {
+            let run = run_of(record?, pipeline).filter(|run| Outcome::of(run) == Outcome::Failed)?;
+            Some(run.error.clone().unwrap_or_else(|| run.status.clone()))
+        };
+        let read = |pipeline: String| Self { kept: kept.get(&pipeline).cloned(), failed: failed(&pipeline), pipeline };
+        names.into_iter().map(read).collect()
     }
 
     /// What it has as dead letters, in words; none where there are none, or nobody knows.

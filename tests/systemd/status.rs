@@ -169,6 +169,23 @@ fn what_stops_fails_or_is_broken_is_told_with_what_mends_it() {
 }
 
 #[test]
+fn a_missing_webhook_secret_is_told_and_what_status_says_mends_it() {
+    let Some(machine) = Machine::boot() else { return };
+    configure(&machine, &[repository("web", "")]);
+    machine.run(&["rm", "-f", "/etc/credstore/webhook-secret"]);
+    machine.ok(&["useradd", "--groups", "hub", "ada"]);
+    machine.ok(&["systemctl", "start", "proxy.service"]);
+    let (code, json) = asked(&machine, &["runuser", "-u", "ada", "--", "hub", "status"]);
+    assert_eq!(code, 1, "{json:#}");
+    let part = "it takes no deliveries: no webhook secret";
+    has(&json, "degraded", part, "hub webhook-test, then: systemctl restart proxy");
+    machine.run(&["hub", "webhook-test"]);
+    machine.ok(&["systemctl", "restart", "proxy"]);
+    let told = status(&machine).1["reasons"].to_string();
+    assert!(!told.contains(part), "{told}");
+}
+
+#[test]
 fn credentials_that_the_worker_does_not_load_are_told() {
     let Some(machine) = Machine::boot() else { return };
     configure(&machine, &[repository("web", "token = \"web-token\"")]);

@@ -68,6 +68,9 @@ struct Finding {
     mend: Option<String>,
 }
 
+/// How to see what another user may not; the program's path and `--config` come to it in the end.
+const AS_ROOT: &str = "sudo hub doctor";
+
 /// What was found so far about one thing.
 #[derive(Debug)]
 struct Findings {
@@ -89,7 +92,7 @@ impl Findings {
     }
 
     fn skipped(&mut self, finding: impl Into<String>) {
-        self.add(Level::Skipped, finding, Some("sudo hub doctor".to_owned()));
+        self.add(Level::Skipped, finding, Some(AS_ROOT.to_owned()));
     }
 
     fn warning(&mut self, finding: impl Into<String>, mend: impl Into<String>) {
@@ -143,8 +146,8 @@ impl Patient<'_> {
     }
 
     /// How to have the proxy take up what has changed.
-    fn restart(&self) -> &'static str {
-        if self.is_system { "systemctl restart proxy" } else { "hub up (which takes it up by itself)" }
+    fn restart(&self) -> String {
+        if self.is_system { "systemctl restart proxy".to_owned() } else { self.hub("up") }
     }
 }
 
@@ -211,9 +214,14 @@ fn examine(flag: Option<PathBuf>, services: &[Service]) -> Report {
     findings.extend(setup::state(&patient));
     findings.extend(setup::secrets(&patient));
     findings.extend(slow_looks(&patient));
+    findings.extend(past::services(&patient));
     findings.extend(units::units(&patient, units_error.as_ref()));
     findings.extend(listeners::listeners(&patient));
     findings.extend(host::host(&patient));
+    let as_root = format!("sudo {}", patient.hub("doctor"));
+    for mend in findings.iter_mut().filter_map(|finding| finding.mend.as_mut()).filter(|mend| *mend == AS_ROOT) {
+        mend.clone_from(&as_root);
+    }
     Report {
         status: findings.iter().map(|finding| finding.level).max().unwrap_or(Level::Ok),
         user: command::current().name,

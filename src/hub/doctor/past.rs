@@ -1,7 +1,7 @@
 use super::{Finding, Findings, Patient, is_denied};
 use crate::config::{Config, Pipeline, Repository, Source};
 use crate::hub::greeting::url;
-use crate::records::{self, Outcome, Reader, ago, short};
+use crate::records::{self, Outcome, Reader, ago, ended_ago, short};
 use crate::state::Folder;
 
 /// Why the last look at a repository changed nothing, where it should have.
@@ -48,6 +48,24 @@ pub(super) fn pipeline(patient: &Patient<'_>, config: &Config, pipeline: &Pipeli
         if let (Some(what), Source::Folder(path)) = (known.damaged_files(), &pipeline.source) {
             findings.warning(what, records::look_into_failed(path));
         }
+    }
+    findings.all
+}
+
+/// Runs that failed as a whole, where nothing else is told of them.
+pub(super) fn services(patient: &Patient<'_>) -> Vec<Finding> {
+    let mut findings = Findings::new("last runs");
+    let records = read(patient, &mut findings, |reader| reader.services()).unwrap_or_default();
+    for record in records.iter().filter(|record| matches!(record.service.as_str(), "gitops-sync" | "system-metrics")) {
+        let run = &record.last;
+        if Outcome::of(run) != Outcome::Failed || records::failed_repositories(run).is_some() {
+            continue;
+        }
+        let when = ended_ago(&run.started, run.duration_ms, jiff::Timestamp::now());
+        let why = run.error.as_deref().unwrap_or("the log says why");
+        let again = if patient.is_system { format!("systemctl start {}", record.service) } else { patient.hub("up") };
+        let finding = format!("{}, {when}: {}: {why}", record.service, run.status.replace('_', " "));
+        findings.problem(finding, format!("{again}   # once that is done"));
     }
     findings.all
 }

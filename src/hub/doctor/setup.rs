@@ -118,7 +118,8 @@ pub(super) fn state(patient: &Patient<'_>) -> Vec<Finding> {
             }
             Ok(found) if found.is_dir() => {
                 let finding = format!("the state folder {} belongs to another user than {}", root.display(), me.name);
-                findings.warning(finding, "sudo hub doctor, or HUB_STATE_DIR=/a/folder/of/yours");
+                findings
+                    .warning(finding, format!("sudo {}, or HUB_STATE_DIR=/a/folder/of/yours", patient.hub("doctor")));
             }
             Ok(_) => findings.problem(format!("{} is not a folder", root.display()), format!("rm {}", root.display())),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {

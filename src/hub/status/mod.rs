@@ -130,7 +130,7 @@ fn collect(facts: &Facts) -> Status {
     let is_fresh = records.is_empty() && facts.repositories().is_empty() && queue.is_empty() && unreadable.is_empty();
     let mut judge = services::Judge { facts, reasons: Vec::new() };
     let mut services = judge.all(&records);
-    judge.kept(&pipelines);
+    judge.pipelines(&pipelines);
     let funnel = judge.funnel(&records);
     for service in &mut services {
         let about = if service.service == "tailscale-gate" { FUNNEL } else { service.service };

@@ -145,10 +145,17 @@ impl Judge<'_> {
         failed && service != "tailscale-gate" && service != "proxy"
     }
 
-    /// What the pipelines could not store and keep.
-    pub fn kept(&mut self, pipelines: &[Pipeline]) {
+    /// Which pipelines failed, and what they could not store and keep.
+    pub fn pipelines(&mut self, pipelines: &[Pipeline]) {
         let now = self.facts.now;
         for pipeline in pipelines {
+            // The one of the record's newest run is told already.
+            if let Some(error) = &pipeline.failed
+                && !self.reasons.iter().any(|reason| reason.reason == *error)
+            {
+                let look = self.facts.journal("reading-sync");
+                self.reasons.push(Reason::new(Level::Failed, "reading-sync", error, look));
+            }
             let counted = pipeline.kept.as_ref().map(|kept| ago(&kept.counted, now)).unwrap_or_default();
             let mut say = |what: String, mend| {
                 let reason = format!("{what} (counted {counted})");
