@@ -101,9 +101,6 @@ impl Judge<'_> {
             if state.runs { look.clone() } else { self.facts.start(unit).to_owned() }
         };
         let failed = Outcome::of(run) == Outcome::Failed || run.status == "lost";
-        // One record for all pipelines: a later run of another one says nothing of those that failed.
-        let newest = self.facts.pipelines().filter_map(|pipeline| records::run_of(record, &pipeline.name));
-        let errors: Vec<String> = newest.filter_map(|run| run.error.clone()).collect();
         match service {
             // Its record is about an earlier process; one that is alive has got over that.
             "proxy" if failed && !state.runs => say(Level::Failed, error, look.clone()),
@@ -112,15 +109,7 @@ impl Judge<'_> {
                 records::failed_repositories(run).map_or(error, |told| format!("the last run: {told}")),
                 look.clone(),
             ),
-            "reading-sync" if failed || !errors.is_empty() => {
-                if failed && !errors.contains(&error) {
-                    say(Level::Failed, error, look.clone());
-                }
-                for error in errors {
-                    say(Level::Failed, error, look.clone());
-                }
-                return true;
-            }
+            "reading-sync" if failed => say(Level::Failed, error, look.clone()),
             "reading-sync" if age > READING_STALE && !self.facts.has_no_pipeline() => {
                 let reason = format!("the pipelines ran {} ago, and should daily", span(age));
                 say(Level::Degraded, reason, start("reading-sync.timer"));
