@@ -175,7 +175,8 @@ fn the_status_as_json_and_what_is_damaged() {
     let answer = gateway.get_admin("/api/status");
     let status = answer.json();
     assert_eq!(answer.header("Content-Type"), Some("application/json"));
-    assert_eq!((&status["status"], &status["queue"]["requests"]), (&json!("failed"), &json!(1)));
+    assert_eq!((&status["status"], &status["health"]), (&json!("degraded"), &json!("failed")));
+    assert_eq!(status["queue"]["requests"], json!(1));
     assert_eq!(status["proxy"]["deliveries"], json!({"queued": 1, "ignored": 0, "pong": 0, "refused": 0}));
     assert_eq!(status["repositories"][0]["deployed"]["commit"], "0123456789abcdef0123456789abcdef01234567");
     assert_eq!(status["repositories"][1]["deployed"], Value::Null);
@@ -220,8 +221,8 @@ fn nothing_has_run_yet() {
     let gateway = Gateway::new();
     let status = gateway.get_admin("/api/status").json();
     assert_eq!(
-        (&status["status"], &status["services"], &status["unreadable"]),
-        (&json!("healthy"), &json!([]), &json!([]))
+        (&status["status"], &status["health"], &status["services"], &status["unreadable"]),
+        (&json!("ok"), &json!("healthy"), &json!([]), &json!([]))
     );
     assert!(String::from_utf8(gateway.get_admin("/").body).unwrap().contains("No service has run yet"));
 }

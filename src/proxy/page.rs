@@ -66,7 +66,7 @@ fn write(html: &mut String, status: &Status, nonce: &str) -> fmt::Result {
          <meta name=\"color-scheme\" content=\"light dark\"><meta http-equiv=\"refresh\" content=\"{REFRESH}\">\
          <title>Observability Hub: {state}</title><style nonce=\"{nonce}\">{STYLE}</style></head><body>\
          <header><h1>Observability Hub</h1><p class=\"pill {state}\">{state}</p></header><main>",
-        state = status.status,
+        state = status.health,
     )?;
     for problem in status.reasons.iter().chain(&status.unreadable) {
         write!(html, "<p class=\"notice\">{}</p>", Escaped(problem))?;

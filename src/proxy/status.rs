@@ -33,8 +33,10 @@ pub(super) struct Sources {
 /// The host's state at a moment.
 #[derive(Debug, Serialize)]
 pub(super) struct Status {
-    /// `healthy`, `degraded` or `failed`, as hub status says it.
+    /// `ok` or `degraded`.
     pub status: &'static str,
+    /// `healthy`, `degraded` or `failed`, as hub status says it.
+    pub health: &'static str,
     /// Why it is not healthy; empty where it is.
     pub reason: String,
     /// The same, each by itself.
@@ -127,7 +129,8 @@ impl Sources {
             reasons.extend(pipeline.damaged_files());
         }
         Status {
-            status: match (failed, reasons.is_empty()) {
+            status: if reasons.is_empty() { "ok" } else { "degraded" },
+            health: match (failed, reasons.is_empty()) {
                 (true, _) => "failed",
                 (false, false) => "degraded",
                 (false, true) => "healthy",
