@@ -157,7 +157,7 @@ fn a_proxy_that_can_verify_no_delivery_is_degraded_until_there_is_a_secret() {
     let said = status_on_its_port(&host).ends(1, "degraded");
     let said = said.says("degraded", "proxy", "it takes no deliveries: no webhook secret", "hub webhook-test");
     assert!(!said.text.contains("takes deliveries"), "{}", said.text);
-    assert_eq!(page()["status"], "degraded");
+    assert_eq!(page()["health"], "degraded");
     assert!(page()["reason"].as_str().unwrap().contains("takes no deliveries: no webhook secret"), "{}", page());
     assert_eq!(page()["proxy"]["deliveries"]["refused"], 0, "whoever looks is no delivery");
 
@@ -171,7 +171,7 @@ fn a_proxy_that_can_verify_no_delivery_is_degraded_until_there_is_a_secret() {
 
     host.credential("webhook-secret", SECRET);
     status_on_its_port(&host).ends(0, "healthy").says_nothing_of("proxy");
-    assert_eq!(page()["status"], "healthy");
+    assert_eq!(page()["health"], "healthy");
 
     // A host where nothing is configured needs none.
     let bare = Host::new();

@@ -50,7 +50,7 @@ fn what_a_pipeline_keeps_is_told_until_it_is_gone() {
     };
     keeps();
     let page = support::send(site.admin, "GET", "/api/status", &[], b"").json();
-    assert_eq!((&page["status"], &page["pipelines"][0]["kept"]["damaged_files"]), (&json!("degraded"), &json!(1)));
+    assert_eq!((&page["health"], &page["pipelines"][0]["kept"]["damaged_files"]), (&json!("degraded"), &json!(1)));
     for sample in ["hub_dead_letters{pipeline=\"reading\"} 1", "hub_damaged_files{pipeline=\"reading\"} 1"] {
         assert!(metrics().lines().any(|line| line == sample), "{}", metrics());
     }
@@ -85,10 +85,10 @@ fn a_pipeline_that_failed_is_told_although_another_ran_well_after_it() {
     site.synced("reading");
     let said = status(&site.host).ends(2, "failed").says("failed", "reading-sync", "other: inbox", "hub doctor");
     assert_eq!(said.json["pipelines"][0]["failed"], Value::Null, "{said:#?}");
-    assert_eq!(page()["status"], "failed");
+    assert_eq!(page()["health"], "failed");
     assert!(page()["reason"].as_str().unwrap().contains("other: inbox"), "{}", page());
     std::fs::create_dir(site.host.path("missing")).unwrap();
     site.synced("other");
     status(&site.host).says_nothing_of("reading-sync");
-    assert_eq!(page()["status"], "healthy");
+    assert_eq!(page()["health"], "healthy");
 }
