@@ -59,6 +59,11 @@ impl<'a> Checkout<'a> {
         Ok(Self { repository, user })
     }
 
+    /// True where git and the repository's commands run as root although nobody wrote that: there is no user `hub`.
+    pub fn is_roots_unasked(&self) -> bool {
+        self.user.uid == 0 && self.repository.user.is_none()
+    }
+
     pub(super) fn git(&self) -> Command {
         git(&self.user, &self.repository.path, LOCAL)
             .env("GIT_REFLOG_ACTION", "gitops-sync")
@@ -237,7 +242,8 @@ fn refused(reason: String) -> Error {
     Error::Refused(reason)
 }
 
-/// Whose the checkout is: the configured user, else the owner of the path, else `hub`. Root only where it is written.
+/// Whose the checkout is: the configured user, else the owner of the path, else `hub`. Root only where it is written, or
+/// where there is no user `hub` (a container, a first try).
 fn user_of(repository: &Repository, owner: Option<u32>) -> Result<Account, Error> {
     if let Some(name) = &repository.user {
         return Account::by_name(name)
@@ -257,19 +263,14 @@ fn user_of(repository: &Repository, owner: Option<u32>) -> Result<Account, Error
             refused(format!("{} belongs to user id {uid}, which has no name on this host", repository.path.display()))
         });
     }
-    let path = repository.path.display();
-    if owner.is_some() {
-        return Err(refused(format!(
-            "{path} belongs to root: write user = \"root\" to run git and the repository's commands as root, or chown it"
-        )));
+    match (Account::by_name(USER), owner) {
+        (Some(hub), None) => Ok(hub),
+        (Some(_), Some(_)) => Err(refused(format!(
+            "{} belongs to root: write user = \"root\" to run git and the repository's commands as root, or chown it",
+            repository.path.display()
+        ))),
+        (None, _) => Ok(caller),
     }
-    Account::by_name(USER).ok_or_else(|| {
-        refused(format!(
-            "there is no user {USER} to make the checkout {path} for, and root does it only where that is written: run \
-             useradd --system --no-create-home --shell /usr/sbin/nologin {USER}, or write user = \"root\" to run git and \
-             the repository's commands as root"
-        ))
-    })
 }
 
 /// Makes a folder for a user in a place where only root may write.

@@ -139,6 +139,11 @@ impl Run<'_> {
             return Ok((Status::Held, Some(format!("held by {} since {}{why}; {resume}", hold.by, hold.since))));
         }
         let checkout = Checkout::find(repository)?;
+        if checkout.is_roots_unasked() {
+            let effect = "git and the repository's commands run as root";
+            let remedy = "create the system user hub, or write user = \"root\"";
+            log::warn!("hub_user_missing", repo = repository.name, effect = effect, remedy = remedy);
+        }
         let mirror =
             Mirror::open(self.config, repository, &self.store.folder, self.mirror_user.get_or_init(mirror::user))?;
         let deployed = self.store.deployed(repository)?.map(|deployed| deployed.commit);

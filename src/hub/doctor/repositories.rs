@@ -108,18 +108,26 @@ fn access(patient: &Patient<'_>, config: &Config, repository: &Repository, findi
 
 fn checkout(patient: &Patient<'_>, repository: &Repository, findings: &mut Findings) {
     let path = repository.path.display();
+    let edit = format!("editor {}", patient.path.display());
+    let make_user =
+        |user: &str| format!("useradd --system --no-create-home --shell /usr/sbin/nologin {user}, or {edit}");
     match check_checkout(repository) {
+        Ok(user) if user == "root" && repository.user.is_none() => findings.warning(
+            format!(
+                "there is no user hub: git and the commands of {path} run as root, as user = \"root\" would have it"
+            ),
+            make_user("hub"),
+        ),
         Ok(user) if repository.path.exists() => findings.ok(format!("the checkout {path} belongs to {user}")),
         Ok(user) => findings.ok(format!("the checkout {path} will be made, for {user}")),
         Err(error) if !patient.sees_all() => findings.skipped(format!("the checkout {path}: {error}")),
         Err(error) => {
             let user = repository.user.as_deref().unwrap_or("hub");
-            let edit = format!("editor {}", patient.path.display());
             let is_roots = std::fs::metadata(&repository.path).is_ok_and(|found| found.uid() == 0);
             let mend = if repository.user.is_none() && is_roots {
-                edit
+                edit.clone()
             } else if command::Account::by_name(user).is_none() {
-                format!("useradd --system --no-create-home --shell /usr/sbin/nologin {user}, or {edit}")
+                make_user(user)
             } else {
                 format!("ls -la {path}")
             };
