@@ -38,7 +38,8 @@ impl Lock {
         let until = Instant::now() + LEFTOVER;
         loop {
             let lock = Self::take(folder, name, FlockOperation::NonBlockingLockExclusive)?;
-            if lock.is_some() || lock_holder(folder, name)?.is_none_or(is_alive) || Instant::now() >= until {
+            // No holder is one that let go between the two looks, or a kernel that does not say.
+            if lock.is_some() || lock_holder(folder, name)?.is_some_and(is_alive) || Instant::now() >= until {
                 return Ok(lock);
             }
             std::thread::sleep(Duration::from_millis(1));
