@@ -162,7 +162,7 @@ fn what_is_wrong_with_either_side_is_named() {
         assert!(!body.to_string().contains("geheim"), "{what}: a password is shown: {body}");
     };
     site.host.credential("mongo-uri", "postgres://u:geheim@h/");
-    refused("no MongoDB URI", "no MongoDB URI", "pipeline");
+    refused("no MongoDB URI", "no MongoDB URI", "source");
     site.host.credential("mongo-uri", "mongodb://u:geheim@h/?socketTimeoutMS=5");
     refused("an option that the driver refuses", "does not understand", "source");
     let uri = |address: SocketAddr, more: &str| {
