@@ -1,13 +1,14 @@
 //! Observability Hub: the library behind its small binaries.
 //!
 //! Arrows run one way: `bin` → capability (`proxy`, `gitops`, `metrics`, `gate`, `reading`, `hub`, `webhook`) → `store` →
-//! ground floor (`config`, `log`, `state`, `records`, `exit`, `systemd`, `command`).
+//! ground floor (`config`, `log`, `state`, `records`, `exit`, `systemd`, `http`, `command`).
 
 pub mod command;
 pub mod config;
 pub mod exit;
 pub mod gate;
 pub mod gitops;
+mod http;
 pub mod hub;
 pub mod log;
 pub mod metrics;

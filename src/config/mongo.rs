@@ -47,18 +47,7 @@ impl Config {
         let name = |variable, configured: &String| environment(variable).unwrap_or_else(|| configured.clone());
         (name("MONGO_DB_NAME", &pipeline.database), name("MONGO_COLLECTION", &pipeline.collection))
     }
-}
 
-/// How many documents a batch has: `$BATCH_SIZE`, else 1000; an error where it is no number from 1 to 10,000.
-pub(super) fn batch_size() -> Result<usize, Error> {
-    let Some(text) = environment("BATCH_SIZE") else { return Ok(BATCH) };
-    text.parse().ok().filter(|size| (1..=LARGEST_BATCH).contains(size)).ok_or_else(|| Error::Environment {
-        name: "BATCH_SIZE",
-        reason: format!("{text:?} is no size of a batch; write a number from 1 to {LARGEST_BATCH}"),
-    })
-}
-
-impl Config {
     /// Whether the address of MongoDB, where there is one, can be used by the pipelines.
     ///
     /// # Errors
@@ -68,6 +57,15 @@ impl Config {
         let is_given = || Ok(environment("MONGO_URI").is_some() || self.credentials().read("mongo-uri")?.is_some());
         if is_used && is_given()? { self.mongo_uri().map(drop) } else { Ok(()) }
     }
+}
+
+/// How many documents a batch has: `$BATCH_SIZE`, else 1000; an error where it is no number from 1 to 10,000.
+pub(super) fn batch_size() -> Result<usize, Error> {
+    let Some(text) = environment("BATCH_SIZE") else { return Ok(BATCH) };
+    text.parse().ok().filter(|size| (1..=LARGEST_BATCH).contains(size)).ok_or_else(|| Error::Environment {
+        name: "BATCH_SIZE",
+        reason: format!("{text:?} is no size of a batch; write a number from 1 to {LARGEST_BATCH}"),
+    })
 }
 
 /// Refuses variables that name one collection where several pipelines would read it.

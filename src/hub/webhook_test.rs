@@ -9,6 +9,7 @@ use super::greeting::{WEBHOOK, command_line, url};
 use super::repository::find_hold;
 use super::{Error, random_id, say};
 use crate::config::{CREDSTORE, Config, Credentials, Secret};
+use crate::http;
 use crate::state::Folder;
 
 /// Make the webhook secret when there is none, say what to enter on the forge, and send a signed delivery to the proxy
@@ -144,15 +145,7 @@ fn deliver(target: &str, known: &Known, event: &str, delivery: &str, body: &[u8]
 }
 
 fn post(target: &str, secret: &Secret, event: &str, delivery: &str, body: &[u8]) -> Result<Answer, String> {
-    let agent = ureq::Agent::new_with_config(
-        ureq::Agent::config_builder()
-            .timeout_global(Some(TIMEOUT))
-            .http_status_as_error(false)
-            .max_redirects(0)
-            // It goes to this host, whatever the environment says about the way out.
-            .proxy(None)
-            .build(),
-    );
+    let agent = http::agent(TIMEOUT);
     let request = agent
         .post(target)
         .header("Content-Type", "application/json")

@@ -12,7 +12,7 @@ use super::{SERVICE, record_death};
 use crate::command::Backoff;
 use crate::config::{self, Config, is_exposed};
 use crate::exit::{self, Exit};
-use crate::log;
+use crate::{http, log};
 
 /// Ask the proxy on this host to move what waits in the configured pipelines' sources, and show how it goes: a bar on
 /// a terminal, JSON log lines elsewhere.
@@ -182,15 +182,7 @@ impl Client {
     }
 
     fn post(&self, url: &str) -> Result<ureq::http::Response<ureq::Body>, ureq::Error> {
-        let agent = ureq::Agent::new_with_config(
-            ureq::Agent::config_builder()
-                .timeout_global(Some(self.deadline))
-                .http_status_as_error(false)
-                .max_redirects(0)
-                // It goes to this host, whatever the environment says about the way out.
-                .proxy(None)
-                .build(),
-        );
+        let agent = http::agent(self.deadline);
         let until = Instant::now() + START_UP.min(self.deadline);
         let mut told = false;
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));

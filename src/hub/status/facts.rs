@@ -5,12 +5,11 @@ use serde_json::Value;
 
 use super::{Level, Reason};
 use crate::config::{Config, Pipeline};
-use crate::gate;
 use crate::hub::greeting::{WEBHOOK, command_line, url};
 use crate::hub::units::{self, Units};
 use crate::log::printable;
 use crate::state::{self, Folder, lock_holder};
-use crate::systemd;
+use crate::{gate, http, systemd};
 
 /// How long the proxy gets to answer; it takes milliseconds.
 const ANSWER: Duration = Duration::from_secs(2);
@@ -146,14 +145,7 @@ fn ask(config: &Config) -> Answer {
     if listen.port() == 0 {
         return Answer::NotAsked;
     }
-    let agent = ureq::Agent::new_with_config(
-        ureq::Agent::config_builder()
-            .timeout_global(Some(ANSWER))
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .proxy(None)
-            .build(),
-    );
+    let agent = http::agent(ANSWER);
     let (status, body) = match read(agent.get(url(listen, "/healthz")).call()) {
         Ok(answer) => answer,
         Err(error) => return Answer::Silent(format!("{listen} does not answer: {error}")),
