@@ -22,6 +22,11 @@ pub struct Site {
     pub checkout: PathBuf,
 }
 
+/// A command of the configuration: `sh -c SCRIPT`.
+pub fn sh(key: &str, script: &str) -> String {
+    format!("{key} = [\"/bin/sh\", \"-c\", '''{script}''']\n")
+}
+
 /// What a run of gitops-sync said.
 #[derive(Debug)]
 pub struct Ran {

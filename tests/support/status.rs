@@ -4,9 +4,10 @@
 use std::path::Path;
 use std::process::Command;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::support::{Host, free_address};
+use crate::support::gitops::{REPO, user_name};
+use crate::support::{Host, Origin, Service, eventually, free_address};
 
 /// What the command said and how it ended.
 #[derive(Debug)]
@@ -90,4 +91,47 @@ pub fn change(path: &Path, change: impl FnOnce(&mut Value)) {
     let mut value: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
     change(&mut value);
     std::fs::write(path, value.to_string()).unwrap();
+}
+
+pub const SECRET: &str = "0123456789abcdef-secret";
+
+/// A host that `hub up` runs, with one repository.
+pub struct Up {
+    pub host: Host,
+    pub service: Service,
+    pub commit: String,
+}
+
+pub fn up() -> Up {
+    let host = Host::new();
+    let origin = Origin::new(&host);
+    let commit = origin.push(&[("README", "one\n")]);
+    host.configure(&format!(
+        "[proxy]\nlisten = \"{}\"\nadmin_listen = \"{}\"\n[[repository]]\nname = \"{REPO}\"\nurl = \"{}\"\npath = \"{}\"\n\
+         units = \"\"\nuser = \"{}\"\n",
+        free_address(),
+        free_address(),
+        origin.url(),
+        host.path("checkout").display(),
+        user_name(),
+    ));
+    host.credential("webhook-secret", SECRET);
+    let service = host.start("hub", &["up"]);
+    service.line("up");
+    eventually("it has deployed and measured", || {
+        let exists = |path: &str| host.path(path).exists();
+        exists("state/gitops/run.json") && exists("state/data/metrics/run.json")
+    });
+    Up { host, service, commit }
+}
+
+/// Writes a record as a service does, its last run begun so many seconds ago.
+pub fn record(host: &Host, folder: &str, service: &str, age: i64, run: Value) {
+    let path = host.state().join(folder);
+    std::fs::create_dir_all(&path).unwrap();
+    let mut record = json!({"service": service, "started": ago(age), "duration_ms": 12, "counts": {}, "error": null});
+    for (name, value) in run.as_object().unwrap() {
+        record[name] = value.clone();
+    }
+    std::fs::write(path.join("run.json"), record.to_string()).unwrap();
 }

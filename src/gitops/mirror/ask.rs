@@ -30,15 +30,8 @@ impl<'a> Mirror<'a> {
             is_new: Cell::new(true),
         };
         let access = Access::prepare(config, repository, &mirror.mirrors, &mirror.user)?;
-        let url = repository.remote.url().to_owned();
-        let command = mirror.ls_remote(&access, limit).name(format!("git ls-remote {url}"));
-        let failed = |error: command::Error| {
-            let reason = error.to_string();
-            Error::Fetch {
-                url: url.clone(),
-                reason: access.advice(&reason).map_or(reason.clone(), |a| format!("{reason}; {a}")),
-            }
-        };
+        let command = mirror.ls_remote(&access, limit).name(format!("git ls-remote {}", repository.remote.url()));
+        let failed = |error: command::Error| mirror.cannot_fetch(&access, &error);
         let output = command.run().map_err(failed)?;
         if output.status.code() == Some(2) {
             return Err(mirror.no_branch());
