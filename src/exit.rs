@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use crate::config::{Config, DEFAULT_PATH};
 use crate::log;
 
-/// How a program of the hub ends (design §6; 75 and 78 are sysexits.h's EX_TEMPFAIL and EX_CONFIG).
+/// How a program of the hub ends (75 and 78 are sysexits.h's EX_TEMPFAIL and EX_CONFIG).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Exit {

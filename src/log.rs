@@ -1,4 +1,4 @@
-//! The logging standard: one JSON object a line on stdout, shorter than 4,096 bytes (design §4).
+//! The logging standard: one JSON object a line on stdout, shorter than 4,096 bytes.
 //!
 //! journald and `journalctl -o json` keep such a line whole; a longer one would be shown as null.
 
@@ -77,8 +77,8 @@ pub fn rfc3339(instant: jiff::Timestamp) -> String {
 
 /// Writes one line for this process's service.
 ///
-/// `msg` is a snake_case event name, `fields` are the event's own; use the `info!`, `warn!`, `error!` and `debug!`
-/// macros of this module.
+/// `msg` is a snake_case event name, `fields` are the event's own; use the `info!`, `warn!` and `error!` macros of
+/// this module.
 pub fn write(level: Level, msg: &str, fields: Map<String, Value>) {
     let service = SERVICE.get().map_or("hub", String::as_str);
     write_as(service, level, msg, fields);

@@ -5,7 +5,7 @@
 
 use std::net::TcpListener;
 use std::os::fd::BorrowedFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use listenfd::ListenFd;
 use sd_notify::NotifyState;
@@ -32,14 +32,34 @@ pub fn stopping() {
     notify(&[NotifyState::Stopping]);
 }
 
-/// Pings the watchdog. Call it from the loop whose health it stands for, never from a thread of its own.
-pub fn watchdog_ping() {
-    notify(&[NotifyState::Watchdog]);
+/// The watchdog of the unit (`WatchdogSec=`); without one, nothing is due. It belongs to the loop whose health it stands
+/// for, never to a thread of its own.
+#[derive(Debug)]
+pub struct Watchdog {
+    /// A quarter of the limit: a turn that begins just before a ping is due may take as long again.
+    every: Option<Duration>,
+    pinged: Option<Instant>,
 }
 
-/// How often to ping the watchdog: half of `WatchdogSec=`, or none where the unit has no watchdog.
-pub fn watchdog_interval() -> Option<Duration> {
-    sd_notify::watchdog_enabled().map(|limit| limit / 2)
+impl Watchdog {
+    /// As the environment says it.
+    pub fn from_environment() -> Self {
+        Self { every: sd_notify::watchdog_enabled().map(|limit| limit / 4), pinged: None }
+    }
+
+    /// Pings where it is time to.
+    pub fn attend(&mut self, now: Instant) {
+        let Some(every) = self.every else { return };
+        if self.pinged.is_none_or(|at| now.duration_since(at) >= every) {
+            notify(&[NotifyState::Watchdog]);
+            self.pinged = Some(now);
+        }
+    }
+
+    /// How long a turn of the loop may wait, where it would wait `longest`.
+    pub fn turn(&self, longest: Duration) -> Duration {
+        self.every.map_or(longest, |every| longest.min(every))
+    }
 }
 
 /// Gives the service manager a copy of a listening socket, which it hands to the service's next process: clients that come

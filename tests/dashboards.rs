@@ -62,6 +62,43 @@ fn expanded(sql: &str) -> String {
     sql
 }
 
+/// The whole source of the programs.
+fn source(folder: &Path, text: &mut String) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            source(&path, text);
+        } else {
+            text.push_str(&std::fs::read_to_string(&path).unwrap());
+        }
+    }
+}
+
+#[test]
+fn every_event_that_a_panel_asks_for_is_one_that_the_programs_log() {
+    let mut text = String::new();
+    source(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut text);
+    let mut asked = 0;
+    for (file, dashboard) in dashboards() {
+        let mut queries = Vec::new();
+        under(&dashboard, "expr", &mut queries);
+        for query in queries.iter().map(|query| query.as_str().unwrap()) {
+            for part in query.split("msg=").skip(1) {
+                let names = part.trim_start_matches('~').trim_start_matches('"').split('"').next().unwrap();
+                for name in names.split('|') {
+                    let quoted = match name.strip_suffix(".*") {
+                        Some(beginning) => format!("\"{beginning}"),
+                        None => format!("\"{name}\""),
+                    };
+                    assert!(text.contains(&quoted), "{file}: nothing logs {name}");
+                    asked += 1;
+                }
+            }
+        }
+    }
+    assert!(asked > 5, "{asked}");
+}
+
 #[test]
 fn every_sql_query_runs_and_those_about_the_host_find_the_sample() {
     let Some(cluster) = shared() else { return };

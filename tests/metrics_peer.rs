@@ -64,7 +64,8 @@ impl Drop for Exporter {
 fn between(before: &Values, after: &Values, ours: &str, peer: &Values, theirs: &str, share: f64) {
     let get = |values: &Values, name: &str| *values.get(name).unwrap_or_else(|| panic!("no {name} in {values:#?}"));
     let (one, two, value) = (get(before, ours), get(after, ours), get(peer, theirs));
-    let slack = value.abs() * share;
+    // The last digit of a double differs with the way a sum of milliseconds became seconds.
+    let slack = value.abs() * f64::max(share, 1e-12);
     assert!(
         one.min(two) - slack <= value && value <= one.max(two) + slack,
         "{ours}: {one} and {two}, but {theirs}: {value}"

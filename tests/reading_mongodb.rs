@@ -34,10 +34,20 @@ fn documents_of_all_kinds_become_rows_and_are_marked() {
     fill(&pair.events, 0..documents);
     pair.events.insert_one(doc! { "_id": "not yet", "status": "draft" }).run().unwrap();
     let batch = (documents / 20).clamp(100, 2500).to_string();
-    let site = Site::on(pair.host(&mongo, ""), |command| {
-        command.env("BATCH_SIZE", batch);
+    let host = pair.host(&mongo, "");
+    // Where a run's own lines go; its standard output is what the proxy reads.
+    let log = host.path("log");
+    let site = Site::on(host, |command| {
+        command.env("BATCH_SIZE", batch).stderr(std::fs::File::create(&log).unwrap());
     });
+    let advice = || {
+        let text = std::fs::read_to_string(&log).unwrap();
+        text.lines().filter(|line| line.contains("index_missing")).map(str::to_owned).collect::<Vec<_>>()
+    };
     let result = site.synced("reading");
+    let asked: serde_json::Value = serde_json::from_str(&advice()[0]).unwrap();
+    let make = "db.getCollection(\"events\").createIndex({status: 1, _id: 1})";
+    assert_eq!((&asked["make"], &asked["level"]), (&json!(make), &json!("WARN")), "{asked}");
     assert_eq!(
         (&result["processed_count"], &result["stored"], &result["nul_replaced"]),
         (&json!(all), &json!(all), &json!(all / 50))
@@ -56,7 +66,10 @@ fn documents_of_all_kinds_become_rows_and_are_marked() {
                "at": "2026-01-04T12:00:00Z", "list": [1, "two", {"three": 3}], "binary": "AQID", "regex": "/^a/i",
                "ts": "Timestamp(5, 6)"})
     );
+    let index = mongodb::IndexModel::builder().keys(doc! { "status": 1, "_id": 1 }).build();
+    pair.events.create_index(index).run().unwrap();
     assert_eq!(site.synced("reading")["processed_count"], 0);
+    assert_eq!(advice().len(), 1, "once there is one, nothing is said");
 }
 
 #[test]

@@ -2,6 +2,8 @@
 #![cfg(all(feature = "mongodb", feature = "postgres"))]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail anywhere")]
 
+#[path = "support/authority.rs"]
+mod authority;
 #[path = "support/mongo.rs"]
 mod mongo;
 #[path = "support/pair.rs"]
@@ -14,6 +16,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 
+use authority::Authority;
 use mongo::Mongo;
 use mongodb::bson::doc;
 use pair::{Pair, fill};
@@ -55,6 +58,23 @@ fn outages_are_named_and_survived() {
     assert_eq!(last["status"], "success", "{last}");
     assert_eq!(pair.counts(), [800, 0, 0, 800]);
 
+    // MongoDB hangs in the middle.
+    fill(&pair.events, 5000..6600);
+    let hung = std::thread::scope(|scope| {
+        let call = scope.spawn(|| site.run("reading"));
+        let stored = || pair.database.number("SELECT count(*) FROM reading_analytics");
+        support::eventually("some more rows are stored", || stored() > 800);
+        let begun = std::time::Instant::now();
+        let stopped = mongo.signal("STOP");
+        let last = call.join().unwrap();
+        eprintln!("HUNG {:?} {last}", begun.elapsed());
+        mongo.signal("CONT");
+        stopped.then_some(last)
+    });
+    if let Some(last) = hung {
+        assert_eq!((&last["status"], &last["side"]), (&json!("error"), &json!("source")), "{last}");
+    }
+
     // MongoDB goes away in the middle.
     fill(&pair.events, 800..2400);
     let begun = std::thread::scope(|scope| {
@@ -83,20 +103,24 @@ fn outages_are_named_and_survived() {
     assert_eq!(site.synced("reading")["processed_count"], 0);
 }
 
-/// Answers the greeting of a driver and refuses every login, as MongoDB does (OP_MSG and OP_QUERY in MongoDB's manual,
-/// "Wire Protocol"; error 18 of its error codes). FerretDB with SQLite knows no users.
-fn refusing() -> SocketAddr {
+/// Answers the greeting of a driver and everything else with this error, as MongoDB does (OP_MSG and OP_QUERY in MongoDB's
+/// manual, "Wire Protocol"; numbers and names of its error codes). FerretDB with SQLite knows no users.
+fn refusing(code: i32, name: &'static str, message: &'static str) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
         for stream in listener.incoming().map_while(Result::ok) {
-            std::thread::spawn(move || while refuse(&stream).is_ok() {});
+            std::thread::spawn(move || while refuse(&stream, code, name, message).is_ok() {});
         }
     });
     address
 }
 
-fn refuse(mut stream: &TcpStream) -> std::io::Result<()> {
+fn wrong_password() -> SocketAddr {
+    refusing(18, "AuthenticationFailed", "Authentication failed.")
+}
+
+fn refuse(mut stream: &TcpStream, code: i32, name: &str, message: &str) -> std::io::Result<()> {
     let mut head = [0; 16];
     stream.read_exact(&mut head)?;
     let number = |at: usize| u32::from_le_bytes(head[at..at + 4].try_into().unwrap());
@@ -112,7 +136,7 @@ fn refuse(mut stream: &TcpStream) -> std::io::Result<()> {
         "maxWireVersion": 21, "maxBsonObjectSize": 16 << 20, "maxMessageSizeBytes": 48_000_000,
         "maxWriteBatchSize": 100_000, "readOnly": false }
     } else {
-        doc! { "ok": 0, "code": 18, "codeName": "AuthenticationFailed", "errmsg": "Authentication failed." }
+        doc! { "ok": 0, "code": code, "codeName": name, "errmsg": message }
     };
     let said = said.to_vec().unwrap();
     const QUERY: u32 = 2004;
@@ -150,6 +174,28 @@ fn encrypting() -> SocketAddr {
 }
 
 #[test]
+fn documents_come_over_tls_with_a_login() {
+    let Some(cluster) = support::postgres::shared() else { return };
+    let authority = Authority::new();
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("ca.pem");
+    std::fs::write(&file, authority.pem()).unwrap();
+    let Some(mongo) = Mongo::start_with_tls(authority.certificate(&["127.0.0.1"]), &file) else { return };
+    let pair = Pair::new(&cluster, &mongo, "encrypted");
+    fill(&pair.events, 0..30);
+    let site = pair.site(&mongo, "");
+    // The one mechanism that FerretDB with SQLite takes; any password will do.
+    let login = mongo.uri().replace("mongodb://", "mongodb://hub:geheim@") + "&authMechanism=PLAIN";
+    site.host.credential("mongo-uri", &login);
+    site.synced("reading");
+    assert_eq!(pair.counts(), [30, 0, 0, 30]);
+    std::fs::write(&file, Authority::new().pem()).unwrap();
+    let answer = site.sync("reading");
+    assert_eq!((answer.status, &answer.json()["side"]), (502, &json!("source")), "{}", answer.json());
+    assert!(answer.json()["reason"].as_str().unwrap().contains("TLS failed"), "{}", answer.json());
+}
+
+#[test]
 fn what_is_wrong_with_either_side_is_named() {
     servers!(cluster, mongo);
     let pair = Pair::new(&cluster, &mongo, "wrong");
@@ -168,15 +214,24 @@ fn what_is_wrong_with_either_side_is_named() {
     let uri = |address: SocketAddr, more: &str| {
         format!("mongodb://u:geheim@{address}/?directConnection=true&serverSelectionTimeoutMS=2000&{more}")
     };
-    site.host.credential("mongo-uri", &uri(refusing(), "authSource=admin"));
+    site.host.credential("mongo-uri", &uri(wrong_password(), "authSource=admin"));
     refused("a wrong password", "login refused", "source");
     site.host.credential("mongo-uri", &uri(encrypting(), "tls=true"));
     refused("a certificate of nobody", "TLS failed", "source");
     site.host.credential("mongo-uri", &uri(encrypting(), "tls=true&tlsCAFile=/nowhere/ca.pem"));
     refused("a file of authorities that is missing", "/nowhere/ca.pem", "source");
-    site.host.credential("mongo-uri", &uri(support::free_address(), "w=1"));
-    let down = site.sync("reading");
-    assert_eq!((down.status, &down.json()["side"]), (503, &json!("source")), "{}", down.json());
+    let away = |what: &str, uri: &str| {
+        site.host.credential("mongo-uri", uri);
+        let down = site.sync("reading");
+        assert_eq!((down.status, &down.json()["side"]), (503, &json!("source")), "{what}: {}", down.json());
+    };
+    away("nobody", &uri(support::free_address(), "w=1"));
+    let stops = refusing(91, "ShutdownInProgress", "The server is in quiesce mode and will shut down");
+    away("a server that stops", &format!("mongodb://{stops}/?directConnection=true"));
+    if mongo.signal("STOP") {
+        away("a server that hangs", mongo.uri());
+        mongo.signal("CONT");
+    }
     site.host.credential("mongo-uri", mongo.uri());
     site.synced("reading");
 

@@ -182,7 +182,7 @@ fn sessions_share_servers_behind_pgbouncer() {
                     store.insert_metrics(&sample(&format!("h{n}"), minute * 60_000)).unwrap();
                     store.check().unwrap();
                 }
-                store.keep_metrics(36_500).unwrap();
+                store.delete_old_metrics(36_500).unwrap();
             });
         }
     });

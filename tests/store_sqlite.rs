@@ -141,13 +141,13 @@ fn old_rows_go_and_their_space_comes_back() {
         store.insert_metrics(&rows).unwrap();
         store.insert_metrics(&sample(host, now - 20 * day)).unwrap();
     }
-    assert_eq!(store.keep_metrics(0).unwrap(), 0);
-    assert_eq!(store.keep_metrics(50).unwrap(), 0);
+    assert_eq!(store.delete_old_metrics(0).unwrap(), 0);
+    assert_eq!(store.delete_old_metrics(50).unwrap(), 0);
     let before = std::fs::metadata(file(&host)).unwrap().len();
     let deleted = std::cell::Cell::new(0);
     let size = || std::fs::metadata(file(&host)).unwrap().len();
     support::eventually("all old rows and their space are gone", || {
-        deleted.set(deleted.get() + Store::open(&config(&host)).unwrap().keep_metrics(30).unwrap());
+        deleted.set(deleted.get() + Store::open(&config(&host)).unwrap().delete_old_metrics(30).unwrap());
         deleted.get() == 5000 && size() < before / 4
     });
     assert_eq!(number(&host, "SELECT count(*) FROM system_metrics"), 8);

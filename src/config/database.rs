@@ -49,7 +49,7 @@ impl DatabaseUrl {
         self.text.strip_prefix("sqlite:")
     }
 
-    /// The URL that the precedence of design §3 chooses: environment, credential, `configured` (the file or default).
+    /// The URL that is in force, the first of: environment, credential, `configured` (the file or default).
     pub(super) fn choose(configured: &Self, credentials: &Credentials) -> Result<Self, Error> {
         let from_environment = |reason| Error::Environment { name: "DATABASE_URL", reason };
         let from_credential = |reason| Error::Credential { name: "database-url".to_owned(), reason };

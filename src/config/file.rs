@@ -343,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn the_example_of_the_design_is_accepted() {
+    fn an_example_of_every_key_is_accepted() {
         let text = std::fs::read_to_string("contrib/hub.toml").unwrap();
         let file = parse(Path::new("hub.toml"), &text).unwrap();
         let repository = file.repositories().unwrap().remove(0);

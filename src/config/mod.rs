@@ -1,4 +1,4 @@
-//! Configuration: hub.toml, environment, credentials, in the precedence of design §3; every key has a default.
+//! Configuration: hub.toml, environment, credentials, the first that has a value decides; every key has a default.
 //! Only reading and checking of values lives here: no file is written, no service is started, nothing is connected to.
 //! Secrets are read on demand, are never part of `Config`, and have no `Debug` or `Display` that shows them.
 
@@ -146,7 +146,7 @@ impl Config {
         }
         if proxy.listen == proxy.admin_listen && proxy.listen.port() != 0 {
             return Err(Error::Environment {
-                name: "PORT or proxy.listen",
+                name: "PORT",
                 reason: format!("{} is proxy.admin_listen too; the two listeners need an address each", proxy.listen),
             });
         }
@@ -223,6 +223,15 @@ fn named_file(flag: Option<&Path>) -> Option<PathBuf> {
 /// A variable of the environment; an empty one counts as not set.
 fn environment(name: &str) -> Option<String> {
     std::env::var_os(name).map(|value| value.to_string_lossy().into_owned()).filter(|value| !value.is_empty())
+}
+
+/// Where a listener on this address is reached from this host: one that stands for all becomes loopback.
+pub fn reachable(address: SocketAddr) -> SocketAddr {
+    match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => SocketAddr::from((std::net::Ipv4Addr::LOCALHOST, address.port())),
+        IpAddr::V6(ip) if ip.is_unspecified() => SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, address.port())),
+        _ => address,
+    }
 }
 
 /// True for an address that other hosts can reach.

@@ -15,19 +15,20 @@ mod status;
 mod tailscale;
 mod worker;
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use argh::FromArgs;
 
-use crate::config::Config;
+use crate::config::{Config, reachable};
 use crate::exit::{self, Exit};
 use crate::log;
 use crate::state::Folder;
 
 pub use alive::instance;
 pub use error::Error;
+pub use status::writer;
 
 /// Open Tailscale Funnel while the proxy is healthy, and close it in every other case.
 ///
@@ -36,7 +37,7 @@ pub use error::Error;
 #[derive(FromArgs)]
 struct Arguments {
     /// configuration file (default: $HUB_CONFIG, else /etc/observability-hub/hub.toml)
-    #[argh(option, arg_name = "path")]
+    #[argh(option, arg_name = "PATH")]
     config: Option<PathBuf>,
     /// check the configuration and exit
     #[argh(switch)]
@@ -57,7 +58,7 @@ enum Subcommand {
 #[argh(subcommand, name = "close")]
 struct Close {
     /// configuration file
-    #[argh(option, arg_name = "path")]
+    #[argh(option, arg_name = "PATH")]
     config: Option<PathBuf>,
 }
 
@@ -69,7 +70,7 @@ struct Status {
     #[argh(switch)]
     json: bool,
     /// configuration file
-    #[argh(option, arg_name = "path")]
+    #[argh(option, arg_name = "PATH")]
     config: Option<PathBuf>,
 }
 
@@ -147,15 +148,6 @@ fn target(config: &Config) -> Result<Target, Error> {
     }
     let address = reachable(public);
     Ok(Target { address, url: format!("http://{address}"), admin: reachable(admin) })
-}
-
-/// Where a listener on this address is reached from this host.
-fn reachable(address: SocketAddr) -> SocketAddr {
-    match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => SocketAddr::from((Ipv4Addr::LOCALHOST, address.port())),
-        IpAddr::V6(ip) if ip.is_unspecified() => SocketAddr::from((Ipv6Addr::LOCALHOST, address.port())),
-        _ => address,
-    }
 }
 
 /// `<state>/gate`, made where missing.

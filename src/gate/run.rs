@@ -20,6 +20,7 @@ use super::{Target, folder};
 use crate::config::{Config, Credentials};
 use crate::exit::{self, Exit};
 use crate::state::Lock;
+use crate::systemd::Watchdog;
 use crate::{log, systemd};
 
 /// How long the end may take; systemd's own patience is longer.
@@ -100,16 +101,10 @@ fn prepare(config: &Config, target: &Target) -> Result<Option<(Gate, Lock)>, Str
 
 impl Gate {
     fn run(&mut self) -> Result<(), String> {
-        let ping_every = systemd::watchdog_interval();
-        let mut pinged: Option<Instant> = None;
+        let mut watchdog = Watchdog::from_environment();
         loop {
             let now = Instant::now();
-            if let Some(interval) = ping_every
-                && pinged.is_none_or(|at| now.duration_since(at) >= interval / 2)
-            {
-                systemd::watchdog_ping();
-                pinged = Some(now);
-            }
+            watchdog.attend(now);
             self.attend(now)?;
             self.feed(Event::Tick)?;
             self.reporter.observe(self.machine.state(), &self.worker.facts(), Instant::now());
@@ -119,8 +114,7 @@ impl Gate {
             if self.stopping.is_some_and(|since| now.duration_since(since) >= STOP_WITHIN) {
                 return Err(format!("it is not verified after {} s that the port is closed", STOP_WITHIN.as_secs()));
             }
-            let longest = ping_every.map_or(PERIOD, |interval| PERIOD.min(interval / 2));
-            self.wait(longest)?;
+            self.wait(watchdog.turn(PERIOD))?;
         }
     }
 

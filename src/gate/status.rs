@@ -82,12 +82,17 @@ fn record(config: &Config) -> Option<Record> {
     }
 }
 
-/// The process of the gate that wrote the record, if it lives. The record is readable where the lock is not.
+/// The process of a gate that runs beside this one. The record is readable where the lock is not.
 pub(super) fn running_gate(config: &Config) -> Option<u64> {
-    let pid = record(config)?.last.details["pid"].as_u64()?;
+    writer(&record(config)?).filter(|pid| *pid != u64::from(std::process::id()))
+}
+
+/// The process of the gate that wrote a record, if it lives.
+pub fn writer(record: &Record) -> Option<u64> {
+    let pid = record.last.details["pid"].as_u64()?;
     let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
     // The kernel keeps 15 bytes of a name.
-    (name.trim_end() == &SERVICE[..SERVICE.len().min(15)] && pid != u64::from(std::process::id())).then_some(pid)
+    (name.trim_end() == &SERVICE[..SERVICE.len().min(15)]).then_some(pid)
 }
 
 /// Leaves in the record what `close` found, so that a record of a gate that was killed does not go on saying `open`.

@@ -38,5 +38,5 @@ pub fn check_checkout(repository: &Repository) -> Result<String, Error> {
 /// # Errors
 /// What is wrong with one, and what to do.
 pub fn check_signers(repository: &Repository) -> Result<Vec<String>, Error> {
-    signatures::look(repository, &mirror::user_quietly())
+    signatures::look(repository, &mirror::user())
 }

@@ -9,6 +9,16 @@ use crate::config::{Config, Repository};
 use crate::log;
 use crate::state::repository_file_name;
 
+const BUILD: &str = "build";
+const AFTER: &str = "after";
+
+/// A step that is a command of the repository's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum OwnStep {
+    Build,
+    After,
+}
+
 /// Runs one of the repository's own commands (`build`, `after`) in the checkout, as its user. An empty one is done.
 ///
 /// Under the host's systemd it is a transient unit of that user, elsewhere a child. The command sees `HUB_REPOSITORY`
@@ -18,10 +28,13 @@ pub(super) fn run(
     repository: &Repository,
     checkout: &Checkout,
     manager: Option<Manager>,
-    step: &'static str,
+    step: OwnStep,
     commit: &str,
 ) -> Result<(), Error> {
-    let argv = if step == "build" { &repository.build } else { &repository.after };
+    let (step, argv) = match step {
+        OwnStep::Build => (BUILD, &repository.build),
+        OwnStep::After => (AFTER, &repository.after),
+    };
     let Some((program, arguments)) = argv.split_first() else { return Ok(()) };
     let started = std::time::Instant::now();
     let limit = Duration::from_secs(config.gitops.command_timeout_seconds);
@@ -69,7 +82,7 @@ fn unit(step: &str, repository: &str) -> String {
 
 /// Ends the commands that a killed run left at work.
 pub(super) fn end_leftovers(manager: Manager, repository: &str) -> Result<(), Error> {
-    manager.stop_active(&[unit("build", repository), unit("after", repository)]).map_err(Into::into)
+    manager.stop_active(&[unit(BUILD, repository), unit(AFTER, repository)]).map_err(Into::into)
 }
 
 /// systemd-run looks a bare name up on its own PATH, and takes a path only whole.

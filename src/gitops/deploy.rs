@@ -1,7 +1,7 @@
 use std::time::{Duration, Instant};
 
 use super::checkout::Checkout;
-use super::git::short;
+use super::commands::OwnStep;
 use super::journal::{Entry, Step};
 use super::mirror::Mirror;
 use super::sync::{Plan, Run};
@@ -10,6 +10,7 @@ use super::{Error, Outcome, Status, commands, probe};
 use crate::command;
 use crate::config::Repository;
 use crate::log;
+use crate::records::short;
 use crate::state::Folder;
 
 impl Run<'_> {
@@ -85,7 +86,7 @@ impl Run<'_> {
         }
         if !repository.build.is_empty() && !live {
             self.journal.reach(repository, entry, Step::Build)?;
-            commands::run(self.config, repository, checkout, self.commands_manager(), "build", &plan.to)?;
+            commands::run(self.config, repository, checkout, self.commands_manager(), OwnStep::Build, &plan.to)?;
         }
         if let (Some((host, units)), Some(before)) = (&plan.units, entry.units.clone()) {
             if !units.is_idle() {
@@ -101,7 +102,7 @@ impl Run<'_> {
         }
         if !repository.after.is_empty() && !live {
             self.journal.reach(repository, entry, Step::After)?;
-            commands::run(self.config, repository, checkout, self.commands_manager(), "after", &plan.to)?;
+            commands::run(self.config, repository, checkout, self.commands_manager(), OwnStep::After, &plan.to)?;
         }
         self.probe(plan, entry, applied)
     }
@@ -166,10 +167,10 @@ impl Run<'_> {
             && let Some(good) = &entry.from
         {
             // What these commands made for the failed commit is made again for the last good one.
-            for (step, name) in [(Step::Build, "build"), (Step::After, "after")] {
+            for (step, own) in [(Step::Build, OwnStep::Build), (Step::After, OwnStep::After)] {
                 // Of an interrupted command nobody knows how far it came.
                 if step < entry.step || interrupted && step == entry.step {
-                    commands::run(self.config, repository, checkout, self.commands_manager(), name, good)?;
+                    commands::run(self.config, repository, checkout, self.commands_manager(), own, good)?;
                 }
             }
         }

@@ -1,8 +1,9 @@
 use super::Error;
-use super::git::{Change, short};
+use super::git::Change;
 use super::sync::Plan;
 use crate::config::Repository;
 use crate::log;
+use crate::records::short;
 
 /// More changed files than this are counted only.
 const SHOWN: usize = 20;

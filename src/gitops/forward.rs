@@ -1,9 +1,10 @@
 use super::Error;
 use super::checkout::Checkout;
-use super::git::{LOCAL, short};
+use super::git::LOCAL;
 use super::look::Look;
 use super::mirror::empty_tree;
 use crate::command::{self, Command};
+use crate::records::short;
 use crate::state::Folder;
 
 impl Checkout<'_> {

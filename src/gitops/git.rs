@@ -52,11 +52,6 @@ pub(super) fn is_commit(text: &str) -> bool {
     matches!(text.len(), 40 | 64) && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// The first twelve digits, for people.
-pub(super) fn short(commit: &str) -> &str {
-    &commit[..commit.len().min(12)]
-}
-
 /// What a commit changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Change {

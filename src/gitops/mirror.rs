@@ -32,17 +32,17 @@ pub(super) struct Mirror<'a> {
     is_new: Cell<bool>,
 }
 
-/// The user of the mirrors: `hub-git` where the caller is root and it exists, else the caller.
-pub(super) fn user() -> Account {
-    if Account::by_name(USER).is_none() {
-        let effect = format!("git fetches as {}", command::current().name);
-        log::warn!("hub_git_missing", effect = effect, remedy = "create the system user hub-git");
+/// As `user`; root is warned where it fetches itself.
+pub(super) fn user_or_warn() -> Account {
+    let user = user();
+    if user.uid == 0 {
+        log::warn!("hub_git_missing", effect = "git fetches as root", remedy = "create the system user hub-git");
     }
-    user_quietly()
+    user
 }
 
-/// As `user`, for who says by other means that `hub-git` is missing.
-pub(super) fn user_quietly() -> Account {
+/// The user of the mirrors: `hub-git` where the caller is root and it exists, else the caller.
+pub(super) fn user() -> Account {
     let caller = command::current();
     if caller.uid != 0 { caller } else { Account::by_name(USER).unwrap_or(caller) }
 }

@@ -1,6 +1,6 @@
 //! gitops-sync: pulls each configured repository fast-forward only, applies it, and takes back what fails.
-//! Everything that reads git, writes a checkout or decides about a deployment lives here; no HTTP server, no unit of
-//! the hub itself. Nothing that root acts on comes from the checkout, whose owner controls its `.git`.
+//! Everything that reads git, writes a checkout or decides about a deployment lives here; no HTTP server, no webhook.
+//! Nothing that root acts on comes from the checkout, whose owner controls its `.git`.
 
 mod access;
 pub mod check;
@@ -61,7 +61,7 @@ struct Arguments {
     #[argh(switch)]
     json: bool,
     /// configuration file (default: $HUB_CONFIG, else /etc/observability-hub/hub.toml)
-    #[argh(option)]
+    #[argh(option, arg_name = "PATH")]
     config: Option<PathBuf>,
     /// check the configuration and exit
     #[argh(switch)]

@@ -179,7 +179,7 @@ impl Objects {
     }
 }
 
-/// Parses a tree object (git's Documentation/gitformat-index.txt and tree.c: mode in octal, space, name, NUL, the
+/// Parses a tree object (Pro Git, "Git Internals - Git Objects", and git's tree-walk.c: mode in octal, space, name, NUL, the
 /// object's name in `hash` bytes); none where it has another form.
 fn parse_tree(mut content: &[u8], hash: usize) -> Option<Nodes> {
     let mut nodes = Nodes::new();

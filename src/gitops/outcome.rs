@@ -113,7 +113,7 @@ pub(super) fn nowhere(outcomes: &[Outcome]) -> Vec<&String> {
     first.not_there.iter().filter(|unit| others.iter().all(|other| other.not_there.contains(unit))).collect()
 }
 
-/// The worst result of several repositories, in the order 4, 3, 5, 1, 0 (design §6).
+/// The worst result of several repositories, in the order 4, 3, 5, 1, 0.
 pub(super) fn worst(outcomes: &[Outcome]) -> Exit {
     let order = [Exit::RollbackFailed, Exit::RolledBack, Exit::Refused, Exit::Error];
     let has = |exit: &Exit| outcomes.iter().any(|outcome| outcome.status.exit() == *exit);

@@ -30,12 +30,5 @@ pub(super) fn wait_healthy(repository: &Repository, deadline: Instant) -> Result
 }
 
 fn ask(url: &str, limit: Duration) -> Result<u16, ureq::Error> {
-    let agent = ureq::Agent::config_builder()
-        .timeout_global(Some(limit))
-        .http_status_as_error(false)
-        .max_redirects(0)
-        .proxy(None)
-        .build()
-        .new_agent();
-    agent.get(url).call().map(|answer| answer.status().as_u16())
+    crate::http::agent(limit).get(url).call().map(|answer| answer.status().as_u16())
 }

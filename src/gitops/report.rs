@@ -1,6 +1,6 @@
 use super::Outcome;
-use super::git::short;
 use crate::exit::{Exit, print};
+use crate::records::short;
 
 /// Prints the result of a run as one JSON object.
 pub(super) fn json(exit: Exit, outcomes: &[Outcome]) {

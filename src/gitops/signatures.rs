@@ -2,12 +2,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::Error;
-use super::git::{LOCAL, is_commit, short};
+use super::git::{LOCAL, is_commit};
 use crate::command::{Account, Command};
 use crate::config::Repository;
+use crate::records::short;
 use crate::state::{Folder, is_roots_alone, repository_file_name};
 
-/// Checks that commits are signed by a listed key (design §6, step 2).
+/// Checks that commits are signed by a listed key.
 ///
 /// With `from`, every first-parent commit after it up to `to`; without, `to` alone. `git` makes a command in the mirror,
 /// whose user runs it. Nothing is checked where the repository lists no signers.

@@ -2,7 +2,7 @@ use std::cell::{Cell, OnceCell};
 use std::time::{Duration, Instant};
 
 use super::checkout::Checkout;
-use super::git::{Change, short};
+use super::git::Change;
 use super::journal::Journal;
 use super::look::Look;
 use super::mirror::{self, Mirror};
@@ -13,6 +13,7 @@ use crate::command::{Account, Prepared};
 use crate::config::{Config, Repository};
 use crate::exit::Exit;
 use crate::log;
+use crate::records::short;
 
 /// How old a look at a checkout may be when its answer is used.
 const FRESH: Duration = Duration::from_secs(1);
@@ -144,8 +145,12 @@ impl Run<'_> {
             let remedy = "create the system user hub, or write user = \"root\"";
             log::warn!("hub_user_missing", repo = repository.name, effect = effect, remedy = remedy);
         }
-        let mirror =
-            Mirror::open(self.config, repository, &self.store.folder, self.mirror_user.get_or_init(mirror::user))?;
+        let mirror = Mirror::open(
+            self.config,
+            repository,
+            &self.store.folder,
+            self.mirror_user.get_or_init(mirror::user_or_warn),
+        )?;
         let deployed = self.store.deployed(repository)?.map(|deployed| deployed.commit);
         outcome.from.clone_from(&deployed);
         let (began, missing) = (Instant::now(), checkout.is_missing());
@@ -316,11 +321,15 @@ impl Run<'_> {
 
     /// Lets git tidy mirror and checkout; for runs that nobody waits for.
     pub fn tidy(&self, repository: &Repository) {
-        let tidied =
-            Mirror::open(self.config, repository, &self.store.folder, self.mirror_user.get_or_init(mirror::user))
-                .and_then(|mirror| mirror.tidy())
-                .and_then(|()| Checkout::find(repository))
-                .and_then(|checkout| if checkout.is_missing() { Ok(()) } else { checkout.tidy() });
+        let tidied = Mirror::open(
+            self.config,
+            repository,
+            &self.store.folder,
+            self.mirror_user.get_or_init(mirror::user_or_warn),
+        )
+        .and_then(|mirror| mirror.tidy())
+        .and_then(|()| Checkout::find(repository))
+        .and_then(|checkout| if checkout.is_missing() { Ok(()) } else { checkout.tidy() });
         if let Err(error) = tidied {
             log::warn!("tidying_failed", repo = repository.name, error = error.to_string());
         }

@@ -1,24 +1,17 @@
 use std::io::IsTerminal;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::Path;
 
 use super::say;
-use crate::config::{Config, Repository};
+use crate::config::{Config, Repository, reachable};
 use crate::log;
 
 /// The path that forges deliver to.
 pub(super) const WEBHOOK: &str = "/api/webhook/gitops";
 
-/// The URL of a path behind an address as this host reaches it: an address that stands for all becomes loopback.
+/// The URL of a path behind an address as this host reaches it.
 pub(super) fn url(address: SocketAddr, path: &str) -> String {
-    let mut address = address;
-    if address.ip().is_unspecified() {
-        address.set_ip(match address.ip() {
-            IpAddr::V4(_) => IpAddr::V4(std::net::Ipv4Addr::LOCALHOST),
-            IpAddr::V6(_) => IpAddr::V6(std::net::Ipv6Addr::LOCALHOST),
-        });
-    }
-    format!("http://{address}{path}")
+    format!("http://{}{path}", reachable(address))
 }
 
 /// How to call another command of this hub for the same state and configuration, from any terminal.

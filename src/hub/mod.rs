@@ -1,7 +1,6 @@
 //! The operator's command: `hub up` and what a person or a script asks of the installation.
 //! No service's work is done here: services are started by name, and asked through the queue and their files.
-//! Imports the ground floor, the webhook's queue and ids, reading's inboxes and dead letters; `status` asks gate whose the proxy
-//! is; `doctor` asks gate, gitops, reading and store.
+//! It may know the ground floor, webhook, and what gate, gitops, reading and store tell of themselves; none of them knows it.
 
 mod dead_letters;
 mod doctor;
@@ -91,9 +90,9 @@ pub fn main(services: &[Service]) -> ExitCode {
     if let Some(code) = unknown_command(&words[0]) {
         return code;
     }
-    // A script's log line must not be lost to a byte that is not UTF-8.
-    // As every other program of the hub has it.
+    // Every other program of the hub has `--check`, too.
     let before = (words[0] == "--check").then(|| "up".to_owned());
+    // A script's log line must not be lost to a byte that is not UTF-8.
     let parsed = if words[0] == "log" || before.is_some() {
         let words = words.iter().map(|word| word.to_string_lossy().into_owned());
         exit::parse_arguments("hub", &before.into_iter().chain(words).collect::<Vec<_>>())

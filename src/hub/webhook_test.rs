@@ -1,9 +1,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};
-use sha2::Sha256;
 
 use super::greeting::{WEBHOOK, command_line, url};
 use super::repository::find_hold;
@@ -11,6 +9,7 @@ use super::{Error, random_id, say};
 use crate::config::{CREDSTORE, Config, Credentials, Secret};
 use crate::http;
 use crate::state::Folder;
+use crate::webhook::signature::sign;
 
 /// Make the webhook secret when there is none, say what to enter on the forge, and send a signed delivery to the proxy
 /// on this host: a push of the repository's branch, or a ping where no repository is configured.
@@ -151,22 +150,13 @@ fn post(target: &str, secret: &Secret, event: &str, delivery: &str, body: &[u8])
         .header("Content-Type", "application/json")
         .header("X-GitHub-Event", event)
         .header("X-GitHub-Delivery", delivery)
-        .header("X-Hub-Signature-256", signature(secret, body));
+        .header("X-Hub-Signature-256", sign(secret, body).map_err(|error| format!("cannot sign: {error}"))?);
     let mut response = request.send(body).map_err(|error| format!("{target} does not answer: {error}"))?;
     let text = response.body_mut().with_config().limit(64 << 10).read_to_string();
     let text = text.map_err(|error| format!("{target} broke off its answer: {error}"))?;
     let json: Value = serde_json::from_str(&text).unwrap_or_default();
     let reason = json["reason"].as_str().map_or_else(|| "no reason given".to_owned(), str::to_owned);
     Ok(Answer { status: response.status().as_u16(), reason: crate::log::printable(reason.as_bytes()) })
-}
-
-/// GitHub's signature of a body (docs.github.com, "Validating webhook deliveries").
-fn signature(secret: &Secret, body: &[u8]) -> String {
-    // HMAC takes keys of any length, so there is always a digest; an empty one would be refused by the proxy.
-    let digest =
-        Hmac::<Sha256>::new_from_slice(secret.bytes()).map(|mac| mac.chain_update(body).finalize().into_bytes());
-    let hex: String = digest.unwrap_or_default().iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("sha256={hex}")
 }
 
 fn start_it(installed: bool, flag: Option<&Path>) -> String {

@@ -85,7 +85,7 @@ pub(super) struct Measured {
     pub rows: Vec<(&'static str, Payload)>,
     /// How each collector did.
     pub done: Vec<Done>,
-    /// What the next run measures from; none where the old baseline is to be kept.
+    /// What the next run measures from: this run, or the old baseline where that is to be kept.
     pub baseline: Baseline,
     /// Seconds since the run before.
     pub interval: Option<f64>,

@@ -46,7 +46,8 @@ pub(super) fn flush(
             let flushed = store_or_spool(&mut database, spool, rows, now);
             if let Some(days) = retention
                 && flushed.error.is_none()
-                && let Err(Failure::Unavailable(error) | Failure::Refused { reason: error, .. }) = database.keep(days)
+                && let Err(Failure::Unavailable(error) | Failure::Refused { reason: error, .. }) =
+                    database.delete_old(days)
             {
                 log::warn!("retention_failed", error = error);
             }
@@ -113,32 +114,31 @@ fn insert(
     flushed: &mut Flushed,
 ) -> Result<u64, (Vec<MetricRow>, String)> {
     let mut rows = Arc::new(rows);
-    loop {
-        if rows.is_empty() {
-            return Ok(0);
-        }
+    let mut refused: Vec<(MetricRow, String)> = Vec::new();
+    while !rows.is_empty() {
         match sink.insert(rows.clone()) {
-            Ok(()) => return Ok(rows.len() as u64),
+            Ok(()) => break,
             Err(Failure::Refused { index, reason }) if index < rows.len() => {
                 let mut rest = Arc::unwrap_or_clone(rows);
-                let row = rest.remove(index);
-                log::error!(
-                    "row_refused",
-                    metric_type = row.metric_type,
-                    time = log::rfc3339(row.time),
-                    error = reason
-                );
-                flushed.refused += 1;
-                if let Some(Err(error)) = spool.map(|spool| spool.refuse(&row, &reason)) {
-                    log::error!("refused_row_not_kept", error = error.to_string());
-                }
+                refused.push((rest.remove(index), reason));
                 rows = Arc::new(rest);
             }
             Err(Failure::Refused { reason, .. } | Failure::Unavailable(reason)) => {
-                return Err((Arc::unwrap_or_clone(rows), reason));
+                // All of them come again, so what was refused is set aside then, and not twice.
+                let mut left = Arc::unwrap_or_clone(rows);
+                left.extend(refused.into_iter().map(|(row, _)| row));
+                return Err((left, reason));
             }
         }
     }
+    for (row, reason) in refused {
+        log::error!("row_refused", metric_type = row.metric_type, time = log::rfc3339(row.time), error = reason);
+        flushed.refused += 1;
+        if let Some(Err(error)) = spool.map(|spool| spool.refuse(&row, &reason)) {
+            log::error!("refused_row_not_kept", error = error.to_string());
+        }
+    }
+    Ok(rows.len() as u64)
 }
 
 fn keep(spool: Option<&Spool>, rows: &[MetricRow], now: jiff::Timestamp, flushed: &mut Flushed) {
@@ -170,6 +170,8 @@ mod tests {
     #[derive(Default)]
     struct Memory {
         down: bool,
+        /// Goes down when it has refused a row.
+        weak: bool,
         stored: Vec<i64>,
         batches: usize,
     }
@@ -181,6 +183,7 @@ mod tests {
                 return Err(Failure::Unavailable("down".into()));
             }
             if let Some(index) = rows.iter().position(|row| row.payload["poison"] == true) {
+                self.down = self.weak;
                 return Err(Failure::Refused { index, reason: "poison".into() });
             }
             self.stored.extend(rows.iter().map(|row| row.time.as_second()));
@@ -237,6 +240,25 @@ mod tests {
         assert_eq!(sink.stored, [2, 3]);
         let refused = std::fs::read_to_string(dir.path().join("spool/refused.jsonl")).unwrap();
         assert_eq!((refused.lines().count(), spool.losses().refused), (1, 1));
+    }
+
+    #[test]
+    fn what_was_refused_before_the_database_went_away_is_set_aside_once() {
+        let (dir, spool) = spool();
+        let mut sink = Memory { weak: true, ..Memory::default() };
+        let poisoned = [rows(1, true), rows(1, false)].concat();
+        let flushed = store_or_spool(&mut sink, Some(&spool), poisoned, jiff::Timestamp::from_second(1).unwrap());
+        assert_eq!((flushed.spooled, flushed.refused, flushed.is_whole()), (2, 0, true));
+        for second in 2..=3 {
+            sink.down = false;
+            let flushed = run(&mut sink, Some(&spool), second, false);
+            assert_eq!((flushed.spooled, flushed.refused, flushed.replayed), (1, 0, 0));
+        }
+        (sink.down, sink.weak) = (false, false);
+        let flushed = run(&mut sink, Some(&spool), 4, false);
+        assert_eq!((flushed.refused, flushed.replayed, flushed.stored), (1, 3, 1));
+        assert_eq!(sink.stored, [1, 2, 3, 4]);
+        assert_eq!(std::fs::read_to_string(dir.path().join("spool/refused.jsonl")).unwrap().lines().count(), 1);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! system-metrics: measures the host once and stores the sample, or keeps it until the database can take it.
-//! One file per collector, reading below `--procfs`, `--sysfs` and `--rootfs` only; no sleep, no daemon, no HTTP.
+//! One file per collector, reading below `--procfs`, `--sysfs` and `--rootfs`, on the live host systemd and its clock, too; no
+//! daemon, no HTTP, and no rate by waiting.
 //! A rate that may be wrong is left out, a collector that fails costs its own row, and no value is ever made up.
 
 mod baseline;
@@ -32,7 +33,6 @@ mod swap;
 mod time;
 mod units;
 
-use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -65,16 +65,16 @@ struct Arguments {
     #[argh(option)]
     format: Option<Format>,
     /// where the host's /proc is (default: /proc)
-    #[argh(option, default = "PathBuf::from(\"/proc\")")]
+    #[argh(option, arg_name = "PATH", default = "PathBuf::from(\"/proc\")")]
     procfs: PathBuf,
     /// where the host's /sys is (default: /sys)
-    #[argh(option, default = "PathBuf::from(\"/sys\")")]
+    #[argh(option, arg_name = "PATH", default = "PathBuf::from(\"/sys\")")]
     sysfs: PathBuf,
     /// where the host's root folder is (default: /)
-    #[argh(option, default = "PathBuf::from(\"/\")")]
+    #[argh(option, arg_name = "PATH", default = "PathBuf::from(\"/\")")]
     rootfs: PathBuf,
     /// configuration file (default: $HUB_CONFIG, else /etc/observability-hub/hub.toml)
-    #[argh(option)]
+    #[argh(option, arg_name = "PATH")]
     config: Option<PathBuf>,
     /// check the configuration and exit
     #[argh(switch)]
@@ -176,14 +176,8 @@ fn print(config: &Config, roots: Roots, format: Format) -> Exit {
         Format::Json => json(&sample),
         Format::Prometheus => exposition::text(&sample.host, &sample.os, &sample.rows),
     };
-    let mut stdout = std::io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        Ok(()) => Exit::Done,
-        Err(error) => {
-            log::error!("print_failed", error = error.to_string());
-            Exit::Error
-        }
-    }
+    exit::print(&text);
+    Exit::Done
 }
 
 /// The sample as one JSON object: `time`, `host`, `os`, and `metrics` with a payload for each `metric_type`.

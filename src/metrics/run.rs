@@ -12,6 +12,7 @@ use super::{Error, identity};
 use crate::config::Config;
 use crate::exit::Exit;
 use crate::log;
+use crate::records::counted;
 use crate::state::{self, Folder, Lock, Record, Run};
 use crate::store::MetricRow;
 
@@ -224,7 +225,8 @@ pub(super) fn store(config: &Config, roots: Roots) -> Exit {
         if let Err(error) = save(folder, &Baseline { retention, ..baseline }) {
             log::error!("baseline_not_saved", error = error.to_string());
         }
-        let run = record(time, started.elapsed(), kinds, &flushed);
+        let waiting = if flushed.error.is_some() { place.depth().0.rows } else { 0 };
+        let run = record(time, started.elapsed(), kinds, &flushed, waiting);
         if let Err(error) = Record::add_lazily(folder, "system-metrics", run) {
             log::error!("run_record_not_written", error = error.to_string());
         }
@@ -243,7 +245,8 @@ fn save(folder: &Folder, baseline: &Baseline) -> Result<(), state::Error> {
     folder.replace(BASELINE, &bytes, 0o640)
 }
 
-fn record(time: jiff::Timestamp, duration: Duration, kinds: usize, flushed: &Flushed) -> Run {
+/// The run as `run.json` has it. `waiting` are the rows in the spool now.
+fn record(time: jiff::Timestamp, duration: Duration, kinds: usize, flushed: &Flushed, waiting: u64) -> Run {
     let status = match flushed {
         _ if kinds == 0 => "failed",
         flushed if !flushed.is_whole() => "lost",
@@ -257,6 +260,7 @@ fn record(time: jiff::Timestamp, duration: Duration, kinds: usize, flushed: &Flu
         ("replayed", flushed.replayed),
         ("dropped", flushed.dropped),
         ("refused", flushed.refused),
+        ("waiting", waiting),
     ] {
         counts.put(key, count);
     }
@@ -265,9 +269,16 @@ fn record(time: jiff::Timestamp, duration: Duration, kinds: usize, flushed: &Flu
         duration_ms: duration.as_millis() as u64,
         status: status.to_owned(),
         counts,
-        error: flushed.error.clone(),
+        error: flushed.error.clone().or_else(|| lost(flushed)),
         details: Value::Null,
     }
+}
+
+/// What was lost of a run that reached its database; none where nothing was.
+fn lost(flushed: &Flushed) -> Option<String> {
+    let Flushed { dropped, refused, .. } = flushed;
+    let words = || format!("{} lost from the spool, {refused} refused by the database", counted(*dropped, "row"));
+    (!flushed.is_whole()).then(words)
 }
 
 fn say(flushed: &Flushed, duration: Duration) {
@@ -289,5 +300,20 @@ fn say(flushed: &Flushed, duration: Duration) {
     } else {
         let replayed = (*replayed > 0).then_some(replayed);
         log::info!("metrics_stored", stored = stored, replayed = replayed, duration_ms = duration_ms);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_that_lost_rows_says_how_many_where_the_database_is_up() {
+        let flushed = Flushed { stored: 9, dropped: 1, refused: 2, ..Flushed::default() };
+        let run = record(jiff::Timestamp::UNIX_EPOCH, Duration::ZERO, 12, &flushed, 0);
+        assert_eq!(run.status, "lost");
+        assert_eq!(run.error.unwrap(), "1 row lost from the spool, 2 refused by the database");
+        let whole = Flushed { stored: 12, ..Flushed::default() };
+        assert_eq!(record(jiff::Timestamp::UNIX_EPOCH, Duration::ZERO, 12, &whole, 0).error, None);
     }
 }

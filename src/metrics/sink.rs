@@ -1,4 +1,5 @@
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Instant;
 
 use crate::config::Config;
@@ -36,7 +37,7 @@ pub(super) struct Database {
 
 enum Request {
     Insert(Rows),
-    Keep(u32),
+    DeleteOld(u32),
 }
 
 impl Database {
@@ -59,7 +60,7 @@ impl Database {
                     let open = store.insert(open);
                     match request {
                         Request::Insert(rows) => open.insert_metrics(&rows),
-                        Request::Keep(days) => open.keep_metrics(days).map(drop),
+                        Request::DeleteOld(days) => open.delete_old_metrics(days).map(drop),
                     }
                 });
                 if outbox.send(answer).is_err() {
@@ -74,20 +75,20 @@ impl Database {
     ///
     /// # Errors
     /// When the database cannot be used, or does not answer in time.
-    pub fn keep(&mut self, days: u32) -> Result<(), Failure> {
-        self.ask(Request::Keep(days))
+    pub fn delete_old(&mut self, days: u32) -> Result<(), Failure> {
+        self.ask(Request::DeleteOld(days))
     }
 
     fn ask(&mut self, request: Request) -> Result<(), Failure> {
         if let Some(reason) = &self.given_up {
             return Err(Failure::Unavailable(reason.clone()));
         }
-        let unanswered = || "the database did not answer within the run's time".to_owned();
         let left = self.deadline.saturating_duration_since(Instant::now());
-        let answer = match self.requests.send(request) {
-            Ok(()) => self.answers.recv_timeout(left).map_err(|_| unanswered()),
-            Err(_) => Err(unanswered()),
-        };
+        let sent = self.requests.send(request).map_err(|_| RecvTimeoutError::Disconnected);
+        let answer = sent.and_then(|()| self.answers.recv_timeout(left)).map_err(|error| match error {
+            RecvTimeoutError::Timeout => "the database did not answer within the run's time".to_owned(),
+            RecvTimeoutError::Disconnected => "the thread that speaks to the database has ended; see above".to_owned(),
+        });
         match answer {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => match error.is_row_refused() {

@@ -1,6 +1,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::jsonl;
+use crate::log;
 use crate::state::{self, Folder, Kind};
 use crate::store::MetricRow;
 
@@ -78,9 +79,13 @@ impl Spool {
         Ok(depth)
     }
 
-    /// What was lost so far; nothing where the record is damaged.
+    /// What was lost so far; nothing, said in the log, where the record of it cannot be read.
     pub fn losses(&self) -> Losses {
-        self.folder.read_json(LOSSES).ok().flatten().unwrap_or_default()
+        let losses = self.folder.read_json(LOSSES).unwrap_or_else(|error| {
+            log::warn!("losses_unreadable", error = error.to_string());
+            None
+        });
+        losses.unwrap_or_default()
     }
 
     /// Adds to what was lost.

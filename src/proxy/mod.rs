@@ -28,7 +28,7 @@ use admin::Token;
 #[derive(argh::FromArgs)]
 struct Arguments {
     /// configuration file (default: $HUB_CONFIG, else /etc/observability-hub/hub.toml)
-    #[argh(option, arg_name = "path")]
+    #[argh(option, arg_name = "PATH")]
     config: Option<PathBuf>,
     /// check configuration and credentials and exit: 0 when they are good, 78 when not
     #[argh(switch)]

@@ -20,6 +20,7 @@ use super::sync::Syncs;
 use crate::config::{Config, Error as ConfigError};
 use crate::exit::{self, Exit};
 use crate::state::{Folder, Record, Run};
+use crate::systemd::Watchdog;
 use crate::webhook::queue::{Error as QueueError, Queue};
 use crate::webhook::random_id;
 use crate::{log, systemd};
@@ -194,14 +195,11 @@ impl Gateway {
 
     /// The accept loop. It pings the watchdog itself, so that a loop that hangs is restarted.
     fn run(mut self) -> Result<(), String> {
-        let ping_every = systemd::watchdog_interval();
-        let turn = ping_every.map_or(TURN, |interval| TURN.min(interval / 2));
-        let (mut pinged, mut looked) = (Instant::now(), Instant::now());
+        let mut watchdog = Watchdog::from_environment();
+        let turn = watchdog.turn(TURN);
+        let mut looked = Instant::now();
         loop {
-            if ping_every.is_some_and(|interval| pinged.elapsed() >= interval / 2) {
-                systemd::watchdog_ping();
-                pinged = Instant::now();
-            }
+            watchdog.attend(Instant::now());
             if looked.elapsed() >= TURN {
                 self.deliveries.flush();
                 self.holders.store(self.alive.prune(), Relaxed);

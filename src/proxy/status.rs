@@ -1,6 +1,6 @@
 //! The host's state as one value: the page, `/api/status` and `/metrics` are three ways to show it.
 //!
-//! What other services wrote is read here and never written (design §10). Every file may be missing.
+//! What other services wrote is read here and never written. Every file may be missing.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -35,7 +35,8 @@ pub(super) struct Sources {
 pub(super) struct Status {
     /// `ok` or `degraded`.
     pub status: &'static str,
-    /// `healthy`, `degraded` or `failed`, as hub status says it.
+    /// `healthy`, `degraded` or `failed`, by what the services wrote down and what the proxy knows of itself. hub status,
+    /// which also asks systemd and minds how old each record is, may think worse of the host.
     pub health: &'static str,
     /// Why it is not healthy; empty where it is.
     pub reason: String,
@@ -128,6 +129,7 @@ impl Sources {
             reasons.extend(pipeline.dead_letters());
             reasons.extend(pipeline.damaged_files());
         }
+        reasons.extend(reader.unreadable.iter().cloned());
         Status {
             status: if reasons.is_empty() { "ok" } else { "degraded" },
             health: match (failed, reasons.is_empty()) {

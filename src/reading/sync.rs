@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::{SERVICE, record_death};
 use crate::command::Backoff;
-use crate::config::{self, Config, is_exposed};
+use crate::config::{self, Config, reachable};
 use crate::exit::{self, Exit};
 use crate::{http, log};
 
@@ -99,11 +99,7 @@ fn token(config: &Config) -> Result<Option<String>, config::Error> {
 }
 
 fn admin_url(config: &Config) -> String {
-    let mut address = config.proxy.admin_listen;
-    if is_exposed(address) && address.ip().is_unspecified() {
-        address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
-    }
-    format!("http://{address}")
+    format!("http://{}", reachable(config.proxy.admin_listen))
 }
 
 /// Why a URL of `--url` cannot be called; none where it can.

@@ -74,7 +74,7 @@ pub(super) fn transform(bytes: &[u8], form: Form, place: &str, json: Json, oddit
 
 fn row(document: &[u8], place: &str, json: Json, oddities: &mut Oddities) -> Outcome {
     let unreadable = || hashed("document", place, document);
-    bson::check(document).map_err(|rejection| (unreadable(), rejection))?;
+    bson::check(document).map_err(|rejection| (plain_key(document).unwrap_or_else(unreadable), rejection))?;
     let key = match bson::find(document, "_id") {
         Ok(Some(id)) => key(id).map_err(|rejection| (unreadable(), rejection))?,
         _ => hashed("line", place, document),
@@ -83,6 +83,14 @@ fn row(document: &[u8], place: &str, json: Json, oddities: &mut Oddities) -> Out
         return Err((key, rejection));
     }
     columns(document, key.clone(), json, oddities).map_err(|rejection| (key, rejection))
+}
+
+/// The key of a document that cannot be read whole, where its `_id` can be and holds nothing that could be too deep:
+/// mended, the document has the same key.
+fn plain_key(document: &[u8]) -> Option<String> {
+    let id = bson::find(document, "_id").ok()??;
+    let is_plain = !matches!(id, Raw::Document(_) | Raw::Array(_) | Raw::CodeWithScope { .. });
+    if is_plain { key(id).ok() } else { None }
 }
 
 /// The keys that become columns. One that is there twice is counted, or refused where nothing may be lost.

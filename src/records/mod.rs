@@ -1,6 +1,6 @@
-//! What services leave for readers (design §10): run records, and gitops-sync's files about each repository.
+//! What services leave for readers in their folders: run records, and gitops-sync's files about each repository.
 //! Only reading lives here, of files that may be missing, unreadable or damaged; who owns a file writes it.
-//! Nothing is shown or judged here beyond what the words that services write down mean.
+//! Nothing is drawn or judged here: what the words of services mean, and the words in which every reader says it.
 
 mod reader;
 mod words;
@@ -15,7 +15,7 @@ use crate::state::{Record, Run};
 pub use reader::Reader;
 pub use words::{ago, counted, ended_ago, milliseconds, seconds_between, short, span};
 
-/// Services and the folders of their run records (design §10).
+/// Services and the folders of their run records.
 pub const SERVICES: [(&str, &str); 5] = [
     ("proxy", "proxy"),
     ("gitops-sync", "gitops"),
@@ -186,7 +186,7 @@ impl Outcome {
     /// By the word that a service wrote down.
     pub fn of_word(status: &str) -> Self {
         match status {
-            "failed" | "refused" | "rolled_back" | "rollback_failed" => Self::Failed,
+            "failed" | "lost" | "refused" | "rolled_back" | "rollback_failed" => Self::Failed,
             "unchanged" | "held" | "planned" | "nothing" => Self::Nothing,
             _ => Self::Done,
         }

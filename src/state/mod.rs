@@ -1,6 +1,6 @@
 //! The state root and what every service does with its own folder: durable files, a lock, a run record.
 //! Only the ground floor's view of the disk lives here: no file format of a capability, no knowledge of git or HTTP.
-//! A service writes its own folder and no other's (design §10).
+//! A service writes its own folder and no other's.
 
 mod error;
 mod folder;

@@ -45,7 +45,7 @@ pub struct MetricRow {
 /// What a database must be able to do.
 trait Engine: ReadingStore + Send {
     fn insert_metrics(&mut self, batch: Batch) -> Result<(), Error>;
-    fn keep_metrics(&mut self, days: u32) -> Result<u64, Error>;
+    fn delete_old_metrics(&mut self, days: u32) -> Result<u64, Error>;
     fn check(&mut self) -> Result<(), Error>;
 }
 
@@ -112,8 +112,8 @@ impl Store {
     ///
     /// # Errors
     /// When the database cannot be used or the role may not delete.
-    pub fn keep_metrics(&mut self, days: u32) -> Result<u64, Error> {
-        if days == 0 { Ok(0) } else { self.engine.keep_metrics(days) }
+    pub fn delete_old_metrics(&mut self, days: u32) -> Result<u64, Error> {
+        if days == 0 { Ok(0) } else { self.engine.delete_old_metrics(days) }
     }
 
     /// Stores a batch of readings and dead letters, all or none, durably, in one transaction. A row that is there

@@ -1,4 +1,4 @@
-//! The durable queue: one file a repository, "at least one request since T" (design §6).
+//! The durable queue: one file a repository, "at least one request since T".
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;

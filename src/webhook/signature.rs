@@ -46,6 +46,15 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
+/// What GitHub would put into `X-Hub-Signature-256`.
+///
+/// # Errors
+/// When the secret has a length that HMAC does not take; there is none.
+pub fn sign(secret: &Secret, body: &[u8]) -> Result<String, hmac::digest::InvalidLength> {
+    let digest = Hmac::<Sha256>::new_from_slice(secret.bytes())?.chain_update(body).finalize().into_bytes();
+    Ok(format!("sha256={}", digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>()))
+}
+
 /// The signature that a request claims to have, well-formed and not yet verified.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Claim {

@@ -17,6 +17,28 @@ pub struct Mongo {
 }
 
 impl Mongo {
+    /// One that takes TLS alone, with this certificate for 127.0.0.1 and its key; whoever calls it names `authority`, a
+    /// file. Always FerretDB; None, said aloud, where it cannot be built.
+    pub fn start_with_tls((certificate, key): (String, String), authority: &Path) -> Option<Self> {
+        let Some(ferretdb) = ferretdb() else {
+            skip::skip("tests on MongoDB", "go cannot build FerretDB");
+            return None;
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let port = free_address().port().to_string();
+        let mut command = Command::new(ferretdb);
+        command.arg(dir.path()).arg(&port);
+        for (name, pem) in [("certificate.pem", certificate), ("key.pem", key)] {
+            std::fs::write(dir.path().join(name), pem).unwrap();
+            command.arg(dir.path().join(name));
+        }
+        let options = format!("directConnection=true&tls=true&tlsCAFile={}", authority.display());
+        let uri = format!("mongodb://127.0.0.1:{port}/?{options}");
+        let mut mongo = Self { uri, own: Some((command, None, dir)) };
+        mongo.run();
+        Some(mongo)
+    }
+
     /// None, said aloud, where there is none to be had.
     pub fn start() -> Option<Self> {
         if let Ok(uri) = std::env::var("MONGO_TEST_URI") {
@@ -68,6 +90,12 @@ impl Mongo {
         true
     }
 
+    /// Sends the test's own server a signal; false where it is somebody else's.
+    pub fn signal(&self, name: &str) -> bool {
+        let Some((_, Some(child), _)) = &self.own else { return false };
+        Command::new("kill").args([&format!("-{name}"), &child.id().to_string()]).status().unwrap().success()
+    }
+
     /// A collection of its own, in a database of this name, empty.
     pub fn collection(&self, database: &str, name: &str) -> Collection<Document> {
         let database = Client::with_uri_str(&self.uri).unwrap().database(database);
@@ -114,7 +142,8 @@ pub fn ferretdb() -> Option<PathBuf> {
         .get_or_init(|| {
             let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/ferretdb");
             let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join("ferretdb");
-            if program.is_file() {
+            let made = |path: &Path| std::fs::metadata(path).and_then(|found| found.modified());
+            if made(&program).is_ok_and(|program| made(&source.join("main.go")).is_ok_and(|source| source < program)) {
                 return Some(program);
             }
             // Where its own installer puts it, PATH often does not name it.

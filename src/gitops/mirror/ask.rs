@@ -2,7 +2,7 @@ use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{LOCAL, Mirror, user_quietly};
+use super::{LOCAL, Mirror, user};
 use crate::command::{self, Account, Command};
 use crate::config::{Config, Repository};
 use crate::gitops::Error;
@@ -18,7 +18,7 @@ impl<'a> Mirror<'a> {
     /// `Refused` where the branch is missing, `Fetch` where the remote does not answer within `limit`, others where a
     /// credential cannot be used.
     pub fn ask(config: &'a Config, repository: &'a Repository, limit: Duration) -> Result<(), Error> {
-        let user = user_quietly();
+        let user = user();
         let folder = Scratch::make(&user)?;
         let mirror = Self {
             config,

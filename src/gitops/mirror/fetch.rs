@@ -15,11 +15,11 @@ use crate::state::repository_file_name;
 const TRIES: Duration = Duration::from_secs(60);
 
 impl Mirror<'_> {
-    /// Fetches the branch and returns its tip.
+    /// Fetches the branch and returns its tip. `meanwhile` is called once, while git is at work.
     ///
     /// # Errors
     /// `Refused` when the branch does not exist, `Fetch` when the remote does not answer, after tries with backoff for
-    /// a minute at most. `meanwhile` is called once, while git is at work.
+    /// a minute at most.
     pub fn fetch(&self, meanwhile: impl FnOnce() -> Result<(), Error>) -> Result<String, Error> {
         self.remove_stale_locks()?;
         let mut meanwhile = Some(meanwhile);

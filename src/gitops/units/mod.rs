@@ -22,7 +22,7 @@ pub(super) use manifest::digest;
 pub(super) use plan::{Action, Line, Plan};
 pub(super) use restore::Before;
 
-/// The hub's own units, which it deploys too: last, when the result is durable, and without waiting (design §6).
+/// The hub's own units, which it deploys too: last, when the result is durable, and without waiting.
 pub(super) const OWN: [&str; 10] = [
     "gitops-sync.path",
     "gitops-sync.service",

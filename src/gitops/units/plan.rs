@@ -9,7 +9,7 @@ use super::manifest::{Manifest, Owned, digest};
 use super::restore::saved_name;
 use super::{OWN, is_template, is_unit_name, template_of, unit_of};
 use crate::gitops::Error;
-use crate::gitops::git::short;
+use crate::records::short;
 use crate::state::Folder;
 
 /// What is to be done with one unit file.

@@ -8,7 +8,7 @@ use super::manager::UnitState;
 use super::manifest::{Manifest, Owned, digest};
 use super::{Applied, Host, Plan, is_template, template_of};
 use crate::gitops::Error;
-use crate::gitops::git::short;
+use crate::records::short;
 use crate::state::{Folder, repository_file_name};
 
 /// How the host was before a deployment touched its units: enough to put it back, whatever was reached.

@@ -109,7 +109,8 @@ struct Patient<'a> {
     flag: Option<PathBuf>,
     path: PathBuf,
     config: Option<Config>,
-    state_dir: Option<PathBuf>,
+    /// Or why it is not known.
+    state_dir: Result<PathBuf, String>,
     /// None where systemd does not run this host, or does not answer.
     units: Option<Units>,
     is_root: bool,
@@ -129,7 +130,7 @@ impl Patient<'_> {
         match (&self.config, &self.state_dir) {
             (Some(config), _) => Some(config.credentials()),
             (None, _) if self.is_system => Some(Credentials::in_folder(Path::new(CREDSTORE))),
-            (None, state) => state.as_ref().map(|state| Credentials::in_folder(&state.join("credentials"))),
+            (None, state) => state.as_ref().ok().map(|state| Credentials::in_folder(&state.join("credentials"))),
         }
     }
 
@@ -184,7 +185,10 @@ fn examine(flag: Option<PathBuf>, services: &[Service]) -> Report {
         Ok(config) => (Some(config), None),
         Err(error) => (None, Some(error)),
     };
-    let state_dir = config.as_ref().map(|config| config.state_dir.clone()).or_else(|| state::root(None).ok());
+    let state_dir = match &config {
+        Some(config) => Ok(config.state_dir.clone()),
+        None => state::root(None).map_err(|error| error.to_string()),
+    };
     let (units, units_error) = match systemd::is_running().then(look) {
         None => (None, None),
         Some(Ok(units)) => (Some(units), None),
@@ -194,7 +198,7 @@ fn examine(flag: Option<PathBuf>, services: &[Service]) -> Report {
     let is_installed = units.iter().flatten().any(|(_, unit)| unit.is_installed());
     let is_its =
         path == Path::new(DEFAULT_PATH) && std::env::var_os("HUB_STATE_DIR").is_none_or(|value| value.is_empty());
-    let is_system = state_dir.as_deref() == Some(Path::new(SYSTEM_ROOT)) || is_installed && is_its;
+    let is_system = state_dir.as_deref() == Ok(Path::new(SYSTEM_ROOT)) || is_installed && is_its;
     let config = match config {
         Some(config) if is_system => Some(config.with_credentials(Path::new(CREDSTORE))),
         other => other,
@@ -226,7 +230,7 @@ fn examine(flag: Option<PathBuf>, services: &[Service]) -> Report {
         status: findings.iter().map(|finding| finding.level).max().unwrap_or(Level::Ok),
         user: command::current().name,
         configuration: patient.path.clone(),
-        state_dir: patient.state_dir.clone(),
+        state_dir: patient.state_dir.clone().ok(),
         findings,
     }
 }

@@ -73,7 +73,7 @@ pub(super) fn services(patient: &Patient<'_>) -> Vec<Finding> {
 /// What the services left; none before the first run. What cannot be read is a finding.
 fn read<T>(patient: &Patient<'_>, findings: &mut Findings, read: impl FnOnce(&mut Reader<'_>) -> T) -> Option<T> {
     // That the root cannot be opened is said under `state`.
-    let root = Folder::open(patient.state_dir.as_deref()?).ok()?;
+    let root = Folder::open(patient.state_dir.as_deref().ok()?).ok()?;
     let mut reader = Reader::new(&root);
     let found = read(&mut reader);
     for sentence in reader.unreadable {

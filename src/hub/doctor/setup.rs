@@ -61,7 +61,7 @@ fn mend(patient: &Patient<'_>, error: &config::Error) -> String {
     match error {
         config::Error::Line { line, .. } => format!("editor +{line} {path}"),
         config::Error::Untrusted { .. } => format!("chown root: {path} && chmod go-w {path}"),
-        config::Error::Environment { name, .. } => format!("unset {}", name.split(' ').next().unwrap_or(name)),
+        config::Error::Environment { name, .. } => format!("unset {name}"),
         config::Error::Missing(_) => format!("editor {path}, or name another file with --config or HUB_CONFIG"),
         _ => format!("ls -l {path}"),
     }
@@ -103,12 +103,15 @@ pub(super) fn users(patient: &Patient<'_>) -> Vec<Finding> {
     findings.all
 }
 
-/// The state folders of an installation: owner, and nobody else may write. As tmpfiles.d makes them (design §10).
+/// The state folders of an installation: owner, and nobody else may write. As systemd/observability-hub.tmpfiles makes them.
 pub(super) fn state(patient: &Patient<'_>) -> Vec<Finding> {
     let mut findings = Findings::new("state");
-    let Some(root) = &patient.state_dir else {
-        findings.problem("no state folder is known: HOME is not set", "export HUB_STATE_DIR=/a/folder");
-        return findings.all;
+    let root = match &patient.state_dir {
+        Ok(root) => root,
+        Err(error) => {
+            findings.problem(format!("no state folder is known: {error}"), "export HUB_STATE_DIR=/a/folder");
+            return findings.all;
+        }
     };
     if !patient.is_system {
         let me = current();

@@ -47,7 +47,7 @@ pub(super) fn units(patient: &Patient<'_>, error: Option<&command::Error>) -> Ve
             let finding = format!("the last run of {name} failed ({}, exit status {})", unit.result, unit.exit_status);
             findings.problem(finding, format!("journalctl -u {name} -n 20"));
         } else if !unit.is_installed() {
-            findings.problem(format!("{name} is not installed, and its timer is"), "install the package again");
+            findings.problem(format!("{name} is not installed"), "install the package again");
         }
     }
     let stale: Vec<&str> = units.iter().filter(|(_, unit)| unit.needs_reload).map(|(name, _)| name.as_str()).collect();

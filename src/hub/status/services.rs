@@ -3,9 +3,10 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::states::{State, gate_lives};
+use super::states::State;
 use super::{FUNNEL, Facts, Level, Reason};
 use crate::config::Source;
+use crate::gate;
 use crate::hub::units::Unit;
 use crate::log::rfc3339;
 use crate::records::{self, Outcome, Pipeline, SERVICES, ago, seconds_between, span};
@@ -100,7 +101,7 @@ impl Judge<'_> {
         let start = |unit: &str| {
             if state.runs { look.clone() } else { self.facts.start(unit).to_owned() }
         };
-        let failed = Outcome::of(run) == Outcome::Failed || run.status == "lost";
+        let failed = Outcome::of(run) == Outcome::Failed;
         match service {
             // Its record is about an earlier process; one that is alive has got over that.
             "proxy" if failed && !state.runs => say(Level::Failed, error, look.clone()),
@@ -171,7 +172,7 @@ impl Judge<'_> {
         let reason = text("reason").unwrap_or_default();
         let is_installed = self.facts.units_of("tailscale-gate").next().is_some();
         let active = self.facts.units_of("tailscale-gate").any(|(_, unit)| unit.is_active());
-        let runs = if is_installed { active } else { gate_lives(record) };
+        let runs = if is_installed { active } else { gate::writer(record).is_some() };
         let written = details["written"].as_str().and_then(|at| at.parse().ok());
         let age = written.map(|at| seconds_between(at, self.facts.now));
         let current = runs && age.is_some_and(|age| age <= GATE_STALE);
@@ -207,12 +208,9 @@ fn level_of(status: &str) -> Level {
     if matches!(status, "rolled_back" | "refused") { Level::Degraded } else { Level::Failed }
 }
 
-/// The rows that wait for the database: what the record says, else what the newest runs in a row could not store.
+/// The rows that wait for the database, as the last run counted them; none where there are none.
 pub(super) fn waiting(record: &Record) -> Option<u64> {
-    let runs = std::iter::once(&record.last).chain(&record.history);
-    let count = |run: &Run| run.counts.get("spooled").and_then(Value::as_u64).unwrap_or(0);
-    let known = record.last.counts.get("waiting").and_then(Value::as_u64);
-    known.or_else(|| Some(runs.take_while(|run| run.status == "spooled").map(count).sum())).filter(|rows| *rows > 0)
+    record.last.counts.get("waiting").and_then(Value::as_u64).filter(|rows| *rows > 0)
 }
 
 /// systemd's words.

@@ -1,5 +1,6 @@
 use super::facts::Answer;
 use super::{Facts, Level};
+use crate::gate;
 use crate::hub::units::Unit;
 use crate::state::Record;
 
@@ -52,7 +53,9 @@ impl Facts {
         match self.up {
             // `hub up` runs the gate only where it was asked to.
             Some(_) if service != "tailscale-gate" => self.checked(service, State::new("hub up", true)),
-            _ if service == "tailscale-gate" && record.is_some_and(gate_lives) => State::new("running", true),
+            _ if service == "tailscale-gate" && record.is_some_and(|record| gate::writer(record).is_some()) => {
+                State::new("running", true)
+            }
             _ if answers => self.checked(service, State::new("running", true)),
             _ => state,
         }
@@ -154,11 +157,4 @@ impl Facts {
     pub fn has_no_pipeline(&self) -> bool {
         self.config.as_ref().is_ok_and(|config| config.pipelines.is_empty())
     }
-}
-
-/// True where the process that wrote the gate's record is there.
-pub(super) fn gate_lives(record: &Record) -> bool {
-    let Some(pid) = record.last.details["pid"].as_u64() else { return false };
-    // The kernel keeps 15 bytes of a name.
-    std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| "tailscale-gate".starts_with(name.trim_end()))
 }

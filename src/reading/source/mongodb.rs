@@ -23,6 +23,12 @@ const CONNECT: Duration = Duration::from_secs(10);
 /// What the server may take for one reply or one update.
 const SERVER_TIME: Duration = Duration::from_secs(120);
 
+/// What `listIndexes` answers where there is no such collection (MongoDB's manual, "Error Codes").
+const NAMESPACE_NOT_FOUND: i32 = 26;
+/// What a server answers that stops, looks for a primary, or took too long: the retryable errors of MongoDB's driver
+/// specification "Retryable Reads", and MaxTimeMSExpired.
+const PASSING: [i32; 15] = [6, 7, 50, 89, 91, 134, 189, 262, 9001, 10107, 11600, 11602, 13435, 13436, 13388];
+
 /// Documents whose reply is shorter than the 48 MB of a message, however large each of them is.
 const SAFE_REPLY: usize = 2;
 
@@ -85,9 +91,17 @@ fn connect(config: &Config, pipeline: &Pipeline, longest_selection: Duration) ->
 /// Asks for the index that keeps every batch from reading the whole collection; the operator makes it.
 fn say_index(documents: &Collection<RawDocumentBuf>) {
     let on_status = |index: &mongodb::IndexModel| index.keys.keys().next().is_some_and(|key| key == "status");
-    let Ok(indexes) = documents.list_indexes().run() else { return };
-    if !indexes.filter_map(Result::ok).any(|index| on_status(&index)) {
-        let name = documents.name();
+    let name = documents.name();
+    let indexes = match documents.list_indexes().run().and_then(Iterator::collect::<Result<Vec<_>, _>>) {
+        Ok(indexes) => indexes,
+        // A collection that is not there yet has none, and nothing to read.
+        Err(error) if matches!(&*error.kind, ErrorKind::Command(said) if said.code == NAMESPACE_NOT_FOUND) => return,
+        Err(error) => {
+            let error = log::printable(error.to_string().as_bytes());
+            return log::warn!("indexes_not_listed", collection = name, error = error);
+        }
+    };
+    if !indexes.iter().any(on_status) {
         let make = format!("db.getCollection({name:?}).createIndex({{status: 1, _id: 1}})");
         log::warn!("index_missing", collection = name, note = "every run reads the whole collection", make = make);
     }
@@ -117,6 +131,9 @@ fn explain(target: &str, error: &DriverError) -> Error {
         return Error::SourceRefused(format!("{target}: TLS failed: {what}; look at tls and tlsCAFile in MONGO_URI"));
     }
     match &*error.kind {
+        ErrorKind::Command(refused) if PASSING.contains(&refused.code) => {
+            Error::SourceDown(format!("{target} cannot serve now: {what}"))
+        }
         ErrorKind::Command(_) | ErrorKind::Write(_) | ErrorKind::BulkWrite(_) | ErrorKind::InvalidArgument { .. } => {
             Error::SourceRefused(format!("{target}: {what}"))
         }
@@ -187,11 +204,10 @@ impl Acknowledge for Marks {
         if unchanged.is_empty() {
             return Ok(0);
         }
-        let count = unchanged.len() as u64;
         let filter = doc! { "_id": { "$in": unchanged }, "status": "ingested" };
         let processed = doc! { "$set": { "status": "processed" } };
-        self.documents.update_many(filter, processed).run().map_err(|error| explain(&self.target, &error))?;
-        Ok(count)
+        let marked = self.documents.update_many(filter, processed).run();
+        Ok(marked.map_err(|error| explain(&self.target, &error))?.modified_count)
     }
 }
 

@@ -32,7 +32,7 @@ pub struct Entry {
 }
 
 impl Folder {
-    /// What is in the folder, sorted by name, at most `limit` entries; names that begin with a dot are left out.
+    /// What is in the folder, sorted by name; of more than `limit` entries any so many. Names that begin with a dot are left out.
     ///
     /// # Errors
     /// When the folder cannot be read.

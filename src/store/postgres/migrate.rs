@@ -18,8 +18,11 @@ use crate::store::views::VIEWS;
 
 /// The whole update, with the wait for other hosts that do the same.
 const MIGRATE_LIMIT: Duration = Duration::from_secs(8);
-/// What one statement may take in it, so that a large index is given up before the whole update is.
+/// What one statement may take in it.
 const SETTINGS: &str = "SET LOCAL lock_timeout = '4s'; SET LOCAL statement_timeout = '4s'";
+/// What a statement may take that the update can go on without. An adopted table has up to three indexes to be made: each
+/// is given up, on a large table or behind a lock, before the whole update is.
+const OPTIONAL: &str = "SET LOCAL lock_timeout = '1500ms'; SET LOCAL statement_timeout = '1500ms'";
 
 /// Why an update stopped, before it is explained.
 enum Stop {
@@ -86,8 +89,9 @@ pub(super) fn migrate(
         }
         Err(Stop::Database(error)) => return Err(explain(address, "update the schema", &error)),
     };
-    for Warning { without, reason } in warnings {
-        log::warn!("schema_incomplete", database = address.target, without = without, error = reason);
+    for Warning { without, reason, remedy } in warnings {
+        let database = &address.target;
+        log::warn!("schema_incomplete", database = database, without = without, error = reason, remedy = remedy);
     }
     Ok((server, metrics, adopted))
 }
@@ -109,6 +113,7 @@ fn said(error: &postgres::Error) -> String {
 struct Warning {
     without: &'static str,
     reason: String,
+    remedy: String,
 }
 
 type Updated = (Server, Metrics, bool, Vec<Warning>);
@@ -136,7 +141,8 @@ fn update(client: &mut Client, needed: &[Object]) -> Result<Updated, Stop> {
         let foreign: Vec<&str> = server.taken_views.iter().filter(is_foreign).map(String::as_str).collect();
         if *object == Object::MetricViews && !foreign.is_empty() {
             let reason = format!("relations of these names are there already: {}", foreign.join(", "));
-            warnings.push(Warning { without: "some views for panels", reason });
+            let remedy = "rename them, or make panels of your own".to_owned();
+            warnings.push(Warning { without: "some views for panels", reason, remedy });
         }
         transaction.batch_execute(&record(object, was_there))?;
         metrics = server::look(&mut transaction)?.1;
@@ -151,7 +157,8 @@ fn run(transaction: &mut Transaction<'_>, statement: &Statement) -> Result<Optio
         return transaction.batch_execute(&statement.sql).map(|()| None);
     };
     let mut attempt = transaction.savepoint("step")?;
-    match attempt.batch_execute(&statement.sql) {
+    let done = attempt.batch_execute(OPTIONAL).and_then(|()| attempt.batch_execute(&statement.sql));
+    match done.and_then(|()| attempt.batch_execute(SETTINGS)) {
         Ok(()) => attempt.commit().map(|()| None),
         // Whoever may not do it must be told what to run.
         Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) || error.as_db_error().is_none() => {
@@ -159,7 +166,8 @@ fn run(transaction: &mut Transaction<'_>, statement: &Statement) -> Result<Optio
         }
         Err(error) => {
             attempt.rollback()?;
-            Ok(Some(Warning { without, reason: format!("{}: {}", said(&error), statement.sql) }))
+            let sql = statement.by_hand.as_deref().unwrap_or(&statement.sql);
+            Ok(Some(Warning { without, reason: said(&error), remedy: format!("run {sql}") }))
         }
     }
 }

@@ -30,13 +30,13 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 const LOOK_LIMIT: Duration = Duration::from_secs(3);
 /// One statement, or one short transaction.
 const CALL_LIMIT: Duration = Duration::from_secs(6);
-/// How long one call of `keep_metrics` begins new batches.
-const KEEP_TIME: Duration = Duration::from_secs(2);
-/// Rows that one transaction of `keep_metrics` deletes.
-const KEEP_ROWS: i64 = 5000;
+/// How long one call of `delete_old_metrics` begins new batches.
+const DELETE_TIME: Duration = Duration::from_secs(2);
+/// Rows that one transaction of `delete_old_metrics` deletes.
+const DELETE_ROWS: i64 = 5000;
 /// The keys of the hub's advisory locks; any number that nobody else is likely to use.
 const MIGRATE_LOCK: i64 = 0x6f62_735f_6875_6201;
-const KEEP_LOCK: i64 = MIGRATE_LOCK + 1;
+const DELETE_LOCK: i64 = MIGRATE_LOCK + 1;
 
 pub(super) struct Postgres {
     session: Session,
@@ -90,26 +90,28 @@ impl Engine for Postgres {
         })
     }
 
-    fn keep_metrics(&mut self, days: u32) -> Result<u64, Error> {
+    fn delete_old_metrics(&mut self, days: u32) -> Result<u64, Error> {
         if !self.may_trim {
             return Ok(0);
         }
         let days = i32::try_from(days).unwrap_or(i32::MAX);
         if self.server.kind == Kind::Timescale && self.metrics.hypertable {
-            return self.call("keep metrics", move |client| keep_chunks(client, days)).map(|()| 0);
+            return self.call("drop old chunks", move |client| drop_old_chunks(client, days)).map(|()| 0);
         }
-        let sql = delete_statement(&self.metrics, self.server.kind);
-        let until = Instant::now() + KEEP_TIME;
-        let mut deleted = 0;
+        // A row's place is unique in a plain table only; of others, the oldest time goes, and twice as much of it each
+        // time that was quick.
+        let by_rows = self.metrics.plain && self.server.kind != Kind::Citus;
+        let until = Instant::now() + DELETE_TIME;
+        let (mut deleted, mut hours) = (0, 1);
         loop {
-            let batch = self.call("delete old metrics", {
-                let sql = sql.clone();
-                move |client| delete_older(client, &sql, days)
+            let batch = self.call("delete old metrics", move |client| {
+                if by_rows { delete_rows(client, days) } else { delete_hours(client, days, hours) }
             })?;
+            let Some(batch) = batch.filter(|_| Instant::now() < until) else {
+                return Ok(deleted + batch.unwrap_or(0));
+            };
             deleted += batch;
-            if batch < KEEP_ROWS.unsigned_abs() || Instant::now() >= until {
-                return Ok(deleted);
-            }
+            hours = hours.saturating_mul(2);
         }
     }
 
@@ -186,40 +188,53 @@ fn find_refused(client: &mut Client, sql: &str, batch: &Batch) -> Result<Option<
     Ok(refused(fine..failing)?.then_some(fine))
 }
 
-fn delete_statement(metrics: &Metrics, kind: Kind) -> String {
-    let old = "time < now() - make_interval(days => $1)";
-    // A row's place is unique in a plain table only.
-    if metrics.plain && kind != Kind::Citus {
-        format!(
-            "DELETE FROM system_metrics WHERE ctid = ANY (ARRAY(\
-             SELECT ctid FROM system_metrics WHERE {old} LIMIT {KEEP_ROWS}))"
-        )
-    } else {
-        format!("DELETE FROM system_metrics WHERE {old}")
-    }
-}
-
 /// Takes the lock of whoever trims, for this transaction; false where another host is at it.
-fn may_keep(transaction: &mut impl GenericClient) -> Result<bool, postgres::Error> {
-    let row = transaction.query_typed_one("SELECT pg_try_advisory_xact_lock($1)", &[(&KEEP_LOCK, Type::INT8)])?;
+fn may_delete(transaction: &mut impl GenericClient) -> Result<bool, postgres::Error> {
+    let row = transaction.query_typed_one("SELECT pg_try_advisory_xact_lock($1)", &[(&DELETE_LOCK, Type::INT8)])?;
     row.try_get(0)
 }
 
-fn delete_older(client: &mut Client, sql: &str, days: i32) -> Result<u64, postgres::Error> {
+/// Rows older than so many days, for a place in a statement whose first parameter they are.
+const OLD: &str = "time < now() - make_interval(days => $1)";
+
+/// Deletes a batch of old rows; how many, or none where nothing old is left.
+fn delete_rows(client: &mut Client, days: i32) -> Result<Option<u64>, postgres::Error> {
     let mut transaction = client.transaction()?;
-    if !may_keep(&mut transaction)? {
-        return Ok(0);
+    if !may_delete(&mut transaction)? {
+        return Ok(None);
     }
-    let deleted = transaction.execute_typed(sql, &[(&days, Type::INT4)])?;
+    let sql = format!(
+        "DELETE FROM system_metrics WHERE ctid = ANY (ARRAY(SELECT ctid FROM system_metrics WHERE {OLD} LIMIT {DELETE_ROWS}))"
+    );
+    let deleted = transaction.execute_typed(&sql, &[(&days, Type::INT4)])?;
     transaction.commit()?;
-    Ok(deleted)
+    Ok((deleted > 0).then_some(deleted))
+}
+
+/// Deletes the oldest hours of what is old; how many rows, or none where nothing old is left. Two statements, because
+/// Citus does not take a look at the whole table inside a change of it.
+fn delete_hours(client: &mut Client, days: i32, hours: i32) -> Result<Option<u64>, postgres::Error> {
+    let mut transaction = client.transaction()?;
+    if !may_delete(&mut transaction)? {
+        return Ok(None);
+    }
+    let oldest = format!("SELECT (extract(epoch FROM min(time)) * 1000)::bigint FROM system_metrics WHERE {OLD}");
+    let oldest: Option<i64> = transaction.query_typed_one(&oldest, &[(&days, Type::INT4)])?.try_get(0)?;
+    let Some(oldest) = oldest else { return Ok(None) };
+    let until = oldest.saturating_add(i64::from(hours) * 3_600_000);
+    let sql = format!(
+        "DELETE FROM system_metrics WHERE {OLD} AND time <= TIMESTAMPTZ 'epoch' + $2 * INTERVAL '1 millisecond'"
+    );
+    let deleted = transaction.execute_typed(&sql, &[(&days, Type::INT4), (&until, Type::INT8)])?;
+    transaction.commit()?;
+    Ok(Some(deleted))
 }
 
 /// Lets TimescaleDB drop whole chunks: by its policy, made anew when the days have changed; where the edition has no
 /// policies, at once.
-fn keep_chunks(client: &mut Client, days: i32) -> Result<(), postgres::Error> {
+fn drop_old_chunks(client: &mut Client, days: i32) -> Result<(), postgres::Error> {
     let mut transaction = client.transaction()?;
-    if !may_keep(&mut transaction)? {
+    if !may_delete(&mut transaction)? {
         return Ok(());
     }
     let days = [(&days as &(dyn postgres::types::ToSql + Sync), Type::INT4)];
@@ -264,8 +279,5 @@ mod tests {
         assert!(!insert_statement(&plain).contains("NOT EXISTS"));
         let adopted = Metrics { unique_key: false, time_type: "timestamp(0) with time zone".into(), ..plain.clone() };
         assert!(insert_statement(&adopted).contains("s.time = r.t::timestamp(0) with time zone"));
-        assert!(delete_statement(&plain, Kind::Plain).contains("ctid"));
-        assert!(!delete_statement(&plain, Kind::Citus).contains("ctid"));
-        assert!(!delete_statement(&Metrics { plain: false, ..plain }, Kind::Plain).contains("ctid"));
     }
 }

@@ -10,14 +10,22 @@ pub(super) struct Statement {
     pub sql: String,
     /// What is lost without it, where the step can go on when it fails.
     pub without: Option<&'static str>,
+    /// What the operator runs instead, at leisure, where it failed: the same without a lock that holds off writers.
+    pub by_hand: Option<String>,
 }
 
 fn required(sql: impl Into<String>) -> Statement {
-    Statement { sql: sql.into(), without: None }
+    Statement { sql: sql.into(), without: None, by_hand: None }
 }
 
 fn optional(sql: impl Into<String>, without: &'static str) -> Statement {
-    Statement { sql: sql.into(), without: Some(without) }
+    Statement { sql: sql.into(), without: Some(without), by_hand: None }
+}
+
+/// An index on a table that may have many rows: made by hand, it does not hold off writers meanwhile.
+fn index(kind: &str, rest: &str, without: &'static str) -> Statement {
+    let by_hand = Some(format!("CREATE {kind} CONCURRENTLY {rest}"));
+    Statement { by_hand, ..optional(format!("CREATE {kind} IF NOT EXISTS {rest}"), without) }
 }
 
 /// The statements that lead from version `from` of an object to its newest, for what the server has.
@@ -38,10 +46,9 @@ pub(super) fn steps(object: &Object, from: i64, server: &Server, metrics: &Metri
     }
 }
 
-const UNIQUE_KEY: &str =
-    "CREATE UNIQUE INDEX IF NOT EXISTS system_metrics_key ON system_metrics (host, time, metric_type)";
-const BLOCK_RANGES: &str =
-    "CREATE INDEX IF NOT EXISTS system_metrics_time ON system_metrics USING brin (time) WITH (autosummarize = on)";
+const UNIQUE_KEY: &str = "system_metrics_key ON system_metrics (host, time, metric_type)";
+const HOST_TIME: &str = "system_metrics_host_time ON system_metrics (host, time)";
+const BLOCK_RANGES: &str = "system_metrics_time ON system_metrics USING brin (time) WITH (autosummarize = on)";
 
 fn make_metrics(server: &Server) -> Vec<Statement> {
     let mut statements = vec![
@@ -49,7 +56,7 @@ fn make_metrics(server: &Server) -> Vec<Statement> {
             "CREATE TABLE system_metrics (time TIMESTAMPTZ NOT NULL, host TEXT NOT NULL, os TEXT NOT NULL, \
              metric_type TEXT NOT NULL, payload JSONB NOT NULL)",
         ),
-        required(UNIQUE_KEY),
+        required(format!("CREATE UNIQUE INDEX IF NOT EXISTS {UNIQUE_KEY}")),
     ];
     match server.kind {
         Kind::Timescale => {
@@ -75,7 +82,7 @@ fn make_metrics(server: &Server) -> Vec<Statement> {
         Kind::Plain => {}
     }
     if server.kind != Kind::Timescale {
-        statements.push(required(BLOCK_RANGES));
+        statements.push(required(format!("CREATE INDEX IF NOT EXISTS {BLOCK_RANGES}")));
     }
     statements
 }
@@ -84,19 +91,22 @@ fn make_metrics(server: &Server) -> Vec<Statement> {
 fn adopt_metrics(server: &Server, metrics: &Metrics) -> Vec<Statement> {
     let mut statements = Vec::new();
     if !metrics.unique_key {
-        statements.push(optional(
+        statements.push(index(
+            "UNIQUE INDEX",
             UNIQUE_KEY,
             "the unique key on host, time and metric_type: rows are there more than once, or too many to look at in \
              time; every insert looks for its rows first instead",
         ));
-        statements.push(optional(
-            "DO $$ BEGIN IF to_regclass('system_metrics_key') IS NULL THEN \
-             CREATE INDEX IF NOT EXISTS system_metrics_host_time ON system_metrics (host, time); END IF; END $$",
-            "an index on host and time",
-        ));
+        statements.push(Statement {
+            sql: format!(
+                "DO $$ BEGIN IF to_regclass('system_metrics_key') IS NULL THEN \
+                 CREATE INDEX IF NOT EXISTS {HOST_TIME}; END IF; END $$"
+            ),
+            ..index("INDEX", HOST_TIME, "an index on host and time: every insert reads the whole table")
+        });
     }
     if server.kind == Kind::Plain && metrics.plain {
-        statements.push(optional(BLOCK_RANGES, "an index on time"));
+        statements.push(index("INDEX", BLOCK_RANGES, "an index on time"));
     }
     statements
 }

@@ -9,12 +9,16 @@ use rustix::io::Errno;
 use super::LOCK_WAIT;
 use crate::command::Backoff;
 use crate::config::Config;
+use crate::log;
 use crate::state::{self, Folder};
 use crate::store::Error;
 
-/// How long the log may get before it is written back. The log outlives the program (see `open`), and the next one reads
-/// it whole, so it stays short.
-const LONGEST_LOG: u64 = 512 * 1024;
+/// How long the log may get before the program that runs every minute writes it back. The log outlives the program (see
+/// `open`), and the next one reads it whole, so it stays short.
+pub(super) const SHORT_LOG: u64 = 512 * 1024;
+/// The same for a load of many batches, which would else write and sync the file for each of them. As SQLite itself has
+/// it: 1,000 pages.
+pub(super) const LONG_LOG: u64 = 4 << 20;
 /// How long to wait for readers when the log is written back; there is always a next time.
 const READER_WAIT: Duration = Duration::from_millis(100);
 
@@ -43,12 +47,17 @@ pub(super) fn open(config: &Config, path: &str) -> Result<(Connection, String), 
     Ok((connection, target))
 }
 
-/// Writes the log back into the file and empties it, once it is long.
-pub(super) fn write_back(connection: &Connection) -> Result<(), rusqlite::Error> {
-    let log = connection.path().map(|path| format!("{path}-wal"));
+/// Writes the log back into the file and empties it, once it has as many bytes as `longest`. The rows are safe in the log
+/// already, and whatever is wrong is said by the next call too: it is told, and no error.
+pub(super) fn write_back(connection: &Connection, longest: u64) {
+    let Some(path) = connection.path() else { return };
     // Without a log there is nothing to write back.
-    let length = log.and_then(|log| std::fs::metadata(log).ok()).map_or(0, |metadata| metadata.len());
-    if length < LONGEST_LOG { Ok(()) } else { empty_log(connection) }
+    let length = std::fs::metadata(format!("{path}-wal")).map_or(0, |metadata| metadata.len());
+    if length >= longest
+        && let Err(error) = empty_log(connection)
+    {
+        log::warn!("log_not_written_back", database = path, error = error.to_string());
+    }
 }
 
 /// Writes the log back into the file and empties it.

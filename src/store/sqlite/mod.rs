@@ -14,14 +14,13 @@ use rusqlite::{Connection, TransactionBehavior, params};
 use super::schema::SCHEMA_TABLE;
 use super::{Batch, Engine, Error};
 use crate::config::Config;
-use crate::log;
 
 /// How long to wait for a lock that another program holds.
 const LOCK_WAIT: Duration = Duration::from_secs(5);
-/// How long one call of `keep_metrics` works.
-const KEEP_TIME: Duration = Duration::from_secs(2);
-/// Rows that one transaction of `keep_metrics` deletes.
-const KEEP_ROWS: u16 = 1000;
+/// How long one call of `delete_old_metrics` works.
+const DELETE_TIME: Duration = Duration::from_secs(2);
+/// Rows that one transaction of `delete_old_metrics` deletes.
+const DELETE_ROWS: u16 = 1000;
 /// Pages that one step of giving space back moves.
 const VACUUM_PAGES: i64 = 256;
 
@@ -56,7 +55,7 @@ impl Sqlite {
                 SELECT old.rowid FROM hosts CROSS JOIN system_metrics AS old
                 WHERE old.host = hosts.host AND old.time < ?1 LIMIT ?2
              )",
-            params![before, KEEP_ROWS],
+            params![before, DELETE_ROWS],
         )
     }
 
@@ -110,22 +109,19 @@ impl Engine for Sqlite {
             }
         }
         transaction.commit().map_err(failed)?;
-        // The rows are safe in the log; whatever is wrong now is said by the next call too.
-        if let Err(error) = file::write_back(&self.connection) {
-            log::warn!("log_not_written_back", database = self.target, error = error.to_string());
-        }
+        file::write_back(&self.connection, file::SHORT_LOG);
         Ok(())
     }
 
-    fn keep_metrics(&mut self, days: u32) -> Result<u64, Error> {
+    fn delete_old_metrics(&mut self, days: u32) -> Result<u64, Error> {
         let before = jiff::Timestamp::now().as_millisecond() - i64::from(days) * 24 * 3600 * 1000;
         let failed = |error| self.failed("delete old metrics", &error);
-        let until = Instant::now() + KEEP_TIME;
+        let until = Instant::now() + DELETE_TIME;
         let mut deleted = 0;
         loop {
             let batch = self.delete_older(before).map_err(failed)?;
             deleted += batch as u64;
-            if batch < usize::from(KEEP_ROWS) || Instant::now() >= until {
+            if batch < usize::from(DELETE_ROWS) || Instant::now() >= until {
                 break;
             }
         }

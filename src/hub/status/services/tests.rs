@@ -181,20 +181,3 @@ fn a_proxy_that_runs_has_got_over_the_failure_in_its_record() {
     let off = facts(&[("proxy.service", "loaded inactive dead disabled")], Answer::NotAsked);
     assert!(judged(&off, "proxy", Some(&old)).2.starts_with("no credential"));
 }
-
-#[test]
-fn rows_that_wait_are_those_of_the_newest_runs_in_a_row() {
-    let mut record = record("system-metrics", "spooled", Some("down"));
-    let run = |status: &str, rows: u64| {
-        let mut run = record.last.clone();
-        run.status = status.to_owned();
-        run.counts.insert("spooled".to_owned(), rows.into());
-        run
-    };
-    let (first, history) = (run("spooled", 5), vec![run("spooled", 4), run("stored", 0), run("spooled", 90)]);
-    record.last = first;
-    record.history = history;
-    assert_eq!(waiting(&record), Some(9));
-    record.last.counts.insert("waiting".to_owned(), 123.into());
-    assert_eq!(waiting(&record), Some(123));
-}
