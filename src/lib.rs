@@ -1,7 +1,7 @@
 //! Observability Hub: the library behind its small binaries.
 //!
 //! Arrows run one way: `bin` → capability (`proxy`, `gitops`, `metrics`, `gate`, `reading`, `hub`, `webhook`) → `store` →
-//! ground floor (`config`, `log`, `state`, `records`, `exit`, `systemd`, `http`, `command`).
+//! ground floor (`config`, `log`, `state`, `records`, `exit`, `systemd`, `http`, `random`, `command`).
 
 pub mod command;
 pub mod config;
@@ -13,6 +13,7 @@ pub mod hub;
 pub mod log;
 pub mod metrics;
 pub mod proxy;
+mod random;
 pub mod reading;
 pub mod records;
 pub mod state;

@@ -70,7 +70,7 @@ fn unchanged_runs_nothing_and_says_so() {
 fn a_dry_run_changes_nothing_but_the_mirror() {
     let site = Site::with("", &(sh("build", "touch ../built") + &sh("after", "touch ../built")));
     let run = site.run(&["--dry-run"]).expect(0, "planned");
-    let first = &git(&site.origin.work, &["rev-parse", "HEAD"])[..12];
+    let first = &git(&site.origin.work, &["rev-parse", "HEAD"])[..10];
     let plan: Vec<&str> =
         run.report["repositories"][0]["plan"].as_array().unwrap().iter().map(|line| line.as_str().unwrap()).collect();
     assert!(plan[0].ends_with(": there is none yet"), "{plan:#?}");
@@ -98,7 +98,7 @@ fn a_dry_run_changes_nothing_but_the_mirror() {
     assert_eq!(run.report["repositories"][0]["to"], commit.as_str());
     let table = site.host.run("gitops-sync", &["--dry-run"]);
     let text = String::from_utf8(table.stdout).unwrap();
-    let to = &commit[..12];
+    let to = &commit[..10];
     for line in [format!("M README: differs in {to}"), format!("D app/config: not in {to} any more")] {
         assert!(text.lines().any(|said| said.trim() == line), "{line}: {text}");
     }
@@ -119,7 +119,7 @@ fn a_unit_that_is_not_deployed_here_is_planned_with_the_reason() {
         assert!(result["units"][0]["reason"].is_string(), "{result:#}");
         return;
     };
-    let to = &result["to"].as_str().unwrap()[..12];
+    let to = &result["to"].as_str().unwrap()[..10];
     let plan = result["plan"].as_array().unwrap();
     let line = format!("A units/app.service: new in {to}; in the checkout only, units are not deployed: {reason}");
     assert!(plan.contains(&line.into()), "{plan:#?}");

@@ -3,6 +3,12 @@
 
 #[path = "support/doctor.rs"]
 mod doctor;
+#[cfg(feature = "mongodb")]
+#[path = "support/mongo.rs"]
+mod mongo;
+#[cfg(feature = "mongodb")]
+#[path = "support/mongo_errors.rs"]
+mod mongo_errors;
 #[path = "support/reading.rs"]
 mod reading;
 mod support;
@@ -66,6 +72,24 @@ fn a_mongodb_that_does_not_answer_is_told_without_its_password() {
     host.configure("[[pipeline]]\nname = \"reading\"\n");
     host.credential("mongo-uri", &format!("mongodb://hub:geheim@{}/", free_address()));
     let found = doctor(&host).has("problem", "pipeline reading", "MongoDB", "mongosh");
+    assert!(!found.text.contains("geheim") && !found.json.to_string().contains("geheim"));
+}
+
+#[cfg(feature = "mongodb")]
+#[test]
+fn a_mongodb_that_answers_is_told_with_what_waits_and_one_that_refuses_the_login_too() {
+    let Some(mongo) = mongo::Mongo::start() else { return };
+    let events = mongo.collection("doctor", "events");
+    let host = Host::new();
+    host.configure("[[pipeline]]\nname = \"reading\"\ndatabase = \"doctor\"\n");
+    host.credential("mongo-uri", mongo.uri());
+    let about = "pipeline reading";
+    doctor(&host).has("ok", about, "doctor.events can be read, it is empty, or not there yet", "");
+    events.insert_one(mongodb::bson::doc! { "status": "ingested" }).run().unwrap();
+    doctor(&host).has("ok", about, "doctor.events can be read, documents wait", "");
+    let refuses = mongo_errors::wrong_password();
+    host.credential("mongo-uri", &format!("mongodb://hub:geheim@{refuses}/?directConnection=true"));
+    let found = doctor(&host).has("problem", about, "login refused", "mongo-uri");
     assert!(!found.text.contains("geheim") && !found.json.to_string().contains("geheim"));
 }
 

@@ -28,6 +28,7 @@ fn moment(most: u64) -> Duration {
 
 /// Begins runs and kills the proxy, or the run alone, with SIGKILL at random moments; `prepare` is for its commands.
 fn killed(mut site: Site, pipelines: &[String], kills: i32, most: u64, prepare: impl Fn(&mut Command)) -> Site {
+    let mut unfinished = 0;
     for kill in 0..kills.unsigned_abs() as usize {
         let (admin, name) = (site.admin, &pipelines[kill % pipelines.len()]);
         // The answer breaks off with the proxy.
@@ -35,6 +36,7 @@ fn killed(mut site: Site, pipelines: &[String], kills: i32, most: u64, prepare: 
         std::thread::spawn(move || support::send_raw(admin, request.as_bytes()));
         let run = site.service.line("sync_started")["pid"].to_string();
         std::thread::sleep(moment(most));
+        unfinished += u32::from(!site.service.lines().iter().any(|line| line["msg"] == "sync_ended"));
         if kill % 3 == 2 {
             // It may have ended by itself.
             let _ = Command::new("kill").args(["-9", &run]).stderr(Stdio::null()).status();
@@ -43,6 +45,7 @@ fn killed(mut site: Site, pipelines: &[String], kills: i32, most: u64, prepare: 
         }
         site = site.again(&prepare);
     }
+    assert!(unfinished > 2, "{unfinished} of {kills}");
     site
 }
 

@@ -2,6 +2,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use crate::random;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
@@ -17,12 +18,10 @@ static MARK: OnceLock<String> = OnceLock::new();
 /// # Errors
 /// When the kernel gives no random bytes, or `/proc` no session.
 pub fn mark_children() -> std::io::Result<&'static str> {
-    let mut bytes = [0; 16];
-    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;
     // Not getsid(2): for a session from outside the PID namespace (`docker exec`, nsenter) it is 0, which rustix does not
     // expect.
     let session = session(Path::new("/proc/self")).ok_or_else(|| std::io::Error::other("/proc/self/stat is odd"))?;
-    let mark = format!("{:032x}.{session}", u128::from_ne_bytes(bytes));
+    let mark = format!("{}.{session}", random::id()?);
     Ok(MARK.get_or_init(|| mark))
 }
 

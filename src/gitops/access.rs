@@ -8,7 +8,7 @@ use rustix::fs::{Gid, Mode, OFlags, Uid, fchown, openat};
 use super::Error;
 use crate::command::{Account, Command};
 use crate::config::{Config, Repository};
-use crate::state::Folder;
+use crate::state::{self, Folder};
 
 /// How the names of the folders with keys and tokens begin.
 const PREFIX: &str = ".access-";
@@ -133,7 +133,7 @@ impl Access {
 
     /// A new, empty folder that belongs to the mirror's user; one that a killed run left is removed first.
     fn private_folder(&mut self, repository: &Repository, mirrors: &Folder, user: &Account) -> Result<Folder, Error> {
-        let name = format!("{PREFIX}{}", crate::state::repository_file_name(&repository.name));
+        let name = format!("{PREFIX}{}", state::repository_file_name(&repository.name));
         let path = mirrors.path().join(&name);
         remove(&path)?;
         let folder = mirrors.sub_or_make(&name, 0o700)?;
@@ -146,7 +146,7 @@ impl Access {
 /// Removes the keys and tokens that a killed run left in the folder of the mirrors.
 pub(super) fn remove_left(gitops: &Folder) -> Result<(), Error> {
     let mirrors = gitops.path().join("mirror");
-    let failed = |source| crate::state::Error::Io { act: "list", path: mirrors.clone(), source };
+    let failed = |source: std::io::Error| state::Error::io("list", &mirrors, source);
     let entries = match std::fs::read_dir(&mirrors) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         other => other.map_err(failed)?,
@@ -171,7 +171,7 @@ impl Drop for Access {
 fn remove(path: &Path) -> Result<(), Error> {
     match std::fs::remove_dir_all(path) {
         Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-            Err(crate::state::Error::Io { act: "remove", path: path.to_owned(), source }.into())
+            Err(state::Error::io("remove", path, source).into())
         }
         _ => Ok(()),
     }
@@ -179,7 +179,7 @@ fn remove(path: &Path) -> Result<(), Error> {
 
 fn write_private(folder: &Folder, name: &str, content: &[u8], user: &Account) -> Result<(), Error> {
     let path = folder.path().join(name);
-    let failed = |source: std::io::Error| crate::state::Error::Io { act: "write", path: path.clone(), source };
+    let failed = |source: std::io::Error| state::Error::io("write", &path, source);
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let fd = openat(folder.fd(), name, flags, Mode::from_raw_mode(0o600)).map_err(|error| failed(error.into()))?;
     give(&fd, &path, user)?;
@@ -194,9 +194,8 @@ fn write_private(folder: &Folder, name: &str, content: &[u8], user: &Account) ->
 }
 
 fn give(fd: impl std::os::fd::AsFd, path: &Path, user: &Account) -> Result<(), Error> {
-    fchown(fd, Some(Uid::from_raw(user.uid)), Some(Gid::from_raw(user.gid))).map_err(|error| {
-        crate::state::Error::Io { act: "hand over", path: path.to_owned(), source: error.into() }.into()
-    })
+    fchown(fd, Some(Uid::from_raw(user.uid)), Some(Gid::from_raw(user.gid)))
+        .map_err(|error| state::Error::io("hand over", path, error).into())
 }
 
 /// A path as one word of the commands that git itself splits, in which ssh expands `%`.

@@ -159,9 +159,7 @@ impl Claims {
         for entry in &entries[..excess] {
             let path = self.failed.path().join(&entry.name);
             match entry.kind {
-                Kind::Folder => {
-                    std::fs::remove_dir_all(&path).map_err(|source| Error::Io { act: "remove", path, source })?
-                }
+                Kind::Folder => std::fs::remove_dir_all(&path).map_err(|error| Error::io("remove", &path, error))?,
                 _ => self.failed.remove(&entry.name).map(|_| ())?,
             }
         }

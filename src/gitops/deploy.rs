@@ -4,7 +4,7 @@ use super::checkout::Checkout;
 use super::commands::OwnStep;
 use super::journal::{Entry, Step};
 use super::mirror::Mirror;
-use super::sync::{Plan, Run};
+use super::sync::{End, Plan, Run};
 use super::units::{Applied, Host, Manager};
 use super::{Error, Outcome, Status, commands, probe};
 use crate::command;
@@ -15,7 +15,7 @@ use crate::state::Folder;
 
 impl Run<'_> {
     /// Applies a plan, and takes it back when a step fails.
-    pub(super) fn deploy(&self, plan: &Plan, outcome: &mut Outcome) -> Result<(Status, Option<String>), Error> {
+    pub(super) fn deploy(&self, plan: &Plan, outcome: &mut Outcome) -> Result<End, Error> {
         let repository = plan.repository;
         let from = plan.look.head.as_deref();
         let before = match &plan.units {

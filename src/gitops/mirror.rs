@@ -81,7 +81,7 @@ impl<'a> Mirror<'a> {
     }
 
     fn failed(&self, act: &'static str, source: std::io::Error) -> Error {
-        state::Error::Io { act, path: self.path.clone(), source }.into()
+        state::Error::io(act, &self.path, source).into()
     }
 
     /// Makes an empty mirror in place of what is there: under another name and renamed, so that it is either whole or
@@ -210,11 +210,7 @@ pub(super) fn empty_tree(git: Command) -> Result<String, Error> {
 /// Lets the mirrors' user pass through a folder: on the way to its mirror, git looks at every folder above. As installed
 /// it is in the folder's group; where somebody made the user by hand, everybody may pass, and nobody else list.
 fn let_through(folder: &Folder, user: &Account) -> Result<(), Error> {
-    let failed = |source: rustix::io::Errno| state::Error::Io {
-        act: "change the mode of",
-        path: folder.path().to_owned(),
-        source: source.into(),
-    };
+    let failed = |error: rustix::io::Errno| state::Error::io("change the mode of", folder.path(), error);
     let found = rustix::fs::fstat(folder.fd()).map_err(failed)?;
     let mode = rustix::fs::Mode::from_raw_mode(found.st_mode & 0o7777);
     let (group, others) = (rustix::fs::Mode::XGRP, rustix::fs::Mode::XOTH);
@@ -224,11 +220,7 @@ fn let_through(folder: &Folder, user: &Account) -> Result<(), Error> {
 
 /// Hands a folder that root made to the mirrors' user.
 fn own(folder: &Folder, user: &Account) -> Result<(), Error> {
-    let failed = |source: rustix::io::Errno| state::Error::Io {
-        act: "hand over",
-        path: folder.path().to_owned(),
-        source: source.into(),
-    };
+    let failed = |error: rustix::io::Errno| state::Error::io("hand over", folder.path(), error);
     if rustix::fs::fstat(folder.fd()).map_err(failed)?.st_uid != user.uid {
         let (uid, gid) = (rustix::fs::Uid::from_raw(user.uid), rustix::fs::Gid::from_raw(user.gid));
         rustix::fs::fchown(folder.fd(), Some(uid), Some(gid)).map_err(failed)?;

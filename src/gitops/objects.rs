@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use super::Error;
 use super::git::{Change, is_commit};
 use crate::command::{Command, Conversation};
+use crate::random::hex;
 
 /// Commits and folders are read whole; git itself gets slow long before.
 const LARGEST_LISTING: u64 = 64 << 20;
@@ -188,7 +189,7 @@ fn parse_tree(mut content: &[u8], hash: usize) -> Option<Nodes> {
         let mode = u32::from_str_radix(std::str::from_utf8(&content[..space]).ok()?, 8).ok()?;
         let end = content.iter().position(|byte| *byte == 0).filter(|end| *end > space + 1)?;
         let object = content.get(end + 1..end + 1 + hash)?;
-        let object = object.iter().map(|byte| format!("{byte:02x}")).collect();
+        let object = hex(object);
         nodes.insert(content[space + 1..end].to_owned(), (canonical(mode), object));
         content = &content[end + 1 + hash..];
     }

@@ -32,6 +32,9 @@ pub(super) struct Run<'a> {
     pub manager: OnceCell<Result<Found, String>>,
 }
 
+/// How a look at a repository ended, and why.
+pub(super) type End = (Status, Option<String>);
+
 /// What a plan is made from.
 struct Fetched<'a> {
     mirror: Mirror<'a>,
@@ -120,37 +123,70 @@ impl Run<'_> {
         );
     }
 
-    fn attempt(&self, repository: &Repository, outcome: &mut Outcome) -> Result<(Status, Option<String>), Error> {
-        if let Some(entry) = self.journal.interrupted(repository)? {
-            if self.dry_run {
-                let to = short(&entry.to);
-                let reason = format!("the deployment of {to} was interrupted; the next run undoes it first");
-                return Ok((Status::Planned, Some(reason)));
-            }
-            if let Err(error) = self.recover(repository, &entry, outcome) {
-                let back = entry.from.as_deref().map_or("nothing", short);
-                let to = short(&entry.to);
-                let reason = format!("the interrupted deployment of {to} cannot be taken back to {back}: {error}");
-                return Ok((Status::RollbackFailed, Some(reason)));
-            }
+    /// What a look at the repository came to, and why; what it found on the way is noted in `outcome`.
+    fn attempt(&self, repository: &Repository, outcome: &mut Outcome) -> Result<End, Error> {
+        if let Some(end) = self.end_of_interrupted(repository, outcome)? {
+            return Ok(end);
         }
-        if let Some(hold) = self.store.hold(repository)? {
-            let why = hold.reason.map_or_else(String::new, |reason| format!(" ({reason})"));
-            let resume = format!("hub release {} resumes", repository.name);
-            return Ok((Status::Held, Some(format!("held by {} since {}{why}; {resume}", hold.by, hold.since))));
+        if let Some(end) = self.hold(repository)? {
+            return Ok(end);
         }
+        let fetched = self.fetch(repository, outcome)?;
+        if let Some(end) = self.failed_before(repository, &fetched.to)? {
+            return Ok(end);
+        }
+        if fetched.deployed.as_deref() != Some(&fetched.to) {
+            fetched.mirror.verify(fetched.deployed.as_deref(), &fetched.to)?;
+        }
+        let plan = self.plan(repository, fetched, outcome)?;
+        if outcome.from.is_none() {
+            outcome.from.clone_from(&plan.look.head);
+        }
+        if plan.is_live() && plan.units.as_ref().is_none_or(|(_, units)| units.is_idle()) {
+            if let (false, Some((host, units))) = (self.dry_run, &plan.units) {
+                host.record(units, &[])?;
+            }
+            return Ok((Status::Unchanged, None));
+        }
+        if self.dry_run {
+            outcome.plan = describe::plan(&plan, outcome.not_deployed.as_deref())?;
+            return Ok((Status::Planned, None));
+        }
+        self.deploy(&plan, outcome)
+    }
+
+    /// Takes back a deployment that was interrupted; an end where that failed, or where a dry run may not do it.
+    fn end_of_interrupted(&self, repository: &Repository, outcome: &mut Outcome) -> Result<Option<End>, Error> {
+        let Some(entry) = self.journal.interrupted(repository)? else { return Ok(None) };
+        let to = short(&entry.to);
+        if self.dry_run {
+            let reason = format!("the deployment of {to} was interrupted; the next run undoes it first");
+            return Ok(Some((Status::Planned, Some(reason))));
+        }
+        let Err(error) = self.recover(repository, &entry, outcome) else { return Ok(None) };
+        let back = entry.from.as_deref().map_or("nothing", short);
+        let reason = format!("the interrupted deployment of {to} cannot be taken back to {back}: {error}");
+        Ok(Some((Status::RollbackFailed, Some(reason))))
+    }
+
+    /// The end of a repository that somebody holds.
+    fn hold(&self, repository: &Repository) -> Result<Option<End>, Error> {
+        let Some(hold) = self.store.hold(repository)? else { return Ok(None) };
+        let why = hold.reason.map_or_else(String::new, |reason| format!(" ({reason})"));
+        let resume = format!("hub release {} resumes", repository.name);
+        Ok(Some((Status::Held, Some(format!("held by {} since {}{why}; {resume}", hold.by, hold.since)))))
+    }
+
+    /// Fetches, and looks at the checkout meanwhile. What is fetched follows on what is deployed.
+    fn fetch<'b>(&'b self, repository: &'b Repository, outcome: &mut Outcome) -> Result<Fetched<'b>, Error> {
         let checkout = Checkout::find(repository)?;
         if checkout.is_roots_unasked() {
             let effect = "git and the repository's commands run as root";
             let remedy = "create the system user hub, or write user = \"root\"";
             log::warn!("hub_user_missing", repo = repository.name, effect = effect, remedy = remedy);
         }
-        let mirror = Mirror::open(
-            self.config,
-            repository,
-            &self.store.folder,
-            self.mirror_user.get_or_init(mirror::user_or_warn),
-        )?;
+        let user = self.mirror_user.get_or_init(mirror::user_or_warn);
+        let mirror = Mirror::open(self.config, repository, &self.store.folder, user)?;
         let deployed = self.store.deployed(repository)?.map(|deployed| deployed.commit);
         outcome.from.clone_from(&deployed);
         let (began, missing) = (Instant::now(), checkout.is_missing());
@@ -184,37 +220,23 @@ impl Run<'_> {
                 repository.name
             )));
         }
-        if let Some(bad) = self.store.bad(repository)?.filter(|bad| bad.commit == to) {
-            let reason = format!(
-                "{} failed at {} ({}) and is not tried again until the branch moves, or: hub retry {}",
-                short(&to),
-                bad.at,
-                bad.reason,
-                repository.name
-            );
-            if bad.refused {
-                return Err(Error::Refused(reason));
-            }
-            return Ok((Status::RolledBack, Some(reason)));
+        Ok(Fetched { mirror, checkout, look, transfer, deployed, to })
+    }
+
+    /// The end of a commit that failed before.
+    fn failed_before(&self, repository: &Repository, to: &str) -> Result<Option<End>, Error> {
+        let Some(bad) = self.store.bad(repository)?.filter(|bad| bad.commit == to) else { return Ok(None) };
+        let reason = format!(
+            "{} failed at {} ({}) and is not tried again until the branch moves, or: hub retry {}",
+            short(to),
+            bad.at,
+            bad.reason,
+            repository.name
+        );
+        if bad.refused {
+            return Err(Error::Refused(reason));
         }
-        if deployed.as_deref() != Some(&to) {
-            mirror.verify(deployed.as_deref(), &to)?;
-        }
-        let plan = self.plan(repository, Fetched { mirror, checkout, look, transfer, deployed, to }, outcome)?;
-        if outcome.from.is_none() {
-            outcome.from.clone_from(&plan.look.head);
-        }
-        if plan.is_live() && plan.units.as_ref().is_none_or(|(_, units)| units.is_idle()) {
-            if let (false, Some((host, units))) = (self.dry_run, &plan.units) {
-                host.record(units, &[])?;
-            }
-            return Ok((Status::Unchanged, None));
-        }
-        if self.dry_run {
-            outcome.plan = describe::plan(&plan, outcome.not_deployed.as_deref())?;
-            return Ok((Status::Planned, None));
-        }
-        self.deploy(&plan, outcome)
+        Ok(Some((Status::RolledBack, Some(reason))))
     }
 
     /// Looks at the checkout and the host and says what would be done.

@@ -30,11 +30,8 @@ pub(super) fn run(config: &Config, request: &Request) -> Result<Vec<Outcome>, Er
     let mut lock =
         if manual { Lock::attempt(&gitops, "lock")?.ok_or(Error::Busy)? } else { Lock::wait(&gitops, "lock")? };
     let (started, clock) = (now(), Instant::now());
-    let failed = |source| state::Error::Io {
-        act: "end what is left of the last run in",
-        path: gitops.path().to_owned(),
-        source,
-    };
+    let failed =
+        |source: std::io::Error| state::Error::io("end what is left of the last run in", gitops.path(), source);
     let earlier = lock.exchange(command::mark_children().map_err(failed)?)?;
     if !earlier.is_empty() {
         let ended = command::end_orphans(&earlier).map_err(failed)?;

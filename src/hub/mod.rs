@@ -171,5 +171,5 @@ fn say(text: &str) {
 }
 
 fn random_id() -> Result<String, Error> {
-    crate::webhook::random_id().map_err(|source| Error::System { act: "get random bytes", source })
+    crate::random::id().map_err(|source| Error::System { act: "get random bytes", source })
 }

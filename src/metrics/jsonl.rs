@@ -60,7 +60,7 @@ fn whole_lines(file: &mut File) -> std::io::Result<u64> {
 /// # Errors
 /// When it cannot be written.
 pub(super) fn append(folder: &Folder, name: &str, lines: &[u8]) -> Result<(), state::Error> {
-    let failed = |error: std::io::Error| io(folder, "write", name, error);
+    let failed = |error: std::io::Error| state::Error::io("write", &folder.path().join(name), error);
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let fd = openat(folder.fd(), name, flags, Mode::from_raw_mode(0o640)).map_err(|error| failed(error.into()))?;
     let mut file = File::from(fd);
@@ -80,9 +80,4 @@ pub(super) fn append(folder: &Folder, name: &str, lines: &[u8]) -> Result<(), st
 /// An error about a file's content.
 pub(super) fn content(folder: &Folder, name: &str, error: &serde_json::Error) -> state::Error {
     state::Error::Content { path: folder.path().join(name), reason: error.to_string() }
-}
-
-/// An error of the system about a file.
-pub(super) fn io(folder: &Folder, act: &'static str, name: &str, source: std::io::Error) -> state::Error {
-    state::Error::Io { act, path: folder.path().join(name), source }
 }

@@ -206,7 +206,7 @@ impl Spool {
         match rustix::fs::statat(self.folder.fd(), name, flags) {
             Ok(stat) => Ok(u64::try_from(stat.st_size).unwrap_or(0)),
             Err(rustix::io::Errno::NOENT) => Ok(0),
-            Err(error) => Err(jsonl::io(&self.folder, "inspect", name, error.into())),
+            Err(error) => Err(state::Error::io("inspect", &self.folder.path().join(name), error)),
         }
     }
 }

@@ -13,7 +13,7 @@ use super::status::Sources;
 use super::sync::Syncs;
 use super::{page, prometheus};
 use crate::config::Secret;
-use crate::webhook::random_id;
+use crate::random;
 
 /// The site behind `proxy.admin_listen`.
 pub(super) struct Admin {
@@ -36,7 +36,7 @@ impl Token {
         if token.is_empty() {
             return Ok(None);
         }
-        let mac = Hmac::<Sha256>::new_from_slice(random_id()?.as_bytes()).map_err(std::io::Error::other)?;
+        let mac = Hmac::<Sha256>::new_from_slice(random::id()?.as_bytes()).map_err(std::io::Error::other)?;
         let tag = mac.clone().chain_update(token).finalize().into_bytes().to_vec();
         Ok(Some(Self(mac, tag)))
     }

@@ -6,9 +6,9 @@ use rouille::Response;
 
 use super::answer;
 use super::status::{Connections, Status};
+use crate::random;
 use crate::records::{Outcome, Pipeline, Repository, ago, ended_ago, failed_repositories, milliseconds, short, span};
 use crate::state::{Record, Run};
-use crate::webhook::random_id;
 
 const STYLE: &str = include_str!("page.css");
 /// How often the page loads itself anew, in seconds.
@@ -44,7 +44,7 @@ impl<T: Display> Display for Escaped<T> {
 
 /// Answers with the page.
 pub(super) fn answer(status: &Status) -> Response {
-    let Ok(nonce) = random_id() else { return answer::error(500, "the system gives no random bytes") };
+    let Ok(nonce) = random::id() else { return answer::error(500, "the system gives no random bytes") };
     let mut html = String::new();
     if write(&mut html, status, &nonce).is_err() {
         return answer::error(500, "the page could not be written");

@@ -19,10 +19,10 @@ use super::status::Sources;
 use super::sync::Syncs;
 use crate::config::{Config, Error as ConfigError};
 use crate::exit::{self, Exit};
+use crate::random;
 use crate::state::{Folder, Record, Run};
 use crate::systemd::Watchdog;
 use crate::webhook::queue::{Error as QueueError, Queue};
-use crate::webhook::random_id;
 use crate::{log, systemd};
 
 /// Connections of the admin listener.
@@ -107,7 +107,7 @@ fn start(
     deliveries: Arc<Deliveries>,
 ) -> Result<Gateway, String> {
     let text = |error: &dyn Display| error.to_string();
-    let instance = random_id().map_err(|error| format!("the system gives no random bytes: {error}"))?;
+    let instance = random::id().map_err(|error| format!("the system gives no random bytes: {error}"))?;
     let stop = exit::stop_signals().map_err(|error| format!("cannot watch for signals: {error}"))?;
     let queue = Arc::new(Queue::open(&config.state_dir).map_err(|error| text(&error))?);
     if let Err(error @ QueueError::ReadOnly(_)) = queue.check() {

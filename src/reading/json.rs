@@ -8,6 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use super::bson::{Raw, elements};
 use super::extended::WRAPPERS;
 use super::{Oddities, Rejection, decimal};
+use crate::random::hex;
 
 /// The shape of the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -279,11 +280,6 @@ impl Writer<'_> {
             None => self.number(format_args!("{{\"$date\":{{\"$numberLong\":\"{milliseconds}\"}}}}")),
         }
     }
-}
-
-/// Lower-case hex digits.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn uuid(bytes: &[u8]) -> String {

@@ -3,8 +3,9 @@
 use sha2::{Digest, Sha256};
 
 use super::bson::Raw;
-use super::json::{Shape, hex, value_text};
+use super::json::{Shape, value_text};
 use super::{Oddities, Rejection};
+use crate::random::hex;
 
 /// Longer keys are hashed: an entry of PostgreSQL's index takes at most 2,704 bytes ("Indexes: 67.1.4. B-Tree").
 const LONGEST_KEY: usize = 1024;

@@ -1,6 +1,6 @@
-/// The first twelve digits of a commit or another long identifier, for people.
+/// The first ten digits of a commit or another long identifier, for people.
 pub fn short(commit: &str) -> &str {
-    commit.char_indices().nth(12).and_then(|(end, _)| commit.get(..end)).unwrap_or(commit)
+    commit.char_indices().nth(10).and_then(|(end, _)| commit.get(..end)).unwrap_or(commit)
 }
 
 /// Seconds from one instant to a later one; 0 when the clock was set back meanwhile.

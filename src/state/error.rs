@@ -38,7 +38,8 @@ pub enum Error {
 }
 
 impl Error {
-    pub(super) fn io(act: &'static str, path: &Path, source: impl Into<std::io::Error>) -> Self {
+    /// An error of the system: what was attempted (a verb) with which path.
+    pub(crate) fn io(act: &'static str, path: &Path, source: impl Into<std::io::Error>) -> Self {
         Self::Io { act, path: path.to_owned(), source: source.into() }
     }
 

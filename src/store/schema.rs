@@ -1,4 +1,4 @@
-use super::METRICS_TABLE;
+use super::{Error, METRICS_TABLE};
 use crate::config::Config;
 
 /// The table that says which steps a database has seen: one row an object.
@@ -66,6 +66,16 @@ pub(super) struct Version {
     pub object: String,
     pub version: i64,
     pub oldest: i64,
+}
+
+/// The error for a database with an object that this program is too old for.
+pub(super) fn newer(target: &str, needed: &[Object], found: Version) -> Error {
+    Error::Newer {
+        target: target.to_owned(),
+        known: needed.iter().find(|object| object.name() == found.object).map_or(0, Object::version),
+        object: found.object,
+        found: found.version,
+    }
 }
 
 /// The objects whose steps are still to be run, each with the version it has now.

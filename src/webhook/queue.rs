@@ -201,7 +201,7 @@ impl Queue {
     pub fn check(&self) -> Result<(), Error> {
         let folder = self.folder()?;
         let path = || folder.path().to_owned();
-        let failed = |source: Errno| state::Error::Io { act: "write to", path: path(), source: source.into() };
+        let failed = |error: Errno| state::Error::io("write to", folder.path(), error);
         let space = rustix::fs::fstatvfs(folder.fd()).map_err(failed)?;
         if space.f_flag.contains(StatVfsMountFlags::RDONLY) {
             return Err(Error::ReadOnly(path()));

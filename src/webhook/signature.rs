@@ -8,6 +8,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
 use crate::config::Secret;
+use crate::random::hex;
 
 /// The headers that may carry a signature and what stands before the digits. The first that is there decides.
 const HEADERS: [(&str, &str); 3] =
@@ -52,7 +53,7 @@ impl std::error::Error for Error {}
 /// When the secret has a length that HMAC does not take; there is none.
 pub fn sign(secret: &Secret, body: &[u8]) -> Result<String, hmac::digest::InvalidLength> {
     let digest = Hmac::<Sha256>::new_from_slice(secret.bytes())?.chain_update(body).finalize().into_bytes();
-    Ok(format!("sha256={}", digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>()))
+    Ok(format!("sha256={}", hex(&digest)))
 }
 
 /// The signature that a request claims to have, well-formed and not yet verified.

@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::random::hex;
 use crate::state::{Error, Folder};
 
 const FILE: &str = "manifest.json";
@@ -46,5 +47,5 @@ impl Manifest {
 /// SHA-256 in hex.
 pub(in crate::gitops) fn digest(content: &[u8]) -> String {
     use sha2::Digest;
-    sha2::Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&sha2::Sha256::digest(content))
 }

@@ -22,7 +22,7 @@ impl Host {
         let name = crate::state::repository_file_name(repository);
         let staging = self.gitops.sub_or_make("staging", 0o750)?;
         let path = staging.path().join(&name);
-        let failed = |source| crate::state::Error::Io { act: "empty", path: path.clone(), source };
+        let failed = |error: std::io::Error| crate::state::Error::io("empty", &path, error);
         if path.exists() {
             std::fs::remove_dir_all(&path).map_err(failed)?;
         }

@@ -65,6 +65,16 @@ pub(super) fn refusal(error: &postgres::Error) -> Option<String> {
     matches!(&said.code().code()[..2], "22" | "23" | "44" | "54" | "P0").then(|| sentence(said))
 }
 
+/// What the server says, without the driver's words around it.
+pub(super) fn said(error: &postgres::Error) -> String {
+    error.as_db_error().map_or_else(|| error.to_string(), |said| said.message().to_owned())
+}
+
+/// A table as SQL names it, with its schema where there is one.
+pub(super) fn table_name(table: &str) -> String {
+    table.split('.').map(quoted).collect::<Vec<_>>().join(".")
+}
+
 /// An SQL identifier.
 pub(super) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))

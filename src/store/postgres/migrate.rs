@@ -5,7 +5,7 @@ use postgres::types::Type;
 use postgres::{Client, Transaction};
 
 use super::address::Address;
-use super::explain::{explain, quoted};
+use super::explain::{explain, quoted, said, table_name};
 use super::server::{self, Metrics, Server};
 use super::session::Session;
 use super::steps::{self, Statement};
@@ -50,7 +50,8 @@ pub(super) fn migrate(
         Ok::<_, postgres::Error>((server, metrics, versions, adopted))
     })?;
     let (server, metrics, versions, adopted) = looked.map_err(|error| explain(address, "read the schema", &error))?;
-    let missing = schema::missing(&needed, &versions).map_err(|version| newer(address, &needed, version))?;
+    let missing =
+        schema::missing(&needed, &versions).map_err(|version| schema::newer(&address.target, &needed, version))?;
     if missing.is_empty() {
         return Ok((server, metrics, adopted));
     }
@@ -62,7 +63,7 @@ pub(super) fn migrate(
     })?;
     let (server, metrics, adopted, warnings) = match updated {
         Ok(updated) => updated,
-        Err(Stop::Newer(version)) => return Err(newer(address, &needed, version)),
+        Err(Stop::Newer(version)) => return Err(schema::newer(&address.target, &needed, version)),
         Err(Stop::Database(error)) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
             let role = quoted(&address.role);
             let reason = format!("role {role} may not make what is missing: {}", said(&error));
@@ -94,19 +95,6 @@ pub(super) fn migrate(
         log::warn!("schema_incomplete", database = database, without = without, error = reason, remedy = remedy);
     }
     Ok((server, metrics, adopted))
-}
-
-fn newer(address: &Address, needed: &[Object], version: Version) -> Error {
-    Error::Newer {
-        target: address.target.clone(),
-        known: needed.iter().find(|object| object.name() == version.object).map_or(0, Object::version),
-        object: version.object,
-        found: version.version,
-    }
-}
-
-fn said(error: &postgres::Error) -> String {
-    error.as_db_error().map_or_else(|| error.to_string(), |said| said.message().to_owned())
 }
 
 /// What an update went on without.
@@ -200,7 +188,7 @@ fn script(missing: &[(&Object, i64)], server: &Server, metrics: &Metrics, role: 
         lines.extend(steps::steps(object, version, server, metrics).into_iter().map(|statement| statement.sql));
         let table = match object {
             Object::MetricViews => None,
-            Object::Readings(table) => Some(table.split('.').map(quoted).collect::<Vec<_>>().join(".")),
+            Object::Readings(table) => Some(table_name(table)),
             other => Some(other.name().to_owned()),
         };
         lines.extend(table.map(|table| format!("GRANT SELECT, INSERT, UPDATE, DELETE ON {table} TO {role}")));

@@ -5,7 +5,7 @@ use postgres::types::Type;
 use postgres::{Client, Row, Transaction};
 
 use super::Postgres;
-use super::explain::{explain, quoted, refusal};
+use super::explain::{explain, quoted, refusal, said, table_name};
 use crate::store::readings::{DeadLetter, Reading, Readings, TABLE};
 use crate::store::{Error, ReadingStore};
 
@@ -86,14 +86,6 @@ impl Postgres {
             _ => explain(&self.address, "store readings", error),
         }
     }
-}
-
-fn said(error: &postgres::Error) -> String {
-    error.as_db_error().map_or_else(|| error.to_string(), |said| said.message().to_owned())
-}
-
-fn table_name(table: &str) -> String {
-    table.split('.').map(quoted).collect::<Vec<_>>().join(".")
 }
 
 fn dead_letter(row: &Row) -> Result<DeadLetter, postgres::Error> {

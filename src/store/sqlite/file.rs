@@ -1,4 +1,4 @@
-use std::path::{Component, Path, PathBuf};
+use std::path::{Component, Path};
 use std::time::{Duration, Instant};
 
 use rusqlite::config::DbConfig;
@@ -30,7 +30,10 @@ pub(super) fn open(config: &Config, path: &str) -> Result<(Connection, String), 
     create(&folder, &name)?;
     let failed = |error: rusqlite::Error| explain(&target, "open", &error);
     // SQLite follows no link anywhere in the path, so those that lead to the folder are resolved first.
-    let real = folder.path().canonicalize().map_err(|source| Error::State(io("resolve", folder.path(), source)))?;
+    let real = folder
+        .path()
+        .canonicalize()
+        .map_err(|source| Error::State(state::Error::io("resolve", folder.path(), source)))?;
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
     let connection = Connection::open_with_flags(real.join(&name), flags).map_err(failed)?;
     connection.busy_timeout(LOCK_WAIT).map_err(failed)?;
@@ -113,7 +116,7 @@ fn place(config: &Config, path: &str) -> Result<(Folder, String), Error> {
 /// database that the services cannot write. SQLite gives its log and shared memory the owner and mode of the database.
 fn create(folder: &Folder, name: &str) -> Result<(), Error> {
     let path = folder.path().join(name);
-    let failed = |act, error: Errno| Error::State(io(act, &path, error.into()));
+    let failed = |act, error: Errno| Error::State(state::Error::io(act, &path, error));
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = match rustix::fs::openat(folder.fd(), name, flags, Mode::from_raw_mode(0o640)) {
         Ok(file) => file,
@@ -127,10 +130,6 @@ fn create(folder: &Folder, name: &str) -> Result<(), Error> {
     }
     folder.sync()?;
     Ok(())
-}
-
-fn io(act: &'static str, path: &Path, source: std::io::Error) -> state::Error {
-    state::Error::Io { act, path: PathBuf::from(path), source }
 }
 
 fn is_locked(error: &rusqlite::Error) -> bool {

@@ -103,12 +103,7 @@ impl Sqlite {
 }
 
 fn missing<'a>(target: &str, needed: &'a [Object], found: &[Version]) -> Result<Vec<(&'a Object, i64)>, Error> {
-    schema::missing(needed, found).map_err(|version| Error::Newer {
-        target: target.to_owned(),
-        known: needed.iter().find(|object| object.name() == version.object).map_or(0, Object::version),
-        object: version.object,
-        found: version.version,
-    })
+    schema::missing(needed, found).map_err(|version| schema::newer(target, needed, version))
 }
 
 /// The rows of `hub_schema`; none in a database that has no such table yet.
