@@ -1,6 +1,6 @@
 use super::Error;
 use super::git::Change;
-use super::sync::Plan;
+use super::plan::Plan;
 use crate::config::Repository;
 use crate::log;
 use crate::records::short;

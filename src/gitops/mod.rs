@@ -17,6 +17,7 @@ mod look;
 mod mirror;
 mod objects;
 mod outcome;
+mod plan;
 mod probe;
 mod report;
 mod signatures;

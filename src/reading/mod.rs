@@ -14,6 +14,7 @@ mod json_text;
 mod key;
 mod load;
 mod run;
+mod shown;
 mod source;
 mod sync;
 mod transform;

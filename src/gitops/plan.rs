@@ -1,0 +1,197 @@
+//! What would be done: the branch is fetched, the checkout and the host are looked at, and nothing of either is changed.
+
+use std::cell::Cell;
+use std::time::{Duration, Instant};
+
+use super::checkout::Checkout;
+use super::git::Change;
+use super::look::Look;
+use super::mirror::{self, Mirror};
+use super::sync::Run;
+use super::units::{self, Desired, Host};
+use super::{Error, Outcome};
+use crate::command::Prepared;
+use crate::config::Repository;
+use crate::log;
+use crate::records::short;
+
+/// How old a look at a checkout may be when its answer is used.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// What a plan is made from.
+pub(super) struct Fetched<'a> {
+    pub mirror: Mirror<'a>,
+    pub checkout: Checkout<'a>,
+    /// How the checkout looked a moment ago; none where nobody looked, or where it is too long ago.
+    pub look: Option<Result<Look, Error>>,
+    /// A transfer that waits for its revisions.
+    pub transfer: Option<Prepared>,
+    pub deployed: Option<String>,
+    pub to: String,
+}
+
+/// What was learnt before anything is changed.
+pub(super) struct Plan<'a> {
+    pub repository: &'a Repository,
+    pub mirror: Mirror<'a>,
+    pub checkout: Checkout<'a>,
+    pub look: Look,
+    pub transfer: Cell<Option<Prepared>>,
+    /// The commit that is live, by the hub's own account.
+    pub deployed: Option<String>,
+    pub to: String,
+    pub changes: Vec<Change>,
+    /// What the `restart` rules look at where that is more: the code that runs may be older than the checkout, when somebody
+    /// else has moved it.
+    pub since_deployed: Option<Vec<Change>>,
+    pub units: Option<(Host, units::Plan)>,
+    pub lines: Vec<String>,
+}
+
+impl Plan<'_> {
+    /// True where the commit is live already, by record and checkout.
+    pub fn is_live(&self) -> bool {
+        self.deployed.as_deref() == Some(&self.to) && self.look.head.as_deref() == Some(&self.to)
+    }
+
+    /// What the `restart` rules look at.
+    pub fn code_changes(&self) -> &[Change] {
+        self.since_deployed.as_deref().unwrap_or(&self.changes)
+    }
+}
+
+impl Run<'_> {
+    /// Fetches, and looks at the checkout meanwhile. What is fetched follows on what is deployed.
+    pub(super) fn fetch<'b>(&'b self, repository: &'b Repository, outcome: &mut Outcome) -> Result<Fetched<'b>, Error> {
+        let checkout = Checkout::find(repository)?;
+        if checkout.is_roots_unasked() {
+            let effect = "git and the repository's commands run as root";
+            let remedy = "create the system user hub, or write user = \"root\"";
+            log::warn!("hub_user_missing", repo = repository.name, effect = effect, remedy = remedy);
+        }
+        let user = self.mirror_user.get_or_init(mirror::user_or_warn);
+        let mirror = Mirror::open(self.config, repository, &self.store.folder, user)?;
+        let deployed = self.store.deployed(repository)?.map(|deployed| deployed.commit);
+        outcome.from.clone_from(&deployed);
+        let (began, missing) = (Instant::now(), checkout.is_missing());
+        let mut transfer = None;
+        let (to, look) = std::thread::scope(|scope| {
+            let mut look = None;
+            let to = mirror.fetch(|| {
+                if !missing {
+                    look = Some(scope.spawn(|| checkout.look_closely()));
+                }
+                if !missing && !self.dry_run {
+                    transfer = Some(mirror.pack().prepare(Some(checkout.receive()))?);
+                }
+                Ok(())
+            });
+            (to, look.and_then(|thread| thread.join().ok()))
+        });
+        let to = to?;
+        let is_fresh = began.elapsed() < FRESH;
+        let (look, transfer) = (look.filter(|_| is_fresh), transfer.filter(|_| is_fresh && !mirror.is_new()));
+        outcome.to = Some(to.clone());
+        if let Some(old) = &deployed
+            && !mirror.is_ancestor(old, &to)?
+        {
+            return Err(Error::Refused(format!(
+                "the branch {} was rewritten: {} does not follow on the deployed {}; push a commit that does, or, if the \
+                 rewrite is wanted, move the checkout there by hand and run: hub retry {} --rewritten",
+                repository.branch,
+                short(&to),
+                short(old),
+                repository.name
+            )));
+        }
+        Ok(Fetched { mirror, checkout, look, transfer, deployed, to })
+    }
+
+    /// Looks at the checkout and the host and says what would be done.
+    pub(super) fn plan<'a>(
+        &self,
+        repository: &'a Repository,
+        fetched: Fetched<'a>,
+        outcome: &mut Outcome,
+    ) -> Result<Plan<'a>, Error> {
+        let Fetched { mirror, checkout, look, transfer, deployed, to } = fetched;
+        let mut lines = Vec::new();
+        let path = repository.path.display();
+        let missing = checkout.is_missing();
+        if missing && checkout.is_occupied() {
+            return Err(Error::Refused(format!("{path} is not empty and no git checkout; move its content away")));
+        }
+        let units = self.plan_units(repository, &mirror, &to, outcome)?;
+        let look = if missing {
+            lines.push(format!("make the checkout {path} for user {}: there is none yet", checkout.user.name));
+            if !self.dry_run {
+                checkout.make()?;
+            }
+            Look::of_new(&repository.branch)
+        } else {
+            look.unwrap_or_else(|| checkout.look_closely())?
+        };
+        if let Some(head) = &look.head
+            && !mirror.is_ancestor(head, &to)?
+        {
+            return Err(Error::Refused(format!(
+                "{path} has commits that the branch {} does not have ({}); push them, or drop them with: \
+                 git -C {path} reset --hard {}",
+                repository.branch,
+                short(head),
+                short(deployed.as_deref().unwrap_or(&to))
+            )));
+        }
+        let changes = match &look.head {
+            Some(head) if *head == to => Vec::new(),
+            head => mirror.changes(head.as_deref(), &to)?,
+        };
+        if !missing {
+            checkout.check(&look, &changes)?;
+        }
+        let since_deployed = match &deployed {
+            Some(old) if !repository.restart.is_empty() && *old != to && look.head.as_ref() != Some(old) => {
+                Some(mirror.changes(Some(old), &to)?)
+            }
+            _ => None,
+        };
+        let transfer = Cell::new(transfer);
+        Ok(Plan { repository, mirror, checkout, look, transfer, deployed, to, changes, since_deployed, units, lines })
+    }
+
+    /// Compares the commit's units with the host; none where the repository has neither units nor `restart` rules, or they
+    /// are not for this host.
+    fn plan_units(
+        &self,
+        repository: &Repository,
+        mirror: &Mirror,
+        to: &str,
+        outcome: &mut Outcome,
+    ) -> Result<Option<(Host, units::Plan)>, Error> {
+        let has_folder = !repository.units.is_empty();
+        let desired = if has_folder { Desired::read(mirror, to, &repository.units)? } else { Desired::default() };
+        // What has a problem is there, and the refusal that follows says so.
+        if desired.problems.is_empty() {
+            outcome.not_there = self.adopt.iter().filter(|name| !desired.has(name)).cloned().collect();
+        }
+        let none = desired.files.is_empty() && desired.problems.is_empty();
+        let had = has_folder && Host::has_units_of(&self.store.folder, &repository.name)?;
+        if none && !had && repository.restart.is_empty() {
+            return Ok(None);
+        }
+        let manager = match self.manager() {
+            Ok(manager) => manager,
+            Err(reason) => {
+                outcome.not_deployed = Some(reason);
+                return Ok(None);
+            }
+        };
+        let host = Host::open(manager, self.config, self.store.folder.path())?;
+        if none && !had {
+            return Ok(Some((host, units::Plan::default())));
+        }
+        let plan = host.plan(repository, to, desired, self.adopt)?;
+        outcome.units = plan.lines.iter().filter(|line| line.action != units::Action::Keep).cloned().collect();
+        Ok(Some((host, plan)))
+    }
+}
