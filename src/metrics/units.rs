@@ -24,7 +24,8 @@ pub(super) fn collect(context: &Context) -> Result<Report, Error> {
         return Ok(Report::default());
     }
     let arguments = ["list-units", "--failed", "--all", "--full", "--plain", "--no-legend", "--no-pager"];
-    let output = Command::new("systemctl", LIMIT).args(arguments).succeed().map_err(Error::Child)?;
+    let output =
+        Command::new("systemctl", LIMIT).args(arguments).may_outlive_caller().succeed().map_err(Error::Child)?;
     let units = parse(&output.text());
     let mut row = Map::new();
     row.put("failed", units.len());
