@@ -70,9 +70,9 @@ impl Mirror<'_> {
             // A server that sends less than 1,000 bytes a second for 20 s has gone away.
             .args(["-c", "http.lowSpeedLimit=1000", "-c", "http.lowSpeedTime=20"])
             .args(["-c", "fetch.fsckObjects=true", "-c", "fetch.fsck.zeroPaddedFilemode=ignore"]);
-        let caller_owns_nothing = rustix::process::geteuid().as_raw() != self.user.uid;
+        let fetches_as_another = rustix::process::geteuid().as_raw() != self.user.uid;
         if let Some(path) = self.repository.remote.local_path()
-            && caller_owns_nothing
+            && fetches_as_another
         {
             // git refuses to serve a repository of another user; the path is the operator's choice, and hub-git has
             // nothing to lose. `-c` does not reach the serving process, a global file does.

@@ -23,7 +23,7 @@ pub(super) use plan::{Action, Line, Plan};
 pub(super) use restore::Before;
 
 /// The hub's own units, which it deploys too: last, when the result is durable, and without waiting.
-pub(super) const OWN: [&str; 10] = [
+pub(super) const OWN: [&str; 9] = [
     "gitops-sync.path",
     "gitops-sync.service",
     "gitops-sync.timer",
@@ -33,7 +33,6 @@ pub(super) const OWN: [&str; 10] = [
     "system-metrics.service",
     "system-metrics.timer",
     "tailscale-gate.service",
-    "observability-hub.target",
 ];
 
 /// The kinds of units that are deployed (systemd.unit(5)).

@@ -20,18 +20,18 @@ pub(super) fn refusal(rejection: Rejection) -> Response {
 }
 
 /// The stream for writing, with an end to patience: all waits for the reader together are bounded.
-pub(super) struct Patient<'a> {
+pub(super) struct TimedWriter<'a> {
     stream: &'a TcpStream,
     left: Duration,
 }
 
-impl<'a> Patient<'a> {
+impl<'a> TimedWriter<'a> {
     pub fn new(stream: &'a TcpStream, patience: Duration) -> Self {
-        Patient { stream, left: patience }
+        TimedWriter { stream, left: patience }
     }
 }
 
-impl Write for Patient<'_> {
+impl Write for TimedWriter<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.left.is_zero() {
             return Err(ErrorKind::TimedOut.into());

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rouille::{Request, Response};
 
-use super::answer::{Message, Patient, refusal};
+use super::answer::{Message, TimedWriter, refusal};
 use super::head::{self, Head, Length, Rejection, reject};
 use super::slots::{Denied, Lease, Phase};
 use super::{Admission, Counters, Limits, Site};
@@ -71,7 +71,7 @@ impl Connection<'_> {
         }
         let message = Message::new(response, with_body);
         self.counters.count_answered(message.status);
-        match message.send(&mut Patient::new(self.stream, self.limits.answer_deadline)) {
+        match message.send(&mut TimedWriter::new(self.stream, self.limits.answer_deadline)) {
             Ok(()) => self.drain(),
             Err(error) if is_timeout(&error) => self.counters.count_timed_out(),
             // The client left, or the answer's source failed: closing early is the only way left to say so.
@@ -145,7 +145,7 @@ impl Connection<'_> {
         let deadline = Instant::now() + self.limits.body_deadline;
         if head.expects_continue && rest.is_empty() && length > 0 {
             let go_on =
-                Patient::new(self.stream, self.limits.body_deadline).write_all(b"HTTP/1.1 100 Continue\r\n\r\n");
+                TimedWriter::new(self.stream, self.limits.body_deadline).write_all(b"HTTP/1.1 100 Continue\r\n\r\n");
             go_on.map_err(|_| Stop::Gone)?;
         }
         let mut rest = rest;
