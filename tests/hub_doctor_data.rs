@@ -89,7 +89,7 @@ fn a_mongodb_that_answers_is_told_with_what_waits_and_one_that_refuses_the_login
     doctor(&host).has("ok", about, "doctor.events can be read, documents wait", "");
     let refuses = mongo_errors::wrong_password();
     host.credential("mongo-uri", &format!("mongodb://hub:geheim@{refuses}/?directConnection=true"));
-    let found = doctor(&host).has("problem", about, "login refused", "mongo-uri");
+    let found = doctor(&host).has("problem", about, "login refused", "mongosh");
     assert!(!found.text.contains("geheim") && !found.json.to_string().contains("geheim"));
 }
 

@@ -20,9 +20,9 @@ use crate::store::views::VIEWS;
 const MIGRATE_LIMIT: Duration = Duration::from_secs(8);
 /// What one statement may take in it.
 const SETTINGS: &str = "SET LOCAL lock_timeout = '4s'; SET LOCAL statement_timeout = '4s'";
-/// What a statement may take that the update can go on without. An adopted table has up to three indexes to be made: each
-/// is given up, on a large table or behind a lock, before the whole update is.
-const OPTIONAL: &str = "SET LOCAL lock_timeout = '1500ms'; SET LOCAL statement_timeout = '1500ms'";
+/// What a statement may take that somebody can run by hand instead. An adopted table has up to three indexes to be made:
+/// each is given up, on a large table or behind a lock, before the whole update is.
+const BY_HAND: &str = "SET LOCAL lock_timeout = '1500ms'; SET LOCAL statement_timeout = '1500ms'";
 
 /// Why an update stopped, before it is explained.
 enum Stop {
@@ -145,8 +145,12 @@ fn run(transaction: &mut Transaction<'_>, statement: &Statement) -> Result<Optio
         return transaction.batch_execute(&statement.sql).map(|()| None);
     };
     let mut attempt = transaction.savepoint("step")?;
-    let done = attempt.batch_execute(OPTIONAL).and_then(|()| attempt.batch_execute(&statement.sql));
-    match done.and_then(|()| attempt.batch_execute(SETTINGS)) {
+    let sql = match statement.by_hand {
+        // One round trip; where it fails, the savepoint brings the settings back.
+        Some(_) => &format!("{BY_HAND}; {}; {SETTINGS}", statement.sql),
+        None => &statement.sql,
+    };
+    match attempt.batch_execute(sql) {
         Ok(()) => attempt.commit().map(|()| None),
         // Whoever may not do it must be told what to run.
         Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) || error.as_db_error().is_none() => {
