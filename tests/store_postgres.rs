@@ -187,6 +187,30 @@ fn old_rows_go_in_batches() {
 }
 
 #[test]
+fn old_rows_of_a_partitioned_table_go_by_their_time() {
+    let Some(cluster) = shared() else { return };
+    let database = cluster.database("partitioned");
+    let table = GO_TABLE.replace("TIMESTAMPTZ(0)", "TIMESTAMPTZ") + " PARTITION BY RANGE (time)";
+    database
+        .superuser()
+        .batch_execute(&format!(
+            "SET ROLE partitioned; {table}; CREATE TABLE rest PARTITION OF system_metrics DEFAULT; \
+             INSERT INTO system_metrics SELECT now() - n * interval '1 hour', 'old', 'linux', 'cpu', '{{}}' \
+             FROM generate_series(1, 2400) AS n WHERE n NOT BETWEEN 701 AND 740"
+        ))
+        .unwrap();
+    let config = configured(&database.url(), "[metrics]\nretention_days = 30\n");
+    let mut store = Store::open(&config).unwrap();
+    let mut deleted = 0;
+    let deadline = Instant::now() + support::PATIENCE;
+    while database.count() > 700 && Instant::now() < deadline {
+        deleted += store.delete_old_metrics(30).unwrap();
+    }
+    assert_eq!((deleted, database.count()), (2400 - 740, 700));
+    assert_eq!(store.delete_old_metrics(30).unwrap(), 0);
+}
+
+#[test]
 fn tables_of_the_go_version_are_adopted_with_their_rows() {
     let Some(cluster) = shared() else { return };
     for (name, duplicates) in [("go_clean", false), ("go_duplicates", true)] {
