@@ -137,6 +137,7 @@ impl Folder {
             }
             other => other.map_err(|error| Error::io("create", &path, error))?,
         };
+        share(self.fd.as_fd(), fd.as_fd());
         let mut file = File::from(fd);
         let step = |result: std::io::Result<()>| result.map_err(|error| Error::io("write", &path, error));
         step(file.write_all(content))?;
@@ -270,8 +271,30 @@ impl Folder {
 
 fn make(parent: BorrowedFd<'_>, name: &OsStr, mode: u32, path: &Path) -> Result<(), Error> {
     match fs::mkdirat(parent, name, Mode::from_raw_mode(mode)) {
-        Ok(()) | Err(Errno::EXIST) => Ok(()),
+        Ok(()) => {
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            if let Ok(made) = fs::openat(parent, name, flags, Mode::empty()) {
+                share(parent, made.as_fd());
+            }
+            Ok(())
+        }
+        Err(Errno::EXIST) => Ok(()),
         Err(error) => Err(Error::io("make", path, error)),
+    }
+}
+
+/// Gives what root made the group of the folder that it is in: a run by hand has another group than the units, and what it
+/// leaves must be there for the services and the members of the group, too.
+fn share(folder: BorrowedFd<'_>, made: BorrowedFd<'_>) {
+    // Units of root have a group of their own, and some may not call chown(2).
+    if !rustix::process::geteuid().is_root() || !rustix::process::getegid().is_root() {
+        return;
+    }
+    if let (Ok(folder), Ok(found)) = (fs::fstat(folder), fs::fstat(made))
+        && folder.st_gid != found.st_gid
+    {
+        // Root without the capability to do so keeps it for itself.
+        let _ = fs::fchown(made, None, Some(fs::Gid::from_raw(folder.st_gid)));
     }
 }
 

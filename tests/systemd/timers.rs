@@ -41,7 +41,7 @@ fn metrics_come_every_minute_after_a_run_by_hand_as_root_and_beside_pipelines_on
     files_reach_sqlite(&machine);
 
     let two = "SELECT count(DISTINCT time) > 2 FROM system_metrics WHERE metric_type = 'run'";
-    machine.wait_for("two samples of the timer", Duration::from_secs(150), || sqlite(&machine, two) == "1");
+    machine.wait_for("two samples of the timer", Duration::from_secs(200), || sqlite(&machine, two) == "1");
     // Milliseconds since 1970.
     let seconds = sqlite(
         &machine,

@@ -46,3 +46,20 @@ fn a_linked_folder_is_not_entered() {
     assert!(folder.sub("queue").is_err());
     assert!(folder.sub_or_make("queue", 0o750).is_err());
 }
+
+#[test]
+fn what_root_makes_has_the_group_of_its_folder() {
+    use std::os::unix::fs::MetadataExt;
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let (dir, folder) = folder();
+    std::os::unix::fs::chown(dir.path(), None, Some(4242)).unwrap();
+    folder.publish("file", b"x", 0o640).unwrap();
+    let sub = folder.sub_or_make("sub", 0o750).unwrap();
+    sub.replace("file", b"x", 0o640).unwrap();
+    for path in ["file", "sub", "sub/file"] {
+        let found = std::fs::metadata(dir.path().join(path)).unwrap();
+        assert_eq!((found.uid(), found.gid()), (0, 4242), "{path}");
+    }
+}

@@ -159,7 +159,9 @@ fn run(transaction: &mut Transaction<'_>, statement: &Statement) -> Result<Optio
         Err(error) => {
             attempt.rollback()?;
             let sql = statement.by_hand.as_deref().unwrap_or(&statement.sql);
-            Ok(Some(Warning { without, reason: said(&error), remedy: format!("run {sql}") }))
+            let twice = error.code() == Some(&SqlState::UNIQUE_VIOLATION);
+            let first = if twice { "delete the rows that are there more than once, then " } else { "" };
+            Ok(Some(Warning { without, reason: said(&error), remedy: format!("{first}run {sql}") }))
         }
     }
 }

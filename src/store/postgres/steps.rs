@@ -22,9 +22,10 @@ fn optional(sql: impl Into<String>, without: &'static str) -> Statement {
     Statement { sql: sql.into(), without: Some(without), by_hand: None }
 }
 
-/// An index on a table that may have many rows: made by hand, it does not hold off writers meanwhile.
-fn index(kind: &str, rest: &str, without: &'static str) -> Statement {
-    let by_hand = Some(format!("CREATE {kind} CONCURRENTLY {rest}"));
+/// An index on a table that may have many rows: made by hand, it does not hold off writers meanwhile, but only where the
+/// table is `plain`.
+fn index(kind: &str, plain: bool, rest: &str, without: &'static str) -> Statement {
+    let by_hand = Some(format!("CREATE {kind} {}{rest}", if plain { "CONCURRENTLY " } else { "" }));
     Statement { by_hand, ..optional(format!("CREATE {kind} IF NOT EXISTS {rest}"), without) }
 }
 
@@ -89,10 +90,13 @@ fn make_metrics(server: &Server) -> Vec<Statement> {
 
 /// A table of the Go version stays as it is, with its rows; only indexes are added.
 fn adopt_metrics(server: &Server, metrics: &Metrics) -> Vec<Statement> {
+    // A hypertable is stored as an ordinary table, but is none.
+    let plain = metrics.plain && server.kind == Kind::Plain;
     let mut statements = Vec::new();
     if !metrics.unique_key {
         statements.push(index(
             "UNIQUE INDEX",
+            plain,
             UNIQUE_KEY,
             "the unique key on host, time and metric_type: rows are there more than once, or too many to look at in \
              time; every insert looks for its rows first instead",
@@ -102,11 +106,11 @@ fn adopt_metrics(server: &Server, metrics: &Metrics) -> Vec<Statement> {
                 "DO $$ BEGIN IF to_regclass('system_metrics_key') IS NULL THEN \
                  CREATE INDEX IF NOT EXISTS {HOST_TIME}; END IF; END $$"
             ),
-            ..index("INDEX", HOST_TIME, "an index on host and time: every insert reads the whole table")
+            ..index("INDEX", plain, HOST_TIME, "an index on host and time: every insert reads the whole table")
         });
     }
-    if server.kind == Kind::Plain && metrics.plain {
-        statements.push(index("INDEX", BLOCK_RANGES, "an index on time"));
+    if plain {
+        statements.push(index("INDEX", plain, BLOCK_RANGES, "an index on time"));
     }
     statements
 }

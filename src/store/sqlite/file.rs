@@ -67,8 +67,9 @@ pub(super) fn write_back(connection: &Connection, longest: u64) {
 pub(super) fn empty_log(connection: &Connection) -> Result<(), rusqlite::Error> {
     connection.busy_timeout(READER_WAIT)?;
     // Readers that hold on to it are reported in the result, not as an error.
-    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
-    connection.busy_timeout(LOCK_WAIT)
+    let written = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+    connection.busy_timeout(LOCK_WAIT)?;
+    written
 }
 
 /// Switches to WAL mode, and an empty file to incremental vacuum, which must be chosen before its first page.
