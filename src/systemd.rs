@@ -3,6 +3,8 @@
 //!
 //! `$NOTIFY_SOCKET`, `$WATCHDOG_USEC` and `$LISTEN_FDS` are absent outside systemd; every call is then a no-op.
 
+mod failed;
+
 use std::net::TcpListener;
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
@@ -11,6 +13,8 @@ use listenfd::ListenFd;
 use sd_notify::NotifyState;
 
 use crate::log;
+
+pub use failed::failed_units;
 
 /// True where systemd is the running init (sd_booted(3)).
 pub fn is_running() -> bool {

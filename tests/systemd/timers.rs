@@ -82,3 +82,21 @@ fn reading_sync_makes_up_for_a_power_off_across_ten_and_not_for_any_other() {
     assert_eq!(sqlite(&machine, "SELECT count(*) FROM reading_analytics"), "50");
     nothing_denied(&machine, &["proxy.service", SYNC]);
 }
+
+#[test]
+fn failed_units_are_asked_for_over_the_bus_and_not_by_a_process() {
+    let Some(machine) = Machine::boot() else { return };
+    machine.ok(&["systemd-run", "--quiet", "--unit=broken-one", "false"]);
+    machine.wait_for("the unit has failed", Duration::from_secs(20), || {
+        show(&machine, "broken-one.service", "ActiveState") == "failed"
+    });
+    // Where no program is found, systemctl is none either.
+    machine
+        .write("/etc/systemd/system/system-metrics.service.d/path.conf", "[Service]\nEnvironment=PATH=/nonexistent\n");
+    machine.ok(&["systemctl", "daemon-reload"]);
+    machine.ok(&["systemctl", "start", METRICS]);
+    let payload = sqlite(&machine, "SELECT payload FROM system_metrics WHERE metric_type = 'systemd'");
+    let row: serde_json::Value = serde_json::from_str(&payload).expect("JSON");
+    assert_eq!(row, serde_json::json!({"failed": 1, "units": ["broken-one.service"]}));
+    nothing_denied(&machine, &[METRICS]);
+}
