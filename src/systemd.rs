@@ -1,5 +1,5 @@
-//! systemd as seen from inside a service: readiness, watchdog, sockets kept over a restart, and whether it runs this host
-//! at all.
+//! systemd as seen from inside a service: readiness, watchdog, sockets kept over a restart, whether it runs this host at
+//! all, and which of its units have failed.
 //!
 //! `$NOTIFY_SOCKET`, `$WATCHDOG_USEC` and `$LISTEN_FDS` are absent outside systemd; every call is then a no-op.
 
