@@ -1,4 +1,4 @@
-//! The units that have failed, asked for over D-Bus: starting systemctl(1) for it costs more than the rest of a run of
+//! The units that have failed, asked for over D-Bus: starting systemctl(1) for it costs two thirds of the rest of a run of
 //! system-metrics. One call of a fixed form, by hand: the crates for D-Bus bring an asynchronous runtime or a C library.
 //!
 //! The D-Bus Specification (dbus.freedesktop.org), "Authentication Protocol", "Message Protocol" and "Marshaling";
