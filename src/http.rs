@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-/// A client for the proxy of this host: every status is an answer, nothing is followed, and no `*_proxy` of the environment
+/// A client for a service of this host: every status is an answer, nothing is followed, and no `*_proxy` of the environment
 /// leads out. `limit` is for a whole request with its answer.
 pub fn agent(limit: Duration) -> ureq::Agent {
     ureq::Agent::new_with_config(

@@ -32,7 +32,6 @@ pub struct Command {
     pub(super) input: Input,
     limit: Duration,
     output_limit: usize,
-    may_outlive_caller: bool,
     tail: bool,
 }
 
@@ -57,7 +56,6 @@ impl Command {
             limit,
             output_limit: 1 << 20,
             tail: false,
-            may_outlive_caller: false,
         }
     }
 
@@ -82,13 +80,6 @@ impl Command {
     /// Runs as a user, with that user's groups. Another user than the caller's needs root.
     pub fn user(mut self, user: &Account) -> Self {
         self.user = Some(user.clone());
-        self
-    }
-
-    /// Lets the child come to its own end where its caller is killed, which spares the start of setpriv(1): for a short
-    /// look that changes nothing, as the caller itself.
-    pub fn may_outlive_caller(mut self) -> Self {
-        self.may_outlive_caller = true;
         self
     }
 
@@ -177,36 +168,30 @@ impl Command {
         };
         let program = self.program.to_string_lossy().into_owned();
         let path = std::env::var_os("PATH").unwrap_or_else(|| DEFAULT_PATH.into());
-        let Some(found) = find(&self.program, &path, self.folder.as_deref()) else {
+        if find(&self.program, &path, self.folder.as_deref()).is_none() {
             return Err(Error::NotFound(program));
-        };
+        }
+        // By its path: for a name, the standard library forks instead of calling posix_spawn(3), which costs more.
+        let setpriv = find("setpriv".as_ref(), &path, None).and_then(|path| std::path::absolute(path).ok());
+        let setpriv = setpriv.ok_or_else(|| Error::NotFound("setpriv (package util-linux)".to_owned()))?;
         let me = account::current();
         let user = self.user.clone().unwrap_or_else(|| me.clone());
-        let same = user.uid == me.uid;
-        // By its path: for a name, the standard library forks instead of calling posix_spawn(3), which costs more.
-        let direct = self.may_outlive_caller && same;
-        let mut command = if direct {
-            std::process::Command::new(std::path::absolute(found).unwrap_or_else(|_| self.program.clone().into()))
-        } else {
-            let setpriv = find("setpriv".as_ref(), &path, None).and_then(|path| std::path::absolute(path).ok());
-            let mut command = std::process::Command::new(setpriv.ok_or_else(without_setpriv)?);
-            command.args(["--pdeathsig", "KILL"]);
-            if !same {
-                command.args(["--reuid", &user.uid.to_string(), "--regid", &user.gid.to_string(), "--init-groups"]);
-            }
-            command.arg("--");
-            if let Some(folder) = self.folder.as_ref().filter(|_| !same) {
+        let mut command = std::process::Command::new(setpriv);
+        command.args(["--pdeathsig", "KILL"]);
+        if user.uid != me.uid {
+            command.args(["--reuid", &user.uid.to_string(), "--regid", &user.gid.to_string(), "--init-groups"]);
+        }
+        command.arg("--");
+        if let Some(folder) = &self.folder {
+            if user.uid == me.uid {
+                command.current_dir(folder);
+            } else {
                 // With the user's own rights: as root, a link that the user put in the folder's place would be followed
                 // to where the user may not go.
                 command.args(["env", "--chdir"]).arg(folder).arg("--");
             }
-            command.arg(&self.program);
-            command
-        };
-        if let Some(folder) = self.folder.as_ref().filter(|_| same) {
-            command.current_dir(folder);
         }
-        command.args(&self.arguments).env_clear();
+        command.arg(&self.program).args(&self.arguments).env_clear();
         command.env("PATH", path).env("LC_ALL", "C.UTF-8");
         command.env("HOME", &user.home).env("USER", &user.name).env("LOGNAME", &user.name);
         command.envs(super::orphans::mark().map(|mark| (super::orphans::VARIABLE, mark)));
@@ -215,11 +200,7 @@ impl Command {
         let child = command.spawn().map_err(|source| match source.kind() {
             // The working folder is the other thing that may be missing.
             ErrorKind::NotFound if self.folder.as_ref().is_none_or(|folder| folder.is_dir()) => {
-                if direct {
-                    Error::NotFound(program)
-                } else {
-                    without_setpriv()
-                }
+                Error::NotFound("setpriv (package util-linux)".to_owned())
             }
             _ => Error::Start { program, source },
         })?;
@@ -299,10 +280,6 @@ impl Command {
             }
         }
     }
-}
-
-fn without_setpriv() -> Error {
-    Error::NotFound("setpriv (package util-linux)".to_owned())
 }
 
 fn find(program: &OsStr, path: &OsStr, folder: Option<&Path>) -> Option<PathBuf> {

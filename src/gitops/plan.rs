@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::checkout::Checkout;
 use super::git::Change;
 use super::look::Look;
-use super::mirror::{self, Mirror};
+use super::mirror::Mirror;
 use super::sync::Run;
 use super::units::{self, Desired, Host};
 use super::{Error, Outcome};
@@ -69,8 +69,7 @@ impl Run<'_> {
             let remedy = "create the system user hub, or write user = \"root\"";
             log::warn!("hub_user_missing", repo = repository.name, effect = effect, remedy = remedy);
         }
-        let user = self.mirror_user.get_or_init(mirror::user_or_warn);
-        let mirror = Mirror::open(self.config, repository, &self.store.folder, user)?;
+        let mirror = self.mirror(repository)?;
         let deployed = self.store.deployed(repository)?.map(|deployed| deployed.commit);
         outcome.from.clone_from(&deployed);
         let (began, missing) = (Instant::now(), checkout.is_missing());

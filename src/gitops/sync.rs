@@ -146,6 +146,12 @@ impl Run<'_> {
         Ok(Some((Status::RolledBack, Some(reason))))
     }
 
+    /// The mirror of a repository, opened for the user that fetches.
+    pub fn mirror<'b>(&'b self, repository: &'b Repository) -> Result<Mirror<'b>, Error> {
+        let user = self.mirror_user.get_or_init(mirror::user_or_warn);
+        Mirror::open(self.config, repository, &self.store.folder, user)
+    }
+
     pub fn manager(&self) -> Result<&Found, String> {
         self.manager.get_or_init(|| Manager::find(self.user_units)).as_ref().map_err(String::clone)
     }
@@ -162,15 +168,11 @@ impl Run<'_> {
 
     /// Lets git tidy mirror and checkout; for runs that nobody waits for.
     pub fn tidy(&self, repository: &Repository) {
-        let tidied = Mirror::open(
-            self.config,
-            repository,
-            &self.store.folder,
-            self.mirror_user.get_or_init(mirror::user_or_warn),
-        )
-        .and_then(|mirror| mirror.tidy())
-        .and_then(|()| Checkout::find(repository))
-        .and_then(|checkout| if checkout.is_missing() { Ok(()) } else { checkout.tidy() });
+        let tidied = self
+            .mirror(repository)
+            .and_then(|mirror| mirror.tidy())
+            .and_then(|()| Checkout::find(repository))
+            .and_then(|checkout| if checkout.is_missing() { Ok(()) } else { checkout.tidy() });
         if let Err(error) = tidied {
             log::warn!("tidying_failed", repo = repository.name, error = error.to_string());
         }

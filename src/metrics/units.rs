@@ -34,8 +34,7 @@ pub(super) fn collect(context: &Context) -> Result<Report, Error> {
 
 fn by_systemctl() -> Result<Vec<String>, Error> {
     let arguments = ["list-units", "--failed", "--all", "--full", "--plain", "--no-legend", "--no-pager"];
-    let output =
-        Command::new("systemctl", LIMIT).args(arguments).may_outlive_caller().succeed().map_err(Error::Child)?;
+    let output = Command::new("systemctl", LIMIT).args(arguments).succeed().map_err(Error::Child)?;
     Ok(parse(&output.text()))
 }
 

@@ -134,7 +134,6 @@ fn message(stream: &mut UnixStream, deadline: Instant) -> Result<(u8, Option<u32
 
 fn reply_serial(fields: &[u8]) -> Result<Option<u32>> {
     let mut cursor = Cursor { bytes: fields, at: 0 };
-    let mut found = None;
     while cursor.at + 8 <= fields.len() {
         let code = cursor.byte()?;
         // A variant: the length of its signature, the signature, NUL. All fields are of one letter.
@@ -142,7 +141,9 @@ fn reply_serial(fields: &[u8]) -> Result<Option<u32>> {
         match (length, kind) {
             (1, b'u') => {
                 let number = cursor.number()?;
-                found = if code == REPLY_SERIAL { Some(number) } else { found };
+                if code == REPLY_SERIAL {
+                    return Ok(Some(number));
+                }
             }
             (1, b's' | b'o') => drop(cursor.text()?),
             (1, b'g') => {
@@ -155,7 +156,7 @@ fn reply_serial(fields: &[u8]) -> Result<Option<u32>> {
         }
         cursor.align(8);
     }
-    Ok(found)
+    Ok(None)
 }
 
 /// The names in a reply of the form `a(ssssssouso)`.

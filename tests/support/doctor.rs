@@ -7,6 +7,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::support::Host;
+use crate::support::twice::ask_twice;
 
 /// What was found, and how the command ended.
 #[derive(Debug)]
@@ -18,12 +19,8 @@ pub struct Found {
 
 /// Asks twice: for people and for programs.
 pub fn doctor_with(prepare: impl Fn() -> Command) -> Found {
-    let run = |arguments: &[&str]| prepare().arg("doctor").args(arguments).output().unwrap();
-    let (people, programs) = (run(&[]), run(&["--json"]));
-    let text = String::from_utf8(people.stdout).unwrap() + &String::from_utf8(people.stderr).unwrap();
-    let json = serde_json::from_slice(&programs.stdout).unwrap_or_else(|error| panic!("{error}: {programs:?}"));
-    assert_eq!(people.status.code(), programs.status.code(), "{text}{json:#}");
-    Found { code: people.status.code(), text, json }
+    let (code, text, json) = ask_twice(|arguments| prepare().arg("doctor").args(arguments).output().unwrap());
+    Found { code, text, json }
 }
 
 pub fn doctor(host: &Host) -> Found {

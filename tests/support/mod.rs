@@ -10,6 +10,7 @@ pub mod postgres;
 pub mod rows;
 pub mod skip;
 pub mod tree;
+pub mod twice;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};

@@ -7,6 +7,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use crate::support::gitops::{REPO, user_name};
+use crate::support::twice::ask_twice;
 use crate::support::{Host, Origin, Service, eventually, free_address};
 
 /// What the command said and how it ended.
@@ -20,18 +21,14 @@ pub struct Said {
 /// Asks twice: for people and for programs. On a port where no other test's proxy is.
 pub fn status_with(prepare: impl Fn() -> Command) -> Said {
     let port = free_address().port().to_string();
-    let run = |arguments: &[&str]| {
+    let (code, text, json) = ask_twice(|arguments| {
         let mut command = prepare();
         if command.get_envs().all(|(name, _)| name != "KEEP_PORT") {
             command.env("PORT", &port);
         }
         command.args(["status"]).args(arguments).output().unwrap()
-    };
-    let (people, programs) = (run(&[]), run(&["--json"]));
-    let text = String::from_utf8(people.stdout).unwrap() + &String::from_utf8(people.stderr).unwrap();
-    let json = serde_json::from_slice(&programs.stdout).unwrap_or_else(|error| panic!("{error}: {programs:?}"));
-    assert_eq!(people.status.code(), programs.status.code(), "{text}{json:#}");
-    Said { code: people.status.code(), text, json }
+    });
+    Said { code, text, json }
 }
 
 pub fn status(host: &Host) -> Said {

@@ -20,19 +20,6 @@ fn a_failure_carries_code_and_reason() {
 }
 
 #[test]
-fn who_may_outlive_its_caller_runs_as_all_others_do() {
-    let folder = tempfile::tempdir().unwrap();
-    let folder = folder.path().canonicalize().unwrap();
-    let look = || sh("pwd; env | sort; id -u; exit 3").folder(&folder).env("HUB_COMMIT", "x");
-    let (usual, brief) = (look().run().unwrap(), look().may_outlive_caller().run().unwrap());
-    assert_eq!((brief.status.code(), brief.text()), (Some(3), usual.text()));
-    let missing = Command::new("nonexistent", Duration::from_secs(1)).may_outlive_caller();
-    assert!(matches!(missing.run(), Err(Error::NotFound(program)) if program == "nonexistent"));
-    let hangs = Command::new("sleep", Duration::from_millis(100)).args(["60"]).may_outlive_caller();
-    assert!(matches!(hangs.run(), Err(Error::Deadline { .. })));
-}
-
-#[test]
 fn the_deadline_ends_the_whole_group() {
     let started = Instant::now();
     let command = Command::new("sh", Duration::from_millis(200)).args(["-c", "sleep 60 & sleep 60"]);

@@ -104,13 +104,13 @@ impl Engine for Postgres {
         let until = Instant::now() + DELETE_TIME;
         let (mut deleted, mut hours) = (0, 1);
         loop {
-            let batch = self.call("delete old metrics", move |client| {
+            let (batch, is_done) = self.call("delete old metrics", move |client| {
                 if by_rows { delete_rows(client, days) } else { delete_hours(client, days, hours) }
             })?;
-            let Some(batch) = batch.filter(|_| Instant::now() < until) else {
-                return Ok(deleted + batch.unwrap_or(0));
-            };
             deleted += batch;
+            if is_done || Instant::now() >= until {
+                return Ok(deleted);
+            }
             hours = hours.saturating_mul(2);
         }
     }
@@ -197,37 +197,37 @@ fn may_delete(transaction: &mut impl GenericClient) -> Result<bool, postgres::Er
 /// Rows older than so many days, for a place in a statement whose first parameter they are.
 const OLD: &str = "time < now() - make_interval(days => $1)";
 
-/// Deletes a batch of old rows; how many, or none where nothing old is left.
-fn delete_rows(client: &mut Client, days: i32) -> Result<Option<u64>, postgres::Error> {
+/// Deletes a batch of old rows: how many, and whether it was the last one.
+fn delete_rows(client: &mut Client, days: i32) -> Result<(u64, bool), postgres::Error> {
     let mut transaction = client.transaction()?;
     if !may_delete(&mut transaction)? {
-        return Ok(None);
+        return Ok((0, true));
     }
     let sql = format!(
         "DELETE FROM system_metrics WHERE ctid = ANY (ARRAY(SELECT ctid FROM system_metrics WHERE {OLD} LIMIT {DELETE_ROWS}))"
     );
     let deleted = transaction.execute_typed(&sql, &[(&days, Type::INT4)])?;
     transaction.commit()?;
-    Ok((deleted > 0).then_some(deleted))
+    Ok((deleted, deleted < DELETE_ROWS.unsigned_abs()))
 }
 
-/// Deletes the oldest hours of what is old; how many rows, or none where nothing old is left. Two statements, because
+/// Deletes the oldest hours of what is old: how many rows, and whether nothing old is left. Two statements, because
 /// Citus does not take a look at the whole table inside a change of it.
-fn delete_hours(client: &mut Client, days: i32, hours: i32) -> Result<Option<u64>, postgres::Error> {
+fn delete_hours(client: &mut Client, days: i32, hours: i32) -> Result<(u64, bool), postgres::Error> {
     let mut transaction = client.transaction()?;
     if !may_delete(&mut transaction)? {
-        return Ok(None);
+        return Ok((0, true));
     }
     let oldest = format!("SELECT (extract(epoch FROM min(time)) * 1000)::bigint FROM system_metrics WHERE {OLD}");
     let oldest: Option<i64> = transaction.query_typed_one(&oldest, &[(&days, Type::INT4)])?.try_get(0)?;
-    let Some(oldest) = oldest else { return Ok(None) };
+    let Some(oldest) = oldest else { return Ok((0, true)) };
     let until = oldest.saturating_add(i64::from(hours) * 3_600_000);
     let sql = format!(
         "DELETE FROM system_metrics WHERE {OLD} AND time <= TIMESTAMPTZ 'epoch' + $2 * INTERVAL '1 millisecond'"
     );
     let deleted = transaction.execute_typed(&sql, &[(&days, Type::INT4), (&until, Type::INT8)])?;
     transaction.commit()?;
-    Ok(Some(deleted))
+    Ok((deleted, false))
 }
 
 /// Lets TimescaleDB drop whole chunks: by its policy, made anew when the days have changed; where the edition has no
