@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 
 use crate::config::{Config, DEFAULT_PATH};
-use crate::log;
+use crate::{log, text};
 
 /// How a program of the hub ends (75 and 78 are sysexits.h's EX_TEMPFAIL and EX_CONFIG).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,7 +79,7 @@ pub fn parse_arguments<T: argh::FromArgs>(program: &str, words: &[String]) -> Re
 
 #[expect(clippy::print_stderr, reason = "usage errors are for the person at the terminal")]
 fn usage_error(program: &str, reason: &str) -> ExitCode {
-    eprintln!("{reason}\nRun {program} --help for more information.");
+    eprintln!("{}\nRun {program} --help for more information.", text::screen(reason));
     Exit::Usage.into()
 }
 
@@ -105,6 +105,7 @@ pub fn follow_supervisor() -> std::io::Result<bool> {
 /// goes away is no error; where the answer cannot be written, the program ends with 1 and says so.
 pub fn print(text: &str) {
     let mut stdout = std::io::stdout().lock();
+    let text = text::screen(text);
     let end = if text.ends_with('\n') { "" } else { "\n" };
     let written = write!(stdout, "{text}{end}").and_then(|()| stdout.flush());
     if let Err(error) = written.or_else(|error| if error.kind() == ErrorKind::BrokenPipe { Ok(()) } else { Err(error) })

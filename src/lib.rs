@@ -1,7 +1,7 @@
 //! Observability Hub: the library behind its small binaries.
 //!
 //! Arrows run one way: `bin` → capability (`proxy`, `gitops`, `metrics`, `gate`, `reading`, `hub`, `webhook`) → `store` →
-//! ground floor (`config`, `log`, `state`, `records`, `exit`, `systemd`, `http`, `random`, `command`).
+//! ground floor (`config`, `log`, `state`, `records`, `exit`, `systemd`, `http`, `random`, `command`, `text`).
 
 pub mod command;
 pub mod config;
@@ -19,4 +19,5 @@ pub mod records;
 pub mod state;
 pub mod store;
 pub mod systemd;
+pub mod text;
 pub mod webhook;

@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Map, Value};
 
+use crate::text;
+
 /// A line, its priority prefix and its newline stay below this many bytes (`journalctl -o json` without `--all`).
 const LINE_LIMIT: usize = 4096;
 
@@ -123,7 +125,7 @@ fn format_line(
     }
     let mut value_limit = limit / 2;
     loop {
-        let line = Value::Object(object.clone()).to_string();
+        let line = text::json(&object, false);
         if line.len() <= limit {
             return line;
         }
@@ -159,7 +161,7 @@ fn shorten(value: &mut Value, limit: usize) {
 fn cut(text: &str, limit: usize) -> String {
     let escaped = |c: char| match c {
         '"' | '\\' | '\n' | '\r' | '\t' | '\u{8}' | '\u{c}' => 2,
-        c if c < ' ' => 6,
+        c if c < ' ' || text::is_hidden(c) => 6 * c.len_utf16(),
         c => c.len_utf8(),
     };
     if text.chars().map(escaped).sum::<usize>() <= limit {
@@ -176,15 +178,6 @@ fn cut(text: &str, limit: usize) -> String {
         kept.push(c);
     }
     kept + &note
-}
-
-/// Text of a child process or a peer as a log field: UTF-8, without control bytes (a remote could otherwise drive the
-/// reader's terminal), lines joined by ` | `.
-pub fn printable(bytes: &[u8]) -> String {
-    let text = String::from_utf8_lossy(bytes);
-    let lines = text.split(['\n', '\r']).map(str::trim).filter(|line| !line.is_empty());
-    let joined = lines.collect::<Vec<_>>().join(" | ");
-    joined.chars().filter(|c| !c.is_control()).collect()
 }
 
 /// True where lines go to the journal: `$JOURNAL_STREAM` names the device and inode of the stream (systemd.exec(5)).
@@ -224,6 +217,7 @@ macro_rules! log_warn { ($($all:tt)*) => { $crate::log_line!($crate::log::Level:
 #[doc(hidden)]
 macro_rules! log_error { ($($all:tt)*) => { $crate::log_line!($crate::log::Level::Error, $($all)*) }; }
 
+pub use crate::text::printable;
 pub use crate::{log_error as error, log_info as info, log_line as line, log_warn as warn};
 
 #[cfg(test)]
@@ -268,10 +262,5 @@ mod tests {
     fn fields_cannot_replace_the_standard_ones() {
         let line = line("real", serde_json::json!({"msg": "forged", "level": "DEBUG"}));
         assert!(line.contains(r#""level":"INFO","service":"proxy","msg":"real""#));
-    }
-
-    #[test]
-    fn child_output_loses_control_bytes() {
-        assert_eq!(printable(b"one\x1b[31m\r\n  two\xff\n\n"), "one[31m | two\u{fffd}");
     }
 }

@@ -63,7 +63,7 @@ fn whatever_is_in_the_queue_it_is_emptied_and_nothing_is_followed() {
         "acme__unknown.json names no repository of hub.toml",
         "not UTF-8",
         "xxxx names no repository",
-        "esc[31m | ape names no",
+        "esc\\u{1b}[31m\\u{a}ape names no",
     ] {
         assert!(reasons.iter().any(|reason| reason.contains(part)), "{part}: {reasons:#?}");
     }

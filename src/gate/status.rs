@@ -53,7 +53,7 @@ pub(super) fn show(config: &Config, target: &Target, as_json: bool) -> Exit {
 
 fn print(answer: &Value, as_json: bool) {
     if as_json {
-        return exit::print(&format!("{answer:#}"));
+        return exit::print(&crate::text::json(answer, true));
     }
     let text = |key: &str| answer[key].as_str().unwrap_or_default().to_owned();
     let since = answer["since"].as_str().map_or_else(String::new, |since| format!(" since {since}"));

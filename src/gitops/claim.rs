@@ -7,6 +7,7 @@ use super::store::{file, now};
 use crate::config::Repository;
 use crate::log;
 use crate::state::{Entry, Error, Folder, Kind};
+use crate::text;
 
 /// More entries than this are taken up in the next round.
 const ROUND: usize = 1000;
@@ -102,7 +103,7 @@ impl Claims {
             return Err(format!("is named for {} and asks for another repository", repository.name));
         }
         let deliveries: Vec<String> =
-            request.deliveries.iter().rev().take(5).map(|id| log::printable(id.as_bytes())).collect();
+            request.deliveries.iter().rev().take(5).map(|id| text::shown(id).into_owned()).collect();
         log::info!("request_claimed", repo = repository.name, deliveries = deliveries);
         Ok(repository)
     }
@@ -138,7 +139,7 @@ impl Claims {
 
     /// Moves an entry of any kind to `failed/` and writes the reason beside it.
     fn fail_from(&self, folder: &Folder, name: &OsStr, reason: &str) -> Result<(), Error> {
-        let shown = log::printable(name.as_encoded_bytes());
+        let shown = text::name(name.as_encoded_bytes());
         log::error!("request_refused", entry = shown, reason = reason);
         self.refused.set(self.refused.get() + 1);
         if self.refused.get() > FAILED_KEPT && folder.remove(name).is_ok() {

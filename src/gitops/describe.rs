@@ -2,8 +2,8 @@ use super::Error;
 use super::git::Change;
 use super::plan::Plan;
 use crate::config::Repository;
-use crate::log;
 use crate::records::short;
+use crate::text;
 
 /// More changed files than this are counted only.
 const SHOWN: usize = 20;
@@ -49,7 +49,7 @@ pub(super) fn plan(plan: &Plan, not_deployed: Option<&str>) -> Result<Vec<String
 
 /// A file's line, with git's letter for what happens to it.
 fn file(change: &Change, to: &str) -> String {
-    let (path, to) = (log::printable(&change.path), short(to));
+    let (path, to) = (text::name(&change.path), short(to));
     match change.kind {
         b'A' => format!("A {path}: new in {to}"),
         b'D' => format!("D {path}: not in {to} any more"),

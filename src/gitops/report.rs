@@ -1,10 +1,11 @@
 use super::Outcome;
 use crate::exit::{Exit, print};
 use crate::records::short;
+use crate::text;
 
 /// Prints the result of a run as one JSON object.
 pub(super) fn json(exit: Exit, outcomes: &[Outcome]) {
-    print(&serde_json::json!({ "exit": exit as u8, "repositories": outcomes }).to_string());
+    print(&text::json(&serde_json::json!({ "exit": exit as u8, "repositories": outcomes }), false));
 }
 
 /// Prints what a run would do, for a person.

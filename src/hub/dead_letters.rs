@@ -2,9 +2,10 @@ use std::path::{Path, PathBuf};
 
 use super::{Error, say};
 use crate::config::Config;
-use crate::log::{printable, rfc3339};
+use crate::log::rfc3339;
 use crate::reading::dead_letters::{DeadLetters, Retried};
 use crate::store::DeadLetter;
+use crate::text::shown;
 
 /// Look at the documents that no pipeline could store, try them again, or drop them.
 #[derive(argh::FromArgs)]
@@ -132,11 +133,11 @@ fn list(letters: &[DeadLetter]) {
             "{}  {}  {}  {} bytes, tried {}x, last {}: {}",
             letter.id,
             letter.pipeline,
-            printable(letter.source_id.as_bytes()),
+            shown(&letter.source_id),
             letter.size,
             letter.attempts,
             time(letter.last_failed),
-            letter.reason
+            shown(&letter.reason)
         ));
     }
 }
@@ -147,8 +148,8 @@ fn show(letter: &DeadLetter, document: &str) {
          first failed  {}\nlast failed   {}\ndocument      {} bytes\n\n{document}",
         letter.id,
         letter.pipeline,
-        printable(letter.source_id.as_bytes()),
-        letter.reason,
+        shown(&letter.source_id),
+        shown(&letter.reason),
         letter.attempts,
         time(letter.first_failed),
         time(letter.last_failed),

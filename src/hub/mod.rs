@@ -163,7 +163,7 @@ fn unknown_command(word: &OsStr) -> Option<ExitCode> {
 
 #[expect(clippy::print_stderr, reason = "commands for people answer people")]
 fn complain(error: &Error) {
-    eprintln!("hub: {error}");
+    eprintln!("hub: {}", crate::text::shown_lines(&error.to_string()));
 }
 
 fn say(text: &str) {

@@ -156,7 +156,7 @@ fn post(target: &str, secret: &Secret, event: &str, delivery: &str, body: &[u8])
     let text = text.map_err(|error| format!("{target} broke off its answer: {error}"))?;
     let json: Value = serde_json::from_str(&text).unwrap_or_default();
     let reason = json["reason"].as_str().map_or_else(|| "no reason given".to_owned(), str::to_owned);
-    Ok(Answer { status: response.status().as_u16(), reason: crate::log::printable(reason.as_bytes()) })
+    Ok(Answer { status: response.status().as_u16(), reason: crate::text::sentence(&reason) })
 }
 
 fn start_it(installed: bool, flag: Option<&Path>) -> String {

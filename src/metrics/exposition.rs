@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::names::METRICS;
 use super::payload::Payload;
+use crate::text;
 
 /// The rows in the Prometheus text format (prometheus.io/docs/instrumenting/exposition_formats), without timestamps,
 /// as node_exporter's textfile collector wants it.
@@ -61,8 +62,8 @@ fn line(text: &mut String, name: &str, labels: &[(&str, &str)], value: &Value, s
         // Nine digits after the point: what the scale adds beyond them is no measurement.
         other => format!("{}", (other.as_f64().unwrap_or(0.0) * scale * 1e9).round() / 1e9),
     };
-    let escaped = |value: &str| value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-    let labels: Vec<String> = labels.iter().map(|(label, value)| format!("{label}=\"{}\"", escaped(value))).collect();
+    let labels: Vec<String> =
+        labels.iter().map(|(label, value)| format!("{label}=\"{}\"", text::label(value))).collect();
     let labels = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
     let _ = writeln!(text, "{name}{labels} {number}");
 }

@@ -38,7 +38,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use argh::FromArgs;
-use serde_json::{Map, Value};
+use serde_json::Map;
 
 use crate::config::Config;
 use crate::exit::{self, Exit};
@@ -191,5 +191,5 @@ fn json(sample: &Sample) -> String {
     object.put("host", sample.host.as_str());
     object.put("os", sample.os.as_str());
     object.put("metrics", metrics);
-    format!("{:#}\n", Value::Object(object))
+    crate::text::json(&object, true) + "\n"
 }

@@ -3,12 +3,14 @@
 use rouille::Response;
 use serde_json::{Value, json};
 
+use crate::text;
+
 /// How soon a forge or a script may try again after a 503, in seconds.
 const RETRY_AFTER: &str = "30";
 
 /// An answer with a JSON body. Answers are about this moment, so nobody may store them.
 pub(super) fn json(status: u16, body: &Value) -> Response {
-    let response = Response::from_data("application/json", body.to_string() + "\n")
+    let response = Response::from_data("application/json", text::json(body, false) + "\n")
         .with_status_code(status)
         .with_additional_header("Cache-Control", "no-store");
     if status == 503 { response.with_additional_header("Retry-After", RETRY_AFTER) } else { response }

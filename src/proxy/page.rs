@@ -9,6 +9,7 @@ use super::status::{Connections, Status};
 use crate::random;
 use crate::records::{Outcome, Pipeline, Repository, ago, ended_ago, failed_repositories, milliseconds, short, span};
 use crate::state::{Record, Run};
+use crate::text;
 
 const STYLE: &str = include_str!("page.css");
 /// How often the page loads itself anew, in seconds.
@@ -27,14 +28,13 @@ struct Escaped<T>(T);
 
 impl<T: Display> Display for Escaped<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for c in self.0.to_string().chars() {
+        for c in text::shown(&self.0.to_string()).chars() {
             match c {
                 '&' => f.write_str("&amp;")?,
                 '<' => f.write_str("&lt;")?,
                 '>' => f.write_str("&gt;")?,
                 '"' => f.write_str("&quot;")?,
                 '\'' => f.write_str("&#39;")?,
-                c if c.is_control() => f.write_char(' ')?,
                 c => f.write_char(c)?,
             }
         }

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use super::status::{Connections, Status};
 use crate::records::Outcome;
+use crate::text;
 
 /// The format's media type.
 pub(super) const MEDIA_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -27,8 +28,7 @@ impl Text {
 
 /// Labels in braces, values escaped.
 fn labels(pairs: &[(&str, &str)]) -> String {
-    let escape = |value: &str| value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-    let pairs: Vec<_> = pairs.iter().map(|(name, value)| format!("{name}=\"{}\"", escape(value))).collect();
+    let pairs: Vec<_> = pairs.iter().map(|(name, value)| format!("{name}=\"{}\"", text::label(value))).collect();
     format!("{{{}}}", pairs.join(","))
 }
 

@@ -143,6 +143,6 @@ fn key(document: &Document) -> &str {
 
 pub(super) fn rejected(key: &str, reason: &str, document: &[u8]) -> Rejected {
     // A reason may quote the document, and a column of text takes no NUL.
-    let reason = log::printable(reason.as_bytes());
+    let reason = crate::text::printable(reason.as_bytes());
     Rejected { source_id: key.to_owned(), reason, document: document.to_vec() }
 }

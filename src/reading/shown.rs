@@ -138,5 +138,5 @@ pub(super) fn failed(name: &str, side: &str, reason: &str, exit: Exit) -> Exit {
 
 #[expect(clippy::print_stderr, reason = "the reason is for the person at the terminal")]
 pub(super) fn complain(text: &str) {
-    eprintln!("{text}");
+    eprintln!("{}", crate::text::shown_lines(text));
 }

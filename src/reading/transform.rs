@@ -207,7 +207,7 @@ pub(super) fn readable(bytes: &[u8]) -> String {
         }
         _ => None,
     };
-    crate::log::printable(text.as_deref().map_or(bytes, str::as_bytes))
+    crate::text::printable(text.as_deref().map_or(bytes, str::as_bytes))
 }
 
 #[cfg(test)]

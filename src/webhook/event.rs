@@ -6,8 +6,6 @@ use std::fmt;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use crate::log;
-
 /// No forge nests payloads nearly as deep.
 const DEEPEST: usize = 128;
 /// Characters of received text in a reason.
@@ -218,7 +216,7 @@ fn from_json<T: DeserializeOwned>(text: &str) -> Result<T, Error> {
 pub fn shown(text: &str) -> String {
     // Cut first: printable makes copies, and a payload's text may be megabytes.
     let end = text.char_indices().nth(4 * LONGEST_SHOWN).map_or(text.len(), |(end, _)| end);
-    let text = log::printable(text.get(..end).unwrap_or_default().as_bytes());
+    let text = crate::text::shown(text.get(..end).unwrap_or_default()).into_owned();
     match text.char_indices().nth(LONGEST_SHOWN) {
         Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
         None => text,

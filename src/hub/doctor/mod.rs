@@ -168,7 +168,7 @@ pub(super) fn main(arguments: &Arguments, services: &[Service]) -> ExitCode {
     crate::log::to_stderr();
     let report = examine(arguments.config.clone(), services);
     if arguments.json {
-        print(&format!("{:#}", serde_json::json!(report)));
+        print(&crate::text::json(&report, true));
     } else {
         print(&report::format(&report, Terminal::stdout()));
     }

@@ -2,7 +2,7 @@ use std::fmt::Write;
 
 use super::{Level, Report};
 use crate::hub::terminal::{Terminal, Tone};
-use crate::log::printable;
+use crate::text;
 
 impl Level {
     fn word(self) -> &'static str {
@@ -40,16 +40,16 @@ fn write(text: &mut String, report: &Report, terminal: Terminal) -> std::fmt::Re
     for finding in &report.findings {
         if finding.about != about {
             about = &finding.about;
-            let head = terminal.paint(Tone::Strong, &printable(about.as_bytes()));
+            let head = terminal.paint(Tone::Strong, &text::sentence(about));
             writeln!(text, "{}{head}", if text.is_empty() { "" } else { "\n" })?;
         }
         let word = terminal.paint(finding.level.tone(), &format!("{:<8}", finding.level.word()));
-        let sentence = terminal.wrap(&printable(finding.finding.as_bytes()), INDENT);
+        let sentence = terminal.wrap(&text::sentence(&finding.finding), INDENT);
         writeln!(text, "  {word} {sentence}")?;
         if let Some(mend) = &finding.mend {
             let mut sign = "> ";
             for line in mend.lines() {
-                let line = terminal.paint(Tone::Strong, &format!("{sign}{}", printable(line.as_bytes())));
+                let line = terminal.paint(Tone::Strong, &format!("{sign}{}", text::sentence(line)));
                 writeln!(text, "{}{line}", " ".repeat(INDENT))?;
                 sign = "  ";
             }

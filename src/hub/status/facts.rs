@@ -7,8 +7,8 @@ use super::{Level, Reason};
 use crate::config::{Config, Pipeline};
 use crate::hub::greeting::{WEBHOOK, command_line, url};
 use crate::hub::units::{self, Units};
-use crate::log::printable;
 use crate::state::{self, Folder, lock_holder};
+use crate::text;
 use crate::{gate, http, systemd};
 
 /// How long the proxy gets to answer; it takes milliseconds.
@@ -151,7 +151,7 @@ fn ask(config: &Config) -> Answer {
         Err(error) => return Answer::Silent(format!("{listen} does not answer: {error}")),
     };
     let reason = |body: &Value| {
-        let reason = body["reason"].as_str().map(|reason| printable(reason.as_bytes()));
+        let reason = body["reason"].as_str().map(text::sentence);
         reason.unwrap_or_else(|| "it does not say why".to_owned())
     };
     // Where the socket may not be used, the port alone has to be believed.

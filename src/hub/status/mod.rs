@@ -18,6 +18,7 @@ use super::terminal::Terminal;
 use crate::exit::print;
 use crate::log::rfc3339;
 use crate::records::{Pipeline, Reader};
+use crate::text;
 use facts::Facts;
 use repositories::{Queue, Repository};
 use services::{Funnel, Service};
@@ -108,7 +109,7 @@ struct Configuration {
 pub(super) fn main(arguments: &Arguments) -> ExitCode {
     let status = collect(&Facts::find(arguments.config.as_deref()));
     if arguments.json {
-        print(&format!("{:#}", serde_json::json!(status)));
+        print(&text::json(&status, true));
     } else {
         print(&table::format(&status, Terminal::stdout()));
     }

@@ -3,8 +3,8 @@ use std::fmt::Write;
 use super::services::Service;
 use super::{Level, Status};
 use crate::hub::terminal::{Terminal, Tone, fit};
-use crate::log::printable;
 use crate::records::{ago, counted, ended_ago, milliseconds, span};
+use crate::text;
 
 impl Level {
     fn word(self) -> &'static str {
@@ -58,7 +58,7 @@ pub(super) fn format(status: &Status, terminal: Terminal) -> String {
 fn head(text: &mut String, status: &Status, terminal: Terminal) -> std::fmt::Result {
     let level = status.status;
     let word = if status.is_fresh && level == Level::Healthy { "nothing has run here yet" } else { level.word() };
-    let host = terminal.paint(Tone::Strong, &printable(status.host.as_bytes()));
+    let host = terminal.paint(Tone::Strong, &text::sentence(&status.host));
     let word = terminal.paint(level.tone(), word);
     writeln!(text, "{host}: {word}  {}\n", terminal.paint(Tone::Quiet, &format!("({})", status.time)))
 }
@@ -66,7 +66,7 @@ fn head(text: &mut String, status: &Status, terminal: Terminal) -> std::fmt::Res
 fn row(text: &mut String, level: Level, cells: &[String], last: &str, terminal: Terminal) -> std::fmt::Result {
     let line = cells.join(" ");
     let indent = 2 + line.chars().count() + 1;
-    let last = fit(&printable(last.as_bytes()), terminal.width.saturating_sub(indent).max(8));
+    let last = fit(&text::sentence(last), terminal.width.saturating_sub(indent).max(8));
     let line = format!("{} {line} {}", level.mark(), last.trim_end());
     let tone = if level == Level::Healthy { Tone::Plain } else { level.tone() };
     writeln!(text, "{}", terminal.paint(tone, line.trim_end()))
@@ -139,21 +139,20 @@ fn repositories(text: &mut String, status: &Status, terminal: Terminal) -> std::
     for repository in &status.repositories {
         let [deployed, since, checked, result] = repository.cells(status.now);
         let cells = [
-            fit(&printable(repository.known.repository.as_bytes()), name),
-            fit(&printable(deployed.as_bytes()), COMMIT),
+            fit(&text::sentence(&repository.known.repository), name),
+            fit(&text::sentence(&deployed), COMMIT),
             fit(&since, TOOK),
             fit(&checked, TOOK),
         ];
         row(text, repository.level, &cells, &result, terminal)?;
         if let Some(why) = repository.known.checked.as_ref().and_then(|checked| checked.not_deployed.as_ref()) {
-            let note = printable(format!("its units are not deployed: {why}").as_bytes());
+            let note = text::sentence(&format!("its units are not deployed: {why}"));
             writeln!(text, "    {}", terminal.paint(Tone::Quiet, &terminal.wrap(&note, 4)))?;
         }
         if let Some(hold) = &repository.known.hold {
             let reason = hold.reason.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
             let since = hold.since.as_deref().map(|since| ago(since, status.now)).unwrap_or_default();
-            let note =
-                printable(format!("held {since}{reason}; hub release {}", repository.known.repository).as_bytes());
+            let note = text::sentence(&format!("held {since}{reason}; hub release {}", repository.known.repository));
             writeln!(text, "    {}", terminal.paint(Tone::Quiet, &terminal.wrap(&note, 4)))?;
         }
     }
@@ -161,7 +160,7 @@ fn repositories(text: &mut String, status: &Status, terminal: Terminal) -> std::
 }
 
 fn line(text: &mut String, label: &str, content: &str, terminal: Terminal) -> std::fmt::Result {
-    let content = terminal.wrap(&printable(content.as_bytes()), 2 + LABEL + 1);
+    let content = terminal.wrap(&text::sentence(content), 2 + LABEL + 1);
     writeln!(text, "  {} {content}", fit(label, LABEL))
 }
 
@@ -215,12 +214,12 @@ fn rest(text: &mut String, status: &Status, terminal: Terminal) -> std::fmt::Res
 
 fn reasons(text: &mut String, status: &Status, terminal: Terminal) -> std::fmt::Result {
     for reason in &status.reasons {
-        let (level, about) = (reason.level, printable(reason.about.as_bytes()));
+        let (level, about) = (reason.level, text::sentence(&reason.about));
         let about = terminal.paint(level.tone(), &format!("{} {about}", level.mark()));
-        let sentence = terminal.wrap(&printable(reason.reason.as_bytes()), 4);
+        let sentence = terminal.wrap(&text::sentence(&reason.reason), 4);
         write!(text, "\n{about}\n    {sentence}\n")?;
         if let Some(mend) = &reason.mend {
-            writeln!(text, "    {}", terminal.paint(Tone::Strong, &format!("> {}", printable(mend.as_bytes()))))?;
+            writeln!(text, "    {}", terminal.paint(Tone::Strong, &format!("> {}", text::sentence(mend))))?;
         }
     }
     Ok(())
