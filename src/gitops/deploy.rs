@@ -39,6 +39,8 @@ impl Run<'_> {
             let reason = format!("the host is shutting down; the deployment is begun anew at the next start ({error})");
             return Ok((Status::Failed, Some(reason)));
         }
+        // A disk that is full stops neither the way back nor the word of it.
+        self.journal.make_room();
         match error {
             // git refused the fast-forward before it touched anything.
             Error::Refused(_) | Error::InUse(_) if entry.step == Step::Checkout => {
@@ -46,10 +48,10 @@ impl Run<'_> {
                 return Err(error);
             }
             // Before anything else, so that the commit is not tried again whatever happens while it is taken back.
-            Error::Step { .. } => self.store.set_bad(repository, &plan.to, &error.to_string(), false)?,
+            Error::Step { .. } => self.mark_bad(repository, &plan.to, &error, false),
             // Units that do not verify; a live commit's are another matter, since the host has changed, not the commit.
             Error::Refused(_) if entry.step == Step::Verify && !plan.is_live() => {
-                self.store.set_bad(repository, &plan.to, &error.to_string(), true)?;
+                self.mark_bad(repository, &plan.to, &error, true);
             }
             // The only error after which a git that was killed may have left its locks.
             Error::Command(command::Error::Deadline { .. }) => plan.checkout.remove_stale_locks()?,
@@ -71,6 +73,13 @@ impl Run<'_> {
         };
         self.journal.end(repository)?;
         end
+    }
+
+    /// Remembers a commit that failed. Where that cannot be written the way back is taken all the same.
+    fn mark_bad(&self, repository: &Repository, commit: &str, reason: &Error, refused: bool) {
+        if let Err(error) = self.store.set_bad(repository, commit, &reason.to_string(), refused) {
+            log::error!("state_not_written", repo = repository.name, error = error.to_string());
+        }
     }
 
     fn apply(&self, plan: &Plan, entry: &mut Entry, applied: &mut Applied) -> Result<(), Error> {
@@ -153,6 +162,7 @@ impl Run<'_> {
         interrupted: bool,
         outcome: &mut Outcome,
     ) -> Result<(), Error> {
+        self.journal.make_room();
         let mut back = Applied::new(&repository.name, Some(&entry.to), entry.from.as_deref());
         let units = host.zip(entry.units.as_ref());
         if let Some((host, before)) = units.filter(|_| entry.step >= Step::Units) {

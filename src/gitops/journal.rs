@@ -3,7 +3,9 @@ use serde::{Deserialize, Serialize};
 use super::store::{file, now};
 use super::units::Before;
 use crate::config::Repository;
-use crate::state::{Error, Folder};
+use crate::log;
+use crate::records::LONGEST_ENTRY;
+use crate::state::{Error, Folder, give_up_reserve_if_full, keep_reserve};
 
 /// A deployment under way. It is on disk before the first change to the host and gone after the last; a run that finds
 /// one undoes it.
@@ -35,16 +37,23 @@ pub(super) enum Step {
 }
 
 /// The journal folder, one file a repository.
+///
+/// A deployment begins only where there is room to take it back: a reserve of disk space is kept beside the journal.
 #[derive(Debug)]
 pub(super) struct Journal {
+    gitops: Folder,
     folder: Folder,
 }
 
 impl Journal {
     pub fn open(gitops: &Folder) -> Result<Self, Error> {
-        Ok(Self { folder: gitops.sub_or_make("journal", 0o750)? })
+        Ok(Self { gitops: gitops.sub(".")?, folder: gitops.sub_or_make("journal", 0o750)? })
     }
 
+    /// Begins a deployment.
+    ///
+    /// # Errors
+    /// Where there is no room on the disk for the way back, too: nothing was changed then.
     pub fn begin(
         &self,
         repository: &Repository,
@@ -52,6 +61,7 @@ impl Journal {
         to: &str,
         units: Option<Before>,
     ) -> Result<Entry, Error> {
+        keep_reserve(&self.gitops)?;
         let entry = Entry {
             repository: repository.name.clone(),
             from: from.map(str::to_owned),
@@ -69,6 +79,13 @@ impl Journal {
         self.folder.publish_json(&file(repository), entry)
     }
 
+    /// Makes room for the way back where the disk is full.
+    pub fn make_room(&self) {
+        if let Err(error) = give_up_reserve_if_full(&self.gitops) {
+            log::warn!("reserve_not_given_up", error = error.to_string());
+        }
+    }
+
     pub fn end(&self, repository: &Repository) -> Result<(), Error> {
         self.folder.remove(file(repository).as_ref()).map(|_| ())
     }
@@ -81,7 +98,6 @@ impl Journal {
 
     /// The interrupted deployment of a repository.
     pub fn interrupted(&self, repository: &Repository) -> Result<Option<Entry>, Error> {
-        // A thousand unit files with their links and manifest entries are more than a usual record.
-        self.folder.read_json_within(&file(repository), 16 << 20)
+        self.folder.read_json_within(&file(repository), LONGEST_ENTRY)
     }
 }

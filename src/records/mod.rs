@@ -15,6 +15,10 @@ use crate::state::{Record, Run};
 pub use reader::Reader;
 pub use words::{ago, counted, ended_ago, milliseconds, seconds_between, short, span};
 
+/// The longest entry of the journal, in bytes: a thousand unit files with their links and manifest entries are more than a
+/// usual record.
+pub const LONGEST_ENTRY: usize = 16 << 20;
+
 /// Services and the folders of their run records.
 pub const SERVICES: [(&str, &str); 5] = [
     ("proxy", "proxy"),
@@ -39,6 +43,19 @@ pub struct Repository {
     pub bad: Option<Bad>,
     /// Who suspended it.
     pub hold: Option<Hold>,
+    /// A deployment that was begun and has not ended.
+    pub open: Option<Open>,
+}
+
+/// `gitops/journal/<file>.json`, as far as readers want to know.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Open {
+    /// The commit that is being made live.
+    pub to: String,
+    /// The last step that was begun.
+    pub step: String,
+    /// When, RFC 3339.
+    pub started: String,
 }
 
 /// `gitops/deployed/<file>.json`

@@ -2,7 +2,7 @@ use std::path::Path;
 
 use serde::de::DeserializeOwned;
 
-use super::{Repository, SERVICES};
+use super::{LONGEST_ENTRY, Repository, SERVICES};
 use crate::state::{Error, Folder, Record, repository_file_name};
 
 /// Reads what is there; what cannot be read becomes a sentence in `unreadable` and stops nothing.
@@ -39,12 +39,17 @@ impl<'a> Reader<'a> {
             checked: self.read("gitops/checked", &file),
             bad: self.read("gitops/bad", &file),
             hold: self.read("gitops/hold", &file),
+            open: self.read_within("gitops/journal", &file, LONGEST_ENTRY),
         }
     }
 
     /// A JSON file in a folder below the root; none where there is none.
     pub fn read<T: DeserializeOwned>(&mut self, folder: &str, file: &str) -> Option<T> {
-        let found = self.open(folder).and_then(|folder| folder.read_json(file));
+        self.read_within(folder, file, 1 << 20)
+    }
+
+    fn read_within<T: DeserializeOwned>(&mut self, folder: &str, file: &str, limit: usize) -> Option<T> {
+        let found = self.open(folder).and_then(|folder| folder.read_json_within(file, limit));
         self.heard(found).flatten()
     }
 

@@ -1,5 +1,6 @@
 mod json;
 mod list;
+mod tree;
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -143,6 +144,33 @@ impl Folder {
         step(file.write_all(content))?;
         step(fs::fchmod(&file, Mode::from_raw_mode(mode)).map_err(Into::into))?;
         if durably { step(file.sync_all()) } else { Ok(()) }
+    }
+
+    /// Writes over the first bytes of a regular file and cuts the rest off: for a file that cannot be replaced because there is
+    /// no room for a second one. False where it is missing, or has less room than `content` needs. After a crash it may be torn.
+    ///
+    /// # Errors
+    /// When it is a link or no regular file, or cannot be written.
+    pub fn overwrite(&self, name: &str, content: &[u8]) -> Result<bool, Error> {
+        let path = self.path.join(name);
+        let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let fd = match fs::openat(&self.fd, name, flags, Mode::empty()) {
+            Ok(fd) => fd,
+            Err(Errno::NOENT) => return Ok(false),
+            Err(Errno::LOOP | Errno::NXIO | Errno::ISDIR) => return Err(Error::NotRegular(path)),
+            Err(error) => return Err(Error::io("open", &path, error)),
+        };
+        let stat = fs::fstat(&fd).map_err(|error| Error::io("inspect", &path, error))?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Err(Error::NotRegular(path));
+        }
+        let held = u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512);
+        if (content.len() as u64) > held {
+            return Ok(false);
+        }
+        let mut file = File::from(fd);
+        let written = file.write_all(content).and_then(|()| file.set_len(content.len() as u64));
+        written.and_then(|()| file.sync_all()).map(|()| true).map_err(|error| Error::io("write", &path, error))
     }
 
     /// Reads a regular file of at most `limit` bytes; none where there is no such name.

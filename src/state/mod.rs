@@ -7,6 +7,7 @@ mod folder;
 mod lock;
 mod owner;
 mod record;
+mod reserve;
 
 use std::path::{Path, PathBuf};
 
@@ -15,6 +16,7 @@ pub use folder::{Entry, Folder, Kind};
 pub use lock::{Lock, lock_holder};
 pub use owner::become_owner;
 pub use record::{Record, Run};
+pub use reserve::{give_up_reserve_if_full, keep_reserve};
 
 /// The state root of an installation whose units run under systemd.
 pub const SYSTEM_ROOT: &str = "/var/lib/observability-hub";

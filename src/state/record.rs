@@ -5,6 +5,11 @@ use super::{Error, Folder};
 
 /// How many earlier runs a record keeps.
 const HISTORY: usize = 20;
+const FILE: &str = "run.json";
+/// Longer records, in bytes, lose their oldest runs: readers refuse what is longer than 1 MiB.
+const LONGEST: usize = 512 << 10;
+/// What is written over a record that cannot be replaced: hardly any is shorter than a block.
+const SHORT: usize = 4000;
 
 /// One run of a service.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -46,7 +51,18 @@ impl Record {
     /// # Errors
     /// When the record cannot be written.
     pub fn add(folder: &Folder, service: &str, run: Run) -> Result<(), Error> {
-        folder.publish_json("run.json", &Self::with(folder, service, run))
+        let record = Self::with(folder, service, run);
+        let Err(error) = folder.publish_json(FILE, &record) else { return Ok(()) };
+        // The old one would go on telling of a run that went well: its bytes are on the disk and can hold this.
+        match folder.overwrite(FILE, &record.within(SHORT)) {
+            Ok(true) => crate::log::warn!("run_record_overwritten", error = error.to_string()),
+            Ok(false) => return Err(error),
+            Err(second) => {
+                crate::log::warn!("run_record_not_overwritten", error = second.to_string());
+                return Err(error);
+            }
+        }
+        Ok(())
     }
 
     /// The same for a service that runs every minute: it is the system that chooses when the record reaches the disk,
@@ -55,12 +71,12 @@ impl Record {
     /// # Errors
     /// When the record cannot be written.
     pub fn add_lazily(folder: &Folder, service: &str, run: Run) -> Result<(), Error> {
-        folder.note_json("run.json", &Self::with(folder, service, run))
+        folder.note_json(FILE, &Self::with(folder, service, run))
     }
 
     fn with(folder: &Folder, service: &str, run: Run) -> Self {
         let mut history = Vec::new();
-        match folder.read_json::<Self>("run.json") {
+        match folder.read_json::<Self>(FILE) {
             Ok(Some(record)) => {
                 history = record.history;
                 if record.last.started != run.started {
@@ -71,7 +87,25 @@ impl Record {
             Ok(None) => {}
             Err(error) => crate::log::warn!("run_record_replaced", error = error.to_string()),
         }
-        Self { service: service.to_owned(), last: run, history }
+        let mut record = Self { service: service.to_owned(), last: run, history };
+        record.fit(LONGEST);
+        record
+    }
+
+    /// Leaves out what makes it longer than `limit` bytes of JSON: the oldest runs, then the newest one's details.
+    fn fit(&mut self, limit: usize) {
+        let length = |record: &Self| serde_json::to_vec(record).map_or(0, |json| json.len());
+        while length(self) > limit && self.history.pop().is_some() {}
+        if length(self) > limit {
+            self.last.details = serde_json::json!({ "left_out": "longer than a record may be" });
+            self.last.error = self.last.error.take().map(|error| crate::text::cut(&error, limit / 4).into_owned());
+        }
+    }
+
+    /// As JSON of at most so many bytes.
+    fn within(mut self, limit: usize) -> Vec<u8> {
+        self.fit(limit);
+        serde_json::to_vec(&self).unwrap_or_default()
     }
 
     /// Reads the record of a folder; none before the first run.
@@ -79,6 +113,6 @@ impl Record {
     /// # Errors
     /// When it is unreadable or damaged.
     pub fn read(folder: &Folder) -> Result<Option<Self>, Error> {
-        folder.read_json("run.json")
+        folder.read_json(FILE)
     }
 }

@@ -2,7 +2,7 @@ use serde::Serialize;
 
 use super::{Facts, Level, Reason};
 use crate::records::{self, Outcome, Reader, ago, seconds_between, short, span};
-use crate::state::{Entry, Folder};
+use crate::state::{Entry, Folder, lock_holder};
 
 /// gitops-sync looks at every repository hourly.
 const UNCHECKED: u64 = 2 * 3600;
@@ -52,13 +52,25 @@ pub(super) fn all(facts: &Facts, reader: &mut Reader<'_>, reasons: &mut Vec<Reas
         names.sort();
         names.dedup();
     }
-    names.iter().map(|(name, branch)| judge(facts, reader.repository(name, branch), reasons)).collect()
+    let gitops = reader.folder("gitops");
+    let worker = gitops.and_then(|gitops| reader.heard(lock_holder(&gitops, "lock")).flatten());
+    let judge = |(name, branch): &(String, String)| judge(facts, reader.repository(name, branch), worker, reasons);
+    names.iter().map(judge).collect()
 }
 
-fn judge(facts: &Facts, known: records::Repository, reasons: &mut Vec<Reason>) -> Repository {
+/// `worker` is the process that changes the host at this moment.
+fn judge(facts: &Facts, known: records::Repository, worker: Option<u32>, reasons: &mut Vec<Reason>) -> Repository {
     let name = known.repository.clone();
     let before = reasons.len();
     let mut say = |level, reason: String, mend: String| reasons.push(Reason::new(level, &name, reason, mend));
+    if let Some(open) = known.open.as_ref().filter(|_| worker.is_none()) {
+        let (to, began) = (short(&open.to), ago(&open.started, facts.now));
+        let reason = format!(
+            "the deployment of {to}, begun {began}, was cut off at its step {}; what it changed stays until the next run takes it back",
+            open.step
+        );
+        say(Level::Failed, reason, facts.hub(&format!("deploy {name}")));
+    }
     if let Some(bad) = &known.bad {
         let why = bad.reason.as_deref().unwrap_or("it does not say why");
         let reason =

@@ -63,3 +63,52 @@ fn what_root_makes_has_the_group_of_its_folder() {
         assert_eq!((found.uid(), found.gid()), (0, 4242), "{path}");
     }
 }
+
+#[test]
+fn a_tree_is_removed_however_deep_it_is_and_no_link_is_followed() {
+    let (dir, folder) = folder();
+    let outside = tempfile::tempdir().unwrap();
+    std::fs::write(outside.path().join("kept"), "x").unwrap();
+    let mut fd = fs::openat(fs::CWD, dir.path(), OPEN_FOLDER, Mode::empty()).unwrap();
+    // Deeper than a path or the number of open files allows.
+    for _ in 0..5000 {
+        fs::mkdirat(&fd, "deep", Mode::from_raw_mode(0o755)).unwrap();
+        fs::symlinkat(outside.path(), &fd, "link").unwrap();
+        fd = fs::openat(&fd, "deep", OPEN_FOLDER, Mode::empty()).unwrap();
+    }
+    let mut budget = 100_000;
+    assert!(folder.remove_tree(OsStr::new("deep"), &mut budget).unwrap());
+    assert!(folder.remove_tree(OsStr::new("link"), &mut budget).unwrap());
+    assert_eq!((std::fs::read_dir(dir.path()).unwrap().count(), budget), (0, 100_000 - 2 * 4999 - 1));
+    assert!(outside.path().join("kept").exists());
+}
+
+#[test]
+fn what_is_filled_meanwhile_or_too_large_is_left_for_the_next_time() {
+    let (dir, folder) = folder();
+    for number in 0..50 {
+        std::fs::create_dir_all(dir.path().join(format!("large/{number}/{number}"))).unwrap();
+    }
+    assert!(!folder.remove_tree(OsStr::new("large"), &mut 60).unwrap());
+    assert!(folder.remove_tree(OsStr::new("large"), &mut 1000).unwrap());
+    assert!(folder.remove_left_trees(&mut 1000).unwrap());
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    std::fs::create_dir(dir.path().join("filled")).unwrap();
+    let filled = Folder::open(&dir.path().join("filled")).unwrap();
+    let ended = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for number in 0..u64::MAX {
+                // Fails once the folder is gone.
+                let made = fs::mkdirat(&filled.fd, format!("x{number}"), Mode::from_raw_mode(0o755));
+                if ended.load(Ordering::Relaxed) || made == Err(Errno::NOENT) {
+                    break;
+                }
+            }
+        });
+        let mut budget = 20_000;
+        // It comes to an end, whatever it comes to.
+        folder.remove_tree(OsStr::new("filled"), &mut budget).unwrap();
+        ended.store(true, Ordering::Relaxed);
+    });
+}
