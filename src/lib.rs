@@ -21,3 +21,7 @@ pub mod store;
 pub mod systemd;
 pub mod text;
 pub mod webhook;
+
+#[cfg(test)]
+#[path = "../tests/fuzz/engine.rs"]
+mod fuzz;

@@ -298,3 +298,7 @@ mod tests {
         assert!(objects.blob(&second, 100).is_err() && objects.changes(None, &"1".repeat(40)).is_err());
     }
 }
+
+#[cfg(test)]
+#[path = "../../tests/fuzz/listings.rs"]
+mod listings;

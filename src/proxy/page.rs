@@ -272,3 +272,7 @@ fn class(outcome: Outcome) -> &'static str {
         Outcome::Failed => "bad",
     }
 }
+
+#[cfg(test)]
+#[path = "../../tests/fuzz/records.rs"]
+mod records;

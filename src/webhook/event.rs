@@ -324,3 +324,7 @@ mod tests {
         assert!(reason.len() < 600 && !reason.contains('\u{1b}'), "{reason}");
     }
 }
+
+#[cfg(test)]
+#[path = "../../tests/fuzz/event.rs"]
+mod events;

@@ -244,3 +244,7 @@ mod tests {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "../../../tests/fuzz/head.rs"]
+mod heads;
