@@ -146,7 +146,8 @@ fn at_rest_it_costs_next_to_nothing() {
         memory(pid, "VmHWM"),
         calls as f64 * 60.0 / REST.as_secs_f64(),
     );
-    assert!(calls <= 4, "{:?}", tailnet.calls());
+    // A look each 15 s: at the port and, while it is public, at the node.
+    assert!(calls <= 8, "{:?}", tailnet.calls());
     // The figures are those of the optimised build.
     if !cfg!(debug_assertions) {
         assert!(memory(pid, "VmRSS") <= 4096 && share <= 0.2);

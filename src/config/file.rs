@@ -8,7 +8,7 @@ use rustix::fs::OFlags;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::values::{AbsolutePath, Address, Json, Name, Port, Size, Source, Table};
+use super::values::{AbsolutePath, Address, Json, Name, Port, Size, Socket, Source, Table};
 use super::{Database, DatabaseUrl, Error, Gate, Gitops, Metrics, Pipeline, Proxy, Repository, repository, wording};
 use crate::state::repository_file_name;
 
@@ -128,6 +128,7 @@ struct GitopsSection {
 #[serde(default, deny_unknown_fields)]
 struct GateSection {
     port: Option<Port>,
+    socket: Option<Socket>,
 }
 
 #[derive(Deserialize, Default)]
@@ -185,7 +186,11 @@ impl Parsed {
     }
 
     pub(super) fn gate(&self) -> Gate {
-        Gate { port: self.content.gate.port.map_or(8443, |port| port.0) }
+        let section = &self.content.gate;
+        Gate {
+            port: section.port.map_or(8443, |port| port.0),
+            socket: section.socket.clone().and_then(|socket| socket.0),
+        }
     }
 
     pub(super) fn metrics(&self) -> Metrics {

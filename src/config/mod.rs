@@ -92,6 +92,8 @@ pub struct Gitops {
 pub struct Gate {
     /// The funnel's port: 443, 8443 or 10000.
     pub port: u16,
+    /// tailscaled's socket; none where it is tailscale's usual one.
+    pub socket: Option<PathBuf>,
 }
 
 /// `[metrics]`

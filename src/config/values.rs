@@ -87,6 +87,16 @@ pub(super) struct AbsolutePath(pub PathBuf);
 
 text_value!(AbsolutePath, |text| absolute_path(text).map(AbsolutePath));
 
+/// The path of a socket; empty for the usual one.
+#[derive(Clone)]
+pub(super) struct Socket(pub Option<PathBuf>);
+
+text_value!(Socket, |text| if text.is_empty() {
+    Ok(Socket(None))
+} else {
+    absolute_path(text).map(|p| Socket(Some(p)))
+});
+
 /// A path that starts at the root and does not climb.
 pub(super) fn absolute_path(text: &str) -> Result<PathBuf, String> {
     let path = PathBuf::from(text);

@@ -15,6 +15,26 @@ pub enum Error {
     NotRunning(String),
     /// The node is not connected to its tailnet: its backend state (ipn.State).
     NotConnected(String),
+    /// The daemon does not answer in time, in seconds.
+    NoAnswer(u64),
+    /// The node's key has expired.
+    Expired,
+    /// The node is in another tailnet than the one that it was published in.
+    OtherTailnet {
+        /// Where it was published.
+        first: String,
+        /// Where it is now.
+        now: String,
+    },
+    /// The tool is older than the daemon, and what it writes would lose what it does not know.
+    OldClient {
+        /// The tool's version.
+        client: String,
+        /// The daemon's version.
+        daemon: String,
+    },
+    /// The gate's own folder cannot be used.
+    State(String),
     /// The tailnet has no HTTPS certificates.
     NoHttps,
     /// The node may not use Funnel.
@@ -59,6 +79,7 @@ impl From<command::Error> for Error {
     fn from(error: command::Error) -> Self {
         match &error {
             command::Error::NotFound(program) if program == "tailscale" => Self::NotInstalled,
+            command::Error::Deadline { limit, output, .. } if output.is_empty() => Self::NoAnswer(limit.as_secs()),
             command::Error::Failed { output, .. } => Self::from_output(output).unwrap_or(Self::Command(error)),
             _ => Self::Command(error),
         }
@@ -85,6 +106,9 @@ impl Error {
     }
 }
 
+/// Where the daemon listens elsewhere than the tool expects.
+const ELSEWHERE: &str = " (if its socket is elsewhere, name it in hub.toml: [gate] socket = \"/path/tailscaled.sock\")";
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -93,7 +117,22 @@ impl fmt::Display for Error {
                 "tailscale is not installed or not on PATH; install it from https://tailscale.com/download/linux",
             ),
             Self::TooOld(version) => write!(f, "tailscale {version} is too old: 1.52 or newer is needed; update it"),
-            Self::NotRunning(_) => f.write_str("tailscaled is not running; run: systemctl start tailscaled"),
+            Self::NotRunning(_) => write!(f, "tailscaled is not running; run: systemctl start tailscaled{ELSEWHERE}"),
+            Self::NoAnswer(seconds) => {
+                write!(f, "tailscaled does not answer within {seconds} s; see: systemctl status tailscaled{ELSEWHERE}")
+            }
+            Self::Expired => f.write_str("this node's key has expired; run: tailscale up --force-reauth"),
+            Self::OtherTailnet { first, now } => write!(
+                f,
+                "this node is in the tailnet {now} now, and it was published in {first}; if that is meant, run: \
+                 tailscale-gate allow; else go back: tailscale switch {first}"
+            ),
+            Self::OldClient { client, daemon } => write!(
+                f,
+                "tailscale {client} is older than tailscaled {daemon}, and what it writes deletes settings that it does \
+                 not know; update the tailscale that is first on PATH, or restart tailscaled if that was updated"
+            ),
+            Self::State(reason) => write!(f, "{reason}; if the file is damaged, run: tailscale-gate allow"),
             Self::NotConnected(state) => match state.as_str() {
                 "Stopped" => f.write_str("tailscale is stopped; run: tailscale up"),
                 "NeedsLogin" => f.write_str("tailscale is logged out; run: tailscale up"),

@@ -21,6 +21,20 @@ pub(super) enum Seen {
     Other(String),
 }
 
+/// What a look at the port and at the node found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Look {
+    pub seen: Seen,
+    /// Why nobody reaches the port although it is public; none where they do, or nothing is public.
+    pub away: Option<String>,
+}
+
+impl From<Seen> for Look {
+    fn from(seen: Seen) -> Self {
+        Self { seen, away: None }
+    }
+}
+
 impl ServeConfig {
     /// Reads the output of `tailscale funnel status --json`; versions before 1.50 print `null` for nothing.
     ///
@@ -82,17 +96,32 @@ impl ServeConfig {
         }
     }
 
+    /// True where anything makes the port public.
+    pub fn is_public(&self, port: u16) -> bool {
+        !self.public(port).is_empty()
+    }
+
+    /// What makes the port public, for people.
+    pub fn who_is_public(&self, port: u16) -> String {
+        describe(&self.public(port))
+    }
+
     /// True where nothing outside foreground sessions makes the port public.
     pub fn background_is_closed(&self, port: u16) -> bool {
         self.public(port).iter().all(|public| public.session.is_some())
     }
 
-    /// What is configured on the port at all; none where it is free.
+    /// What is configured on the port at all; none where it is free. A Service has addresses of its own, so that it may
+    /// have the same port.
     pub fn occupant(&self, port: u16) -> Option<String> {
         self.parts().find_map(|(session, part)| {
             let web = entries(part, "Web").find(|(key, _)| port_of(key) == Some(port));
             let tcp = entries(part, "TCP").find(|(key, _)| key.parse() == Ok(port));
-            web.or(tcp).map(|(_, value)| format!("{} {value:.200}", place(session)))
+            let (key, value) = web.or(tcp)?;
+            Some(match value.get("TCPForward").and_then(Value::as_str) {
+                Some(forward) => format!("a TCP forward to {forward:.200}, {}", place(session)),
+                None => format!("{key} {value:.200}, {}", place(session)),
+            })
         })
     }
 
@@ -146,12 +175,20 @@ fn strip(part: &mut Map<String, Value>, port: u16) {
 }
 
 fn describe(public: &[Public<'_>]) -> String {
-    let one = |Public { session, part, key }: &Public<'_>| {
-        let handlers = part.get("Web").and_then(|web| web.get(*key)).and_then(|web| web.get("Handlers"));
-        let handlers = handlers.map_or_else(String::new, |handlers| format!(" to {handlers:.200}"));
-        format!("{key}, {}{handlers}", place(*session))
-    };
+    let one = |Public { session, part, key }: &Public<'_>| format!("{key}, {}{}", place(*session), leads_to(part, key));
     public.iter().map(one).collect::<Vec<_>>().join("; ")
+}
+
+/// Where a public key leads: web handlers, a TCP forward, or nothing at all.
+fn leads_to(part: &Map<String, Value>, key: &str) -> String {
+    if let Some(handlers) = part.get("Web").and_then(|web| web.get(key)).and_then(|web| web.get("Handlers")) {
+        return format!(" to {handlers:.200}");
+    }
+    let tcp = port_of(key).and_then(|port| part.get("TCP")?.get(port.to_string()));
+    match tcp.and_then(|tcp| tcp.get("TCPForward")).and_then(Value::as_str) {
+        Some(forward) => format!(" to the TCP address {forward:.200}"),
+        None => " without a handler".to_owned(),
+    }
 }
 
 fn place(session: Option<&str>) -> String {
@@ -219,6 +256,25 @@ mod tests {
     }
 
     #[test]
+    fn each_kind_of_exposure_is_named() {
+        let key = format!("{NAME}:8443");
+        let says = |config: &Value| match see(config) {
+            Seen::Other(by) => by,
+            seen => panic!("{seen:?}"),
+        };
+        let tcp =
+            json!({"TCP": {"8443": {"TCPForward": "127.0.0.1:22", "TerminateTLS": NAME}}, "AllowFunnel": {&key: true}});
+        assert_eq!(says(&tcp), format!("{key}, in the background to the TCP address 127.0.0.1:22"));
+        assert_eq!(says(&json!({"AllowFunnel": {&key: true}})), format!("{key}, in the background without a handler"));
+        let theirs = says(&json!({"Foreground": {"df16": part(8443, "http://127.0.0.1:3000", true)}}));
+        assert!(theirs.contains("in the foreground session df16") && theirs.contains("127.0.0.1:3000"), "{theirs}");
+        let forward = ServeConfig::parse(br#"{"TCP": {"8443": {"TCPForward": "unix:/run/x.sock"}}}"#).unwrap();
+        assert_eq!(forward.occupant(8443).unwrap(), "a TCP forward to unix:/run/x.sock, in the background");
+        let service = ServeConfig::parse(br#"{"Services": {"svc:web": {"TCP": {"8443": {"HTTPS": true}}}}}"#).unwrap();
+        assert_eq!(service.occupant(8443), None, "it has addresses of its own");
+    }
+
+    #[test]
     fn garbage_is_no_answer() {
         for text in ["", "no json", "[]", "3", "{\"TCP\":"] {
             assert!(ServeConfig::parse(text.as_bytes()).is_err(), "{text}");
@@ -239,6 +295,6 @@ mod tests {
         let stripped = ServeConfig::parse(config.to_string().as_bytes()).unwrap().without(8443);
         assert_eq!(String::from_utf8(stripped.to_json()).unwrap(), untouched.to_string());
         assert_eq!(stripped.occupant(8443), None);
-        assert!(stripped.occupant(443).unwrap().starts_with("in the background"));
+        assert!(stripped.occupant(443).unwrap().ends_with("in the background"));
     }
 }

@@ -7,6 +7,7 @@ mod error;
 mod exposure;
 mod funnel;
 mod health;
+mod home;
 mod machine;
 mod node;
 mod report;
@@ -28,6 +29,7 @@ use crate::state::Folder;
 
 pub use alive::instance;
 pub use error::Error;
+pub use report::KEY_EXPIRES_SOON;
 pub use status::writer;
 
 /// Open Tailscale Funnel while the proxy is healthy, and close it in every other case.
@@ -51,6 +53,7 @@ struct Arguments {
 enum Subcommand {
     Close(Close),
     Status(Status),
+    Allow(Allow),
 }
 
 /// Take whatever is public off the gate's port, and verify that; for ExecStopPost= and for people.
@@ -74,6 +77,15 @@ struct Status {
     config: Option<PathBuf>,
 }
 
+/// Allow the gate to publish in the tailnet that this node is in now; needed once after the node has moved to another.
+#[derive(FromArgs)]
+#[argh(subcommand, name = "allow")]
+struct Allow {
+    /// configuration file
+    #[argh(option, arg_name = "PATH")]
+    config: Option<PathBuf>,
+}
+
 /// What may be published.
 struct Target {
     address: SocketAddr,
@@ -92,6 +104,7 @@ pub fn main() -> ExitCode {
     let file = match &arguments.command {
         Some(Subcommand::Close(close)) => close.config.as_ref(),
         Some(Subcommand::Status(status)) => status.config.as_ref(),
+        Some(Subcommand::Allow(allow)) => allow.config.as_ref(),
         None => None,
     };
     let config = match Config::load(file.or(arguments.config.as_ref()).map(PathBuf::as_path)) {
@@ -110,7 +123,8 @@ pub fn main() -> ExitCode {
     }
     let exit = match arguments.command {
         _ if arguments.check => exit::configuration_valid(&config),
-        Some(Subcommand::Close(_)) => close(&config, target),
+        Some(Subcommand::Close(_)) => close(&config, &target),
+        Some(Subcommand::Allow(_)) => allow(&config, &target),
         Some(Subcommand::Status(Status { json, .. })) => status::show(&config, &target, json),
         None => run::keep(&config, &target),
     };
@@ -124,12 +138,16 @@ pub fn main() -> ExitCode {
 /// What is in the way, and what to do.
 pub fn check(config: &Config) -> Result<String, Error> {
     let target = target(config)?;
-    let port = config.gate.port;
-    let mut tailscale = tailscale::Tailscale::new(port, target.url);
-    let version = tailscale.version()?;
-    let name = tailscale.ready()?.to_owned();
-    tailscale.look_before_opening()?;
-    Ok(format!("tailscale {version} may publish port {port} of {name}"))
+    let mut tailscale = tailscale::Tailscale::new(&config.gate, &target.url);
+    let node = tailscale.ready()?;
+    // Who may not read it does not know which tailnet it was.
+    if let Ok(folder) = Folder::open(&config.state_dir).and_then(|root| root.sub("gate")) {
+        home::Home::check(&folder, &node)?;
+    }
+    tailscale.prepare()?;
+    let facts = tailscale.facts();
+    let (version, name) = (facts.version.as_deref().unwrap_or_default(), node.name.as_deref().unwrap_or_default());
+    Ok(format!("tailscale {version} may publish port {} of {name}", config.gate.port))
 }
 
 /// The proxy's public address as the funnel reaches it; never the admin listener's.
@@ -156,9 +174,9 @@ fn folder(config: &Config) -> Result<Folder, crate::state::Error> {
 }
 
 /// Closes whatever the port exposes, without a gate that runs.
-fn close(config: &Config, target: Target) -> Exit {
+fn close(config: &Config, target: &Target) -> Exit {
     let port = config.gate.port;
-    let result = tailscale::Tailscale::new(port, target.url).close();
+    let result = tailscale::Tailscale::new(&config.gate, &target.url).close();
     status::record_close(config, &result);
     match result {
         Ok(was_open) => {
@@ -171,6 +189,25 @@ fn close(config: &Config, target: Target) -> Exit {
         }
         Err(error) => {
             log::error!("close_failed", port = port, error = error.to_string());
+            Exit::Error
+        }
+    }
+}
+
+/// Keeps the tailnet in which the node is now as the one to publish in.
+fn allow(config: &Config, target: &Target) -> Exit {
+    let allow = || -> Result<_, Error> {
+        let node = tailscale::Tailscale::new(&config.gate, &target.url).node()?;
+        let folder = folder(config).map_err(|error| Error::State(error.to_string()))?;
+        home::Home::allow(&folder, &node)
+    };
+    match allow() {
+        Ok((before, now)) => {
+            log::info!("tailnet_allowed", tailnet = now, before = before);
+            Exit::Done
+        }
+        Err(error) => {
+            log::error!("not_allowed", error = error.to_string());
             Exit::Error
         }
     }

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use serde_json::{Map, Value, json};
 
 use super::machine::{Cause, State};
-use super::worker::Facts;
+use super::tailscale::Facts;
+use crate::records::seconds_between;
 use crate::state::{Folder, Record, Run};
 use crate::{log, systemd};
 
@@ -15,6 +16,10 @@ use crate::{log, systemd};
 pub(super) const SERVICE: &str = "tailscale-gate";
 /// How often a gate whose state does not change says that it lives.
 const HEARTBEAT: Duration = Duration::from_secs(15 * 60);
+
+/// How long before the end of the node's key its expiry is announced, in seconds: 14 days.
+pub const KEY_EXPIRES_SOON: u64 = 14 * 24 * 3600;
+const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// Reports changes, and once in a while that there was none.
 pub(super) struct Reporter {
@@ -25,6 +30,7 @@ pub(super) struct Reporter {
     begun: Instant,
     said: Instant,
     closing: Option<Instant>,
+    expiry_said: Option<Instant>,
     counts: Map<String, Value>,
     records: Option<Sender<(Run, bool)>>,
     writer: Option<JoinHandle<()>>,
@@ -54,6 +60,7 @@ impl Reporter {
             begun: now,
             said: now,
             closing: None,
+            expiry_said: None,
             counts: Map::new(),
             records: Some(records),
             writer: Some(writer),
@@ -67,6 +74,7 @@ impl Reporter {
 
     /// Says what has changed, if anything has.
     pub fn observe(&mut self, (state, cause): (State, Cause), facts: &Facts, now: Instant) {
+        self.announce_expiry(facts, now);
         let before = self.last.as_ref().map(|(state, _)| *state);
         let due = now.duration_since(self.said) >= HEARTBEAT;
         if !due && self.last.as_ref().is_some_and(|last| *last == (state, cause.clone())) {
@@ -88,6 +96,18 @@ impl Reporter {
         }
     }
 
+    /// Says once a day that the node's key is about to expire.
+    fn announce_expiry(&mut self, facts: &Facts, now: Instant) {
+        let Some(expiry) = facts.key_expiry else { return };
+        let left = seconds_between(jiff::Timestamp::now(), expiry);
+        let said = self.expiry_said.is_some_and(|at| now.duration_since(at) < DAY);
+        if left <= KEY_EXPIRES_SOON && !said {
+            self.expiry_said = Some(now);
+            let reason = "renew it before: tailscale up --force-reauth, or turn its expiry off in the admin console";
+            log::warn!("key_expires", at = log::rfc3339(expiry), in_hours = left / 3600, reason = reason);
+        }
+    }
+
     fn log(&mut self, state: State, cause: &Cause, is_new: bool, due: bool, facts: &Facts, now: Instant) {
         let (port, reason) = (self.port, cause.to_string());
         match (state, cause) {
@@ -101,6 +121,7 @@ impl Reporter {
                 log::info!("funnel_closed", port = port, reason = reason, duration_ms = duration);
             }
             (State::Closed, Cause::Lasting(_)) => log::info!("stays_closed", port = port, reason = reason),
+            (State::Unreachable, _) => log::warn!("funnel_unreachable", port = port, reason = reason),
             (State::Unknown, Cause::Lasting(_)) => log::warn!("funnel_unknown", port = port, reason = reason),
             _ if due => log::info!("unchanged", state = state.name(), port = port, reason = reason),
             _ => {}
@@ -109,7 +130,8 @@ impl Reporter {
 
     fn run(&self, state: State, cause: &Cause, facts: &Facts, now: Instant) -> Run {
         // Public without the gate's doing, or nobody knows: that is an error. To be closed is not.
-        let wrong = state == State::Unknown || (state == State::Open && matches!(cause, Cause::Lasting(_)));
+        let wrong = matches!(state, State::Unknown | State::Unreachable)
+            || (state == State::Open && matches!(cause, Cause::Lasting(_)));
         Run {
             started: log::rfc3339(self.since),
             duration_ms: now.duration_since(self.begun).as_millis() as u64,
@@ -125,6 +147,8 @@ impl Reporter {
                 "target": self.target,
                 "url": url(facts, self.port),
                 "tailscale_version": facts.version,
+                "key_expiry": facts.key_expiry.map(log::rfc3339),
+                "former_name": facts.former,
                 "pid": std::process::id(),
             }),
         }

@@ -80,12 +80,13 @@ fn prepare(config: &Config, target: &Target) -> Result<Option<(Gate, Lock)>, Str
     let folder = folder(config).map_err(|error| error.to_string())?;
     let Some(lock) = Lock::attempt(&folder, "lock").map_err(|error| error.to_string())? else { return Ok(None) };
     let system = |error: std::io::Error| format!("the system does not give what the gate needs: {error}");
-    let port = config.gate.port;
+    let tailscale = || Tailscale::new(&config.gate, &target.url);
+    let home = self::folder(config).map_err(|error| error.to_string())?;
     let gate = Gate {
         machine: Machine::new(Instant::now()),
-        tailscale: Tailscale::new(port, target.url.clone()),
-        worker: Worker::start(Tailscale::new(port, target.url.clone())).map_err(system)?,
-        reporter: Reporter::start(folder, port, target.url.clone()).map_err(system)?,
+        tailscale: tailscale(),
+        worker: Worker::start(tailscale().with_folder(home)).map_err(system)?,
+        reporter: Reporter::start(folder, config.gate.port, target.url.clone()).map_err(system)?,
         folders: alive::folders(&config.state_dir),
         address: target.address,
         admin: target.admin,

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::exposure::Seen;
+use super::exposure::{Look, Seen};
 use super::machine::State;
 use super::report::SERVICE;
 use super::tailscale::Tailscale;
@@ -16,14 +16,16 @@ use crate::state::{Folder, Record, Run};
 
 /// Prints what is public now, and what the gate's record says about it.
 pub(super) fn show(config: &Config, target: &Target, as_json: bool) -> Exit {
-    let looked = Tailscale::new(config.gate.port, target.url.clone()).look();
+    let looked = Tailscale::new(&config.gate, &target.url).look();
     let record = record(config);
     let details = record.as_ref().map_or(&Value::Null, |record| &record.last.details);
     let pid = running_gate(config);
     let (state, exposed, problem) = match looked {
-        Ok(Seen::Nothing) => (State::Closed, None, None),
-        Ok(Seen::Ours) => (State::Open, Some(target.url.clone()), None),
-        Ok(Seen::Other(by)) => (State::Open, Some(by), None),
+        Ok(Look { seen: Seen::Nothing, .. }) => (State::Closed, None, None),
+        Ok(Look { seen, away }) => {
+            let by = if let Seen::Other(by) = seen { by } else { target.url.clone() };
+            (if away.is_some() { State::Unreachable } else { State::Open }, Some(by), away)
+        }
         Err(error) => (State::Unknown, None, Some(error.to_string())),
     };
     // The record speaks for the state that it was written for, and only while its gate lives.

@@ -7,19 +7,8 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::Error;
-use super::exposure::Seen;
 use super::machine::{Job, Report};
-use super::tailscale::Tailscale;
-use crate::log;
-
-/// What was learnt about this node on the way.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Facts {
-    /// The version of the tool.
-    pub version: Option<String>,
-    /// The node's DNS name.
-    pub name: Option<String>,
-}
+use super::tailscale::{Facts, Tailscale};
 
 /// The thread, as the loop sees it. It lives as long as the process: what it starts dies with it.
 pub(super) struct Worker {
@@ -83,27 +72,11 @@ impl Worker {
 
 fn perform(tailscale: &mut Tailscale, job: Job, facts: &Mutex<Facts>) -> Report {
     let text = |error: Error| error.to_string();
-    match job {
+    let report = match job {
         Job::Look => Report::Looked(tailscale.look().map_err(text)),
-        Job::Inspect => Report::Looked(inspect(tailscale, facts).and_then(|()| tailscale.look()).map_err(text)),
-        Job::Prepare => Report::Prepared(prepare(tailscale, facts).map_err(text)),
+        Job::Prepare => Report::Prepared(tailscale.prepare().map_err(text)),
         Job::Close => Report::Closed(tailscale.close().map(drop).map_err(text)),
-    }
-}
-
-fn inspect(tailscale: &mut Tailscale, facts: &Mutex<Facts>) -> Result<(), Error> {
-    let name = tailscale.ready()?.to_owned();
-    facts.lock().unwrap_or_else(PoisonError::into_inner).name = Some(name);
-    Ok(())
-}
-
-fn prepare(tailscale: &mut Tailscale, facts: &Mutex<Facts>) -> Result<Seen, Error> {
-    let known = |facts: &Mutex<Facts>| facts.lock().unwrap_or_else(PoisonError::into_inner).version.is_some();
-    if !known(facts) {
-        let version = tailscale.version()?;
-        log::info!("tailscale_found", version = version);
-        facts.lock().unwrap_or_else(PoisonError::into_inner).version = Some(version);
-    }
-    inspect(tailscale, facts)?;
-    tailscale.look_before_opening()
+    };
+    facts.lock().unwrap_or_else(PoisonError::into_inner).clone_from(tailscale.facts());
+    report
 }

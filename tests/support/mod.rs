@@ -334,10 +334,15 @@ pub fn free_address() -> SocketAddr {
 
 /// Waits until a condition holds.
 pub fn eventually(what: &str, condition: impl Fn() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
+    eventually_within(PATIENCE, what, condition);
+}
+
+/// As `eventually`, for what takes a time of its own.
+pub fn eventually_within(limit: Duration, what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + limit;
     while !condition() {
-        assert!(Instant::now() < deadline, "it never came to pass: {what}");
-        std::thread::sleep(Duration::from_millis(10));
+        assert!(Instant::now() < deadline, "not within {limit:?}: {what}");
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
 

@@ -78,6 +78,17 @@ impl Node {
         if let Some(wait) = self.setting("slow_ms").as_u64() {
             std::thread::sleep(Duration::from_millis(wait));
         }
+        let words = match words {
+            [socket, rest @ ..] if socket.starts_with("--socket=") => {
+                if self.text("socket", "") != socket["--socket=".len()..] {
+                    return fail(
+                        "failed to connect to local tailscaled; it doesn't appear to be running (sudo systemctl start tailscaled ?)",
+                    );
+                }
+                rest
+            }
+            _ => words,
+        };
         match words {
             ["version"] => {
                 println!("{}\n  tailscale commit: 53a0d659\n  go version: go1.26", self.text("version", "1.102.3"));
@@ -110,10 +121,21 @@ impl Node {
         let ports = self.text("ports", "443,8443,10000");
         capabilities.insert(format!("https://tailscale.com/cap/funnel-ports?ports={ports}"), Value::Null);
         let status = json!({
-            "Version": self.text("version", "1.102.3"),
+            "Version": self.text("daemon_version", &self.text("version", "1.102.3")),
             "BackendState": self.text("backend", "Running"),
             "AuthURL": "",
-            "Self": {"DNSName": format!("{}.", self.name()), "Online": true, "CapMap": capabilities},
+            "Self": {
+                "ID": self.text("node_id", "nAbCdEf"),
+                "DNSName": format!("{}.", self.name()),
+                "Online": true,
+                "CapMap": capabilities,
+                "KeyExpiry": self.setting("key_expiry"),
+            },
+            "CurrentTailnet": {
+                "Name": self.text("tailnet", "alice@example.com"),
+                "MagicDNSSuffix": self.name().split_once('.').map_or("", |(_, suffix)| suffix),
+                "MagicDNSEnabled": true,
+            },
             "Health": [],
             "Peer": null,
         });

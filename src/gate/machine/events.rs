@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use crate::gate::exposure::Seen;
+use crate::gate::exposure::{Look, Seen};
 use crate::gate::health::Failure;
 
 /// What happens to the gate.
@@ -31,8 +31,8 @@ pub(in crate::gate) enum Event {
 /// What the worker found.
 #[derive(Debug)]
 pub(in crate::gate) enum Report {
-    /// Of `Look` and `Inspect`.
-    Looked(Result<Seen, String>),
+    /// Of `Look`.
+    Looked(Result<Look, String>),
     /// Of `Prepare`; `Nothing` means that the funnel can be opened.
     Prepared(Result<Seen, String>),
     /// Of `Close`: it is verified that nothing is public, or not.
@@ -61,10 +61,8 @@ pub(in crate::gate) enum Action {
 /// Work on the command line tool, which may take seconds. One at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::gate) enum Job {
-    /// Read what is public.
+    /// Read what is public, and where something is, how the node is.
     Look,
-    /// The same, after a look at the node.
-    Inspect,
     /// Find out whether the funnel can be opened.
     Prepare,
     /// Close whatever is public on the port, and verify.

@@ -10,7 +10,7 @@ mod tests;
 
 use std::time::{Duration, Instant};
 
-use super::exposure::Seen;
+use super::exposure::{Look, Seen};
 use crate::command::Backoff;
 pub(super) use events::{Action, Event, Job, Report};
 use proxy::Proxy;
@@ -20,8 +20,6 @@ pub(super) use state::{Cause, State};
 pub(super) const PERIOD: Duration = Duration::from_millis(400);
 /// How often the configuration that is really in force is read while nothing happens.
 const LOOK_EVERY: Duration = Duration::from_secs(15);
-/// How often the node itself is looked at too while the funnel is open.
-const INSPECT_EVERY: Duration = Duration::from_secs(15 * 60);
 /// How long `tailscale funnel` may take to open; one that waits for a person waits without end.
 const OPEN_WITHIN: Duration = Duration::from_secs(10);
 /// Rest between looks while a change is awaited or tailscale does not answer.
@@ -61,7 +59,6 @@ pub(super) struct Machine {
     blind: u8,
     stray: bool,
     look_due: Instant,
-    inspect_due: Instant,
     retry: Backoff,
     close_due: Instant,
     closing: Backoff,
@@ -92,7 +89,6 @@ impl Machine {
             blind: 0,
             stray: false,
             look_due: now,
-            inspect_due: now,
             retry: Backoff::new(seconds(1), LOOK_EVERY * 2),
             close_due: now,
             closing: Backoff::new(seconds(1), LOOK_EVERY),
@@ -183,12 +179,11 @@ impl Machine {
             self.look_due = now + LOOK_EVERY;
         }
         match report {
-            Report::Looked(Ok(seen)) => self.looked(&seen, begun, now),
+            Report::Looked(Ok(look)) => self.looked(&look, begun, now),
             Report::Looked(Err(reason)) => self.not_seen(reason, now),
             Report::Prepared(Ok(Seen::Nothing)) => {
-                self.looked(&Seen::Nothing, begun, now);
+                self.looked(&Seen::Nothing.into(), begun, now);
                 self.retry.reset();
-                self.inspect_due = now + INSPECT_EVERY;
                 if self.wants_open() {
                     self.child = Child::Opening(now);
                     self.changed = now;
@@ -196,14 +191,14 @@ impl Machine {
                     return vec![Action::Start];
                 }
             }
-            Report::Prepared(Ok(seen)) => self.looked(&seen, begun, now),
+            Report::Prepared(Ok(seen)) => self.looked(&seen.into(), begun, now),
             Report::Prepared(Err(reason)) => {
                 self.obstacle = Some(reason);
                 self.reopen_at = now + self.retry.next_wait();
             }
             Report::Closed(Ok(())) => {
                 self.closing.reset();
-                self.looked(&Seen::Nothing, begun, now);
+                self.looked(&Seen::Nothing.into(), begun, now);
             }
             Report::Closed(Err(reason)) => {
                 self.close_due = now + self.closing.next_wait();
@@ -215,7 +210,7 @@ impl Machine {
         self.decide(now)
     }
 
-    fn looked(&mut self, seen: &Seen, begun: Instant, now: Instant) {
+    fn looked(&mut self, Look { seen, away }: &Look, begun: Instant, now: Instant) {
         if self.blind > 0 {
             self.retry.reset();
         }
@@ -236,8 +231,10 @@ impl Machine {
                     self.child = Child::Open(now);
                     self.obstacle = None;
                 }
-                self.state = State::Open;
-                self.cause = Cause::Change("the proxy is healthy".to_owned());
+                (self.state, self.cause) = match away {
+                    None => (State::Open, Cause::Change("the proxy is healthy".to_owned())),
+                    Some(reason) => (State::Unreachable, Cause::Lasting(reason.clone())),
+                };
             }
             // tailscaled is about to drop the session of the process that has just ended.
             (Seen::Ours, Child::None) if self.ended.is_some_and(|at| begun < at + SESSION_ENDS) => {
@@ -249,8 +246,9 @@ impl Machine {
                     _ => "a foreground session of another process",
                 };
                 let failed = self.not_closed.as_ref().map_or_else(String::new, |reason| format!("; {reason}"));
-                self.cause = Cause::Lasting(format!("not opened by this gate: {what}{failed}"));
-                self.state = State::Open;
+                let away = away.as_ref().map_or_else(String::new, |reason| format!("; {reason}"));
+                self.cause = Cause::Lasting(format!("not opened by this gate: {what}{failed}{away}"));
+                self.state = if away.is_empty() { State::Open } else { State::Unreachable };
                 if *child == Child::None {
                     self.stray = true;
                     self.stopped = self.stopping && self.not_closed.is_some();
@@ -332,10 +330,6 @@ impl Machine {
         }
         if now < self.look_due {
             return None;
-        }
-        if matches!(self.child, Child::Open(_)) && now >= self.inspect_due {
-            self.inspect_due = now + INSPECT_EVERY;
-            return Some(Job::Inspect);
         }
         Some(Job::Look)
     }

@@ -5,6 +5,8 @@ use std::fmt;
 pub(in crate::gate) enum State {
     /// It was seen to be public.
     Open,
+    /// It is published, and nobody reaches it: the node is not connected.
+    Unreachable,
     /// It was seen not to be.
     Closed,
     /// tailscale could not be asked, or did not say.
@@ -16,6 +18,7 @@ impl State {
     pub fn name(self) -> &'static str {
         match self {
             Self::Open => "open",
+            Self::Unreachable => "unreachable",
             Self::Closed => "closed",
             Self::Unknown => "unknown",
         }

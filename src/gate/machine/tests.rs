@@ -21,7 +21,7 @@ fn a_thousand_random_stories_never_leave_the_door_open() {
             }
             opened += usize::from(world.session.is_some());
         }
-        (world.daemon, world.write_fails, world.flooded) = (true, false, false);
+        (world.daemon, world.away, world.write_fails, world.flooded) = (true, false, false, false);
         world.foreign = world.foreign.map(|_| world.now);
         if seed % 2 == 0 {
             world.proxy_is_well();
@@ -79,6 +79,20 @@ fn a_hang_and_a_kill_close_within_their_limits() {
         (0..100).for_each(|_| turn(&mut world));
         let limit = if seed % 2 == 0 { MS * 1700 } else { MS * 100 };
         assert!(ended - begin <= limit, "seed {seed}: {:?}", ended - begin);
+    }
+}
+
+#[test]
+fn a_node_that_is_away_is_unreachable_until_it_is_back() {
+    for seed in 1..100 {
+        let mut world = open_world(seed);
+        world.away = true;
+        world.run(Duration::from_secs(25));
+        assert_eq!(world.machine.state().0, State::Unreachable, "seed {seed}");
+        assert!(world.session.is_some(), "seed {seed}: there is nothing to be gained by closing it");
+        world.away = false;
+        world.run(Duration::from_secs(25));
+        assert_eq!(world.machine.state().0, State::Open, "seed {seed}");
     }
 }
 

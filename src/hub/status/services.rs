@@ -14,6 +14,8 @@ use crate::state::{Record, Run};
 
 /// The host is measured every minute.
 const METRICS_STALE: u64 = 5 * 60;
+/// How long a new name of the node is a reason, in seconds: 3 days, as long as GitHub can send a delivery again.
+const RENAMED_LATELY: u64 = 3 * 24 * 3600;
 /// The gate writes its record anew every 15 minutes, changed or not.
 const GATE_STALE: u64 = 20 * 60;
 /// Pipelines run daily.
@@ -194,9 +196,31 @@ impl Judge<'_> {
                 let reason = "the record says open, and no gate runs: the port may be public without a guard";
                 say(Level::Degraded, reason.to_owned(), "tailscale-gate close");
             }
+            (_, "unreachable") => {
+                say(Level::Degraded, format!("open, and nobody reaches it: {reason}"), "tailscale status");
+            }
             (_, "unknown") => say(Level::Degraded, format!("nobody knows what is public: {reason}"), look),
             (true, "closed") => say(Level::Degraded, format!("closed: {reason}"), &self.facts.hub("doctor")),
             _ => {}
+        }
+        if let Some(left) =
+            text("key_expiry").and_then(|at| at.parse().ok()).map(|at| seconds_between(self.facts.now, at))
+            && runs
+            && left <= gate::KEY_EXPIRES_SOON
+        {
+            let reason = match left {
+                0 => "this node's key has expired: nobody reaches it".to_owned(),
+                left => format!("this node's key expires in {}, and the funnel closes with it", span(left)),
+            };
+            say(Level::Degraded, reason, "tailscale up --force-reauth");
+        }
+        let former = &details["former_name"];
+        if let (Some(name), Some(until)) = (former["dns_name"].as_str(), former["until"].as_str())
+            && until.parse().is_ok_and(|until| seconds_between(until, self.facts.now) <= RENAMED_LATELY)
+        {
+            let now = text("url").unwrap_or_default();
+            let reason = format!("this node was called {name} until {until}; the forge needs its new address, {now}");
+            say(Level::Degraded, reason, "hub webhook-test");
         }
         let current = current || (!runs && state == "closed");
         Some(Funnel { state, reason, since: text("since"), url: text("url"), current })

@@ -40,7 +40,7 @@ pub(super) enum Happening {
     /// An answer that is decided when it arrives.
     Answer(Action, u32),
     /// A job that saw the world when it began.
-    Job(Job, Result<Seen, String>),
+    Job(Job, Result<Look, String>),
     /// The child with this number opens, or the session of a killed one disappears.
     Opened(u32),
     Closed(u32),
@@ -65,6 +65,8 @@ pub(super) struct World {
     pub(super) session: Option<u32>,
     pub(super) foreign: Option<Instant>,
     pub(super) daemon: bool,
+    /// The node is not connected: what is public is reached by nobody.
+    pub(super) away: bool,
     pub(super) write_fails: bool,
     pub(super) story: Vec<String>,
     /// When it last said what was.
@@ -92,6 +94,7 @@ impl World {
             session: None,
             foreign: None,
             daemon: true,
+            away: false,
             write_fails: false,
             story: Vec::new(),
             honest: now,
@@ -150,8 +153,10 @@ impl World {
             Action::Run(job) => {
                 let slow = self.random.below(30) == 0;
                 let wait = if slow { self.random.within(1000, 5000) } else { self.random.within(5, 200) };
-                let seen = self.daemon.then(|| self.seen()).ok_or_else(|| "tailscaled is not running".to_owned());
-                self.later(wait, Happening::Job(job, seen));
+                let away = self.away.then(|| "tailscale is stopped".to_owned());
+                let look = Look { seen: self.seen(), away };
+                let look = self.daemon.then_some(look).ok_or_else(|| "tailscaled is not running".to_owned());
+                self.later(wait, Happening::Job(job, look));
             }
         }
     }
@@ -183,10 +188,10 @@ impl World {
         }
     }
 
-    pub(super) fn report(&mut self, job: Job, seen: Result<Seen, String>) -> Report {
+    pub(super) fn report(&mut self, job: Job, look: Result<Look, String>) -> Report {
         match job {
-            Job::Look | Job::Inspect => Report::Looked(seen),
-            Job::Prepare => Report::Prepared(seen),
+            Job::Look => Report::Looked(look),
+            Job::Prepare => Report::Prepared(look.and_then(|look| look.away.map_or(Ok(look.seen), Err))),
             Job::Close if !self.daemon => Report::Closed(Err("tailscaled is not running".to_owned())),
             Job::Close if self.write_fails && self.seen() != Seen::Nothing => Report::Closed(Err("no space".into())),
             Job::Close => {
@@ -198,7 +203,7 @@ impl World {
 
     /// Something random happens.
     pub(super) fn disturb(&mut self) {
-        let choice = self.random.below(14);
+        let choice = self.random.below(15);
         self.story.push(format!("{:?}: {choice}", self.now));
         match choice {
             0 | 1 => self.proxy_ends(),
@@ -215,9 +220,10 @@ impl World {
                 self.feed(Event::Ended("exit status: 1".into()));
             }
             10 => self.daemon_ends(),
-            11 => self.daemon = true,
+            11 => (self.daemon, self.away) = (true, false),
             12 => self.write_fails = !self.write_fails,
             13 => self.flooded = !self.flooded,
+            14 => self.away = !self.away,
             _ => {}
         }
     }
@@ -273,8 +279,8 @@ impl World {
                 let event = self.answer(action, instance);
                 self.feed(event);
             }
-            Happening::Job(job, seen) => {
-                let report = self.report(job, seen);
+            Happening::Job(job, look) => {
+                let report = self.report(job, look);
                 self.feed(Event::Done(report));
             }
             Happening::Opened(child) => {
@@ -291,7 +297,8 @@ impl World {
         // What the gate says may lag behind the world by the look that is under way and the next one.
         let public = self.seen() != Seen::Nothing;
         let honest = match self.machine.state().0 {
-            State::Open => public,
+            State::Open => public && !self.away,
+            State::Unreachable => public && self.away,
             State::Closed => !public,
             State::Unknown => true,
         };
