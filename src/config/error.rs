@@ -52,6 +52,13 @@ pub enum Error {
         /// The configured ones.
         known: Vec<String>,
     },
+    /// A forge's name stands for several repositories of the file.
+    AmbiguousRepository {
+        /// The name.
+        name: String,
+        /// What this host calls them.
+        meant: Vec<String>,
+    },
     /// The state root cannot be found.
     State(String),
 }
@@ -75,6 +82,9 @@ impl fmt::Display for Error {
             }
             Self::UnknownRepository { name, known } => {
                 write!(f, "{name} is not configured; hub.toml has {}", known.join(", "))
+            }
+            Self::AmbiguousRepository { name, meant } => {
+                write!(f, "{name} is there more than once; name one by its id: {}", meant.join(", "))
             }
             Self::State(reason) => f.write_str(reason),
         }

@@ -9,8 +9,9 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::values::{AbsolutePath, Address, Json, Name, Port, Size, Socket, Source, Table};
-use super::{Database, DatabaseUrl, Error, Gate, Gitops, Metrics, Pipeline, Proxy, Repository, repository, wording};
-use crate::state::repository_file_name;
+use super::{
+    Database, DatabaseUrl, Error, Gate, Gitops, Metrics, Pipeline, Proxy, Repository, names, repository, wording,
+};
 
 /// A configuration is a page or two; whatever is longer is a mistake.
 const LONGEST_FILE: u64 = 1 << 20;
@@ -220,29 +221,18 @@ impl Parsed {
     }
 
     pub(super) fn repositories(&self) -> Result<Vec<Repository>, Error> {
-        let mut names: HashMap<String, usize> = HashMap::new();
-        let mut paths: HashMap<PathBuf, usize> = HashMap::new();
-        let mut repositories = Vec::new();
+        let (mut repositories, mut lines) = (Vec::new(), Vec::new());
         for (index, spanned) in self.content.repository.iter().enumerate() {
-            let repository = spanned
-                .get_ref()
-                .check()
-                .map_err(|(key, reason)| self.at(spanned.span().start, format!("repository[{index}].{key}"), reason))?;
             let start = spanned.span().start;
-            let same = |earlier: usize, key: &str, what: &str| {
-                let line = self.line(earlier);
-                let reason = format!("the repository in line {line} {what}; every repository needs its own");
-                self.at(start, format!("repository[{index}].{key}"), reason)
-            };
-            // On disk names differ in more than letter case only on some file systems.
-            if let Some(earlier) = names.insert(repository_file_name(&repository.name).to_lowercase(), start) {
-                return Err(same(earlier, "name", "has a name with the same file name"));
-            }
-            if let Some(earlier) = paths.insert(repository::real_path(&repository.path), start) {
-                return Err(same(earlier, "path", &format!("has the path {} too", repository.path.display())));
-            }
-            repositories.push(repository);
+            let at = |(key, reason)| self.at(start, format!("repository[{index}].{key}"), reason);
+            repositories.push(spanned.get_ref().check().map_err(at)?);
+            lines.push(self.line(start));
+            names::check(&repositories, &lines).map_err(at)?;
         }
+        names::check_former(&repositories, &lines).map_err(|(index, reason)| {
+            let start = self.content.repository[index].span().start;
+            self.at(start, format!("repository[{index}].formerly"), reason)
+        })?;
         Ok(repositories)
     }
 
@@ -334,17 +324,6 @@ mod tests {
             let error = error(&REPOSITORY.replacen(change.0, change.1, 1));
             assert!(error.starts_with(expected), "{change:?}\n  gave     {error}\n  expected {expected}");
         }
-    }
-
-    #[test]
-    fn repositories_do_not_share_names_or_paths() {
-        let second = REPOSITORY.replace("/srv/infra\"", "/srv/other\"");
-        let same_file = |a: &str, b: &str| REPOSITORY.replace("acme/infra", a) + &second.replace("acme/infra", b);
-        assert!(error(&same_file("a__b/c", "a/b__c")).contains("repository[1].name: the repository in line 1"));
-        assert!(error(&same_file("acme/infra", "acme/Infra")).contains("same file name"));
-        let same_path =
-            REPOSITORY.to_owned() + &REPOSITORY.replace("acme", "other").replace("/srv/infra\"", "/srv/infra/\"");
-        assert!(error(&same_path).contains("repository[1].path: the repository in line 1 has the path /srv/infra too"));
     }
 
     #[test]

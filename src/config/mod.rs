@@ -7,6 +7,7 @@ mod database;
 mod error;
 mod file;
 mod mongo;
+mod names;
 mod remote;
 mod repository;
 mod values;
@@ -205,15 +206,22 @@ impl Config {
         DatabaseUrl::choose(&self.database.url, &self.credentials())
     }
 
-    /// The configured repository of a name.
+    /// The configured repository of a name: what this host calls it, else what a forge does; former names too, and letter
+    /// case does not matter.
     ///
     /// # Errors
-    /// A sentence that lists the configured names.
+    /// A sentence that lists the configured names, or those that a forge's name may mean.
     pub fn repository(&self, name: &str) -> Result<&Repository, Error> {
-        self.repositories.iter().find(|repository| repository.name == name).ok_or_else(|| Error::UnknownRepository {
-            name: name.to_owned(),
-            known: self.repositories.iter().map(|repository| repository.name.clone()).collect(),
-        })
+        let (name, all) = (name.to_owned(), &self.repositories);
+        let known = all.iter().find(|repository| repository.is_known_as(&name));
+        let called: Vec<&Repository> = all.iter().filter(|repository| repository.is_called(&name)).collect();
+        let names = |all: &[&Repository]| all.iter().map(|repository| repository.name.clone()).collect();
+        match (known, called.as_slice()) {
+            (Some(repository), _) => Ok(repository),
+            (None, [repository]) => Ok(*repository),
+            (None, []) => Err(Error::UnknownRepository { name, known: names(&all.iter().collect::<Vec<_>>()) }),
+            (None, several) => Err(Error::AmbiguousRepository { name, meant: names(several) }),
+        }
     }
 }
 

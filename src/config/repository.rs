@@ -8,8 +8,12 @@ use super::values::{AbsolutePath, text_value};
 /// `[[repository]]`: one repository that is kept in sync.
 #[derive(Clone, Debug)]
 pub struct Repository {
-    /// `owner/name`, exactly as the forge sends it.
+    /// What it is called on this host, in state, records and commands: the key `id`, else the key `name`.
     pub name: String,
+    /// `owner/name` at the forge: the key `name`.
+    pub full_name: String,
+    /// What it was called on this host before.
+    pub formerly: Vec<String>,
     /// Where it is fetched from.
     pub remote: Remote,
     /// The checkout.
@@ -36,6 +40,24 @@ pub struct Repository {
     pub token: Option<String>,
     /// How to see that a deployment is healthy.
     pub health: Health,
+}
+
+impl Repository {
+    /// True where a forge means this repository by `full_name`, its present or a former one. Forges compare without case.
+    pub fn is_called(&self, full_name: &str) -> bool {
+        let all = std::iter::once(self.full_name.as_str()).chain(self.formerly.iter().map(|name| at_forge(name)));
+        all.into_iter().any(|name| name.eq_ignore_ascii_case(full_name))
+    }
+
+    /// True where this host calls it `name`, or did before.
+    pub fn is_known_as(&self, name: &str) -> bool {
+        self.name.eq_ignore_ascii_case(name) || self.formerly.iter().any(|former| former.eq_ignore_ascii_case(name))
+    }
+}
+
+/// What a forge calls a repository that this host calls `name`: without `@staging`.
+pub(super) fn at_forge(name: &str) -> &str {
+    name.split_once('@').map_or(name, |(full_name, _)| full_name)
 }
 
 /// Changed paths that restart units.
@@ -75,20 +97,35 @@ text_value!(HealthUrl, |text| {
         .ok_or_else(|| format!("{text:?} is not a health URL; write one such as \"http://127.0.0.1:9000/healthz\""))
 });
 
-pub(super) struct FullName(String);
+struct FullName(String);
 
 text_value!(FullName, |text| {
-    let part = |part: &str| {
-        !part.is_empty()
-            && part.len() <= 100
-            && !part.starts_with(['.', '-'])
-            && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b))
-    };
-    let parts: Vec<&str> = text.split('/').collect();
-    (parts.len() == 2 && parts.iter().all(|p| part(p))).then(|| FullName(text.to_owned())).ok_or_else(|| {
-        format!("{text:?} is not owner/name; write it exactly as the forge does, such as \"acme/infra\"")
+    is_full_name(text)
+        .then(|| FullName(text.to_owned()))
+        .ok_or_else(|| format!("{text:?} is not owner/name; write it as the forge does, such as \"acme/infra\""))
+});
+
+struct Id(String);
+
+text_value!(Id, |text| {
+    let label = text.split_once('@').map(|(_, label)| label);
+    let fits = is_full_name(at_forge(text)) && label.is_none_or(is_part);
+    fits.then(|| Id(text.to_owned())).ok_or_else(|| {
+        format!("{text:?} is not owner/name or owner/name@word; write one such as \"acme/infra@staging\"")
     })
 });
+
+/// True for `owner/name`. Of names that begin with a dot forges have some (`me/.dotfiles`), of such owners none.
+fn is_full_name(text: &str) -> bool {
+    let parts = text.split_once('/');
+    parts.is_some_and(|(owner, name)| is_part(owner) && !owner.starts_with(['.', '-']) && is_part(name))
+}
+
+fn is_part(text: &str) -> bool {
+    (1..=100).contains(&text.len())
+        && !matches!(text, "." | "..")
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b))
+}
 
 pub(super) struct Branch(String);
 
@@ -135,6 +172,9 @@ text_value!(CredentialName, |text| {
 #[serde(deny_unknown_fields)]
 pub(super) struct Section {
     name: FullName,
+    id: Option<Id>,
+    #[serde(default)]
+    formerly: Vec<Id>,
     url: Url,
     path: AbsolutePath,
     user: Option<String>,
@@ -170,7 +210,9 @@ impl Section {
             return Err(("path", "is the root folder; write the path of a checkout such as \"/srv/infra\"".into()));
         }
         Ok(Repository {
-            name: self.name.0.clone(),
+            name: self.id.as_ref().map_or(&self.name.0, |id| &id.0).clone(),
+            full_name: self.name.0.clone(),
+            formerly: self.formerly.iter().map(|name| name.0.clone()).collect(),
             remote,
             path: self.path.0.clone(),
             user: self.user.clone(),

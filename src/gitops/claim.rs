@@ -3,7 +3,7 @@ use std::ffi::{OsStr, OsString};
 
 use serde::Deserialize;
 
-use super::store::{file, now};
+use super::store::{file, file_of, names, now};
 use crate::config::Repository;
 use crate::log;
 use crate::state::{Entry, Error, Folder, Kind};
@@ -34,6 +34,15 @@ struct Request {
     repository: String,
     #[serde(default)]
     deliveries: Vec<String>,
+}
+
+/// What a request's file is called now, where it was written under a former name of its repository.
+fn present_name(name: &OsStr, repositories: &[Repository]) -> Option<String> {
+    let name = name.to_str()?;
+    let former = |repository: &&Repository| {
+        file(repository) != name && names(repository).any(|known| file_of(known).eq_ignore_ascii_case(name))
+    };
+    repositories.iter().find(former).map(file)
 }
 
 impl Claims {
@@ -71,6 +80,10 @@ impl Claims {
                 }
                 return Ok(None);
             };
+            if let Some(name) = present_name(&entry.name, repositories) {
+                self.active.move_to(&entry.name, &self.active, name.as_ref())?;
+                continue;
+            }
             match self.understand(&entry, repositories) {
                 Ok(repository) => return Ok(Some(repository)),
                 Err(reason) => self.fail(&entry.name, &reason)?,
@@ -99,7 +112,7 @@ impl Claims {
         let request: Option<Request> =
             self.active.read_json_within(name, LARGEST_REQUEST).map_err(|error| error.to_string())?;
         let request = request.ok_or("went away while it was read")?;
-        if request.repository != repository.name {
+        if !repository.is_known_as(&request.repository) {
             return Err(format!("is named for {} and asks for another repository", repository.name));
         }
         let deliveries: Vec<String> =

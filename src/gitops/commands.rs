@@ -38,7 +38,7 @@ pub(super) fn run(
     let Some((program, arguments)) = argv.split_first() else { return Ok(()) };
     let started = std::time::Instant::now();
     let limit = Duration::from_secs(config.gitops.command_timeout_seconds);
-    let variables = [("HUB_REPOSITORY", repository.name.as_str()), ("HUB_COMMIT", commit)];
+    let variables = [("HUB_REPOSITORY", repository.full_name.as_str()), ("HUB_COMMIT", commit)];
     let command = if manager == Some(Manager::System) {
         // systemd ends the unit at the limit; the client is given a little longer to hear of it.
         let mut command = Command::new("systemd-run", limit + Duration::from_secs(15))

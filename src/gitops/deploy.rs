@@ -198,12 +198,12 @@ impl Run<'_> {
         let host = match (&entry.units, self.manager()) {
             (None, manager) => {
                 if let Ok(manager) = manager {
-                    commands::end_leftovers(manager.manager, &repository.name)?;
+                    commands::end_leftovers(manager.manager, &entry.repository)?;
                 }
                 None
             }
             (Some(_), Ok(manager)) => {
-                commands::end_leftovers(manager.manager, &repository.name)?;
+                commands::end_leftovers(manager.manager, &entry.repository)?;
                 Some(Host::open(manager, self.config, self.store.folder.path())?)
             }
             (Some(_), Err(reason)) => return Err(Error::Refused(format!("units cannot be put back: {reason}"))),

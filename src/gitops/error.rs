@@ -42,7 +42,8 @@ pub enum Error {
 }
 
 impl Error {
-    pub(super) fn exit(&self) -> Exit {
+    /// The exit code for a program that fails with it.
+    pub fn exit(&self) -> Exit {
         match self {
             Self::Busy => Exit::Busy,
             Self::Refused(_) => Exit::Refused,

@@ -98,6 +98,11 @@ impl Journal {
 
     /// The interrupted deployment of a repository.
     pub fn interrupted(&self, repository: &Repository) -> Result<Option<Entry>, Error> {
-        self.folder.read_json_within(&file(repository), LONGEST_ENTRY)
+        self.read(&file(repository))
+    }
+
+    /// The interrupted deployment whose file has this name.
+    pub fn read(&self, file: &str) -> Result<Option<Entry>, Error> {
+        self.folder.read_json_within(file, LONGEST_ENTRY)
     }
 }

@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use super::git::{Change, LOCAL, git, is_commit};
-use super::objects::{Objects, TreeEntry};
+use super::objects::{Node, Objects, TreeEntry};
 use super::{Error, signatures};
 use crate::command::{self, Account, Command};
 use crate::config::{Config, Repository};
@@ -173,6 +173,11 @@ impl<'a> Mirror<'a> {
     /// The files below a folder of a commit, with their paths relative to it; empty where there is no such folder.
     pub fn files(&self, commit: &str, folder: &str) -> Result<Vec<TreeEntry>, Error> {
         self.objects()?.files(commit, folder)
+    }
+
+    /// The first part of a path that is no folder in a commit, with its mode and object; none where all are.
+    pub fn not_folder(&self, commit: &str, path: &str) -> Result<Option<(String, Option<Node>)>, Error> {
+        self.objects()?.not_folder(commit, path)
     }
 
     /// A file's content by its object id; none where it has more bytes than `limit`.

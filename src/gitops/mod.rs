@@ -13,12 +13,15 @@ mod error;
 mod forward;
 mod git;
 mod journal;
+mod kept;
 mod look;
 mod mirror;
 mod objects;
 mod outcome;
 mod plan;
 mod probe;
+mod prune;
+mod remove;
 mod report;
 mod signatures;
 mod store;
@@ -37,6 +40,7 @@ use crate::log;
 
 pub use error::Error;
 use outcome::{Outcome, Status};
+pub use remove::remove;
 
 /// Pull the configured repositories and apply what changed.
 ///
@@ -46,7 +50,7 @@ use outcome::{Outcome, Status};
 /// changes, foreign unit), 75 another run holds the lock, 78 configuration.
 #[derive(FromArgs)]
 struct Arguments {
-    /// repositories to sync now, as owner/name; with --dry-run or --adopt and without names: all
+    /// repositories to sync now, as owner/name or by id; with --dry-run or --adopt and without names: all
     #[argh(positional)]
     repositories: Vec<String>,
     /// show what would be done and change nothing but the mirror
@@ -55,6 +59,9 @@ struct Arguments {
     /// take over this unit, which somebody else installed; its present version is kept in the state folder
     #[argh(option)]
     adopt: Vec<String>,
+    /// let a commit take away all units of the named repository
+    #[argh(switch)]
+    remove_all: bool,
     /// deploy units to the calling user's own systemd manager
     #[argh(switch)]
     user_units: bool,
@@ -76,6 +83,8 @@ struct Request {
     dry_run: bool,
     /// Units that are taken over although somebody else installed them.
     adopt: Vec<String>,
+    /// A commit may take away all units.
+    remove_all: bool,
     /// Units go to the caller's own manager.
     user_units: bool,
 }
@@ -107,12 +116,21 @@ pub fn main() -> ExitCode {
     if arguments.check {
         return exit::configuration_valid(&config).into();
     }
-    if let Some(error) = arguments.repositories.iter().find_map(|name| config.repository(name).err()) {
-        log::error!("usage", error = error.to_string());
-        return Exit::Usage.into();
-    }
+    let names = arguments.repositories.iter().map(|name| Ok(config.repository(name)?.name.clone()));
+    let names = match names.collect::<Result<Vec<String>, Error>>() {
+        Ok(names) if names.is_empty() && arguments.remove_all => {
+            log::error!("usage", error = "--remove-all wants the name of the repository whose units are to go");
+            return Exit::Usage.into();
+        }
+        Ok(names) => names,
+        Err(error) => {
+            log::error!("usage", error = error.to_string());
+            return Exit::Usage.into();
+        }
+    };
     let request = Request {
-        names: arguments.repositories,
+        names,
+        remove_all: arguments.remove_all,
         dry_run: arguments.dry_run,
         adopt: arguments.adopt,
         user_units: arguments.user_units,

@@ -11,7 +11,7 @@ const LARGEST_LISTING: u64 = 64 << 20;
 const MOST_ENTRIES: usize = 2_000_000;
 
 const TREE: u32 = 0o040000;
-const LINK: u32 = 0o120000;
+pub(super) const LINK: u32 = 0o120000;
 const SUBMODULE: u32 = 0o160000;
 const KIND: u32 = 0o170000;
 
@@ -30,7 +30,7 @@ pub(super) struct TreeEntry {
 }
 
 /// What a tree says of one name: its mode, and the name of its object.
-type Node = (u32, String);
+pub(super) type Node = (u32, String);
 type Nodes = BTreeMap<Vec<u8>, Node>;
 
 struct Object {
@@ -123,6 +123,19 @@ impl Objects {
         })?;
         files.sort_by(|a, b| a.path.cmp(&b.path));
         Ok(files)
+    }
+
+    /// The first part of a path that is no folder in a commit, with its mode and object; none where all are.
+    pub fn not_folder(&mut self, commit: &str, path: &str) -> Result<Option<(String, Option<Node>)>, Error> {
+        let (mut tree, mut at) = (self.tree_of(commit)?, String::new());
+        for name in path.split('/') {
+            at = if at.is_empty() { name.to_owned() } else { format!("{at}/{name}") };
+            match self.nodes(Some(&tree))?.remove(name.as_bytes()) {
+                Some((TREE, below)) => tree = below,
+                other => return Ok(Some((at, other))),
+            }
+        }
+        Ok(None)
     }
 
     /// What changes from one commit (none: from nothing) to another.

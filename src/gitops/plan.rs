@@ -9,7 +9,7 @@ use super::look::Look;
 use super::mirror::Mirror;
 use super::sync::Run;
 use super::units::{self, Desired, Host};
-use super::{Error, Outcome};
+use super::{Error, Outcome, prune};
 use crate::command::Prepared;
 use crate::config::Repository;
 use crate::log;
@@ -174,7 +174,14 @@ impl Run<'_> {
             outcome.not_there = self.adopt.iter().filter(|name| !desired.has(name)).cloned().collect();
         }
         let none = desired.files.is_empty() && desired.problems.is_empty();
-        let had = has_folder && Host::has_units_of(&self.store.folder, &repository.name)?;
+        let mut installed = Vec::new();
+        if has_folder || self.remove_all {
+            installed = Host::units_of_repository(&self.store.folder, &repository.name)?;
+        }
+        if none && has_folder && !self.remove_all {
+            prune::check(repository, mirror, to, &installed)?;
+        }
+        let had = !installed.is_empty();
         if none && !had && repository.restart.is_empty() {
             return Ok(None);
         }

@@ -111,6 +111,11 @@ impl Store {
         self.checked.note_json(&file(repository), &checked)
     }
 
+    /// True where the repository was looked at, under its present name.
+    pub fn was_looked_at(&self, repository: &Repository) -> Result<bool, Error> {
+        Ok(self.checked.entry(file(repository).as_ref())?.is_some())
+    }
+
     /// Remembers units of the hub itself that are to be restarted when the run's result is durable.
     pub fn add_own(&self, units: &[String]) -> Result<(), Error> {
         if units.is_empty() {
@@ -160,7 +165,17 @@ fn configuration(repository: &Repository) -> String {
 
 /// The name of a repository's file in every folder of the state.
 pub(super) fn file(repository: &Repository) -> String {
-    repository_file_name(&repository.name) + ".json"
+    file_of(&repository.name)
+}
+
+/// The same for a name.
+pub(super) fn file_of(name: &str) -> String {
+    repository_file_name(name) + ".json"
+}
+
+/// What a repository is called here, and what it was called before.
+pub(super) fn names(repository: &Repository) -> impl Iterator<Item = &str> {
+    std::iter::once(&repository.name).chain(&repository.formerly).map(String::as_str)
 }
 
 /// The present, as records show it.

@@ -21,6 +21,7 @@ pub(super) struct Run<'a> {
     /// Who fetches; asked for once, because the answer may come with a warning.
     pub mirror_user: OnceCell<Account>,
     pub dry_run: bool,
+    pub remove_all: bool,
     pub adopt: &'a [String],
     pub user_units: bool,
     /// The manager that units go to, or why they go nowhere; asked for once.
@@ -78,6 +79,14 @@ impl Run<'_> {
 
     /// What a look at the repository came to, and why; what it found on the way is noted in `outcome`.
     fn attempt(&self, repository: &Repository, outcome: &mut Outcome) -> Result<End, Error> {
+        if self.dry_run && self.store.has_former(repository)? {
+            let reason =
+                format!("the next run takes over what is kept under its former name, then deploys {}", repository.name);
+            return Ok((Status::Planned, Some(reason)));
+        }
+        if !self.dry_run {
+            self.store.take_over(repository)?;
+        }
         if let Some(end) = self.end_of_interrupted(repository, outcome)? {
             return Ok(end);
         }
@@ -116,7 +125,11 @@ impl Run<'_> {
             let reason = format!("the deployment of {to} was interrupted; the next run undoes it first");
             return Ok(Some((Status::Planned, Some(reason))));
         }
-        let Err(error) = self.recover(repository, &entry, outcome) else { return Ok(None) };
+        let Err(error) = self.recover(repository, &entry, outcome) else {
+            // It has put back units as they were owned then.
+            self.store.take_over(repository)?;
+            return Ok(None);
+        };
         let back = entry.from.as_deref().map_or("nothing", short);
         let reason = format!("the interrupted deployment of {to} cannot be taken back to {back}: {error}");
         Ok(Some((Status::RollbackFailed, Some(reason))))

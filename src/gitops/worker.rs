@@ -44,6 +44,7 @@ pub(super) fn run(config: &Config, request: &Request) -> Result<Vec<Outcome>, Er
         store: Store::open(root.sub("gitops")?)?,
         mirror_user: OnceCell::new(),
         dry_run: request.dry_run,
+        remove_all: request.remove_all,
         adopt: &request.adopt,
         user_units: request.user_units,
         manager: OnceCell::new(),

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::exit::Exit;
 use crate::webhook::queue;
-use crate::{command, config, reading, state};
+use crate::{command, config, gitops, reading, state};
 
 /// Why a command of `hub` did not do what it was asked to.
 #[derive(Debug)]
@@ -41,6 +41,8 @@ pub enum Error {
         /// What the system said.
         source: std::io::Error,
     },
+    /// A repository cannot be removed.
+    Gitops(gitops::Error),
     /// Dead letters cannot be read or changed.
     Reading(reading::Error),
     /// The test delivery was not accepted: what happened and what to do.
@@ -51,9 +53,11 @@ impl Error {
     /// The exit code of the program.
     pub fn exit(&self) -> Exit {
         match self {
-            Self::Config(config::Error::UnknownRepository { .. }) | Self::Usage(_) => Exit::Usage,
+            Self::Config(config::Error::UnknownRepository { .. } | config::Error::AmbiguousRepository { .. })
+            | Self::Usage(_) => Exit::Usage,
             Self::Config(_) => Exit::Config,
             Self::Reading(error) => error.exit(),
+            Self::Gitops(error) => error.exit(),
             _ => Exit::Error,
         }
     }
@@ -98,6 +102,7 @@ impl fmt::Display for Error {
         match self {
             Self::Config(error) => error.fmt(f),
             Self::Reading(error) => error.fmt(f),
+            Self::Gitops(error) => error.fmt(f),
             Self::Usage(reason) | Self::Delivery(reason) | Self::OnHold(reason) => f.write_str(reason),
             Self::State(error) => write!(f, "{error}{}", hint(error)),
             Self::Queue(error) => {

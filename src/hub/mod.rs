@@ -8,6 +8,7 @@ mod error;
 mod greeting;
 mod job;
 mod log;
+mod remove;
 mod repository;
 mod schedule;
 mod status;
@@ -59,6 +60,7 @@ enum Command {
     Hold(repository::Hold),
     Release(repository::Release),
     Retry(repository::Retry),
+    Remove(remove::Arguments),
     DeadLetters(dead_letters::Arguments),
     Log(log::Arguments),
 }
@@ -115,6 +117,7 @@ fn run(command: Command, services: &[Service]) -> ExitCode {
         Command::Hold(arguments) => repository::hold(&arguments),
         Command::Release(arguments) => repository::release(&arguments),
         Command::Retry(arguments) => repository::retry(&arguments),
+        Command::Remove(arguments) => remove::main(&arguments),
         Command::DeadLetters(arguments) => dead_letters::main(&arguments),
         Command::Log(arguments) => log::main(&arguments),
     };

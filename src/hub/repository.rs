@@ -87,6 +87,8 @@ pub(super) struct Retry {
 struct Target<'a> {
     name: String,
     file: String,
+    /// Files under former names, which no run has taken over yet.
+    former: Vec<String>,
     state: PathBuf,
     /// `--config`
     flag: Option<&'a Path>,
@@ -95,8 +97,10 @@ struct Target<'a> {
 impl<'a> Target<'a> {
     fn find(name: &str, flag: Option<&'a Path>) -> Result<Self, Error> {
         let config = Config::load(flag)?;
-        let name = config.repository(name)?.name.clone();
-        Ok(Self { file: format!("{}.json", repository_file_name(&name)), name, state: config.state_dir, flag })
+        let repository = config.repository(name)?;
+        let file = |name: &String| format!("{}.json", repository_file_name(name));
+        let former = repository.formerly.iter().map(file).collect();
+        Ok(Self { file: file(&repository.name), former, name: repository.name.clone(), state: config.state_dir, flag })
     }
 
     /// A folder of gitops-sync's state, made where missing.
@@ -162,7 +166,11 @@ pub(super) fn hold(arguments: &Hold) -> Result<(), Error> {
 
 pub(super) fn release(arguments: &Release) -> Result<(), Error> {
     let target = Target::find(&arguments.repository, arguments.config.as_deref())?;
-    let was_held = target.gitops("hold")?.remove(OsStr::new(&target.file))?;
+    let holds = target.gitops("hold")?;
+    let mut was_held = holds.remove(OsStr::new(&target.file))?;
+    for file in &target.former {
+        was_held |= holds.remove(OsStr::new(file))?;
+    }
     say(&format!("{} {}", target.name, if was_held { "is released" } else { "was not on hold" }));
     // Also where it was not on hold: an earlier release may have been interrupted between the two.
     target.queue_deployment()

@@ -77,7 +77,7 @@ pub(super) fn main(arguments: &Arguments) -> Result<(), Error> {
             json!({
                 "ref": format!("refs/heads/{}", repository.branch),
                 "deleted": false,
-                "repository": { "full_name": repository.name },
+                "repository": { "full_name": repository.full_name },
             }),
         ),
         None => ("ping", json!({ "zen": "A ping from hub webhook-test." })),

@@ -156,15 +156,18 @@ impl Public {
             Ok(answer::json(200, &json!({"status": "ignored", "reason": reason})))
         };
         let Some(repository) = event.repository() else {
-            return ignored(&event.ignored("").unwrap_or_default());
+            return ignored(&event.ignored(&[]).unwrap_or_default());
         };
-        let Some(configured) = self.repositories.iter().find(|configured| configured.name == repository) else {
+        let called: Vec<&Repository> = self.repositories.iter().filter(|known| known.is_called(repository)).collect();
+        if called.is_empty() {
             let reason = format!("{} is not a configured repository; hub.toml names them", event::shown(repository));
             return Err(refuse(404, reason));
-        };
-        if let Some(reason) = event.ignored(&configured.branch) {
-            return ignored(&reason);
         }
+        // Of several with one name each has another branch.
+        let Some(configured) = called.iter().find(|known| event.ignored(&[&known.branch]).is_none()) else {
+            let branches: Vec<&str> = called.iter().map(|known| known.branch.as_str()).collect();
+            return ignored(&event.ignored(&branches).unwrap_or_default());
+        };
         if let Err(error) = self.queue.push(&configured.name, &delivery) {
             log::error!("queue_failed", repo = configured.name, delivery = delivery, error = error.to_string());
             return Err(refuse(503, "the queue does not take the delivery; redeliver it later"));

@@ -125,6 +125,14 @@ pub fn kept(record: &Record) -> BTreeMap<String, Kept> {
     serde_json::from_value(record.last.details["kept"].clone()).unwrap_or_default()
 }
 
+/// What is said of a repository that owns these unit files and is not in hub.toml.
+pub fn gone(files: &[String]) -> String {
+    let shown: Vec<&str> = files.iter().take(5).map(String::as_str).collect();
+    let more = if files.len() > shown.len() { " ..." } else { "" };
+    let files = counted(files.len() as u64, "unit file");
+    format!("it is gone from hub.toml and still owns {files}: {}{more}", shown.join(" "))
+}
+
 /// How to look at the damaged files of an inbox.
 pub fn look_into_failed(inbox: &Path) -> String {
     format!("ls -l {}   # mend and move back what is there, or remove it", inbox.join("failed").display())

@@ -1,5 +1,7 @@
+use std::collections::BTreeMap;
 use std::path::Path;
 
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::{LONGEST_ENTRY, Repository, SERVICES};
@@ -41,6 +43,25 @@ impl<'a> Reader<'a> {
             hold: self.read("gitops/hold", &file),
             open: self.read_within("gitops/journal", &file, LONGEST_ENTRY),
         }
+    }
+
+    /// The unit files that gitops-sync installed, by the repository that they belong to.
+    pub fn owners(&mut self) -> BTreeMap<String, Vec<String>> {
+        #[derive(Deserialize)]
+        struct Manifest {
+            files: BTreeMap<String, Owned>,
+        }
+        #[derive(Deserialize)]
+        struct Owned {
+            repository: String,
+        }
+        let found = self.open("gitops").and_then(|folder| folder.read_json_within("manifest.json", 16 << 20));
+        let manifest: Option<Manifest> = self.heard(found).flatten();
+        let mut owners: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for (file, owned) in manifest.into_iter().flat_map(|manifest| manifest.files) {
+            owners.entry(owned.repository).or_default().push(file);
+        }
+        owners
     }
 
     /// A JSON file in a folder below the root; none where there is none.

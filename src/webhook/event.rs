@@ -177,17 +177,22 @@ impl Event {
         }
     }
 
-    /// Why there is nothing to do for a repository that is deployed from `branch`; none where there is something.
-    pub fn ignored(&self, branch: &str) -> Option<String> {
-        let configured = format!("the configured branch is refs/heads/{branch}");
+    /// Why there is nothing to do for a repository that is deployed from `branches`; none where there is something.
+    pub fn ignored(&self, branches: &[&str]) -> Option<String> {
+        let configured = match branches {
+            [branch] => format!("the configured branch is refs/heads/{branch}"),
+            several => format!("the configured branches are refs/heads/{}", several.join(", refs/heads/")),
+        };
         match self {
             Self::Ping => Some("a ping asks for nothing".to_owned()),
             Self::Other(name) => Some(format!("the event {name} is not push or pull_request")),
             Self::Push { reference, deleted: true, .. } => {
                 Some(format!("{} was deleted; {configured}", shown(reference)))
             }
-            Self::Push { reference, .. } => (reference.strip_prefix("refs/heads/") != Some(branch))
-                .then(|| format!("the push is to {}; {configured}", shown(reference))),
+            Self::Push { reference, .. } => {
+                (!reference.strip_prefix("refs/heads/").is_some_and(|name| branches.contains(&name)))
+                    .then(|| format!("the push is to {}; {configured}", shown(reference)))
+            }
             Self::PullRequest { action, base, .. } if action != "closed" => {
                 let (action, base) = (shown(action), shown(base));
                 Some(format!("the pull request into refs/heads/{base} is {action}, not closed; {configured}"))
@@ -195,7 +200,7 @@ impl Event {
             Self::PullRequest { merged: false, base, .. } => {
                 Some(format!("the pull request into refs/heads/{} was closed unmerged; {configured}", shown(base)))
             }
-            Self::PullRequest { base, .. } => (base != branch)
+            Self::PullRequest { base, .. } => (!branches.contains(&base.as_str()))
                 .then(|| format!("the pull request was merged into refs/heads/{}; {configured}", shown(base))),
         }
     }
@@ -245,7 +250,7 @@ mod tests {
     use super::*;
 
     fn ignored(name: &str, body: &str) -> Option<String> {
-        Event::read(Some(name), body.as_bytes()).unwrap().ignored("main")
+        Event::read(Some(name), body.as_bytes()).unwrap().ignored(&["main"])
     }
 
     fn push(reference: &str, more: &str) -> String {
@@ -283,6 +288,14 @@ mod tests {
         }
         assert!(ignored("registry_package", "{}").unwrap().contains("registry_package"));
         assert_eq!(Event::read(Some("ping"), b"{}"), Ok(Event::Ping));
+    }
+
+    #[test]
+    fn any_of_several_branches_triggers() {
+        let event = |reference: &str| Event::read(Some("push"), push(reference, "").as_bytes()).unwrap();
+        assert_eq!(event("refs/heads/staging").ignored(&["main", "staging"]), None);
+        let reason = event("refs/heads/dev").ignored(&["main", "staging"]).unwrap();
+        assert!(reason.ends_with("the configured branches are refs/heads/main, refs/heads/staging"), "{reason}");
     }
 
     #[test]

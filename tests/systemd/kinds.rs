@@ -127,7 +127,7 @@ fn sockets_timers_paths_targets_slices_and_mounts_are_deployed() {
     ]
     .map(|name| format!("systemd/{name}"));
     push(&machine, "infra", &names.each_ref().map(|name| Gone(name)));
-    sync(&machine, "infra").expect(0);
+    sync_with(&machine, &["acme/infra", "--remove-all"]).expect(0);
     for name in &names {
         let unit = name.trim_start_matches("systemd/").replace("@.", "@main.");
         assert_eq!(show(&machine, &unit, "ActiveState"), "inactive", "{unit}");

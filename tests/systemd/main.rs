@@ -40,6 +40,7 @@ mod kinds;
 mod machine;
 #[cfg(all(feature = "postgres", feature = "mongodb"))]
 mod migration;
+mod names;
 mod operator;
 mod own_units;
 mod package;

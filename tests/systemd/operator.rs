@@ -160,6 +160,6 @@ fn units_that_were_there_are_adopted() {
     happened.sort();
     assert_eq!(happened, ["start equal 2", "start foreign 2", "start linked 2"]);
     push(&machine, "infra", &second.each_ref().map(|(name, _)| Gone(name)));
-    sync(&machine, "infra").expect(0);
+    sync_with(&machine, &["acme/infra", "--remove-all"]).expect(0);
     assert_eq!(dangling(&machine), "");
 }

@@ -1,14 +1,16 @@
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::disk::UnitsFolder;
 use super::manager::Found;
 use super::manifest::Manifest;
 use super::plan::Context;
-use super::{Desired, Manager, OWN, Plan};
+use super::{Action, Desired, Line, Manager, OWN, Plan, unit_of};
 use crate::command::Error as CommandError;
 use crate::config::{Config, Repository};
 use crate::gitops::Error;
-use crate::state::Folder;
+use crate::gitops::store::names;
+use crate::state::{Error as StateError, Folder};
 
 /// The host's side of unit deployment: its manager, its units folder, and what the hub installed there.
 #[derive(Debug)]
@@ -19,6 +21,8 @@ pub(in crate::gitops) struct Host {
     pub(super) enablement: UnitsFolder,
     pub(super) gitops: Folder,
     other_paths: Vec<PathBuf>,
+    /// What the repositories of hub.toml are called, and were.
+    known: Vec<String>,
 }
 
 impl Host {
@@ -33,7 +37,8 @@ impl Host {
         let real = path.canonicalize().unwrap_or(path);
         let is_other = |other: &PathBuf| other.canonicalize().map_or(true, |other| other != real);
         let other_paths = found.unit_path.iter().filter(|other| is_other(other)).cloned().collect();
-        Ok(Self { manager, folder, enablement, gitops: Folder::open(gitops)?, other_paths })
+        let known = config.repositories.iter().flat_map(|known| names(known).map(str::to_owned)).collect();
+        Ok(Self { manager, folder, enablement, gitops: Folder::open(gitops)?, other_paths, known })
     }
 
     /// Compares what a commit wants with what is installed.
@@ -52,6 +57,7 @@ impl Host {
             folder: &self.folder,
             manifest: &manifest,
             other_paths: &self.other_paths,
+            known: &self.known,
             adopt,
         };
         context.plan(desired)
@@ -89,9 +95,49 @@ impl Host {
         self.enablement.sync_file_system().map_err(Into::into)
     }
 
-    /// True where the hub installed something for a repository.
-    pub fn has_units_of(gitops: &Folder, repository: &str) -> Result<bool, Error> {
-        Ok(Manifest::read(gitops)?.of(repository).next().is_some())
+    /// The unit files that the hub installed, by the repository that they belong to.
+    pub fn owners(gitops: &Folder) -> Result<BTreeMap<String, Vec<String>>, Error> {
+        let mut owners: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for (file, owned) in Manifest::read(gitops)?.files {
+            owners.entry(owned.repository).or_default().push(file);
+        }
+        Ok(owners)
+    }
+
+    /// The unit files that the hub installed for a repository.
+    pub fn units_of_repository(gitops: &Folder, repository: &str) -> Result<Vec<String>, Error> {
+        Ok(Manifest::read(gitops)?.of(repository).map(|(file, _)| file.clone()).collect())
+    }
+
+    /// True where unit files still belong to a repository under a former name.
+    pub fn has_units_of_former(gitops: &Folder, repository: &Repository) -> Result<bool, StateError> {
+        Ok(Manifest::read(gitops)?.former(repository).next().is_some())
+    }
+
+    /// Makes unit files that belong to a repository under a former name its own; returns how many.
+    pub fn take_over(gitops: &Folder, repository: &Repository) -> Result<usize, StateError> {
+        let mut manifest = Manifest::read(gitops)?;
+        let taken = manifest.former(repository).map(|owned| owned.repository.clone_from(&repository.name)).count();
+        if taken > 0 {
+            manifest.write(gitops)?;
+        }
+        Ok(taken)
+    }
+
+    /// How the units of a repository that is gone are removed; besides, files of the hub's own units, which stay.
+    pub fn plan_removal(&self, repository: &str) -> Result<(Plan, Vec<String>), Error> {
+        let (mut plan, mut own) = (Plan::default(), Vec::new());
+        for (file, owned) in Manifest::read(&self.gitops)?.of(repository) {
+            plan.files.insert(file.clone(), None);
+            if self.is_own(unit_of(file)) {
+                own.push(file.clone());
+                continue;
+            }
+            let reason = format!("the repository {repository} is gone from hub.toml");
+            let (action, old) = (Action::Remove, Some(owned.object.clone()));
+            plan.lines.push(Line { file: file.clone(), action, reason, old, new: None, stale: true });
+        }
+        Ok((plan, own))
     }
 
     /// Runs a verb on units; a failing job is the deployed commit's fault, not the hub's.

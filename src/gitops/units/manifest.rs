@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::Repository;
 use crate::random::hex;
 use crate::state::{Error, Folder};
 
@@ -36,6 +37,12 @@ impl Manifest {
 
     pub fn write(&self, gitops: &Folder) -> Result<(), Error> {
         gitops.publish_json(FILE, self)
+    }
+
+    /// What belongs to a repository under a former name, or under its name in other letter case.
+    pub fn former(&mut self, repository: &Repository) -> impl Iterator<Item = &mut Owned> {
+        let is_former = |owner: &str| owner != repository.name && repository.is_known_as(owner);
+        self.files.values_mut().filter(move |owned| is_former(&owned.repository))
     }
 
     /// The files of one repository.

@@ -89,6 +89,8 @@ pub(super) struct Context<'a> {
     pub manifest: &'a Manifest,
     /// The other folders that the manager loads units from.
     pub other_paths: &'a [PathBuf],
+    /// What the repositories of hub.toml are called, and were.
+    pub known: &'a [String],
     /// Units that `--adopt` names.
     pub adopt: &'a [String],
 }
@@ -133,7 +135,7 @@ impl Context<'_> {
             let owned = self.manifest.files.get(file);
             let judged = match owned {
                 Some(owned) if owned.repository != self.repository => {
-                    Err(format!("{file} belongs to the repository {}; remove it there first", owned.repository))
+                    self.of_another(file, owned, &wanted.object, wanted.content.as_bytes(), &disk)
                 }
                 Some(owned) => Ok(self.owned(file, owned, &wanted.object, wanted.content.as_bytes(), &disk)),
                 None => self.unowned(file, wanted.content.as_bytes(), &disk),
@@ -210,10 +212,41 @@ impl Context<'_> {
         }
     }
 
+    /// A file that another repository owns. Of one that is gone from hub.toml it can be adopted.
+    fn of_another(
+        &self,
+        file: &str,
+        owned: &Owned,
+        object: &str,
+        content: &[u8],
+        disk: &OnDisk,
+    ) -> Result<(Action, String, bool), String> {
+        let owner = &owned.repository;
+        if self.known.iter().any(|known| known.eq_ignore_ascii_case(owner)) {
+            return Err(format!("{file} belongs to the repository {owner}; remove it there first"));
+        }
+        if !self.is_adopted(file) {
+            return Err(format!(
+                "{file} belongs to the repository {owner}, which is gone from hub.toml; where this is that repository under \
+                 another name, write formerly = [\"{owner}\"]; else take the unit over with: gitops-sync {} --adopt {}, or \
+                 remove all units of the other: hub remove {owner}",
+                self.repository,
+                unit_of(file)
+            ));
+        }
+        let (action, reason, stale) = self.owned(file, owned, object, content, disk);
+        let action = if action == Action::Keep { Action::Adopt } else { action };
+        Ok((action, format!("adopted from {owner}: {reason}"), stale))
+    }
+
+    fn is_adopted(&self, file: &str) -> bool {
+        self.adopt.iter().any(|name| name == file || name == unit_of(file))
+    }
+
     fn unowned(&self, file: &str, content: &[u8], disk: &OnDisk) -> Result<(Action, String, bool), String> {
         let unit = unit_of(file);
         let path = self.folder.path().join(file);
-        let adopted = self.adopt.iter().any(|name| name == file || name == unit);
+        let adopted = self.is_adopted(file);
         match disk {
             OnDisk::Masked => Ok((Action::Masked, "masked on the host".to_owned(), false)),
             OnDisk::Missing => {

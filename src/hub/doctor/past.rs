@@ -24,6 +24,21 @@ pub(super) fn repository(patient: &Patient<'_>, repository: &Repository, finding
     findings.problem(format!("the last look, {when}: {word}: {why}"), mend);
 }
 
+/// Repositories that own units and are not in hub.toml any more.
+pub(super) fn gone(patient: &Patient<'_>) -> Vec<Finding> {
+    let mut all = Vec::new();
+    let (Some(config), mut unread) = (&patient.config, Findings::new("units")) else { return all };
+    for (owner, files) in read(patient, &mut unread, |reader| reader.owners()).unwrap_or_default() {
+        if !config.repositories.iter().any(|repository| repository.is_known_as(&owner)) {
+            let mut findings = Findings::new(format!("repository {owner}"));
+            findings.warning(records::gone(&files), patient.hub(&format!("remove {owner}")));
+            all.append(&mut findings.all);
+        }
+    }
+    all.append(&mut unread.all);
+    all
+}
+
 /// Why the newest run of a pipeline failed, and what it keeps.
 pub(super) fn pipeline(patient: &Patient<'_>, config: &Config, pipeline: &Pipeline) -> Vec<Finding> {
     let mut findings = Findings::new(format!("pipeline {}", pipeline.name));

@@ -124,6 +124,7 @@ fn collect(facts: &Facts) -> Status {
         let mut reader = Reader::new(root);
         records = reader.services();
         repositories = repositories::all(facts, &mut reader, &mut reasons);
+        repositories::gone(facts, &mut reader, &mut reasons);
         queue = repositories::queue(facts, &mut reader, &mut reasons);
         unreadable.append(&mut reader.unreadable);
     }

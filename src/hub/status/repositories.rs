@@ -58,6 +58,17 @@ pub(super) fn all(facts: &Facts, reader: &mut Reader<'_>, reasons: &mut Vec<Reas
     names.iter().map(judge).collect()
 }
 
+/// Repositories that own units and are not in hub.toml any more. Where that cannot be read, nobody knows.
+pub(super) fn gone(facts: &Facts, reader: &mut Reader<'_>, reasons: &mut Vec<Reason>) {
+    let Ok(config) = &facts.config else { return };
+    for (owner, files) in reader.owners() {
+        if !config.repositories.iter().any(|repository| repository.is_known_as(&owner)) {
+            let reason = records::gone(&files);
+            reasons.push(Reason::new(Level::Degraded, &owner, reason, facts.hub(&format!("remove {owner}"))));
+        }
+    }
+}
+
 /// `worker` is the process that changes the host at this moment.
 fn judge(facts: &Facts, known: records::Repository, worker: Option<u32>, reasons: &mut Vec<Reason>) -> Repository {
     let name = known.repository.clone();

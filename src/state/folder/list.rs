@@ -48,6 +48,24 @@ impl Folder {
         self.list(usize::MAX, |name| name.starts_with(b".") && name != b"." && name != b"..")
     }
 
+    /// What a name stands for; none where there is nothing of that name.
+    ///
+    /// # Errors
+    /// When it cannot be looked at.
+    pub fn entry(&self, name: &OsStr) -> Result<Option<Entry>, Error> {
+        let stat = match fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => stat,
+            Err(Errno::NOENT) => return Ok(None),
+            Err(error) => return Err(Error::io("inspect", &self.path.join(name), error)),
+        };
+        let kind = match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => Kind::File,
+            FileType::Directory => Kind::Folder,
+            _ => Kind::Other,
+        };
+        Ok(Some(Entry { name: name.to_owned(), kind, modified: stat.st_mtime as i64 }))
+    }
+
     fn list(&self, limit: usize, wanted: impl Fn(&[u8]) -> bool) -> Result<Vec<Entry>, Error> {
         let failed = |error: Errno| Error::io("list", &self.path, error);
         let mut entries = Vec::new();
@@ -57,17 +75,7 @@ impl Folder {
             if !wanted(name.as_bytes()) {
                 continue;
             }
-            let stat = match fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
-                Ok(stat) => stat,
-                Err(Errno::NOENT) => continue,
-                Err(error) => return Err(failed(error)),
-            };
-            let kind = match FileType::from_raw_mode(stat.st_mode) {
-                FileType::RegularFile => Kind::File,
-                FileType::Directory => Kind::Folder,
-                _ => Kind::Other,
-            };
-            entries.push(Entry { name: name.to_owned(), kind, modified: stat.st_mtime as i64 });
+            entries.extend(self.entry(name)?);
             if entries.len() == limit {
                 break;
             }

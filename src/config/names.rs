@@ -1,0 +1,165 @@
+//! What tells the repositories of one file apart: names, branches, checkouts.
+
+use super::Repository;
+use super::repository::{at_forge, real_path};
+use crate::state::repository_file_name;
+
+/// Checks the last of `repositories` against those before it; `lines` are where each begins in the file.
+///
+/// # Errors
+/// The key that clashes, and why.
+pub(super) fn check(repositories: &[Repository], lines: &[usize]) -> Result<(), (&'static str, String)> {
+    let Some((last, earlier)) = repositories.split_last() else { return Ok(()) };
+    for (other, line) in earlier.iter().zip(lines) {
+        if other.full_name.eq_ignore_ascii_case(&last.full_name) {
+            let (name, branch) = (&last.full_name, &last.branch);
+            if other.full_name != *name {
+                let reason =
+                    format!("the repository in line {line} is {}, which is the same to a forge", other.full_name);
+                return Err(("name", format!("{reason}; write both alike, and give one an id")));
+            }
+            if other.branch == *branch {
+                let reason = format!("the repository in line {line} deploys {branch} of {name} too");
+                return Err((
+                    "branch",
+                    format!("{reason}; twice the same name takes two branches, two paths and an id"),
+                ));
+            }
+            if other.name.eq_ignore_ascii_case(&last.name) {
+                let reason = format!("the repository in line {line} is called {} too", last.name);
+                return Err(("id", format!("{reason}; give one of the two another, such as id = \"{name}@{branch}\"")));
+            }
+        }
+        // On disk names differ in more than letter case only on some file systems.
+        let file = |repository: &Repository| repository_file_name(&repository.name).to_lowercase();
+        if file(other) == file(last) {
+            let reason = format!("the repository in line {line} has a name with the same file name");
+            return Err(("name", format!("{reason}; every repository needs its own")));
+        }
+        if real_path(&other.path) == real_path(&last.path) {
+            let reason = format!("the repository in line {line} has the path {} too", other.path.display());
+            return Err(("path", format!("{reason}; every repository needs its own")));
+        }
+    }
+    Ok(())
+}
+
+/// Checks that every former name belongs to one repository, and is no other's present one.
+///
+/// # Errors
+/// The index of the repository, and why.
+pub(super) fn check_former(repositories: &[Repository], lines: &[usize]) -> Result<(), (usize, String)> {
+    for (index, repository) in repositories.iter().enumerate() {
+        for (number, former) in repository.formerly.iter().enumerate() {
+            if repository.name.eq_ignore_ascii_case(former) {
+                return Err((index, format!("{former} is what it is called now; name what it was called before")));
+            }
+            let again = repository.formerly[..number].iter().any(|other| other.eq_ignore_ascii_case(former));
+            let is_taken = |other: &Repository| {
+                other.is_known_as(former)
+                    || !repository.full_name.eq_ignore_ascii_case(at_forge(former)) && other.is_called(at_forge(former))
+            };
+            let taken =
+                repositories.iter().zip(lines).enumerate().find(|(at, (other, _))| *at != index && is_taken(other));
+            if let Some((_, (_, line))) = taken {
+                return Err((
+                    index,
+                    format!("{former} names the repository in line {line}; a name belongs to one repository"),
+                ));
+            }
+            if again {
+                return Err((index, format!("{former} stands there twice")));
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    const ONE: &str = "[[repository]]\nname = \"acme/infra\"\nurl = \"/srv/git/infra.git\"\npath = \"/srv/infra\"\n";
+
+    fn read(text: &str) -> Result<Vec<super::Repository>, String> {
+        let parsed = super::super::file::parse(Path::new("hub.toml"), text);
+        parsed.and_then(|file| file.repositories()).map_err(|error| error.to_string())
+    }
+
+    fn error(text: &str) -> String {
+        read(text).expect_err("the text is wrong")
+    }
+
+    /// Two repositories: one as it is, and one with another name and path and these lines.
+    fn two(name: &str, more: &str) -> String {
+        ONE.to_owned() + &ONE.replace("acme/infra", name).replace("/srv/infra\"", "/srv/other\"") + more
+    }
+
+    #[test]
+    fn repositories_do_not_share_names_branches_or_paths() {
+        let file = two("a/b__c", "").replace("acme/infra", "a__b/c");
+        assert!(
+            error(&file).contains("repository[1].name: the repository in line 1 has a name with the same file name")
+        );
+        for (text, expected) in [
+            (
+                two("acme/Infra", "branch = \"staging\"\nid = \"acme/infra@staging\"\n"),
+                "name: the repository in line 1 is acme/infra, which is the same",
+            ),
+            (two("acme/infra", ""), "branch: the repository in line 1 deploys main of acme/infra too"),
+            (two("acme/infra", "id = \"acme/infra@two\"\n"), "branch: the repository in line 1 deploys main"),
+            (
+                two("acme/infra", "branch = \"staging\"\n"),
+                "id: the repository in line 1 is called acme/infra too; give one of the two another, such as id = \"acme/infra@staging\"",
+            ),
+            (two("acme/other", "id = \"ACME/infra\"\n"), "name: the repository in line 1 has a name with the same"),
+            (
+                two("other/infra", "").replace("/srv/other\"", "/srv/infra/\""),
+                "path: the repository in line 1 has the path /srv/infra too",
+            ),
+            (two("acme/new", "formerly = [\"acme/infra\"]\n"), "formerly: acme/infra names the repository in line 1"),
+            (
+                two("acme/new", "formerly = [\"acme/Infra@x\"]\n"),
+                "formerly: acme/Infra@x names the repository in line 1",
+            ),
+            (two("acme/new", "formerly = [\"acme/NEW\"]\n"), "formerly: acme/NEW is what it is called now"),
+            (two("acme/new", "formerly = [\"a/b\", \"A/b\"]\n"), "formerly: A/b stands there twice"),
+        ] {
+            let error = error(&text);
+            assert!(error.starts_with(&format!("hub.toml:5: repository[1].{expected}")), "{text}\n  gave     {error}");
+        }
+        let former = "formerly = [\"a/b\"]\n";
+        assert!(
+            error(&(ONE.to_owned() + former + &two("acme/x", former)[ONE.len()..]))
+                .contains("repository[0].formerly: a/b names")
+        );
+    }
+
+    #[test]
+    fn two_branches_of_one_repository_are_two_repositories() {
+        let all = read(&two("acme/infra", "branch = \"staging\"\nid = \"acme/infra@staging\"\n")).unwrap();
+        let names: Vec<_> = all.iter().map(|repository| (&*repository.name, &*repository.full_name)).collect();
+        assert_eq!(names, [("acme/infra", "acme/infra"), ("acme/infra@staging", "acme/infra")]);
+        assert!(all.iter().all(|repository| repository.is_called("ACME/Infra")));
+        assert!(all[1].is_known_as("acme/infra@Staging") && !all[1].is_known_as("acme/infra"));
+        // An id that is given later takes over what was there under the name.
+        let both = two("acme/infra", "branch = \"staging\"\nid = \"acme/infra@staging\"\n");
+        let text = both.replacen("path", "id = \"acme/infra@main\"\nformerly = [\"acme/infra\"]\npath", 1);
+        assert!(read(&text).unwrap()[0].is_known_as("acme/infra"));
+    }
+
+    #[test]
+    fn names_are_those_that_forges_have() {
+        for name in ["me/.dotfiles", "acme/.github", "acme/-x", "acme/_", "Acme/a.b-c_d", "1/2"] {
+            assert_eq!(read(&ONE.replace("acme/infra", name)).unwrap()[0].full_name, name);
+        }
+        for name in
+            ["infra", "../infra", "acme/..", "acme/.", ".acme/x", "-acme/x", "a/b/c", "a/b@c", "a/", "/b", "a/b c"]
+        {
+            assert!(error(&ONE.replace("acme/infra", name)).contains("is not owner/name"), "{name}");
+        }
+        for id in ["acme", "acme/infra@", "acme/infra@..", "acme/infra@a@b", "acme/infra@a/b", "@x"] {
+            assert!(error(&format!("{ONE}id = \"{id}\"\n")).contains("hub.toml:5: repository[0].id: "), "{id}");
+        }
+    }
+}

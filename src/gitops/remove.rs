@@ -1,0 +1,90 @@
+//! Removal of a repository that hub.toml does not have any more: first its units, then what is kept under its name. The
+//! list of its units is shortened only when they are gone, so a removal that was cut off is finished by the next.
+
+use super::Error;
+use super::commands;
+use super::journal::{Journal, Step};
+use super::kept::kept;
+use super::store::file_of;
+use super::units::{Applied, Found, Host, Manager};
+use crate::config::Config;
+use crate::state::{Folder, Lock, repository_file_name};
+
+/// Stops and removes the units of a repository and forgets it; its checkout stays. `dry_run` changes nothing.
+///
+/// Returns what was, or would be, done, a line each; none where nothing is known of the name.
+///
+/// # Errors
+/// `Busy` while gitops-sync is at work, `Refused` where the units are not this caller's to remove, others when a step
+/// fails; then the next call goes on from there.
+pub fn remove(config: &Config, name: &str, dry_run: bool) -> Result<Option<Vec<String>>, Error> {
+    let Some((root, gitops)) = folders(config)? else { return Ok(None) };
+    let _lock = Lock::attempt(&gitops, "lock")?.ok_or(Error::Busy)?;
+    let owners = Host::owners(&gitops)?;
+    let owner = owners.iter().find(|(owner, _)| owner.eq_ignore_ascii_case(name));
+    let stem = repository_file_name(name);
+    let all = || kept(&gitops, |found| found.eq_ignore_ascii_case(&stem));
+    if owner.is_none() && all()?.is_empty() {
+        return Ok(None);
+    }
+    let name = owner.map_or(name, |(owner, _)| owner.as_str());
+    let journal = Journal::open(&gitops)?;
+    let interrupted = journal.read(&file_of(name))?.filter(|entry| entry.units.is_some());
+    let mut lines = Vec::new();
+    if owner.is_some() || interrupted.is_some() {
+        let found = Manager::find(!rustix::process::geteuid().is_root())
+            .map_err(|reason| Error::Refused(format!("the units of {name} cannot be removed: {reason}")))?;
+        let host = Host::open(&found, config, gitops.path())?;
+        if let (Some(entry), false) = (&interrupted, dry_run) {
+            commands::end_leftovers(found.manager, name)?;
+            let mut back = Applied::new(name, Some(&entry.to), entry.from.as_deref());
+            if let Some(before) = entry.units.as_ref().filter(|_| entry.step >= Step::Units) {
+                host.restore_files(before, name, &mut back)?;
+                host.restore_jobs(before, &mut back)?;
+            }
+        }
+        lines = remove_units(&host, &found, name, dry_run)?;
+    }
+    let word = if dry_run { "to forget" } else { "forgot" };
+    lines.push(format!("{word} what is kept of {name} in {}; its checkout stays", gitops.path().display()));
+    if dry_run {
+        return Ok(Some(lines));
+    }
+    for kept in all()? {
+        if let Some(path) = kept.forget()? {
+            lines.push(format!("what others had in the place of its units stays in {}", path.display()));
+        }
+    }
+    match root.sub("proxy").and_then(|proxy| proxy.sub("queue")) {
+        Ok(queue) => queue.remove(file_of(name).as_ref()).map(drop)?,
+        Err(error) if error.is_missing() => {}
+        Err(error) => return Err(error.into()),
+    }
+    Ok(Some(lines))
+}
+
+fn remove_units(host: &Host, found: &Found, name: &str, dry_run: bool) -> Result<Vec<String>, Error> {
+    let (plan, own) = host.plan_removal(name)?;
+    let mut lines: Vec<String> = own.iter().map(|file| format!("{file} is the hub's own and stays")).collect();
+    let word = if dry_run { "to stop and remove" } else { "stopped and removed" };
+    lines.extend(plan.lines.iter().map(|line| format!("{word} {}", line.file)));
+    if !dry_run {
+        let before = host.before(&plan, name, &[])?;
+        let mut applied = Applied::new(name, None, None);
+        host.apply(&plan, &[], &[], &before, &mut applied)?;
+        host.sync()?;
+        host.record(&plan, &[])?;
+        commands::end_leftovers(found.manager, name)?;
+    }
+    Ok(lines)
+}
+
+/// The state root and gitops-sync's folder in it; none where nothing has run yet.
+fn folders(config: &Config) -> Result<Option<(Folder, Folder)>, Error> {
+    let folders = Folder::open(&config.state_dir).and_then(|root| root.sub("gitops").map(|gitops| (root, gitops)));
+    match folders {
+        Ok(folders) => Ok(Some(folders)),
+        Err(error) if error.is_missing() => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
