@@ -52,7 +52,7 @@ fn a_manual_run_gives_way_and_a_queued_one_waits() {
 }
 
 #[test]
-fn a_repository_is_due_after_55_minutes() {
+fn a_repository_is_due_after_its_poll_minutes() {
     let site = Site::new();
     site.queued().expect(0, "deployed");
     let run = site.queued();
@@ -64,10 +64,21 @@ fn a_repository_is_due_after_55_minutes() {
         file["at"] = at.to_string().into();
         std::fs::write(&checked, file.to_string()).unwrap();
     };
-    set(54);
-    assert!(site.queued().report["repositories"].as_array().unwrap().is_empty());
-    set(56);
+    set(59);
+    nothing_due(&site);
+    set(61);
     site.queued().expect(0, "unchanged");
+    // For all, and for one; a changed key has its repository looked at once.
+    for (gitops, repository, minutes) in
+        [("poll_minutes = 15", "", 15), ("poll_minutes = 2", "poll_minutes = 120\n", 120)]
+    {
+        site.configure(gitops, repository);
+        site.queued().expect(0, "unchanged");
+        set(minutes - 1);
+        nothing_due(&site);
+        set(minutes + 1);
+        site.queued().expect(0, "unchanged");
+    }
     // A clock that went back, and a damaged file, must not put it off.
     set(-90);
     site.queued().expect(0, "unchanged");
@@ -81,7 +92,7 @@ fn nothing_due(site: &Site) -> serde_json::Value {
     let run = site.queued();
     assert_eq!((run.code, run.report["repositories"].as_array().unwrap().len()), (Some(0), 0), "{run:#?}");
     let line: serde_json::Value = serde_json::from_str(run.log.lines().last().unwrap()).unwrap();
-    assert_eq!((&line["msg"], &line["level"]), (&"nothing_due".into(), &"INFO".into()), "{run:#?}");
+    assert_eq!((&line["msg"], &line["level"]), (&"nothing_due".into(), &"DEBUG".into()), "{run:#?}");
     line
 }
 
@@ -93,7 +104,7 @@ fn a_run_that_finds_nothing_to_do_says_so_and_until_when() {
     let at: jiff::Timestamp = checked().parse().unwrap();
     let line = nothing_due(&site);
     let next: jiff::Timestamp = line["next_due"].as_str().unwrap().parse().unwrap();
-    assert_eq!(next, at + jiff::SignedDuration::from_mins(55), "{line}");
+    assert_eq!(next, at + jiff::SignedDuration::from_mins(60), "{line}");
     assert!(line["note"].as_str().unwrap().contains("gitops-sync REPO"), "{line}");
     site.host.configure("");
     let output = site.host.run("gitops-sync", &[]);

@@ -153,7 +153,7 @@ fn many_pushes_cost_one_run() {
 }
 
 #[test]
-fn a_request_of_an_interrupted_run_is_done_first() {
+fn a_request_of_an_interrupted_run_is_done_after_what_is_queued() {
     let site = Site::new();
     site.sync().expect(0, "deployed");
     let commit = site.origin.push(&[("README", "two\n")]);
@@ -164,7 +164,7 @@ fn a_request_of_an_interrupted_run_is_done_first() {
     service.line("deployed");
     let order: Vec<String> = service.lines().iter().map(|line| line["msg"].as_str().unwrap().to_owned()).collect();
     let at = |msg: &str| order.iter().position(|m| m == msg).unwrap();
-    assert!(at("deployed") < at("request_refused"), "{order:?}");
+    assert!(at("request_refused") < at("request_claimed"), "{order:?}");
     site.assert_exactly(&commit);
 }
 

@@ -8,7 +8,7 @@ use rustix::fs::OFlags;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::values::{AbsolutePath, Address, Json, Name, Port, Size, Socket, Source, Table};
+use super::values::{AbsolutePath, Address, FetchMax, Json, Minutes, Name, Port, Size, Socket, Source, Table};
 use super::{
     Database, DatabaseUrl, Error, Gate, Gitops, Metrics, Pipeline, Proxy, Repository, names, repository, wording,
 };
@@ -123,6 +123,8 @@ struct GitopsSection {
     known_hosts: Option<AbsolutePath>,
     fetch_timeout_seconds: Option<std::num::NonZeroU32>,
     command_timeout_seconds: Option<std::num::NonZeroU32>,
+    fetch_max: Option<FetchMax>,
+    poll_minutes: Option<Minutes>,
 }
 
 #[derive(Deserialize, Default)]
@@ -183,6 +185,7 @@ impl Parsed {
             known_hosts: path(&section.known_hosts, "/etc/observability-hub/known_hosts"),
             fetch_timeout_seconds: seconds(section.fetch_timeout_seconds, 300),
             command_timeout_seconds: seconds(section.command_timeout_seconds, 900),
+            fetch_max: section.fetch_max.map_or(1 << 30, |size| size.0),
         }
     }
 
@@ -225,7 +228,7 @@ impl Parsed {
         for (index, spanned) in self.content.repository.iter().enumerate() {
             let start = spanned.span().start;
             let at = |(key, reason)| self.at(start, format!("repository[{index}].{key}"), reason);
-            repositories.push(spanned.get_ref().check().map_err(at)?);
+            repositories.push(spanned.get_ref().check(self.content.gitops.poll_minutes).map_err(at)?);
             lines.push(self.line(start));
             names::check(&repositories, &lines).map_err(at)?;
         }

@@ -86,6 +86,8 @@ pub struct Gitops {
     pub fetch_timeout_seconds: u64,
     /// The longest one `build` or `after` command may take, in seconds.
     pub command_timeout_seconds: u64,
+    /// The most that one fetch may bring, in bytes.
+    pub fetch_max: u64,
 }
 
 /// `[gate]`

@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::Remote;
-use super::values::{AbsolutePath, text_value};
+use super::values::{AbsolutePath, Minutes, text_value};
 
 /// `[[repository]]`: one repository that is kept in sync.
 #[derive(Clone, Debug)]
@@ -40,6 +40,8 @@ pub struct Repository {
     pub token: Option<String>,
     /// How to see that a deployment is healthy.
     pub health: Health,
+    /// How long a look serves, in minutes, where no delivery comes.
+    pub poll_minutes: u32,
 }
 
 impl Repository {
@@ -192,11 +194,12 @@ pub(super) struct Section {
     token: Option<CredentialName>,
     #[serde(default)]
     health: Health,
+    poll_minutes: Option<Minutes>,
 }
 
 impl Section {
-    /// The checked repository, or the key that is wrong and why.
-    pub(super) fn check(&self) -> Result<Repository, (&'static str, String)> {
+    /// The checked repository, or the key that is wrong and why. `poll_minutes` is that of `[gitops]`.
+    pub(super) fn check(&self, poll_minutes: Option<Minutes>) -> Result<Repository, (&'static str, String)> {
         let remote = self.url.0.clone();
         for (key, argv) in [("build", &self.build), ("after", &self.after)] {
             if argv.first().is_some_and(|program| program.is_empty()) {
@@ -226,6 +229,7 @@ impl Section {
             ssh_key: self.ssh_key.as_ref().map(|name| name.0.clone()),
             token: self.token.as_ref().map(|name| name.0.clone()),
             health: self.health.clone(),
+            poll_minutes: self.poll_minutes.or(poll_minutes).map_or(60, |minutes| minutes.0),
         })
     }
 }

@@ -31,28 +31,59 @@ text_value!(Address, |text| text.parse().map(Address).map_err(|_| {
 /// The longest body that GitHub sends (docs.github.com, "Webhook events and payloads": 25 MB).
 const LARGEST_BODY: u64 = 25 << 20;
 
-/// The longest accepted body, written `"3 MiB"`, `"512 KiB"` or a number of bytes.
+/// The longest accepted body.
 #[derive(Clone, Copy)]
 pub(super) struct Size(pub u64);
 
 impl<'de> Deserialize<'de> for Size {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged, expecting = "expected a size such as \"3 MiB\" or a number of bytes")]
-        enum Form {
-            Bytes(u64),
-            Text(String),
+        size(deserializer, 1024..=LARGEST_BODY, "from 1 KiB to 25 MiB").map(Self)
+    }
+}
+
+/// The most that one fetch may bring.
+#[derive(Clone, Copy)]
+pub(super) struct FetchMax(pub u64);
+
+impl<'de> Deserialize<'de> for FetchMax {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        size(deserializer, 1 << 20..=1 << 50, "from 1 MiB to 1024 TiB").map(Self)
+    }
+}
+
+/// A size written `"3 MiB"`, `"512 KiB"` or a number of bytes.
+fn size<'de, D: Deserializer<'de>>(
+    deserializer: D,
+    range: std::ops::RangeInclusive<u64>,
+    shown_range: &str,
+) -> Result<u64, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "expected a size such as \"3 MiB\" or a number of bytes")]
+    enum Form {
+        Bytes(u64),
+        Text(String),
+    }
+    let (bytes, shown) = match Form::deserialize(deserializer)? {
+        Form::Bytes(bytes) => (Some(bytes), bytes.to_string()),
+        Form::Text(text) => (bytes_of(&text), text),
+    };
+    let bytes = bytes.ok_or_else(|| D::Error::custom(format!("{shown:?} is not a size; write it like \"3 MiB\"")))?;
+    if !range.contains(&bytes) {
+        return Err(D::Error::custom(format!("{shown:?} is out of range; write a size {shown_range}")));
+    }
+    Ok(bytes)
+}
+
+/// How often something is looked at, in minutes: from one to 30 days.
+#[derive(Clone, Copy)]
+pub(super) struct Minutes(pub u32);
+
+impl<'de> Deserialize<'de> for Minutes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match u32::deserialize(deserializer)? {
+            minutes @ 1..=43_200 => Ok(Self(minutes)),
+            minutes => Err(D::Error::custom(format!("{minutes} is out of range; write from 1 to 43200 minutes"))),
         }
-        let (bytes, shown) = match Form::deserialize(deserializer)? {
-            Form::Bytes(bytes) => (Some(bytes), bytes.to_string()),
-            Form::Text(text) => (bytes_of(&text), text),
-        };
-        let bytes =
-            bytes.ok_or_else(|| D::Error::custom(format!("{shown:?} is not a size; write it like \"3 MiB\"")))?;
-        if !(1024..=LARGEST_BODY).contains(&bytes) {
-            return Err(D::Error::custom(format!("{shown:?} is out of range; write a size from 1 KiB to 25 MiB")));
-        }
-        Ok(Self(bytes))
     }
 }
 
@@ -63,6 +94,8 @@ fn bytes_of(text: &str) -> Option<u64> {
         "" | "B" => 1,
         "KiB" => 1 << 10,
         "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        "TiB" => 1 << 40,
         _ => return None,
     };
     number.checked_mul(unit)

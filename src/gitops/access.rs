@@ -143,8 +143,9 @@ impl Access {
     }
 }
 
-/// Removes the keys and tokens that a killed run left in the folder of the mirrors.
-pub(super) fn remove_left(gitops: &Folder) -> Result<(), Error> {
+/// Removes the keys and tokens that a killed run left in the folder of the mirrors, of those repositories that `is_idle`
+/// knows nobody at work on; it is asked by the repository's file name.
+pub(super) fn remove_left(gitops: &Folder, is_idle: impl Fn(&str) -> Result<bool, Error>) -> Result<(), Error> {
     let mirrors = gitops.path().join("mirror");
     let failed = |source: std::io::Error| state::Error::io("list", &mirrors, source);
     let entries = match std::fs::read_dir(&mirrors) {
@@ -153,8 +154,10 @@ pub(super) fn remove_left(gitops: &Folder) -> Result<(), Error> {
     };
     for entry in entries {
         let name = entry.map_err(failed)?.file_name();
-        if name.as_encoded_bytes().starts_with(PREFIX.as_bytes()) {
-            remove(&mirrors.join(name))?;
+        if let Some(repository) = name.to_str().and_then(|name| name.strip_prefix(PREFIX))
+            && is_idle(repository)?
+        {
+            remove(&mirrors.join(&name))?;
         }
     }
     Ok(())

@@ -3,14 +3,17 @@ use std::ffi::{OsStr, OsString};
 
 use serde::Deserialize;
 
+use super::git::is_commit;
 use super::store::{file, file_of, names, now};
 use crate::config::Repository;
 use crate::log;
-use crate::state::{Entry, Error, Folder, Kind};
+use crate::state::{Error, Folder, Kind};
 use crate::text;
 
 /// More entries than this are taken up in the next round.
 const ROUND: usize = 1000;
+/// So many rounds, then what is due has its turn.
+const ROUNDS: usize = 10;
 /// A request is a few hundred bytes.
 const LARGEST_REQUEST: usize = 64 << 10;
 /// How many refused entries are kept in `failed/`, each with its reason.
@@ -28,12 +31,23 @@ pub(super) struct Claims {
     refused: Cell<usize>,
 }
 
-/// The part of a request that is looked at. It names a configured repository and decides nothing else.
+/// The part of a request that is looked at. It names a configured repository and decides nothing but when to look.
 #[derive(Deserialize)]
 struct Request {
     repository: String,
     #[serde(default)]
     deliveries: Vec<String>,
+    /// The commit that the latest delivery said it is about.
+    #[serde(default)]
+    after: Option<String>,
+}
+
+/// A request that this run works on.
+#[derive(Debug)]
+pub(super) struct Claim<'a> {
+    pub repository: &'a Repository,
+    /// A commit that somebody said the branch has by now. It is worth another look, and nothing else.
+    pub after: Option<String>,
 }
 
 /// What a request's file is called now, where it was written under a former name of its repository.
@@ -70,45 +84,75 @@ impl Claims {
         Ok(())
     }
 
-    /// Claims the next request: one that an interrupted run left first, then the queue's. What is no request for a
-    /// configured repository goes to `failed/`. None when there is nothing left.
-    pub fn next<'a>(&self, repositories: &'a [Repository]) -> Result<Option<&'a Repository>, Error> {
-        loop {
-            let Some(entry) = self.active.entries(ROUND)?.into_iter().next() else {
-                if self.claim()? {
-                    continue;
+    /// The queue, where there is one.
+    pub fn queue(&self) -> Option<&Folder> {
+        self.queue.as_ref()
+    }
+
+    /// True where neither the queue has anything nor an interrupted run left something.
+    pub fn is_empty(&self) -> Result<bool, Error> {
+        let has_none = |folder: &Folder| folder.entries(1).map(|entries| entries.is_empty());
+        Ok(has_none(&self.active)? && self.queue.as_ref().map_or(Ok(true), has_none)?)
+    }
+
+    /// Claims what is in the queue but for the repositories that `is_busy`: their requests stay until it
+    /// is their turn. What is no request for a configured repository goes to `failed/`.
+    pub fn take<'a>(
+        &self,
+        repositories: &'a [Repository],
+        is_busy: impl Fn(&Repository) -> bool,
+    ) -> Result<Vec<Claim<'a>>, Error> {
+        let Some(queue) = &self.queue else { return Ok(Vec::new()) };
+        let mut claims = Vec::new();
+        for _ in 0..ROUNDS {
+            let entries = queue.entries(ROUND)?;
+            let is_all = entries.len() < ROUND;
+            for entry in entries {
+                let name = present_name(&entry.name, repositories).map_or_else(|| entry.name.clone(), OsString::from);
+                if entry.kind != Kind::File {
+                    self.fail_from(queue, &entry.name, "is not a regular file")?;
+                } else if repository_of(&name, repositories).is_none_or(|repository| !is_busy(repository)) {
+                    queue.move_to(&entry.name, &self.active, &name)?;
+                    claims.extend(self.claim(&name, repositories)?);
                 }
-                return Ok(None);
-            };
-            if let Some(name) = present_name(&entry.name, repositories) {
-                self.active.move_to(&entry.name, &self.active, name.as_ref())?;
-                continue;
             }
-            match self.understand(&entry, repositories) {
-                Ok(repository) => return Ok(Some(repository)),
-                Err(reason) => self.fail(&entry.name, &reason)?,
+            if is_all {
+                break;
             }
+        }
+        Ok(claims)
+    }
+
+    /// Claims what an interrupted run left, but for the repositories that `is_busy`.
+    pub fn take_left<'a>(
+        &self,
+        repositories: &'a [Repository],
+        is_busy: impl Fn(&Repository) -> bool,
+    ) -> Result<Vec<Claim<'a>>, Error> {
+        let mut claims = Vec::new();
+        for entry in self.active.entries(ROUND)? {
+            let name = present_name(&entry.name, repositories).map_or_else(|| entry.name.clone(), OsString::from);
+            if repository_of(&name, repositories).is_none_or(|repository| !is_busy(repository)) {
+                if name != entry.name {
+                    self.active.move_to(&entry.name, &self.active, &name)?;
+                }
+                claims.extend(self.claim(&name, repositories)?);
+            }
+        }
+        Ok(claims)
+    }
+
+    fn claim<'a>(&self, name: &OsStr, repositories: &'a [Repository]) -> Result<Option<Claim<'a>>, Error> {
+        match self.understand(name, repositories) {
+            Ok(claim) => Ok(Some(claim)),
+            Err(reason) => self.fail(name, &reason).map(|()| None),
         }
     }
 
-    /// Moves what is in the queue to `active/`; false where it is empty.
-    fn claim(&self) -> Result<bool, Error> {
-        let Some(queue) = &self.queue else { return Ok(false) };
-        let entries = queue.entries(ROUND)?;
-        for entry in &entries {
-            if entry.kind == Kind::File {
-                queue.move_to(&entry.name, &self.active, &entry.name)?;
-            } else {
-                self.fail_from(queue, &entry.name, "is not a regular file")?;
-            }
-        }
-        Ok(!entries.is_empty())
-    }
-
-    fn understand<'a>(&self, entry: &Entry, repositories: &'a [Repository]) -> Result<&'a Repository, String> {
-        let name = entry.name.to_str().ok_or("has a name that is not UTF-8")?;
-        let repository =
-            repositories.iter().find(|repository| file(repository) == name).ok_or("names no repository of hub.toml")?;
+    fn understand<'a>(&self, name: &OsStr, repositories: &'a [Repository]) -> Result<Claim<'a>, String> {
+        let known = repository_of(name, repositories);
+        let name = name.to_str().ok_or("has a name that is not UTF-8")?;
+        let repository = known.ok_or("names no repository of hub.toml")?;
         let request: Option<Request> =
             self.active.read_json_within(name, LARGEST_REQUEST).map_err(|error| error.to_string())?;
         let request = request.ok_or("went away while it was read")?;
@@ -118,7 +162,8 @@ impl Claims {
         let deliveries: Vec<String> =
             request.deliveries.iter().rev().take(5).map(|id| text::shown(id).into_owned()).collect();
         log::info!("request_claimed", repo = repository.name, deliveries = deliveries);
-        Ok(repository)
+        let after = request.after.filter(|after| is_commit(after));
+        Ok(Claim { repository, after })
     }
 
     /// Ends a claimed request; true where there was one.
@@ -179,4 +224,9 @@ impl Claims {
         }
         Ok(())
     }
+}
+
+/// The repository whose requests have this file name.
+fn repository_of<'a>(name: &OsStr, repositories: &'a [Repository]) -> Option<&'a Repository> {
+    repositories.iter().find(|repository| *name == *file(repository))
 }

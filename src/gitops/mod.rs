@@ -7,6 +7,7 @@ pub mod check;
 mod checkout;
 mod claim;
 mod commands;
+mod crew;
 mod deploy;
 mod describe;
 mod error;
@@ -14,6 +15,7 @@ mod forward;
 mod git;
 mod journal;
 mod kept;
+mod locks;
 mod look;
 mod mirror;
 mod objects;
@@ -27,6 +29,7 @@ mod signatures;
 mod store;
 mod sync;
 mod units;
+mod wake;
 mod worker;
 
 use std::path::PathBuf;
@@ -44,8 +47,8 @@ pub use remove::remove;
 
 /// Pull the configured repositories and apply what changed.
 ///
-/// Without names: what is queued, what was refused or failed, and every repository not checked for 55 minutes or not
-/// since its table in hub.toml changed.
+/// Without names: what is queued, what was refused or failed, and every repository not checked for its
+/// poll_minutes (60) or not since its table in hub.toml changed.
 /// Exit codes: 0 in sync, 1 error, 2 usage, 3 rolled back, 4 rollback failed, 5 refused (signature, history, local
 /// changes, foreign unit), 75 another run holds the lock, 78 configuration.
 #[derive(FromArgs)]

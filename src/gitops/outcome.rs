@@ -15,6 +15,8 @@ pub enum Status {
     Held,
     /// Dry run: this is what would be done.
     Planned,
+    /// Another run is at work on it.
+    Busy,
     /// It could not be done now.
     Failed,
     /// A rule forbids it.
@@ -33,6 +35,7 @@ impl Status {
             Self::Unchanged => "unchanged",
             Self::Held => "held",
             Self::Planned => "planned",
+            Self::Busy => "busy",
             Self::Failed => "failed",
             Self::Refused => "refused",
             Self::RolledBack => "rolled_back",
@@ -44,6 +47,7 @@ impl Status {
     pub fn exit(self) -> Exit {
         match self {
             Self::Deployed | Self::Unchanged | Self::Held | Self::Planned => Exit::Done,
+            Self::Busy => Exit::Busy,
             Self::Failed => Exit::Error,
             Self::Refused => Exit::Refused,
             Self::RolledBack => Exit::RolledBack,
@@ -85,6 +89,9 @@ pub(super) struct Outcome {
     /// Whether another try later may succeed.
     #[serde(skip)]
     pub retry: bool,
+    /// Whether the branch lacks the commit that a delivery said it has.
+    #[serde(skip)]
+    pub is_behind: bool,
 }
 
 impl Outcome {
@@ -103,6 +110,7 @@ impl Outcome {
             not_there: Vec::new(),
             duration_ms: 0,
             retry: false,
+            is_behind: false,
         }
     }
 }
@@ -113,9 +121,9 @@ pub(super) fn nowhere(outcomes: &[Outcome]) -> Vec<&String> {
     first.not_there.iter().filter(|unit| others.iter().all(|other| other.not_there.contains(unit))).collect()
 }
 
-/// The worst result of several repositories, in the order 4, 3, 5, 1, 0.
+/// The worst result of several repositories, in the order 4, 3, 5, 1, 75, 0.
 pub(super) fn worst(outcomes: &[Outcome]) -> Exit {
-    let order = [Exit::RollbackFailed, Exit::RolledBack, Exit::Refused, Exit::Error];
+    let order = [Exit::RollbackFailed, Exit::RolledBack, Exit::Refused, Exit::Error, Exit::Busy];
     let has = |exit: &Exit| outcomes.iter().any(|outcome| outcome.status.exit() == *exit);
     order.into_iter().find(has).unwrap_or(Exit::Done)
 }

@@ -22,7 +22,9 @@ const FRESH: Duration = Duration::from_secs(1);
 pub(super) struct Fetched<'a> {
     pub mirror: Mirror<'a>,
     pub checkout: Checkout<'a>,
-    /// How the checkout looked a moment ago; none where nobody looked, or where it is too long ago.
+    /// When the fetch began.
+    pub began: Instant,
+    /// How the checkout looked then; none where nobody looked.
     pub look: Option<Result<Look, Error>>,
     /// A transfer that waits for its revisions.
     pub transfer: Option<Prepared>,
@@ -61,7 +63,7 @@ impl Plan<'_> {
 }
 
 impl Run<'_> {
-    /// Fetches, and looks at the checkout meanwhile. What is fetched follows on what is deployed.
+    /// Fetches, and looks at the checkout meanwhile.
     pub(super) fn fetch<'b>(&'b self, repository: &'b Repository, outcome: &mut Outcome) -> Result<Fetched<'b>, Error> {
         let checkout = Checkout::find(repository)?;
         if checkout.is_roots_unasked() {
@@ -88,22 +90,25 @@ impl Run<'_> {
             (to, look.and_then(|thread| thread.join().ok()))
         });
         let to = to?;
-        let is_fresh = began.elapsed() < FRESH;
-        let (look, transfer) = (look.filter(|_| is_fresh), transfer.filter(|_| is_fresh && !mirror.is_new()));
+        let transfer = transfer.filter(|_| !mirror.is_new());
         outcome.to = Some(to.clone());
-        if let Some(old) = &deployed
-            && !mirror.is_ancestor(old, &to)?
-        {
-            return Err(Error::Refused(format!(
-                "the branch {} was rewritten: {} does not follow on the deployed {}; push a commit that does, or, if the \
-                 rewrite is wanted, move the checkout there by hand and run: hub retry {} --rewritten",
-                repository.branch,
-                short(&to),
-                short(old),
-                repository.name
-            )));
+        Ok(Fetched { mirror, checkout, began, look, transfer, deployed, to })
+    }
+
+    /// Refuses what does not follow on what is deployed.
+    pub(super) fn follows(&self, repository: &Repository, fetched: &Fetched) -> Result<(), Error> {
+        let Fetched { mirror, deployed: Some(old), to, .. } = fetched else { return Ok(()) };
+        if mirror.is_ancestor(old, to)? {
+            return Ok(());
         }
-        Ok(Fetched { mirror, checkout, look, transfer, deployed, to })
+        Err(Error::Refused(format!(
+            "the branch {} was rewritten: {} does not follow on the deployed {}; push a commit that does, or, if the \
+             rewrite is wanted, move the checkout there by hand and run: hub retry {} --rewritten",
+            repository.branch,
+            short(to),
+            short(old),
+            repository.name
+        )))
     }
 
     /// Looks at the checkout and the host and says what would be done.
@@ -113,7 +118,10 @@ impl Run<'_> {
         fetched: Fetched<'a>,
         outcome: &mut Outcome,
     ) -> Result<Plan<'a>, Error> {
-        let Fetched { mirror, checkout, look, transfer, deployed, to } = fetched;
+        let Fetched { mirror, checkout, began, look, transfer, deployed, to } = fetched;
+        // The remote, or another deployment, may have let this one wait.
+        let is_fresh = began.elapsed() < FRESH;
+        let (look, transfer) = (look.filter(|_| is_fresh), transfer.filter(|_| is_fresh));
         let mut lines = Vec::new();
         let path = repository.path.display();
         let missing = checkout.is_missing();

@@ -9,9 +9,6 @@ use crate::state::{Error, Folder, repository_file_name};
 /// The hub's own units that wait for their restart.
 const OWN: &str = "own-units.json";
 
-/// How long a look at a repository serves, for runs that nobody asked for it.
-const FRESH: SignedDuration = SignedDuration::from_mins(55);
-
 /// The commit that is live.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Deployed {
@@ -154,7 +151,7 @@ impl Store {
         }
         let now = Timestamp::now();
         let at: Timestamp = checked.at.parse().ok().filter(|at| *at <= now)?;
-        at.checked_add(FRESH).ok().filter(|until| *until > now)
+        at.checked_add(SignedDuration::from_mins(repository.poll_minutes.into())).ok().filter(|until| *until > now)
     }
 }
 

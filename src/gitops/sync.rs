@@ -1,8 +1,10 @@
-use std::cell::OnceCell;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use super::checkout::Checkout;
 use super::journal::Journal;
+use super::locks::Locks;
 use super::mirror::{self, Mirror};
 use super::store::Store;
 use super::units::{Found, Manager};
@@ -13,30 +15,67 @@ use crate::exit::Exit;
 use crate::log;
 use crate::records::short;
 
-/// What a run has open.
+/// What a run has open. Several threads work with it, each on a repository of its own.
 pub(super) struct Run<'a> {
     pub config: &'a Config,
+    pub locks: Locks,
     pub store: Store,
     pub journal: Journal,
     /// Who fetches; asked for once, because the answer may come with a warning.
-    pub mirror_user: OnceCell<Account>,
+    pub mirror_user: OnceLock<Account>,
     pub dry_run: bool,
     pub remove_all: bool,
     pub adopt: &'a [String],
     pub user_units: bool,
     /// The manager that units go to, or why they go nowhere; asked for once.
-    pub manager: OnceCell<Result<Found, String>>,
+    pub manager: OnceLock<Result<Found, String>>,
 }
 
 /// How a look at a repository ended, and why.
 pub(super) type End = (Status, Option<String>);
 
+/// A look at a repository that is asked for.
+#[derive(Clone, Copy)]
+pub(super) struct Asked<'a> {
+    pub repository: &'a Repository,
+    /// Whether it waits for another run that is at work on the repository.
+    pub waits: bool,
+    /// A commit that a delivery said the branch has.
+    pub after: Option<&'a str>,
+    /// Whether nobody waits for it, so that git may tidy afterwards.
+    pub tidies: bool,
+    /// Set when the remote is not needed any more.
+    pub fetched: &'a AtomicBool,
+}
+
 impl Run<'_> {
     /// Brings one repository in sync: fetch, verify, look, plan, journal, apply, probe, record or roll back.
-    pub fn sync(&self, repository: &Repository) -> Outcome {
+    pub fn sync(&self, asked: Asked) -> Outcome {
+        let mut outcome = Outcome::new(&asked.repository.name);
+        match self.locks.repository(asked.repository, asked.waits) {
+            Ok(Some(_lock)) => {
+                self.work(asked, &mut outcome);
+                if asked.tidies {
+                    self.tidy(asked.repository);
+                }
+            }
+            Ok(None) => {
+                outcome.status = Status::Busy;
+                outcome.reason = Some(Error::Busy.to_string());
+                log::warn!("busy", repo = asked.repository.name, reason = outcome.reason);
+            }
+            Err(error) => {
+                outcome.reason = Some(error.to_string());
+                outcome.retry = true;
+                log::error!("failed", repo = asked.repository.name, reason = outcome.reason);
+            }
+        }
+        outcome
+    }
+
+    fn work(&self, asked: Asked, outcome: &mut Outcome) {
         let started = Instant::now();
-        let mut outcome = Outcome::new(&repository.name);
-        match self.attempt(repository, &mut outcome) {
+        match self.attempt(asked, outcome) {
             Ok((status, reason)) => {
                 outcome.status = status;
                 outcome.reason = reason;
@@ -48,8 +87,7 @@ impl Run<'_> {
             }
         }
         outcome.duration_ms = started.elapsed().as_millis() as u64;
-        self.conclude(repository, &mut outcome);
-        outcome
+        self.conclude(asked.repository, outcome);
     }
 
     fn conclude(&self, repository: &Repository, outcome: &mut Outcome) {
@@ -78,27 +116,49 @@ impl Run<'_> {
     }
 
     /// What a look at the repository came to, and why; what it found on the way is noted in `outcome`.
-    fn attempt(&self, repository: &Repository, outcome: &mut Outcome) -> Result<End, Error> {
+    fn attempt(&self, asked: Asked, outcome: &mut Outcome) -> Result<End, Error> {
+        let repository = asked.repository;
         if self.dry_run && self.store.has_former(repository)? {
             let reason =
                 format!("the next run takes over what is kept under its former name, then deploys {}", repository.name);
             return Ok((Status::Planned, Some(reason)));
         }
-        if !self.dry_run {
+        if self.store.has_former(repository)? {
+            let _applying = self.locks.apply()?;
             self.store.take_over(repository)?;
         }
+        if self.is_interrupted(repository)? {
+            let _applying = self.locks.apply()?;
+            if let Some(end) = self.end_of_interrupted(repository, outcome)? {
+                return Ok(end);
+            }
+        }
+        if let Some(end) = self.hold(repository)? {
+            return Ok(end);
+        }
+        let fetched = self.fetch(repository, outcome);
+        asked.fetched.store(true, Ordering::Relaxed);
+        let fetched = fetched?;
+        if let Some(after) = asked.after {
+            outcome.is_behind = after != fetched.to && !fetched.mirror.is_ancestor(after, &fetched.to)?;
+        }
+        self.follows(repository, &fetched)?;
+        if let Some(end) = self.failed_before(repository, &fetched.to)? {
+            return Ok(end);
+        }
+        if fetched.deployed.as_deref() != Some(&fetched.to) {
+            fetched.mirror.verify(fetched.deployed.as_deref(), &fetched.to)?;
+        }
+        let _applying = self.locks.apply()?;
+        // While the remote was asked, somebody may have suspended the repository, or gone back to an older commit.
         if let Some(end) = self.end_of_interrupted(repository, outcome)? {
             return Ok(end);
         }
         if let Some(end) = self.hold(repository)? {
             return Ok(end);
         }
-        let fetched = self.fetch(repository, outcome)?;
-        if let Some(end) = self.failed_before(repository, &fetched.to)? {
-            return Ok(end);
-        }
-        if fetched.deployed.as_deref() != Some(&fetched.to) {
-            fetched.mirror.verify(fetched.deployed.as_deref(), &fetched.to)?;
+        if self.store.deployed(repository)?.map(|deployed| deployed.commit) != fetched.deployed {
+            return Err(Error::InUse("another commit was made live meanwhile; this one is looked at again".to_owned()));
         }
         let plan = self.plan(repository, fetched, outcome)?;
         if outcome.from.is_none() {

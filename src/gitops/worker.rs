@@ -1,123 +1,120 @@
-use std::cell::OnceCell;
-use std::collections::HashSet;
+use std::sync::OnceLock;
 use std::time::Instant;
 
 use serde_json::Map;
 
 use super::claim::Claims;
+use super::crew::{Crew, Job};
 use super::journal::Journal;
+use super::locks::Locks;
 use super::store::{Store, now};
 use super::sync::Run;
 use super::units::{Host, Manager};
-use super::{Error, Outcome, Request, Status, access, outcome};
-use crate::command;
+use super::{Error, Outcome, Request, Status, outcome};
 use crate::config::{Config, Repository};
 use crate::exit::Exit;
 use crate::log;
-use crate::state::{self, Folder, Lock, Record};
+use crate::state::{self, Folder, Record};
 
 /// The unit that starts the worker when something is queued.
 const PATH_UNIT: &str = "gitops-sync.path";
 
-/// One run: takes the lock, syncs what was asked for, keeps the record.
+/// One run: syncs what was asked for, or what is queued and due, and keeps the record.
 ///
 /// # Errors
-/// `Busy` when a manual run finds another one at work, `State` when the state folder cannot be used.
+/// `Busy` when a manual run finds another one that changes the host, `State` when the state folder cannot be used.
 pub(super) fn run(config: &Config, request: &Request) -> Result<Vec<Outcome>, Error> {
     let root = Folder::open_or_make(&config.state_dir, 0o755)?;
     let gitops = root.sub_or_make("gitops", 0o750)?;
+    let locks = Locks::open(root.sub("gitops")?)?;
     let manual = request.is_manual();
-    let mut lock =
-        if manual { Lock::attempt(&gitops, "lock")?.ok_or(Error::Busy)? } else { Lock::wait(&gitops, "lock")? };
-    let (started, clock) = (now(), Instant::now());
-    let failed =
-        |source: std::io::Error| state::Error::io("end what is left of the last run in", gitops.path(), source);
-    let earlier = lock.exchange(command::mark_children().map_err(failed)?)?;
-    if !earlier.is_empty() {
-        let ended = command::end_orphans(&earlier).map_err(failed)?;
-        log::warn!("last_run_was_killed", processes_ended = ended);
-        access::remove_left(&gitops)?;
+    let queue_lock = if manual { None } else { Some(locks.queue()?) };
+    if manual && locks.is_applying()? {
+        return Err(Error::Busy);
     }
+    let (started, clock) = (now(), Instant::now());
     let run = Run {
         config,
+        locks,
         journal: Journal::open(&gitops)?,
         store: Store::open(root.sub("gitops")?)?,
-        mirror_user: OnceCell::new(),
+        mirror_user: OnceLock::new(),
         dry_run: request.dry_run,
         remove_all: request.remove_all,
         adopt: &request.adopt,
         user_units: request.user_units,
-        manager: OnceCell::new(),
+        manager: OnceLock::new(),
     };
-    let mut worker = Worker { run, claims: Claims::open(&gitops)?, outcomes: Vec::new() };
+    let mut worker = Worker { run: &run, claims: Claims::open(&gitops)?, outcomes: Vec::new() };
     let result = worker.work(&root, config, request);
     if !request.dry_run && (!worker.outcomes.is_empty() || result.is_err()) {
-        let run = record(started, clock, &worker.outcomes, result.as_ref().err());
-        Record::add(&gitops, "gitops-sync", run)?;
+        let record = record(started, clock, &worker.outcomes, result.as_ref().err());
+        let lock = run.locks.record()?;
+        Record::add(&gitops, "gitops-sync", record)?;
+        drop(lock);
         worker.look_after_own_units(!manual)?;
     }
     result?;
     if worker.outcomes.is_empty() {
         worker.say_idle(&config.repositories);
     }
-    lock.exchange("")?;
+    drop(queue_lock);
     Ok(worker.outcomes)
 }
 
 struct Worker<'a> {
-    run: Run<'a>,
+    run: &'a Run<'a>,
     claims: Claims,
     outcomes: Vec<Outcome>,
 }
 
-impl Worker<'_> {
-    fn work(&mut self, root: &Folder, config: &Config, request: &Request) -> Result<(), Error> {
+impl<'a> Worker<'a> {
+    fn work(&mut self, root: &Folder, config: &'a Config, request: &Request) -> Result<(), Error> {
         let repositories = &config.repositories;
+        let asked = |repository: &&Repository| request.names.is_empty() || request.names.contains(&repository.name);
         if request.is_manual() {
-            let asked = |repository: &&Repository| request.names.is_empty() || request.names.contains(&repository.name);
-            for repository in repositories.iter().filter(asked) {
-                let outcome = self.run.sync(repository);
-                if !request.dry_run && !outcome.retry {
-                    self.claims.forget_retry(repository)?;
+            let jobs = repositories.iter().filter(asked).map(Job::asked).collect();
+            Crew::new(self.run, None)?.work(jobs, &mut |_| Ok(Vec::new()), &mut |job, outcome| {
+                if outcome.status != Status::Busy && !request.dry_run && !outcome.retry {
+                    self.claims.forget_retry(job.repository)?;
                 }
                 self.outcomes.push(outcome);
-            }
+                Ok(())
+            })?;
+            let place = |outcome: &Outcome| repositories.iter().position(|known| known.name == outcome.repository);
+            self.outcomes.sort_by_key(place);
             return Ok(());
         }
         // Without a queue the repositories that are due are still looked at.
         let queue = self.claims.open_queue(root);
-        let mut done = self.drain(repositories)?;
-        for repository in repositories {
-            if !done.contains(&repository.name) && self.is_due(repository) {
-                self.sync(repository)?;
-                self.run.tidy(repository);
-                // A push that came meanwhile is not left to the next start.
-                done.extend(self.drain(repositories)?);
+        let is_due = |repository: &&Repository| self.is_due(repository);
+        let due: Vec<Job> = repositories.iter().filter(is_due).map(Job::due).collect();
+        if due.is_empty() && self.claims.is_empty()? {
+            return queue.map_err(Into::into);
+        }
+        let (claims, outcomes) = (&self.claims, &mut self.outcomes);
+        let mut is_first = true;
+        let mut more = |is_busy: &dyn Fn(&Repository) -> bool| {
+            let mut jobs = claims.take(repositories, is_busy)?;
+            if std::mem::take(&mut is_first) {
+                let is_taken =
+                    |repository: &Repository| jobs.iter().any(|claim| claim.repository.name == repository.name);
+                let left = claims.take_left(repositories, |repository| is_taken(repository) || is_busy(repository))?;
+                jobs.extend(left);
             }
-        }
-        queue.map_err(Into::into)
-    }
-
-    /// Syncs what is queued until the queue is empty; returns the names.
-    fn drain(&mut self, repositories: &[Repository]) -> Result<HashSet<String>, Error> {
-        let mut done = HashSet::new();
-        while let Some(repository) = self.claims.next(repositories)? {
-            self.sync(repository)?;
-            done.insert(repository.name.clone());
-        }
-        Ok(done)
-    }
-
-    fn sync(&mut self, repository: &Repository) -> Result<(), Error> {
-        let outcome = self.run.sync(repository);
-        if outcome.retry {
-            self.claims.keep_for_retry(repository)?;
-        } else {
-            self.claims.forget_retry(repository)?;
-            self.claims.finish(repository)?;
-        }
-        self.outcomes.push(outcome);
-        Ok(())
+            Ok(jobs.into_iter().map(Job::claimed).collect())
+        };
+        let finished = Crew::new(self.run, claims.queue())?.work(due, &mut more, &mut |job, outcome| {
+            if outcome.retry {
+                claims.keep_for_retry(job.repository)?;
+            } else {
+                claims.forget_retry(job.repository)?;
+                claims.finish(job.repository)?;
+            }
+            outcomes.push(outcome);
+            Ok(())
+        });
+        finished.and(queue.map_err(Into::into))
     }
 
     /// Now that the result is on disk: restarts those of the hub's own units that changed, and starts the path unit again
@@ -149,14 +146,19 @@ impl Worker<'_> {
             || self.run.store.looked_at_until(repository).is_none()
     }
 
-    /// A run that found nothing to do says so, and until when that holds.
+    /// A run that found nothing to do says so, and until when that holds; there are many of them.
     fn say_idle(&self, repositories: &[Repository]) {
         if repositories.is_empty() {
-            log::info!("nothing_configured", note = "hub.toml has no [[repository]]; contrib/hub.toml shows one");
+            log::line!(
+                log::Level::Debug,
+                "nothing_configured",
+                note = "hub.toml has no [[repository]]; contrib/hub.toml shows one"
+            );
             return;
         }
         let next = repositories.iter().filter_map(|repository| self.run.store.looked_at_until(repository)).min();
-        log::info!(
+        log::line!(
+            log::Level::Debug,
             "nothing_due",
             repositories = repositories.len(),
             next_due = next.map(log::rfc3339),

@@ -115,7 +115,7 @@ impl<'a> Target<'a> {
             return Err(Error::OnHold(hold));
         }
         let delivery = format!("manual-{}", super::random_id()?);
-        Queue::open(&self.state)?.push(&self.name, &delivery)?;
+        Queue::open(&self.state)?.push(&self.name, &delivery, None)?;
         say(&format!("queued a deployment of {} ({delivery})", self.name));
         if let Err(error) = hold {
             say(&format!("whether it is on hold cannot be seen: {error}"));

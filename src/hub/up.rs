@@ -16,8 +16,8 @@ use crate::state::{Folder, Lock};
 use crate::store::Store;
 use crate::{log, systemd};
 
-/// Run everything on this host without systemd units, in the foreground: the proxy; gitops-sync at start, hourly
-/// and whenever a webhook is queued; system-metrics every minute; reading-sync at 10:00 and when an inbox gets a file.
+/// Run everything on this host without systemd units, in the foreground: the proxy; gitops-sync at start, every
+/// five minutes for what is due and whenever a webhook is queued; system-metrics every minute; reading-sync at 10:00 and when an inbox gets a file.
 /// Ctrl-C or SIGTERM stops everything.
 #[derive(argh::FromArgs)]
 #[argh(
@@ -39,8 +39,8 @@ pub(super) struct Arguments {
     gate: bool,
 }
 
-/// How often gitops-sync looks at repositories that nobody announced: a forge does not deliver a webhook twice.
-const BACKSTOP: Duration = Duration::from_secs(60 * 60);
+/// How often gitops-sync looks whether a repository is due that nobody announced: a forge does not deliver twice.
+const BACKSTOP: Duration = Duration::from_secs(5 * 60);
 
 /// How often the host is measured.
 const SAMPLE: Duration = Duration::from_secs(60);

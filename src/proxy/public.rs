@@ -168,7 +168,7 @@ impl Public {
             let branches: Vec<&str> = called.iter().map(|known| known.branch.as_str()).collect();
             return ignored(&event.ignored(&branches).unwrap_or_default());
         };
-        if let Err(error) = self.queue.push(&configured.name, &delivery) {
+        if let Err(error) = self.queue.push(&configured.name, &delivery, event.after()) {
             log::error!("queue_failed", repo = configured.name, delivery = delivery, error = error.to_string());
             return Err(refuse(503, "the queue does not take the delivery; redeliver it later"));
         }

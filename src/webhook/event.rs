@@ -56,6 +56,8 @@ pub enum Event {
         reference: String,
         /// Whether the ref is gone.
         deleted: bool,
+        /// The commit that the ref is at, by the sender's account.
+        after: Option<String>,
     },
     /// Something happened to a pull request.
     PullRequest {
@@ -146,7 +148,8 @@ impl Event {
                 Ok(Self::Push {
                     repository: push.repository.full_name,
                     reference: push.reference,
-                    deleted: push.deleted == Some(true) || push.after.is_some_and(|after| gone(&after)),
+                    deleted: push.deleted == Some(true) || push.after.as_deref().is_some_and(gone),
+                    after: push.after,
                 })
             }
             Some("pull_request") => {
@@ -175,6 +178,13 @@ impl Event {
             Self::Push { repository, .. } | Self::PullRequest { repository, .. } => Some(repository),
             Self::Ping | Self::Other(_) => None,
         }
+    }
+
+    /// The commit that a branch is at by now, where the sender names one; a hint, since the forge may show it later.
+    pub fn after(&self) -> Option<&str> {
+        let Self::Push { after: Some(after), .. } = self else { return None };
+        let digits = after.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'));
+        (digits && matches!(after.len(), 40 | 64)).then_some(after)
     }
 
     /// Why there is nothing to do for a repository that is deployed from `branches`; none where there is something.

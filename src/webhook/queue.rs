@@ -71,6 +71,9 @@ pub struct Request {
     pub deliveries: Vec<String>,
     /// How many deliveries came since `since`.
     pub count: u64,
+    /// The commit that the latest delivery with one told of: a hint when to look again, and nothing else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
 }
 
 /// How much is queued.
@@ -88,9 +91,16 @@ struct Round {
     outcome: OnceLock<BTreeMap<String, Result<(), Error>>>,
 }
 
+/// What gathered for one repository.
+#[derive(Default)]
+struct Gathered {
+    ids: Vec<String>,
+    after: Option<String>,
+}
+
 #[derive(Default)]
 struct Gathering {
-    deliveries: BTreeMap<String, Vec<String>>,
+    deliveries: BTreeMap<String, Gathered>,
     round: Arc<Round>,
     writing: bool,
 }
@@ -128,13 +138,15 @@ impl Queue {
         Ok(proxy.sub_or_make("queue", 0o750)?)
     }
 
-    /// Queues a request for a repository. Returns when it is durable: file and folder are fsynced.
+    /// Queues a request for a repository; `after` is the commit that the delivery tells of. Returns when it is durable: file and folder are fsynced.
     ///
     /// # Errors
     /// When the queue is full or cannot be written; the earlier file, if any, is then still there.
-    pub fn push(&self, repository: &str, delivery: &str) -> Result<(), Error> {
+    pub fn push(&self, repository: &str, delivery: &str, after: Option<&str>) -> Result<(), Error> {
         let mut gathering = self.lock();
-        gathering.deliveries.entry(repository.to_owned()).or_default().push(delivery.to_owned());
+        let gathered = gathering.deliveries.entry(repository.to_owned()).or_default();
+        gathered.ids.push(delivery.to_owned());
+        gathered.after = after.map(str::to_owned).or_else(|| gathered.after.take());
         let round = Arc::clone(&gathering.round);
         loop {
             if let Some(outcome) = round.outcome.get() {
@@ -149,8 +161,8 @@ impl Queue {
             gathering.round = Arc::default();
             gathering.writing = true;
             drop(gathering);
-            let write = |(repository, ids): (String, Vec<String>)| {
-                let result = self.write(&repository, &ids);
+            let write = |(repository, gathered): (String, Gathered)| {
+                let result = self.write(&repository, gathered);
                 (repository, result)
             };
             let outcome = deliveries.into_iter().map(write).collect();
@@ -168,7 +180,7 @@ impl Queue {
 
     /// Another process may take the file or write one meanwhile. Then ids may be kept twice or not at all, but a file
     /// that is younger than the deliveries is there, and that is what starts the worker.
-    fn write(&self, repository: &str, ids: &[String]) -> Result<(), Error> {
+    fn write(&self, repository: &str, gathered: Gathered) -> Result<(), Error> {
         let folder = self.folder()?;
         let name = format!("{}.json", repository_file_name(repository));
         let now = log::rfc3339(jiff::Timestamp::now());
@@ -186,11 +198,13 @@ impl Queue {
             latest: String::new(),
             deliveries: Vec::new(),
             count: 0,
+            after: None,
         });
         request.latest = now;
-        request.deliveries.extend_from_slice(ids);
+        request.count = request.count.saturating_add(gathered.ids.len() as u64);
+        request.deliveries.extend(gathered.ids);
         request.deliveries.drain(..request.deliveries.len().saturating_sub(NEWEST));
-        request.count = request.count.saturating_add(ids.len() as u64);
+        request.after = gathered.after.or(request.after);
         Ok(folder.publish_json(&name, &request)?)
     }
 

@@ -115,7 +115,7 @@ impl Mirror<'_> {
         command.args(["ls-remote", "--exit-code", "--", self.repository.remote.url(), &reference]).output_limit(1 << 16)
     }
 
-    /// A killed fetch leaves its locks; this run holds the global one, so nobody else is at work here.
+    /// A killed fetch leaves its locks; this run holds the repository's, so nobody else is at work here.
     fn remove_stale_locks(&self) -> Result<(), Error> {
         let locks = ["refs/hub/tip.lock", "packed-refs.lock", "shallow.lock", "config.lock", "HEAD.lock"];
         if !locks.iter().any(|lock| std::fs::symlink_metadata(self.path.join(lock)).is_ok()) {

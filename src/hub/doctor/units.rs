@@ -8,7 +8,7 @@ use crate::hub::units::Unit;
 const WANTED: [(&str, &str); 6] = [
     ("proxy.service", "takes webhooks and serves the status"),
     ("gitops-sync.path", "starts a deployment when one is queued"),
-    ("gitops-sync.timer", "looks at every repository hourly"),
+    ("gitops-sync.timer", "looks at every repository in its turn (poll_minutes)"),
     ("system-metrics.timer", "measures the host every minute"),
     ("reading-sync.timer", "runs the pipelines daily"),
     ("tailscale-gate.service", "opens the public door"),

@@ -114,6 +114,12 @@ impl Facts {
         all.map(|repository| (repository.name.as_str(), repository.branch.as_str())).collect()
     }
 
+    /// How often a repository should be looked at, in seconds.
+    pub fn poll_seconds(&self, name: &str) -> u64 {
+        let configured = self.config.iter().flat_map(|config| &config.repositories).find(|known| known.name == name);
+        configured.map_or(3600, |repository| u64::from(repository.poll_minutes) * 60)
+    }
+
     /// The configured pipelines; none where the configuration cannot be read.
     pub fn pipelines(&self) -> impl Iterator<Item = &Pipeline> {
         self.config.iter().flat_map(|config| &config.pipelines)

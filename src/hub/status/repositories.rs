@@ -4,8 +4,8 @@ use super::{Facts, Level, Reason};
 use crate::records::{self, Outcome, Reader, ago, seconds_between, short, span};
 use crate::state::{Entry, Folder, lock_holder};
 
-/// gitops-sync looks at every repository hourly.
-const UNCHECKED: u64 = 2 * 3600;
+/// How long after its turn a repository may be looked at: a look may take long, and so may others before it.
+const LATE: u64 = 3600;
 /// A queued request is taken up within a second, unless a run is at work.
 const WAITING: u64 = 10 * 60;
 /// More entries are not counted.
@@ -100,10 +100,11 @@ fn judge(facts: &Facts, known: records::Repository, worker: Option<u32>, reasons
             };
             say(level, format!("{}: {why}", checked.status.replace('_', " ")), mend);
         }
+        let poll = facts.poll_seconds(&name);
         if let Some(age) =
-            checked.at.parse().ok().map(|at| seconds_between(at, facts.now)).filter(|age| *age > UNCHECKED)
+            checked.at.parse().ok().map(|at| seconds_between(at, facts.now)).filter(|age| *age > poll + LATE)
         {
-            let reason = format!("not looked at for {}, and it should be hourly", span(age));
+            let reason = format!("not looked at for {}, and it should be every {}", span(age), span(poll));
             say(Level::Degraded, reason, facts.start("gitops-sync.timer"));
         }
     }

@@ -14,14 +14,14 @@ fn request(queue: &Queue, name: &str) -> Request {
 fn a_request_gathers_deliveries_until_it_is_taken() {
     let (dir, queue) = queue();
     for number in 0..60 {
-        queue.push("acme/infra", &format!("id-{number}")).unwrap();
+        queue.push("acme/infra", &format!("id-{number}"), None).unwrap();
     }
     let gathered = request(&queue, "acme__infra.json");
     assert_eq!((gathered.repository.as_str(), gathered.count), ("acme/infra", 60));
     assert_eq!(gathered.deliveries, (10..60).map(|n| format!("id-{n}")).collect::<Vec<_>>());
     assert!(gathered.since < gathered.latest);
     std::fs::remove_file(dir.path().join("proxy/queue/acme__infra.json")).unwrap();
-    queue.push("acme/infra", "next").unwrap();
+    queue.push("acme/infra", "next", None).unwrap();
     assert_eq!(request(&queue, "acme__infra.json").count, 1);
 }
 
@@ -32,14 +32,14 @@ fn foreign_files_are_replaced_and_links_not_followed() {
     let victim = dir.path().join("victim");
     std::fs::write(&victim, "precious").unwrap();
     std::os::unix::fs::symlink(&victim, &file).unwrap();
-    queue.push("acme/infra", "1").unwrap();
+    queue.push("acme/infra", "1", None).unwrap();
     assert_eq!(std::fs::read(&victim).unwrap(), b"precious");
     assert_eq!(request(&queue, "acme__infra.json").count, 1);
     for foreign in
         ["", "{\"repository\":", r#"{"repository":"other/one","since":"","latest":"","deliveries":[],"count":7}"#]
     {
         std::fs::write(&file, foreign).unwrap();
-        queue.push("acme/infra", "2").unwrap();
+        queue.push("acme/infra", "2", None).unwrap();
         assert_eq!(request(&queue, "acme__infra.json").count, 1);
     }
 }
@@ -52,7 +52,7 @@ fn concurrent_pushes_are_all_there() {
             let queue = &queue;
             scope.spawn(move || {
                 for number in 0..20 {
-                    queue.push(&format!("acme/r{}", number % 4), &format!("{thread}-{number}")).unwrap();
+                    queue.push(&format!("acme/r{}", number % 4), &format!("{thread}-{number}"), None).unwrap();
                 }
             });
         }
@@ -65,20 +65,20 @@ fn concurrent_pushes_are_all_there() {
 #[test]
 fn a_full_queue_takes_known_repositories_only() {
     let (dir, queue) = queue();
-    queue.push("acme/infra", "1").unwrap();
+    queue.push("acme/infra", "1", None).unwrap();
     for number in 0..MOST_ENTRIES {
         std::fs::write(dir.path().join(format!("proxy/queue/{number}")), "").unwrap();
     }
-    assert!(matches!(queue.push("acme/other", "1"), Err(Error::Full(_))));
+    assert!(matches!(queue.push("acme/other", "1", None), Err(Error::Full(_))));
     assert!(matches!(queue.check(), Err(Error::Full(_))));
-    queue.push("acme/infra", "2").unwrap();
+    queue.push("acme/infra", "2", None).unwrap();
 }
 
 #[test]
 fn a_removed_folder_comes_back() {
     let (dir, queue) = queue();
     std::fs::remove_dir_all(dir.path().join("proxy")).unwrap();
-    queue.push("acme/infra", "1").unwrap();
+    queue.push("acme/infra", "1", None).unwrap();
     queue.check().unwrap();
     assert_eq!(request(&queue, "acme__infra.json").count, 1);
 }
@@ -88,9 +88,9 @@ fn a_failed_write_is_reported_and_leaves_nothing() {
     let (dir, queue) = queue();
     let place = dir.path().join("proxy/queue/acme__infra.json");
     std::fs::create_dir_all(place.join("inside")).unwrap();
-    assert!(matches!(queue.push("acme/infra", "1"), Err(Error::State(_))));
+    assert!(matches!(queue.push("acme/infra", "1", None), Err(Error::State(_))));
     assert_eq!(std::fs::read_dir(dir.path().join("proxy/queue")).unwrap().count(), 1);
-    queue.push("acme/other", "1").unwrap();
+    queue.push("acme/other", "1", None).unwrap();
 }
 
 #[test]

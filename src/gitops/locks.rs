@@ -1,0 +1,95 @@
+//! Who may do what at one time, among the runs of this host and the threads of each.
+
+use std::sync::{Mutex, PoisonError};
+
+use super::{Error, access};
+use crate::command;
+use crate::config::Repository;
+use crate::log;
+use crate::state::{self, Folder, Lock, repository_file_name};
+
+/// The locks of gitops-sync. A repository has its own for as long as somebody is at work on it, its fetch above all; the
+/// global one is held to apply only. What must not wait for a remote, such as going back to an older commit, takes the
+/// global one alone. Nobody who holds it takes another.
+#[derive(Debug)]
+pub(super) struct Locks {
+    gitops: Folder,
+    repositories: Folder,
+    /// Marks of killed runs whose processes were ended.
+    ended: Mutex<Vec<String>>,
+}
+
+impl Locks {
+    pub fn open(gitops: Folder) -> Result<Self, Error> {
+        Ok(Self { repositories: gitops.sub_or_make("locks", 0o750)?, gitops, ended: Mutex::default() })
+    }
+
+    /// Waits for the right to take requests from the queue: that of one run.
+    pub fn queue(&self) -> Result<Held, Error> {
+        self.held(Lock::wait(&self.gitops, "queue.lock")?, None)
+    }
+
+    /// Waits for the right to change the host.
+    pub fn apply(&self) -> Result<Held, Error> {
+        self.held(Lock::wait(&self.gitops, "lock")?, None)
+    }
+
+    /// True where another run changes the host at this moment.
+    pub fn is_applying(&self) -> Result<bool, Error> {
+        Ok(match Lock::attempt(&self.gitops, "lock")? {
+            Some(lock) => self.held(lock, None).map(|_| false)?,
+            None => true,
+        })
+    }
+
+    /// Waits for the right to write the record of runs.
+    pub fn record(&self) -> Result<Lock, Error> {
+        Lock::wait(&self.gitops, "record.lock").map_err(Into::into)
+    }
+
+    /// The right to work on a repository; none where another run has it and nobody wants to wait.
+    pub fn repository(&self, repository: &Repository, waits: bool) -> Result<Option<Held>, Error> {
+        let own = repository_file_name(&repository.name);
+        let name = file_name(&own);
+        let lock = if waits {
+            Some(Lock::wait(&self.repositories, &name)?)
+        } else {
+            Lock::attempt(&self.repositories, &name)?
+        };
+        lock.map(|lock| self.held(lock, Some(&own))).transpose()
+    }
+
+    /// Notes in the lock, that of the repository `own` or another, whose it is. A note that is there already is that of a killed run: what it left is ended first.
+    fn held(&self, mut lock: Lock, own: Option<&str>) -> Result<Held, Error> {
+        let failed = |source| state::Error::io("end what is left of the last run in", self.gitops.path(), source);
+        let mark = command::mark_children().map_err(failed)?;
+        let earlier = lock.exchange(mark)?;
+        let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        if !earlier.is_empty() && earlier != mark && !ended.contains(&earlier) {
+            let processes = command::end_orphans(&earlier).map_err(failed)?;
+            log::warn!("last_run_was_killed", processes_ended = processes);
+            access::remove_left(&self.gitops, |name| {
+                Ok(own == Some(name) || Lock::attempt(&self.repositories, &file_name(name))?.is_some())
+            })?;
+            ended.push(earlier);
+        }
+        Ok(Held(lock))
+    }
+}
+
+/// The name of a repository's lock, by its file name.
+fn file_name(repository: &str) -> String {
+    format!("{repository}.lock")
+}
+
+/// A lock with the mark of this run in it, which is taken away when the lock is let go.
+#[derive(Debug)]
+pub(super) struct Held(Lock);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Err(error) = self.0.exchange("") {
+            log::warn!("lock_not_cleared", error = error.to_string());
+        }
+    }
+}
