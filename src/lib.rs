@@ -1,7 +1,7 @@
 //! Observability Hub: the library behind its small binaries.
 //!
 //! Arrows run one way: `bin` → capability (`proxy`, `gitops`, `metrics`, `gate`, `reading`, `hub`, `webhook`) → `store` →
-//! ground floor (`config`, `log`, `state`, `records`, `exit`, `systemd`, `http`, `random`, `command`, `text`).
+//! ground floor (`config`, `log`, `state`, `records`, `kinds`, `exit`, `systemd`, `http`, `random`, `command`, `text`).
 
 pub mod command;
 pub mod config;
@@ -10,6 +10,7 @@ pub mod gate;
 pub mod gitops;
 mod http;
 pub mod hub;
+mod kinds;
 pub mod log;
 pub mod metrics;
 pub mod proxy;

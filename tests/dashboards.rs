@@ -114,6 +114,9 @@ fn every_sql_query_runs_and_those_about_the_host_find_the_sample() {
         ("systemd", json!({"failed": 1, "units": ["x.service"]})),
         ("run", json!({"duration_ms": 12.5, "spool": {"rows": 0, "bytes": 0}})),
         ("pressure", json!({"io": {"some": {"avg60": 1.5}}})),
+        ("unit", json!({"db.service": {"cpu_percent": 1.5, "memory": 5, "read_bytes_per_second": 1, "tasks": 2}})),
+        ("array", json!({"md0": {"level": "raid1", "state": "clean", "degraded": 0}})),
+        ("btrfs", json!({"pool": {"devices": 2, "missing": 0, "write_errors": 1}})),
         ("disk_io", json!({"sda": {"busy_percent": 2.5, "read_bytes_per_second": 1, "written_bytes_per_second": 2}})),
     ] {
         let insert =

@@ -103,10 +103,13 @@ fn views_of_the_version_before_get_the_new_ones_whoever_may_make_them() {
     assert_eq!(database.number("SELECT version FROM hub_schema WHERE object = 'metric_views'"), 1);
     superuser.batch_execute("GRANT CREATE ON SCHEMA public TO old_views").unwrap();
     open(&database.url()).unwrap().insert_metrics(&sample("web", 0)).unwrap();
-    assert_eq!(database.number("SELECT version FROM hub_schema WHERE object = 'metric_views'"), 2);
+    assert_eq!(database.number("SELECT version FROM hub_schema WHERE object = 'metric_views'"), 3);
     assert_eq!(database.number("SELECT count(*) FROM metrics_cpu WHERE usage = 12.5 AND steal_percent IS NULL"), 1);
     assert_eq!(database.number("SELECT count(*) FROM metrics_pressure"), 2);
     assert_eq!(database.number("SELECT count(mine) FROM metrics_load"), 0, "somebody else's");
+    // Old rows lack the kinds and keys that came later.
+    let memory = "SELECT count(*) FROM metrics_memory WHERE used = 2e9 AND zfs_arc IS NULL";
+    assert_eq!((database.number(memory), database.number("SELECT count(*) FROM metrics_unit")), (1, 0));
 }
 
 #[test]

@@ -1,9 +1,9 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
 use super::disk::StuckMounts;
-use super::{block, cpu, network};
+use super::{block, cpu, network, unit};
 
 /// Two runs closer together than this give no rates: the kernel counts CPU time in hundredths of a second.
 const SHORTEST: f64 = 0.5;
@@ -20,6 +20,8 @@ pub(super) struct Counters {
     pub disks: BTreeMap<String, block::Counters>,
     /// By interface name.
     pub interfaces: BTreeMap<String, network::Counters>,
+    /// By the name of a systemd unit.
+    pub units: BTreeMap<String, unit::Counters>,
     /// Single values of `/proc/vmstat` and `/proc/stat`, by name.
     pub kernel: BTreeMap<String, u64>,
 }
@@ -30,6 +32,7 @@ impl Counters {
         self.cpus.extend(other.cpus);
         self.disks.extend(other.disks);
         self.interfaces.extend(other.interfaces);
+        self.units.extend(other.units);
         self.kernel.extend(other.kernel);
     }
 }
@@ -71,6 +74,9 @@ pub(super) struct Baseline {
     /// File systems that did not answer.
     #[serde(default)]
     pub stuck: StuckMounts,
+    /// What was told of what stays so for long, in this boot.
+    #[serde(default)]
+    pub told: BTreeSet<String>,
     /// When old rows were deleted last, seconds since 1970.
     #[serde(default)]
     pub retention: f64,
@@ -126,7 +132,7 @@ pub(super) fn increase_32(before: u64, now: u64, most: u64) -> Option<u64> {
     if let Some(increase) = now.checked_sub(before) {
         return Some(increase);
     }
-    let wrapped = (WRAP + now).checked_sub(before)?;
+    let wrapped = now.checked_add(WRAP)?.checked_sub(before)?;
     (before < WRAP && now < WRAP && wrapped <= most && most < WRAP).then_some(wrapped)
 }
 
@@ -181,5 +187,6 @@ mod tests {
         // A gigabit link can wrap more than once in a minute.
         assert_eq!(increase_32(near, 50, 7_500_000_000), None);
         assert_eq!(increase_32(1 << 33, 50, 1_000_000), None);
+        assert_eq!(increase_32(u64::MAX, u64::MAX - 1, 1_000_000), None);
     }
 }

@@ -1,19 +1,16 @@
 use std::collections::{BTreeMap, HashSet};
-use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::baseline::{increase, increase_32};
 use super::collect::Context;
+use super::device::{self, folder};
 use super::payload::{Payload, Put, Report, decimal, percent};
 use super::{Error, roots};
 
 /// Bytes of a sector in `/proc/diskstats`, whatever the device's own are (Documentation/admin-guide/iostats.rst).
 const SECTOR: u64 = 512;
-/// Devices in memory or on files of another device, and floppy drives; each name is followed by a number.
-const NO_DISKS: [&str; 4] = ["loop", "ram", "zram", "fd"];
-
 /// A device's counters since it was attached.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq, Eq)]
 #[serde(default)]
@@ -72,42 +69,12 @@ fn device(line: &str) -> Option<(String, Counters)> {
             write_sectors,
             write_ms: Some(write_ms),
             busy_ms: Some(busy_ms),
-            in_flight: Some(in_flight),
+            // Some kernels count below 0 and print what stands for it in 32 bits.
+            in_flight: Some(in_flight).filter(|count| i32::try_from(*count).is_ok()),
         },
         _ => return None,
     };
     Some((name, counters))
-}
-
-/// True for a whole disk: sysfs lists it in `/sys/block` and its partitions elsewhere. Where sysfs does not know the
-/// device at all, a partition is told by its name: that of another device, and a number.
-fn is_disk(name: &str, sys: &Path, others: &HashSet<String>) -> bool {
-    let numbered = |prefix: &str| {
-        name.strip_prefix(prefix).is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_digit()))
-    };
-    if NO_DISKS.iter().any(|prefix| numbered(prefix)) {
-        return false;
-    }
-    // `/` in a device's name (cciss/c0d0) is `!` in sysfs.
-    let file = name.replace('/', "!");
-    let block = sys.join("block").join(&file);
-    if roots::is_present(&block) {
-        // A drive without a medium has no sectors.
-        return roots::number::<u64>(&block.join("size")) != Some(0);
-    }
-    if sys.join("class/block").join(&file).join("partition").exists() {
-        return false;
-    }
-    let disk = name.trim_end_matches(|c: char| c.is_ascii_digit());
-    if disk == name {
-        return true;
-    }
-    let ends_in_digit = |name: &str| name.ends_with(|c: char| c.is_ascii_digit());
-    let parent = match disk.strip_suffix('p').filter(|base| ends_in_digit(base)) {
-        Some(base) => base,
-        None => disk,
-    };
-    !others.contains(parent)
 }
 
 /// A disk's columns: bytes, requests and time since it was attached, and what they were a second since `before`.
@@ -159,19 +126,31 @@ fn row(now: &Counters, before: Option<&Counters>, interval: f64) -> Payload {
 
 /// Collects the `disk_io` row, by device.
 pub(super) fn collect(context: &Context) -> Result<Report, Error> {
-    let (mut devices, notes) = parse(&context.roots.proc("diskstats")?);
+    let bytes = match context.roots.proc("diskstats") {
+        // Containers of OpenVZ and gVisor have none.
+        Err(error) if error.is_absent() => return Ok(Report::default()),
+        read => read?,
+    };
+    let (devices, notes) = parse(&bytes);
     let names: HashSet<String> = devices.keys().cloned().collect();
-    devices.retain(|name, _| is_disk(name, &context.roots.sys, &names));
     let mut report = Report { notes, ..Report::default() };
     let mut payload = Map::new();
     for (name, mut counters) in devices {
-        let sequence = context.roots.sys.join("block").join(name.replace('/', "!")).join("diskseq");
+        let Some(kind) = device::kind(&name, &context.roots.sys, &names) else { continue };
+        if kind == "partition" && counters.reads == 0 && counters.writes == 0 {
+            continue;
+        }
+        let given = device::given_name(kind, &context.roots, &name, &counters.identity);
+        let sequence = folder(&context.roots.sys, &name).join("diskseq");
         if let Some(sequence) = roots::value(&sequence) {
             counters.identity = format!("{} #{sequence}", counters.identity);
         }
         let past = context.past.as_ref();
         let before = past.and_then(|past| past.counters.disks.get(&name));
-        payload.put(&name, Value::Object(row(&counters, before, past.map_or(0.0, |past| past.interval))));
+        let mut row = row(&counters, before, past.map_or(0.0, |past| past.interval));
+        row.put("kind", kind);
+        row.put_some("name", given);
+        payload.put(&name, Value::Object(row));
         report.counters.disks.insert(name, counters);
     }
     if !payload.is_empty() {
@@ -197,13 +176,12 @@ mod tests {
     }
 
     #[test]
-    fn without_sysfs_partitions_are_told_by_their_names() {
-        let names =
-            ["sda", "sda1", "mmcblk0", "mmcblk0p1", "nvme0n1", "nvme0n1p2", "xvda1", "loop0", "zram0", "dm-0", "sr0"];
-        let others: HashSet<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        let disks: Vec<&str> =
-            names.into_iter().filter(|name| is_disk(name, Path::new("/nonexistent"), &others)).collect();
-        assert_eq!(disks, ["sda", "mmcblk0", "nvme0n1", "xvda1", "dm-0", "sr0"]);
+    fn requests_below_zero_are_not_known() {
+        let (devices, _) = parse(
+            b"8 0 sda 1 2 3 4 5 6 7 8 4294967295 10 11\n8 16 sdb 1 2 3 4 5 6 7 8 18446744073709551615 10 11\n\
+            8 32 sdc 1 2 3 4 5 6 7 8 17 10 11\n",
+        );
+        assert_eq!(devices.values().map(|device| device.in_flight).collect::<Vec<_>>(), [None, None, Some(17)]);
     }
 
     #[test]

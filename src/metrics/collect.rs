@@ -1,18 +1,25 @@
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, OnceLock, mpsc};
 use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value};
 
 use super::baseline::{Baseline, Counters, Moment, Past, Standing};
-use super::disk::StuckMounts;
+use super::disk::{self, Barred, StuckMounts};
 use super::payload::{Payload, Put, Report, decimal};
 use super::roots::{self, Roots};
 use super::sensors::CpuTemperatures;
-use super::{Error, block, cpu, disk, kernel, load, memory, network, power, pressure, sensors, swap, time, units};
+use super::{
+    Error, array, block, btrfs, cpu, kernel, load, memory, network, power, pressure, sensors, swap, time, unit, units,
+};
 
 /// How long the collectors may take together; who has not answered then is left behind.
 const LIMIT: Duration = Duration::from_secs(8);
+
+use crate::kinds;
+
+/// How many sentences are remembered as told.
+const TOLD: usize = 200;
 
 /// What every collector may look at.
 #[derive(Debug)]
@@ -27,6 +34,8 @@ pub(super) struct Context {
     pub stuck: StuckMounts,
     /// True where the kernel counts with 32 bits.
     pub narrow: bool,
+    /// The unit files that the hub installed, or why they are not known.
+    pub deployed: Result<BTreeSet<String>, String>,
     /// True where raw counters are wanted that a row has no room for.
     pub detailed: bool,
     stat: Result<cpu::Stat, Arc<Error>>,
@@ -74,6 +83,8 @@ pub(super) struct Done {
     pub duration: Duration,
     /// What went wrong with all of it, or with a part.
     pub problems: Vec<String>,
+    /// Those that were not told before in this boot.
+    pub fresh: Vec<String>,
     /// False where nothing came of it.
     pub ok: bool,
 }
@@ -87,6 +98,8 @@ pub(super) struct Measured {
     pub done: Vec<Done>,
     /// What the next run measures from: this run, or the old baseline where that is to be kept.
     pub baseline: Baseline,
+    /// File systems that this user cannot reach.
+    pub barred: Barred,
     /// Seconds since the run before.
     pub interval: Option<f64>,
 }
@@ -94,7 +107,7 @@ pub(super) struct Measured {
 /// An answer on its way from a collector.
 enum Part {
     Report(Report),
-    Disk(Report, StuckMounts),
+    Disk(Report, disk::Known),
     Sensors(Report, CpuTemperatures),
 }
 
@@ -113,20 +126,23 @@ const LANES: [&[(&str, Collector)]; 4] = [
         ("network", |context| network::collect(context).map(Part::Report)),
         ("disk_io", |context| block::collect(context).map(Part::Report)),
         ("time", |context| time::collect(context).map(Part::Report)),
+        ("unit", |context| unit::collect(context).map(Part::Report)),
     ],
-    &[("disk", |context| disk::collect(context).map(|(report, stuck)| Part::Disk(report, stuck)))],
+    &[("disk", |context| disk::collect(context).map(|(report, known)| Part::Disk(report, known)))],
     &[
         ("sensors", |context| {
             let (report, cpu) = sensors::collect(context);
             Ok(Part::Sensors(report, cpu))
         }),
         ("power", |context| Ok(Part::Report(power::collect(context)))),
+        ("array", |context| Ok(Part::Report(array::collect(context)))),
+        ("btrfs", |context| Ok(Part::Report(btrfs::collect(context)))),
     ],
     &[("systemd", |context| units::collect(context).map(Part::Report))],
 ];
 
 /// Rows in the order they are stored and shown.
-const ORDER: [&str; 14] = [
+const ORDER: [&str; 17] = [
     "cpu",
     "memory",
     "disk",
@@ -138,12 +154,15 @@ const ORDER: [&str; 14] = [
     "temperature",
     "fan",
     "power",
+    kinds::ARRAY.name,
+    kinds::BTRFS.name,
     "kernel",
     "time",
     "systemd",
+    kinds::UNIT.name,
 ];
 
-/// Measures everything once.
+/// Measures everything once. `deployed` are the unit files that the hub installed, or why they are not known.
 ///
 /// # Errors
 /// When no thread can be started.
@@ -151,25 +170,28 @@ pub(super) fn measure(
     roots: Roots,
     before: Option<Baseline>,
     wall: jiff::Timestamp,
+    deployed: Result<BTreeSet<String>, String>,
     detailed: bool,
 ) -> Result<Measured, Error> {
     let stat = roots.proc("stat").and_then(|bytes| cpu::parse(&bytes)).map_err(Arc::new);
     let moment = time::moment(&roots, stat.as_ref().ok(), wall);
     let old = before.clone().unwrap_or_default();
-    let (past, stuck, keep) = match before.map(|before| before.standing(&moment)) {
-        Some(Standing::Since(past)) => (Some(past), old.stuck.clone(), false),
-        Some(Standing::TooSoon) => (None, old.stuck.clone(), true),
-        Some(Standing::New) | None => (None, StuckMounts::new(), false),
+    let (stuck, told) = (old.stuck.clone(), old.told.clone());
+    let (past, stuck, told, keep) = match before.map(|before| before.standing(&moment)) {
+        Some(Standing::Since(past)) => (Some(past), stuck, told, false),
+        Some(Standing::TooSoon) => (None, stuck, told, true),
+        Some(Standing::New) | None => (None, StuckMounts::new(), BTreeSet::new(), false),
     };
     let interval = past.as_ref().map(|past| past.interval);
     let narrow = is_narrow(&roots);
     let (meminfo, vmstat) = (OnceLock::new(), OnceLock::new());
-    let context = Arc::new(Context { roots, moment, past, stuck, narrow, detailed, stat, meminfo, vmstat });
-    let mut measured = run(&context)?;
+    let context = Arc::new(Context { roots, moment, past, stuck, narrow, deployed, detailed, stat, meminfo, vmstat });
+    let mut measured = run(&context, told)?;
     measured.interval = interval;
     measured.baseline.retention = old.retention;
     if keep {
-        measured.baseline = Baseline { stuck: measured.baseline.stuck, ..old };
+        let Baseline { stuck, told, .. } = measured.baseline;
+        measured.baseline = Baseline { stuck, told, ..old };
     }
     Ok(measured)
 }
@@ -182,7 +204,7 @@ fn is_narrow(roots: &Roots) -> bool {
     !machine.ends_with("64") && !machine.ends_with("64le") && narrow.iter().any(|prefix| machine.starts_with(prefix))
 }
 
-fn run(context: &Arc<Context>) -> Result<Measured, Error> {
+fn run(context: &Arc<Context>, told: BTreeSet<String>) -> Result<Measured, Error> {
     let (sender, receiver) = mpsc::channel::<(&'static str, Duration, Result<Part, Error>)>();
     let deadline = Instant::now() + LIMIT;
     let lane = |lane: &'static [(&'static str, Collector)], context: Arc<Context>, sender: mpsc::Sender<_>| {
@@ -207,24 +229,29 @@ fn run(context: &Arc<Context>) -> Result<Measured, Error> {
     while let Ok((name, duration, part)) = receiver.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
         parts.insert(name, (duration, part));
     }
-    Ok(gather(context, parts))
+    Ok(gather(context, parts, told))
 }
 
-fn gather(context: &Context, mut parts: BTreeMap<&'static str, (Duration, Result<Part, Error>)>) -> Measured {
+/// What the collectors answered, put together. `told` is what was told in this boot of what stays so for long.
+fn gather(
+    context: &Context,
+    mut parts: BTreeMap<&'static str, (Duration, Result<Part, Error>)>,
+    mut told: BTreeSet<String>,
+) -> Measured {
     let mut rows: BTreeMap<&'static str, Payload> = BTreeMap::new();
     let mut counters = Counters::default();
-    let mut stuck = context.stuck.clone();
+    let mut known = disk::Known { stuck: context.stuck.clone(), ..disk::Known::default() };
     let mut done = Vec::new();
     let mut temperatures = CpuTemperatures::default();
     for (collector, _) in LANES.iter().flat_map(|lane| lane.iter()) {
         let late = || (LIMIT, Err(Error::Late { what: format!("collector {collector}"), seconds: LIMIT.as_secs() }));
         let (duration, part) = parts.remove(collector).unwrap_or_else(late);
-        let (ok, problems) = match part {
+        let (ok, problems, lasting) = match part {
             Ok(part) => {
                 let report = match part {
                     Part::Report(report) => report,
                     Part::Disk(report, now) => {
-                        stuck = now;
+                        known = now;
                         report
                     }
                     Part::Sensors(report, cpu) => {
@@ -234,18 +261,22 @@ fn gather(context: &Context, mut parts: BTreeMap<&'static str, (Duration, Result
                 };
                 rows.extend(report.rows);
                 counters.merge(report.counters);
-                (true, report.notes)
+                (true, report.notes, report.lasting)
             }
-            Err(error) => (false, vec![error.to_string()]),
+            Err(error) => (false, vec![error.to_string()], Vec::new()),
         };
-        done.push(Done { collector, duration, problems, ok });
+        let mut fresh = problems.clone();
+        fresh.extend(lasting.iter().filter(|sentence| told.len() < TOLD && told.insert((*sentence).clone())).cloned());
+        let problems = problems.into_iter().chain(lasting).collect();
+        done.push(Done { collector, duration, problems, fresh, ok });
     }
     if let Some(cpu) = rows.get_mut("cpu") {
         put_temperatures(cpu, &temperatures);
     }
     let rows = ORDER.iter().filter_map(|kind| Some((*kind, rows.remove(kind)?))).collect();
-    let baseline = Baseline { moment: context.moment.clone(), counters, stuck, retention: 0.0 };
-    Measured { rows, done, baseline, interval: None }
+    let disk::Known { stuck, barred } = known;
+    let baseline = Baseline { moment: context.moment.clone(), counters, stuck, told, retention: 0.0 };
+    Measured { rows, done, baseline, barred, interval: None }
 }
 
 fn put_temperatures(cpu: &mut Payload, temperatures: &CpuTemperatures) {

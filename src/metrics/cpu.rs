@@ -22,6 +22,8 @@ const TICKS: f64 = 100.0;
 /// An idle counter that goes back less than this many ticks jitters; one that goes back further started anew, because
 /// its CPU was switched off and on.
 const JITTER: u64 = 300;
+/// How many CPUs the line of their sum may stand for where it is the only one.
+const MOST_CPUS: f64 = 8192.0;
 
 /// The counters of one CPU, in ticks, in the order of `MODES`.
 pub(super) type Ticks = [u64; 10];
@@ -31,6 +33,8 @@ pub(super) type Ticks = [u64; 10];
 pub(super) struct Stat {
     /// The CPUs that are online, by their number.
     pub cpus: BTreeMap<u32, Ticks>,
+    /// True where CPU 0 is the sum of all, for want of single ones.
+    pub is_sum: bool,
     /// Numbers of the other lines, by their name.
     pub values: BTreeMap<String, u64>,
     /// Lines of CPUs that could not be read.
@@ -64,6 +68,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Stat, Error> {
         && let Some(ticks) = whole
     {
         stat.cpus.insert(0, ticks);
+        stat.is_sum = true;
     }
     if stat.cpus.is_empty() { Err(Error::format("stat", "no line of a CPU")) } else { Ok(stat) }
 }
@@ -79,7 +84,8 @@ fn ticks(text: &str) -> Option<Ticks> {
     (count >= 4).then_some(ticks)
 }
 
-/// The ticks of each mode since `before`; none where the CPU's counters started anew at an unknown moment.
+/// The ticks of each mode since `before`; none where the CPU's counters started anew at an unknown moment, or a mode grew
+/// by more than the time that went by, `interval` in seconds of CPU time: lxcfs and some hypervisors let it jump.
 ///
 /// iowait and idle may go back while the CPU stays online, and restart at 0 when it comes back online; the other modes
 /// then continue (proc_stat(5); node_exporter and sysstat have met both).
@@ -93,25 +99,25 @@ fn increase(before: &Ticks, now: &Ticks, interval: f64) -> Option<Ticks> {
     for mode in 0..MODES.len() {
         ticks[mode] = now[mode].saturating_sub(before[mode]);
     }
+    let most = ((interval * TICKS * 1.1) as u64).saturating_add(JITTER);
     if restarted {
         ticks[IDLE] = now[IDLE];
         if back(IOWAIT) > 0 {
             ticks[IOWAIT] = now[IOWAIT];
         }
         // A CPU cannot have been idle for longer than it had time.
-        let most = (interval * TICKS * 1.1) as u64 + JITTER;
-        if ticks[IDLE] + ticks[IOWAIT] > most {
+        if ticks[IDLE].saturating_add(ticks[IOWAIT]) > most {
             return None;
         }
     }
-    Some(ticks)
+    ticks.iter().all(|count| *count <= most).then_some(ticks)
 }
 
 /// Percent of each mode and of all but idle and iowait (`usage`); `ticks` must not all be 0.
 fn shares(ticks: &Ticks) -> Payload {
-    let whole = ticks[..WHOLE].iter().sum::<u64>() as f64;
+    let whole: f64 = ticks[..WHOLE].iter().map(|count| *count as f64).sum();
     let mut shares = Map::new();
-    shares.put("usage", percent(whole - (ticks[IDLE] + ticks[IOWAIT]) as f64, whole));
+    shares.put("usage", percent(whole - (ticks[IDLE] as f64 + ticks[IOWAIT] as f64), whole));
     for (name, count) in MODES.iter().zip(ticks) {
         shares.put(name, percent(*count as f64, whole));
     }
@@ -130,16 +136,18 @@ fn idle() -> Payload {
 ///
 /// Returned with it: the counters for the next baseline, in which a CPU that is offline keeps its last ones.
 fn row(stat: &Stat, past: Option<&Past>, detailed: bool) -> (Payload, Counters) {
-    let mut all = [0; 10];
+    let mut all = [0u64; 10];
+    let at_once = if stat.is_sum { MOST_CPUS } else { 1.0 };
     let mut cpus = Map::new();
     for (number, now) in &stat.cpus {
         let mut cpu = Map::new();
         if let Some(past) = past
-            && let Some(ticks) = past.counters.cpus.get(number).and_then(|old| increase(old, now, past.interval))
+            && let Some(ticks) =
+                past.counters.cpus.get(number).and_then(|old| increase(old, now, past.interval * at_once))
         {
             cpu = if ticks[..WHOLE].iter().all(|count| *count == 0) { idle() } else { shares(&ticks) };
             for (sum, count) in all.iter_mut().zip(ticks) {
-                *sum += count;
+                *sum = sum.saturating_add(count);
             }
         }
         if detailed {
@@ -180,7 +188,7 @@ pub(super) fn collect(context: &Context) -> Result<Report, Error> {
     let (row, counters) = row(stat, context.past.as_ref(), context.detailed);
     let path = Path::new("stat");
     let notes = stat.unreadable.iter().map(|name| Error::format(path, format!("line {name}")).to_string()).collect();
-    Ok(Report { rows: vec![("cpu", row)], counters, notes })
+    Ok(Report { rows: vec![("cpu", row)], counters, notes, ..Report::default() })
 }
 
 #[cfg(test)]
@@ -231,6 +239,30 @@ mod tests {
     fn a_cpu_that_returns_counts_idle_from_zero_and_the_rest_onwards() {
         let (before, now) = ([100, 0, 0, 90_000, 500, 0, 0, 0, 0, 0], [200, 0, 0, 280, 20, 0, 0, 0, 0, 0]);
         assert_eq!(usage(&[(0, before)], &[(0, now)]), 25.0);
+    }
+
+    #[test]
+    fn a_mode_that_jumps_costs_its_cpu_the_rate_and_no_sum_wraps() {
+        let (quiet, busy) = ([0; 10], [600, 0, 0, 5400, 0, 0, 0, 0, 0, 0]);
+        for mode in 0..MODES.len() {
+            for jump in [7000, 1 << 40, u64::MAX] {
+                let mut wild = busy;
+                wild[mode] = jump;
+                assert_eq!(usage(&[(0, quiet)], &[(0, wild)]), Value::Null, "{mode} {jump}");
+                assert_eq!(usage(&[(0, quiet), (1, quiet)], &[(0, wild), (1, busy)]), 10.0, "{mode} {jump}");
+            }
+        }
+        // Idle restarted near the end of its counter, and two modes that add up to 0 in 64 bits.
+        let before = [100, 0, 100, u64::MAX, u64::MAX, 0, 0, 0, 0, 0];
+        assert_eq!(
+            usage(&[(0, before)], &[(0, [100, 0, 100, u64::MAX - 900, u64::MAX - 1, 0, 0, 0, 0, 0])]),
+            Value::Null
+        );
+        let half = 1 << 63;
+        assert_eq!(usage(&[(0, quiet)], &[(0, [half, half, 0, 100, 0, 0, 0, 0, 0, 0])]), Value::Null);
+        // The sum of 64 CPUs, where no single one is listed.
+        let stat = parse(b"cpu  76800 0 0 307200\n").unwrap();
+        assert_eq!(row(&stat, Some(&past(&[(0, quiet)])), false).0["usage"], 20.0);
     }
 
     #[test]

@@ -1,7 +1,9 @@
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::fs::{Access, access};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -32,27 +34,62 @@ pub(super) struct Stuck {
 /// The file systems that did not answer, by mount point.
 pub(super) type StuckMounts = BTreeMap<String, Stuck>;
 
+/// The file systems that this user cannot reach, by mount point, with the folder that bars the way.
+pub(super) type Barred = BTreeMap<String, String>;
+
+/// What is known of file systems beside their space.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    /// Those that did not answer.
+    pub stuck: StuckMounts,
+    /// Those that cannot be reached.
+    pub barred: Barred,
+}
+
 /// The columns of a mount in the `disk` row, in bytes; `free` is what users without privileges may take, and the
-/// percentage is df's: of what they can reach.
+/// percentage is df's: of what they can reach. Where more is used than they may take, nothing is free. Where more is free
+/// than there is, how much is used is not known.
 fn row(mount: &Mount, space: &Space) -> Payload {
     let bytes = |blocks: u64| blocks.saturating_mul(space.unit);
-    let used = space.blocks.saturating_sub(space.free);
+    let [free, available, inodes_free] = [space.free, space.available, space.inodes_free].map(amount);
     let mut row = Map::new();
     row.put("total", bytes(space.blocks));
-    row.put("used", bytes(used));
-    row.put("free", bytes(space.available));
-    row.put("used_percent", percent(used as f64, used as f64 + space.available as f64));
-    row.put("reserved", bytes(space.free.saturating_sub(space.available)));
+    if has_more_than_all(space) {
+        row.put("free", bytes(available));
+    } else {
+        let used = space.blocks - free;
+        row.put("used", bytes(used));
+        row.put("free", bytes(available));
+        row.put("used_percent", percent(used as f64, used as f64 + available as f64));
+        row.put("reserved", bytes(free.saturating_sub(available)));
+    }
     if space.inodes > 0 {
-        let used = space.inodes.saturating_sub(space.inodes_free);
         row.put("inodes", space.inodes);
-        row.put("inodes_free", space.inodes_free);
-        row.put("inodes_used_percent", percent(used as f64, space.inodes as f64));
+        row.put("inodes_free", inodes_free);
+        let used = space.inodes.checked_sub(inodes_free);
+        row.put_some("inodes_used_percent", used.map(|used| percent(used as f64, space.inodes as f64)));
     }
     row.put("read_only", mount.read_only);
     row.put("device", mount.source.as_str());
     row.put("fstype", mount.kind.as_str());
     row
+}
+
+/// What is free: nothing where it is below 0.
+fn amount(free: i64) -> u64 {
+    u64::try_from(free).unwrap_or(0)
+}
+
+fn has_more_than_all(space: &Space) -> bool {
+    amount(space.free.max(space.available)) > space.blocks
+}
+
+/// The folder on the way to a mount that this user may not enter; none where the way is free, as it is to a FUSE mount of
+/// another user, which itself refuses everybody (fuse(8), allow_other).
+fn barring(root: &Path, path: &Path) -> Option<String> {
+    let above: Vec<&Path> = path.ancestors().skip(1).take_while(|above| above.starts_with(root)).collect();
+    let closed = above.into_iter().rev().find(|above| access(*above, Access::EXEC_OK) == Err(Errno::ACCESS))?;
+    Some(mounts::printable(&Path::new("/").join(closed.strip_prefix(root).unwrap_or(closed))))
 }
 
 /// Leaves out ZFS data sets that share what their pool has left: each would show the whole pool again. A data set
@@ -65,7 +102,7 @@ fn without_shared_pools(found: Vec<(Mount, Space)>) -> Vec<(Mount, Space)> {
             return false;
         }
         let pool = mount.source.split('/').next().unwrap_or_default();
-        let left = space.available.saturating_mul(space.unit);
+        let left = amount(space.available).saturating_mul(space.unit);
         let known = pools.iter().any(|(name, other)| name == pool && other.abs_diff(left) <= left / 100);
         if !known {
             pools.push((pool.to_owned(), left));
@@ -83,9 +120,10 @@ fn without_layers(found: Vec<(Mount, Space)>) -> Vec<(Mount, Space)> {
     };
     let is_same = |space: &Space| {
         (space.unit, space.blocks, space.inodes) == (root.unit, root.blocks, root.inodes)
-            && space.available.abs_diff(root.available) <= root.available / 100
+            && space.available.abs_diff(root.available) <= amount(root.available) / 100
     };
-    found.into_iter().filter(|(mount, space)| mount.is_layered_root() || !is_same(space)).collect()
+    let is_other = |mount: &Mount| mount.is_layered_root() || mount.kind == "tmpfs";
+    found.into_iter().filter(|(mount, space)| is_other(mount) || !is_same(space)).collect()
 }
 
 /// Which stuck file systems are left alone now, and the record after the answers are known.
@@ -105,15 +143,20 @@ fn remember(stuck: &StuckMounts, now: &Moment, answers: &[(String, bool)]) -> St
 }
 
 /// Collects the `disk` row, by mount point.
-pub(super) fn collect(context: &Context) -> Result<(Report, StuckMounts), Error> {
+pub(super) fn collect(context: &Context) -> Result<(Report, Known), Error> {
     let mounts = mounts::read(&context.roots)?;
     let (remote, local): (Vec<Mount>, Vec<Mount>) = mounts.into_iter().partition(Mount::may_hang);
     let mut found = Vec::new();
     let mut notes = Vec::new();
+    let mut barred = Barred::new();
     for mount in local {
-        match space::ask(&mounts::reach(&context.roots, &mount)) {
+        let path = mounts::reach(&context.roots, &mount);
+        match space::ask(&path) {
             Ok(space) => found.push((mount, space)),
-            Err(error) => notes.push(error.to_string()),
+            Err(error) => match barring(&context.roots.root, &path) {
+                Some(folder) => drop(barred.insert(mount.key(), folder)),
+                None => notes.push(error.to_string()),
+            },
         }
     }
     let mounted = |key: &String| remote.iter().any(|mount| mount.key() == *key);
@@ -130,7 +173,7 @@ pub(super) fn collect(context: &Context) -> Result<(Report, StuckMounts), Error>
         outcome.push((key.clone(), matches!(answer, Some(Answer::Stuck))));
         match answer {
             Some(Answer::Space(space)) => found.push((mount, space)),
-            Some(Answer::NotAllowed) => {}
+            Some(Answer::NotAllowed) => barred.extend(barring(&context.roots.root, &path).map(|folder| (key, folder))),
             Some(Answer::Failed(error)) => notes.push(error.to_string()),
             Some(Answer::Stuck) => {
                 notes.push(format!("{key} ({}) does not answer; it is left alone for a while", mount.kind))
@@ -144,14 +187,25 @@ pub(super) fn collect(context: &Context) -> Result<(Report, StuckMounts), Error>
             .map(|mount| format!("{} ({}) did not answer before and is not asked yet", mount.key(), mount.kind)),
     );
     let stuck = remember(&stuck, &context.moment, &outcome);
+    let sentence = |(mount, folder): (&String, &String)| {
+        format!("{mount} is not measured: this user may not enter {folder}; hub doctor says what lets it in")
+    };
+    let mut lasting: Vec<String> = barred.iter().map(sentence).collect();
     found.sort_by(|(one, _), (two, _)| one.point.cmp(&two.point));
     let mut payload = Map::new();
     // A file system of no blocks has no space to run out of.
     for (mount, space) in without_layers(without_shared_pools(found)).iter().filter(|(_, space)| space.blocks > 0) {
         payload.put(&mount.key(), Value::Object(row(mount, space)));
+        if has_more_than_all(space) {
+            let key = mount.key();
+            lasting.push(format!(
+                "{key} ({}) says that more is free than it has: how full it is is not known",
+                mount.kind
+            ));
+        }
     }
     let rows = if payload.is_empty() { Vec::new() } else { vec![("disk", payload)] };
-    Ok((Report { rows, notes, ..Report::default() }, stuck))
+    Ok((Report { rows, notes, lasting, ..Report::default() }, Known { stuck, barred }))
 }
 
 #[cfg(test)]
@@ -173,6 +227,24 @@ mod tests {
             (&57.89.into(), &20480.into(), &true.into())
         );
         assert!(!row.contains_key("inodes"), "made as needed");
+    }
+
+    #[test]
+    fn what_is_over_full_or_odd_is_never_shown_as_empty() {
+        let mount = mount("1 0 8:1 / / rw - ext4 /dev/sda1 rw");
+        let space = Space { unit: 1024, blocks: 100, free: 2, available: -3, inodes: 10, inodes_free: -1 };
+        let over = row(&mount, &space);
+        assert_eq!((&over["used"], &over["free"], &over["used_percent"]), (&100_352.into(), &0.into(), &100.0.into()));
+        assert_eq!((&over["reserved"], &over["inodes_used_percent"]), (&2048.into(), &100.0.into()));
+        let used_up = row(&mount, &Space { free: -7, ..space });
+        assert_eq!((&used_up["used"], &used_up["used_percent"]), (&102_400.into(), &100.0.into()));
+        for (free, available) in [(101, 50), (50, 101), (101, 101)] {
+            let odd = row(&mount, &Space { free, available, inodes_free: 11, ..space });
+            assert_eq!(odd["total"], 102_400);
+            for key in ["used", "used_percent", "inodes_used_percent"] {
+                assert!(!odd.contains_key(key), "{key}");
+            }
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@ use std::fmt::Write;
 
 use serde_json::Value;
 
-use super::names::METRICS;
+use super::names;
 use super::payload::Payload;
 use crate::text;
 
@@ -12,12 +12,13 @@ pub(super) fn text(host: &str, os: &str, rows: &[(&'static str, Payload)]) -> St
     let mut text = String::new();
     head(&mut text, "hub_host_info", "gauge", "The host's name and operating system.");
     line(&mut text, "hub_host_info", &[("host", host), ("os", os)], &Value::from(1), 1.0);
-    for metric in METRICS {
+    let metrics = names::all();
+    for metric in &metrics {
         let payloads = rows.iter().filter(|(kind, _)| *kind == metric.kind);
         let mut found = Vec::new();
         for (_, payload) in payloads {
             let path: Vec<&str> = metric.path.split('.').collect();
-            find(payload, &path, &mut Vec::new(), &mut found);
+            find(payload, &path, &metric.labels, &mut Vec::new(), &mut found);
         }
         if found.is_empty() {
             continue;
@@ -30,9 +31,20 @@ pub(super) fn text(host: &str, os: &str, rows: &[(&'static str, Payload)]) -> St
     text
 }
 
+/// The value of a metric that only carries labels.
+static ONE: Value = Value::Bool(true);
+
 type Labels<'a> = Vec<(&'a str, &'a str)>;
 
-fn find<'a>(object: &'a Payload, path: &[&'a str], labels: &mut Labels<'a>, found: &mut Vec<(Labels<'a>, &'a Value)>) {
+/// The numbers at the end of a path, with the keys on the way that are labels; where `texts` are to be labels, the objects
+/// there that have any of them.
+fn find<'a>(
+    object: &'a Payload,
+    path: &[&'a str],
+    texts: &[&'a str],
+    labels: &mut Labels<'a>,
+    found: &mut Vec<(Labels<'a>, &'a Value)>,
+) {
     let Some((step, rest)) = path.split_first() else { return };
     let label = step.strip_prefix('{').and_then(|step| step.strip_suffix('}'));
     for (key, value) in object.iter().filter(|(key, _)| label.is_some() || key == step) {
@@ -40,7 +52,16 @@ fn find<'a>(object: &'a Payload, path: &[&'a str], labels: &mut Labels<'a>, foun
             labels.push((label, key));
         }
         match value {
-            Value::Object(inner) => find(inner, rest, labels, found),
+            Value::Object(inner) if rest.is_empty() => {
+                let known = |text: &&'a str| Some((*text, inner.get(*text)?.as_str()?));
+                let before = labels.len();
+                labels.extend(texts.iter().filter_map(known));
+                if labels.len() > before {
+                    found.push((labels.clone(), &ONE));
+                }
+                labels.truncate(before);
+            }
+            Value::Object(inner) => find(inner, rest, texts, labels, found),
             Value::Number(_) | Value::Bool(_) if rest.is_empty() => found.push((labels.clone(), value)),
             _ => {}
         }
@@ -95,10 +116,30 @@ mod tests {
     }
 
     #[test]
+    fn texts_become_labels_where_there_are_any() {
+        let disks = payload(serde_json::json!({
+            "dm-0": {"kind": "mapped", "name": "vg-a\"b", "reads": 5}, "sda": {"kind": "disk"}, "sdb": {"reads": 6}
+        }));
+        let arrays =
+            payload(serde_json::json!({"md0": {"level": "raid1", "state": "clean", "degraded": 1, "sync": null}}));
+        let text = text("h", "o", &[("disk_io", disks), ("array", arrays)]);
+        for line in [
+            "hub_disk_info{device=\"dm-0\",kind=\"mapped\",name=\"vg-a\\\"b\"} 1\n",
+            "hub_disk_info{device=\"sda\",kind=\"disk\"} 1\n",
+            "hub_disk_reads_completed_total{device=\"sdb\"} 6\n",
+            "hub_array_info{device=\"md0\",level=\"raid1\",state=\"clean\"} 1\n",
+            "hub_array_degraded{device=\"md0\"} 1\n",
+        ] {
+            assert!(text.contains(line), "{line} is not in {text}");
+        }
+        assert!(!text.contains("hub_disk_info{device=\"sdb\"") && !text.contains("sync"), "{text}");
+    }
+
+    #[test]
     fn every_name_stands_once_and_has_a_help_text() {
-        let mut names: Vec<&str> = METRICS.iter().map(|metric| metric.name).collect();
+        let mut names: Vec<&str> = names::all().iter().map(|metric| metric.name).collect();
         names.sort_unstable();
         assert!(names.windows(2).all(|pair| pair[0] != pair[1]));
-        assert!(METRICS.iter().all(|metric| metric.help.ends_with('.') && metric.name.starts_with("hub_")));
+        assert!(names::all().iter().all(|metric| metric.help.ends_with('.') && metric.name.starts_with("hub_")));
     }
 }

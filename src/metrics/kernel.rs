@@ -1,10 +1,26 @@
 use serde_json::Map;
 
-use super::Error;
 use super::baseline::Counters;
 use super::collect::Context;
 use super::payload::{Put, Report};
+use super::roots::Roots;
 use super::swap;
+use super::{Error, mounts};
+
+/// How many processes there are; none where hidepid hides those of other users (proc(5)). Whoever sees process 1 sees all:
+/// of a recorded tree, which may hold a part of it, the mount says whether they were hidden.
+fn processes(roots: &Roots) -> Option<usize> {
+    let mut count = 0;
+    let mut sees_first = false;
+    for entry in std::fs::read_dir(&roots.proc).ok()?.flatten() {
+        let name = entry.file_name();
+        if name.as_encoded_bytes().iter().all(u8::is_ascii_digit) {
+            count += 1;
+            sees_first |= name == "1";
+        }
+    }
+    (sees_first && (roots.is_live() || !mounts::has_hidepid(roots))).then_some(count)
+}
 
 /// Collects the `kernel` row: processes, forks, context switches and interrupted work since boot, processes that the
 /// kernel killed for want of memory (`oom_kill` of `/proc/vmstat`, since Linux 4.13).
@@ -12,11 +28,7 @@ pub(super) fn collect(context: &Context) -> Result<Report, Error> {
     let stat = context.stat()?;
     let mut notes = Vec::new();
     let mut row = Map::new();
-    let is_process = |entry: &std::fs::DirEntry| entry.file_name().as_encoded_bytes().iter().all(u8::is_ascii_digit);
-    let folders = std::fs::read_dir(&context.roots.proc).into_iter().flatten();
-    let processes = folders.filter(|entry| entry.as_ref().is_ok_and(is_process)).count();
-    // A tree without one is a recorded one, or hidepid hides them all.
-    row.put_some("processes", (processes > 0).then_some(processes));
+    row.put_some("processes", processes(&context.roots));
     for (key, name) in [("running", "procs_running"), ("blocked", "procs_blocked")] {
         row.put_some(key, stat.values.get(name).copied());
     }
@@ -35,7 +47,8 @@ pub(super) fn collect(context: &Context) -> Result<Report, Error> {
                 counters.kernel.insert("oom_kill".to_owned(), kills);
             }
         }
+        Err(error) if error.is_absent() => {}
         Err(error) => notes.push(error.to_string()),
     }
-    Ok(Report { rows: vec![("kernel", row)], counters, notes })
+    Ok(Report { rows: vec![("kernel", row)], counters, notes, ..Report::default() })
 }

@@ -4,7 +4,7 @@ use serde_json::Map;
 
 use super::collect::Context;
 use super::payload::{Payload, Put, Report, percent};
-use super::{Error, roots};
+use super::{Error, roots, time};
 
 /// The fields that the `memory` row takes over as they are, with their key.
 const FIELDS: [(&str, &str); 10] = [
@@ -47,16 +47,38 @@ fn estimate(fields: &HashMap<String, u64>, reserve: u64) -> u64 {
     get("MemFree").saturating_sub(low).saturating_add(kept(files)).saturating_add(kept(get("SReclaimable")))
 }
 
-/// The `memory` row, in bytes. `used` is what is neither free nor to be had back: total less available.
+/// The cache of ZFS (ARC): its size in bytes, and how much of it the kernel can have back.
+struct Arc {
+    size: u64,
+    reclaimable: u64,
+}
+
+/// Reads `/proc/spl/kstat/zfs/arcstats`: `name type value`. The cache shrinks down to `c_min`; it is no page cache, so that
+/// the kernel does not count it as available.
+fn arc(bytes: &[u8]) -> Option<Arc> {
+    let text = roots::text(bytes);
+    let value = |name: &str| {
+        text.lines().find_map(|line| {
+            let mut words = line.split_ascii_whitespace();
+            (words.next() == Some(name)).then(|| words.nth(1)?.parse::<u64>().ok()).flatten()
+        })
+    };
+    let size = value("size")?;
+    Some(Arc { size, reclaimable: size.saturating_sub(value("c_min")?) })
+}
+
+/// The `memory` row, in bytes. `used` is what is neither free nor to be had back: total less available, and less what ZFS
+/// gives back.
 ///
 /// # Errors
 /// When the total is missing or 0.
-fn row(fields: &HashMap<String, u64>, reserve: u64) -> Result<Payload, Error> {
+fn row(fields: &HashMap<String, u64>, reserve: u64, arc: Option<Arc>) -> Result<Payload, Error> {
     let total = fields.get("MemTotal").copied().filter(|total| *total > 0);
     let total = total.ok_or_else(|| Error::format("meminfo", "no MemTotal"))?;
     let stated = fields.get("MemAvailable").copied();
     let available = stated.unwrap_or_else(|| estimate(fields, reserve)).min(total);
-    let used = total - available;
+    let reclaimable = arc.as_ref().map_or(0, |arc| arc.reclaimable);
+    let used = (total - available).saturating_sub(reclaimable);
     let mut row = Map::new();
     row.put("total", total);
     row.put("available", available);
@@ -64,6 +86,10 @@ fn row(fields: &HashMap<String, u64>, reserve: u64) -> Result<Payload, Error> {
     row.put("used_percent", percent(used as f64, total as f64));
     if stated.is_none() {
         row.put("available_estimated", true);
+    }
+    if let Some(arc) = arc {
+        row.put("zfs_arc", arc.size);
+        row.put("zfs_arc_reclaimable", arc.reclaimable);
     }
     for (key, name) in FIELDS {
         row.put_some(key, fields.get(name).copied());
@@ -75,7 +101,10 @@ fn row(fields: &HashMap<String, u64>, reserve: u64) -> Result<Payload, Error> {
 pub(super) fn collect(context: &Context) -> Result<Report, Error> {
     let fields = context.meminfo()?;
     let reserve = roots::number::<u64>(&context.roots.proc.join("sys/vm/min_free_kbytes")).unwrap_or(0);
-    Ok(Report::row("memory", row(fields, reserve.saturating_mul(1024))?))
+    // A container sees the cache of its host, and its own memory.
+    let host_has = || context.roots.proc("spl/kstat/zfs/arcstats").ok().and_then(|bytes| arc(&bytes));
+    let arc = host_has().filter(|_| time::container(&context.roots).is_none());
+    Ok(Report::row("memory", row(fields, reserve.saturating_mul(1024), arc)?))
 }
 
 #[cfg(test)]
@@ -85,7 +114,8 @@ mod tests {
     #[test]
     fn used_is_what_is_not_available() {
         let row =
-            row(&parse(b"MemTotal: 1000 kB\nMemFree: 100 kB\nMemAvailable: 250 kB\nHugePages_Total: 0\n"), 0).unwrap();
+            row(&parse(b"MemTotal: 1000 kB\nMemFree: 100 kB\nMemAvailable: 250 kB\nHugePages_Total: 0\n"), 0, None)
+                .unwrap();
         assert_eq!((&row["used"], &row["used_percent"]), (&(750 * 1024).into(), &75.0.into()));
         assert!(!row.contains_key("available_estimated"));
     }
@@ -94,16 +124,16 @@ mod tests {
     fn without_memavailable_it_is_estimated_and_more_than_free() {
         let text =
             b"MemTotal: 1000 kB\nMemFree: 100 kB\nActive(file): 200 kB\nInactive(file): 100 kB\nSReclaimable: 40 kB\n";
-        let row = row(&parse(text), 10 * 1024).unwrap();
+        let row = row(&parse(text), 10 * 1024, None).unwrap();
         assert_eq!(row["available"], 1024 * 100 - 12800 + (1024 * 300 - 12800) + (1024 * 40 - 12800));
         assert_eq!(row["available_estimated"], true);
     }
 
     #[test]
     fn odd_files_of_containers_never_wrap_around() {
-        let row = row(&parse(b"MemTotal: 10 kB\nMemAvailable: 900 kB\nMemFree 3\nbad line\n"), 0).unwrap();
+        let row = row(&parse(b"MemTotal: 10 kB\nMemAvailable: 900 kB\nMemFree 3\nbad line\n"), 0, None).unwrap();
         assert_eq!((&row["used"], &row["available"]), (&0.into(), &10240.into()));
-        assert!(super::row(&parse(b"MemTotal: 0 kB\n"), 0).is_err());
-        assert!(super::row(&parse(b""), 0).is_err());
+        assert!(super::row(&parse(b"MemTotal: 0 kB\n"), 0, None).is_err());
+        assert!(super::row(&parse(b""), 0, None).is_err());
     }
 }

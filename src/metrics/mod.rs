@@ -3,16 +3,20 @@
 //! daemon, no HTTP, and no rate by waiting.
 //! A rate that may be wrong is left out, a collector that fails costs its own row, and no value is ever made up.
 
+mod array;
 mod baseline;
 mod block;
+mod btrfs;
 mod clock;
 mod collect;
 mod cpu;
+mod device;
 mod disk;
 mod error;
 mod exposition;
 mod flush;
 mod identity;
+mod interface;
 mod jsonl;
 mod kernel;
 mod load;
@@ -31,6 +35,7 @@ mod space;
 mod spool;
 mod swap;
 mod time;
+mod unit;
 mod units;
 
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use super::roots::Roots;
 
 /// File systems without space of their own: kernel interfaces, memory, views of other file systems, read-only images
 /// that are always full.
-const WITHOUT_SPACE: [&str; 45] = [
+const WITHOUT_SPACE: [&str; 44] = [
     "aufs",
     "autofs",
     "binder",
@@ -51,18 +51,36 @@ const WITHOUT_SPACE: [&str; 45] = [
     "sockfs",
     "squashfs",
     "sysfs",
-    "tmpfs",
     "tracefs",
     "usbfs",
 ];
 /// File systems that live on this host and answer from memory although they have no block device number.
-const LOCAL: [&str; 9] = ["apfs", "bcachefs", "btrfs", "f2fs", "jffs2", "overlay", "ubifs", "xfs", "zfs"];
+const LOCAL: [&str; 10] = ["apfs", "bcachefs", "btrfs", "f2fs", "jffs2", "overlay", "tmpfs", "ubifs", "xfs", "zfs"];
+/// Where file systems in memory are that a host can run out of: systemd's own of these names, and what somebody mounted
+/// where data is.
+const IN_MEMORY: [&str; 3] = ["/tmp", "/run", "/dev/shm"];
+const DATA: [&str; 4] = ["/srv", "/var", "/data", "/mnt"];
+/// What container managers mount below them comes and goes with their containers.
+const CONTAINERS: [&str; 9] = [
+    "/var/lib/containers",
+    "/var/lib/docker",
+    "/var/lib/incus",
+    "/var/lib/kubelet",
+    "/var/lib/lxc",
+    "/var/lib/lxcfs",
+    "/var/lib/lxd",
+    "/var/lib/machines",
+    "/var/snap",
+];
 /// File systems on a block device whose answer depends on another process or host.
 const REMOTE: [&str; 4] = ["fuseblk", "gfs2", "lustre", "ocfs2"];
 
 /// A mounted file system.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Mount {
+    /// Its number, and that of the mount that it lies on.
+    pub id: u64,
+    pub parent: u64,
     /// Where it is mounted.
     pub point: PathBuf,
     /// What part of the file system is mounted there; `/` for all of it.
@@ -86,6 +104,11 @@ impl Mount {
     }
 
     fn has_space(&self) -> bool {
+        let below = |folders: &[&str]| folders.iter().any(|folder| self.point.starts_with(folder));
+        if self.kind == "tmpfs" {
+            let is_named = IN_MEMORY.iter().any(|point| self.point == Path::new(point));
+            return is_named || (below(&DATA) && !below(&CONTAINERS));
+        }
         self.is_layered_root() || !WITHOUT_SPACE.contains(&self.kind.as_str())
     }
 
@@ -122,7 +145,8 @@ pub(super) fn parse(bytes: &[u8]) -> Vec<Mount> {
 /// fields stands before the dash and the source may be empty.
 fn line(line: &[u8]) -> Option<Mount> {
     let mut fields = line.split(|byte| *byte == b' ');
-    let device = fields.nth(2)?;
+    let number = |field: &[u8]| std::str::from_utf8(field).ok()?.parse().ok();
+    let (id, parent, device) = (number(fields.next()?)?, number(fields.next()?)?, fields.next()?);
     let (part, point, options) = (fields.next()?, fields.next()?, fields.next()?);
     fields.find(|field| *field == b"-")?;
     let kind = fields.next().filter(|kind| !kind.is_empty())?;
@@ -130,6 +154,8 @@ fn line(line: &[u8]) -> Option<Mount> {
     let is_read_only = |options: &[u8]| options.split(|byte| *byte == b',').any(|option| option == b"ro");
     let device = String::from_utf8(device.to_vec()).ok().filter(|device| device.contains(':'))?;
     Some(Mount {
+        id,
+        parent,
         point: path(point),
         part: path(part),
         device,
@@ -162,12 +188,39 @@ fn path(field: &[u8]) -> PathBuf {
     PathBuf::from(OsString::from_vec(bytes))
 }
 
-/// One mount for each file system that has space: not covered by a later mount at the same point, no bind mount or
-/// subvolume beside it. Of several mounts of one device the root wins, then one that shows all of the file system,
-/// then the shortest path.
+/// The mounts that a path still leads to. One that was mounted later on the same mount, at a folder above, covers those
+/// below it: asked by their path, it would answer in their place.
+fn uncovered(mounts: Vec<Mount>) -> Vec<Mount> {
+    let numbers: HashMap<u64, usize> = mounts.iter().enumerate().map(|(at, mount)| (mount.id, at)).collect();
+    let mut last: HashMap<(u64, &Path), usize> = HashMap::new();
+    for (at, mount) in mounts.iter().enumerate() {
+        last.insert((mount.parent, &mount.point), at);
+    }
+    let is_covered = |at: usize, mount: &Mount| {
+        let later = |above: &Path| last.get(&(mount.parent, above)).is_some_and(|later| *later > at);
+        // What lies on itself, or on a mount that is not listed, is a root; roots do not cover one another.
+        let is_root = mount.parent == mount.id || !numbers.contains_key(&mount.parent);
+        !is_root && mount.point.ancestors().any(later)
+    };
+    let mut covered: Vec<bool> = mounts.iter().enumerate().map(|(at, mount)| is_covered(at, mount)).collect();
+    // What lies on a covered mount is covered with it.
+    let mut grows = covered.contains(&true);
+    while grows {
+        grows = false;
+        for (at, mount) in mounts.iter().enumerate() {
+            let below = numbers.get(&mount.parent).is_some_and(|parent| covered[*parent]);
+            grows |= below && !covered[at];
+            covered[at] |= below;
+        }
+    }
+    mounts.into_iter().zip(covered).filter(|(_, covered)| !covered).map(|(mount, _)| mount).collect()
+}
+
+/// One mount for each file system that has space: not covered by a later mount, no bind mount or subvolume beside it. Of
+/// several mounts of one device the root wins, then one that shows all of the file system, then the shortest path.
 pub(super) fn select(mounts: Vec<Mount>) -> Vec<Mount> {
     let mut visible: BTreeMap<PathBuf, Mount> = BTreeMap::new();
-    for mount in mounts {
+    for mount in uncovered(mounts) {
         visible.insert(mount.point.clone(), mount);
     }
     let rank = |mount: &Mount| {
@@ -217,72 +270,24 @@ pub(super) fn reach(roots: &Roots, mount: &Mount) -> PathBuf {
 /// True where the tree is that of an LXC container: lxcfs covers files of its `/proc` (lxcfs(1)). On the host of such
 /// containers it is mounted too, elsewhere.
 pub(super) fn has_lxcfs(roots: &Roots) -> bool {
-    let bytes = roots.proc("1/mountinfo").or_else(|_| roots.proc("self/mountinfo")).unwrap_or_default();
-    parse(&bytes).iter().any(|mount| mount.kind == "fuse.lxcfs" && mount.point.starts_with("/proc"))
+    parse(&listed(roots)).iter().any(|mount| mount.kind == "fuse.lxcfs" && mount.point.starts_with("/proc"))
+}
+
+/// True where `/proc` was mounted so that it hides the processes of other users (proc(5), hidepid 2 and 4).
+pub(super) fn has_hidepid(roots: &Roots) -> bool {
+    let is_hiding = |line: &&[u8]| {
+        let options = line.rsplit(|byte| *byte == b' ').next().unwrap_or_default();
+        let mut options = options.split(|byte| *byte == b',').filter_map(|option| option.strip_prefix(b"hidepid="));
+        options.any(|value| matches!(value, b"2" | b"4" | b"invisible" | b"ptraceable"))
+    };
+    let bytes = listed(roots);
+    let mut lines = bytes.split(|byte| *byte == b'\n').filter(is_hiding);
+    lines.any(|hiding| line(hiding).is_some_and(|mount| mount.kind == "proc" && mount.point == Path::new("/proc")))
+}
+
+fn listed(roots: &Roots) -> Vec<u8> {
+    roots.proc("1/mountinfo").or_else(|_| roots.proc("self/mountinfo")).unwrap_or_default()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn points(text: &[u8]) -> Vec<String> {
-        select(parse(text)).iter().map(Mount::key).collect()
-    }
-
-    #[test]
-    fn escapes_odd_bytes_and_empty_sources_are_read() {
-        let text = b"1 0 8:1 / /a\\040b\\011c\\134040 rw - ext4 /dev/sda1 rw\n\
-            2 0 8:2 / /caf\xe9 rw shared:1 master:2 - ext4 /dev/sda2 ro\n\
-            3 0 8:3 / /empty rw -  ext4 rw\nnot a line\n4 0 8:4 / /nosource rw - xfs  rw\n";
-        assert_eq!(points(text), ["/a b\tc\\040", "/caf\\xe9", "/nosource"]);
-        assert!(parse(text)[1].read_only);
-        assert_eq!(parse(text)[1].point.as_os_str().as_bytes(), b"/caf\xe9");
-    }
-
-    #[test]
-    fn one_row_a_device() {
-        let text = b"1 0 8:1 / / rw - ext4 /dev/sda1 rw\n2 1 8:1 /srv/data /mnt/bind rw - ext4 /dev/sda1 rw\n\
-            3 1 0:30 /@home /home rw - btrfs /dev/sdb rw\n4 1 0:30 /@ /pool rw - btrfs /dev/sdb rw\n\
-            5 1 7:0 / /snap/core/1 ro - squashfs /dev/loop0 ro\n6 1 0:50 / /var/lib/docker/overlay2/x rw - overlay overlay rw\n\
-            7 1 8:5 /part /long/path rw - ext4 /dev/sdc rw\n8 1 8:5 / /longer/path rw - ext4 /dev/sdc rw\n";
-        assert_eq!(points(text), ["/", "/home", "/longer/path"]);
-        let container = b"1 0 0:60 / / rw - overlay overlay rw\n2 1 0:61 / /x rw - overlay overlay rw\n";
-        assert_eq!(points(container), ["/"]);
-    }
-
-    #[test]
-    fn a_covered_mount_is_not_seen() {
-        let text = b"1 0 0:1 / / rw - rootfs rootfs rw\n2 1 8:1 / / rw - ext4 /dev/sda1 rw\n\
-            3 2 0:40 / /net rw - autofs map rw\n4 3 0:41 / /net rw - nfs4 host:/x rw\n\
-            5 2 8:9 / /over rw - ext4 /dev/sdd rw\n6 5 0:42 / /over rw - overlay overlay rw\n";
-        assert_eq!(points(text), ["/", "/net"]);
-    }
-
-    #[test]
-    fn lxcfs_makes_a_guest_only_where_it_covers_proc() {
-        let dir = tempfile::tempdir().unwrap();
-        let roots = Roots::new(dir.path(), dir.path(), dir.path()).unwrap();
-        std::fs::create_dir(dir.path().join("1")).unwrap();
-        for (point, is_guest) in [("/var/lib/lxcfs", false), ("/proc/meminfo", true)] {
-            let line = format!("1 0 0:45 / {point} rw - fuse.lxcfs lxcfs rw\n");
-            std::fs::write(dir.path().join("1/mountinfo"), line).unwrap();
-            assert_eq!(has_lxcfs(&roots), is_guest, "{point}");
-        }
-    }
-
-    #[test]
-    fn what_may_hang_is_known() {
-        let hangs = |device: &str, kind: &str| {
-            let text = format!("1 0 {device} / /x rw - {kind} source rw\n");
-            parse(text.as_bytes())[0].may_hang()
-        };
-        for (device, kind) in
-            [("0:50", "nfs4"), ("0:51", "fuse.sshfs"), ("8:1", "fuseblk"), ("0:9", "9p"), ("0:8", "new")]
-        {
-            assert!(hangs(device, kind), "{kind}");
-        }
-        for (device, kind) in [("8:1", "ext4"), ("0:30", "btrfs"), ("0:31", "zfs"), ("179:2", "vfat")] {
-            assert!(!hangs(device, kind), "{kind}");
-        }
-    }
-}
+mod tests;

@@ -1,15 +1,22 @@
+use std::borrow::Cow;
+
+use crate::kinds::{self, Export};
+
 /// How a number in a row becomes a metric.
+#[derive(Clone)]
 pub(super) struct Metric {
     /// The row's `metric_type`.
     pub kind: &'static str,
     /// Dotted path of the number; `{name}` stands for every key and becomes the label `name`.
-    pub path: &'static str,
+    pub path: Cow<'static, str>,
     /// The metric's name, in base units (prometheus.io/docs/practices/naming).
     pub name: &'static str,
     /// What it is, in a sentence.
     pub help: &'static str,
     /// What to multiply with for the base unit.
     pub scale: f64,
+    /// Keys whose texts become labels, where `path` leads to an object: the metric is 1 then.
+    pub labels: Cow<'static, [&'static str]>,
 }
 
 impl Metric {
@@ -20,11 +27,53 @@ impl Metric {
 }
 
 const fn metric(kind: &'static str, path: &'static str, name: &'static str, help: &'static str, scale: f64) -> Metric {
-    Metric { kind, path, name, help, scale }
+    Metric { kind, path: Cow::Borrowed(path), name, help, scale, labels: Cow::Borrowed(&[]) }
 }
 
-/// Every metric; one name stands in one line only. Names follow node_exporter's where they mean the same.
-pub(super) const METRICS: &[Metric] = &[
+const fn info(
+    kind: &'static str,
+    path: &'static str,
+    name: &'static str,
+    help: &'static str,
+    labels: &'static [&'static str],
+) -> Metric {
+    Metric { kind, path: Cow::Borrowed(path), name, help, scale: 1.0, labels: Cow::Borrowed(labels) }
+}
+
+/// The metrics of the kinds that have a table of their own.
+fn tabled() -> Vec<Metric> {
+    let mut metrics: Vec<Metric> = Vec::new();
+    for kind in kinds::ALL {
+        for measure in kind.table {
+            let (name, path, scale, label) = match measure.export {
+                Export::Number(name, scale) => (name, format!("{{{}}}.{}", kind.each, measure.key), scale, None),
+                Export::Label(name) => (name, format!("{{{}}}", kind.each), 1.0, Some(measure.key)),
+            };
+            match metrics.iter_mut().find(|metric| metric.name == name) {
+                Some(metric) => metric.labels.to_mut().extend(label),
+                None => metrics.push(Metric {
+                    kind: kind.name,
+                    path: path.into(),
+                    name,
+                    help: measure.help,
+                    scale,
+                    labels: label.into_iter().collect(),
+                }),
+            }
+        }
+    }
+    metrics
+}
+
+/// Every metric.
+pub(super) fn all() -> Vec<Metric> {
+    let mut metrics = METRICS.to_vec();
+    metrics.extend(tabled());
+    metrics
+}
+
+/// The metrics of the other kinds; one name stands in one line only. Names follow node_exporter's where they mean the same.
+const METRICS: &[Metric] = &[
     metric(
         "cpu",
         "cpus.{cpu}.seconds.{mode}",
@@ -57,7 +106,13 @@ pub(super) const METRICS: &[Metric] = &[
     metric("cpu", "core_temps.{core}", "hub_cpu_core_temperature_celsius", "Temperature of each core.", 1.0),
     metric("memory", "total", "hub_memory_total_bytes", "Memory that the kernel can use.", 1.0),
     metric("memory", "available", "hub_memory_available_bytes", "Memory that can be had without swapping.", 1.0),
-    metric("memory", "used", "hub_memory_used_bytes", "Total less available memory.", 1.0),
+    metric(
+        "memory",
+        "used",
+        "hub_memory_used_bytes",
+        "Total less available memory, and less what ZFS can give back.",
+        1.0,
+    ),
     metric("memory", "free", "hub_memory_free_bytes", "Memory that is not used for anything.", 1.0),
     metric("memory", "buffers", "hub_memory_buffers_bytes", "Memory for blocks of devices.", 1.0),
     metric("memory", "cached", "hub_memory_cached_bytes", "Memory for the content of files.", 1.0),
@@ -74,6 +129,14 @@ pub(super) const METRICS: &[Metric] = &[
     metric("memory", "writeback", "hub_memory_writeback_bytes", "Memory that is being written to disk.", 1.0),
     metric("memory", "committed", "hub_memory_committed_bytes", "Memory that processes were promised.", 1.0),
     metric("memory", "anonymous", "hub_memory_anonymous_bytes", "Memory of processes that belongs to no file.", 1.0),
+    metric("memory", "zfs_arc", "hub_memory_zfs_arc_bytes", "Memory of the cache of ZFS.", 1.0),
+    metric(
+        "memory",
+        "zfs_arc_reclaimable",
+        "hub_memory_zfs_arc_reclaimable_bytes",
+        "Part of the cache of ZFS that can be given back.",
+        1.0,
+    ),
     metric("disk", "{mountpoint}.total", "hub_filesystem_size_bytes", "Size of the file system.", 1.0),
     metric("disk", "{mountpoint}.used", "hub_filesystem_used_bytes", "Used space.", 1.0),
     metric(
@@ -101,6 +164,7 @@ pub(super) const METRICS: &[Metric] = &[
     metric("network", "{device}.tx_errors", "hub_network_transmit_errs_total", "Errors while sending.", 1.0),
     metric("network", "{device}.rx_drops", "hub_network_receive_drop_total", "Received packets dropped.", 1.0),
     metric("network", "{device}.tx_drops", "hub_network_transmit_drop_total", "Packets dropped before sending.", 1.0),
+    info("network", "{device}", "hub_network_info", "Kind of each interface.", &["kind"]),
     metric("network", "{device}.up", "hub_network_up", "1 while the interface is up.", 1.0),
     metric(
         "network",
@@ -158,6 +222,13 @@ pub(super) const METRICS: &[Metric] = &[
         "hub_disk_io_time_seconds_total",
         "Seconds in which the device was busy.",
         1e-3,
+    ),
+    info(
+        "disk_io",
+        "{device}",
+        "hub_disk_info",
+        "Kind of each device, and its owner's name for it.",
+        &["kind", "name"],
     ),
     metric("disk_io", "{device}.in_flight", "hub_disk_io_now", "Requests in flight.", 1.0),
     metric("temperature", "{chip}.{sensor}", "hub_hwmon_temp_celsius", "Temperature of each sensor.", 1.0),

@@ -1,5 +1,5 @@
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use super::baseline::{increase, increase_32};
 use super::collect::Context;
 use super::payload::{Payload, Put, Report, decimal};
-use super::{Error, mounts, roots};
+use super::{Error, interface, mounts, roots};
 
 /// The columns of `/proc/net/dev` that are kept: key, position after the colon.
 const COLUMNS: [(&str, usize); 8] = [
@@ -20,11 +20,10 @@ const COLUMNS: [(&str, usize); 8] = [
     ("rx_drops", 3),
     ("tx_drops", 11),
 ];
-/// ARPHRD_LOOPBACK (if_arp.h).
-const LOOPBACK: u32 = 772;
-/// How many interfaces may lie on one another (MAX_NEST_DEV of the kernel).
-const DEPTH: u32 = 8;
-
+/// How far a counter may go back without having started anew, as a share of itself and at most: drivers add up what their
+/// queues counted while those go on counting.
+const BACK_SHARE: u64 = 1000;
+const BACK: u64 = 65_536;
 /// An interface's counters since it was registered, in the order of `COLUMNS`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq, Eq)]
 #[serde(default)]
@@ -66,79 +65,23 @@ fn counters(fields: &[u8]) -> Option<[u64; 8]> {
     Some(values)
 }
 
-/// What sysfs says an interface is (Documentation/ABI/testing/sysfs-class-net).
-fn kind(folder: &Path) -> Option<&'static str> {
-    if folder.join("bonding").is_dir() {
-        return Some("bond");
-    }
-    if folder.join("bridge").is_dir() {
-        // A bridge between containers only has no way out of the host; its name and number come and go with them.
-        let ports = folder.join("brif");
-        let leads_out = |port: &std::ffi::OsString| leads_out(&folder.with_file_name(port), DEPTH);
-        return (!ports.is_dir() || roots::names(&ports).iter().any(leads_out)).then_some("bridge");
-    }
-    is_physical(folder).then_some("physical")
-}
-
-/// True where an interface belongs to a device; of a recorded tree that has the links of the class only, the link
-/// says it.
-fn is_physical(folder: &Path) -> bool {
-    let is_outside = |link: &Path| !link.components().any(|part| part.as_os_str() == "virtual");
-    roots::is_present(&folder.join("device"))
-        || (!folder.exists() && std::fs::read_link(folder).is_ok_and(|link| is_outside(&link)))
-}
-
-/// True where an interface is physical, a bond, or lies on such a one, as a VLAN does (`lower_eth0`).
-fn leads_out(folder: &Path, depth: u32) -> bool {
-    if is_physical(folder) || folder.join("bonding").is_dir() {
-        return true;
-    }
-    let below = |name: &std::ffi::OsString| {
-        let lower = name.to_str().and_then(|name| name.strip_prefix("lower_"));
-        lower.is_some_and(|lower| leads_out(&folder.with_file_name(lower), depth - 1))
-    };
-    depth > 0 && roots::names(folder).iter().any(below)
-}
-
-/// The interfaces to report, with what they are. A container has none that sysfs calls physical: there, everything
-/// but loopback, what hangs on a bridge of its own, and what is down, as the kernel's own tunnels are, is its way out.
-fn select(sys: &Path, names: &[String]) -> BTreeMap<String, &'static str> {
-    let class = sys.join("class/net");
-    let folder = |name: &str| -> PathBuf { class.join(name) };
-    let mut selected = BTreeMap::new();
-    for name in names {
-        if let Some(kind) = kind(&folder(name)) {
-            selected.insert(name.clone(), kind);
-        }
-    }
-    if !selected.is_empty() {
-        return selected;
-    }
-    let is_inner = |name: &str| {
-        let folder = folder(name);
-        let loopback = roots::number::<u32>(&folder.join("type")) == Some(LOOPBACK) || name == "lo";
-        let is_down = roots::value(&folder.join("operstate")).is_some_and(|state| state == "down");
-        let has = |name: &str| roots::is_present(&folder.join(name));
-        loopback || is_down || has("bridge") || has("brport") || has("master")
-    };
-    names.iter().filter(|name| !is_inner(name)).map(|name| (name.clone(), "virtual")).collect()
-}
-
 /// What an interface that has a speed can move at most, in bytes; none where its speed is not known.
 fn most_bytes(folder: &Path, interval: f64) -> Option<u64> {
     let megabits: i64 = roots::number(&folder.join("speed"))?;
     (megabits > 0).then_some((megabits as f64 * 125_000.0 * interval) as u64)
 }
 
-/// Increases of all counters; none where one of them was reset. On a kernel of 32 bits (`narrow`: the most that can
-/// have been moved) a counter may have wrapped once.
+/// Increases of all counters; none where one of them was reset. One that went back a little counted nothing. On a kernel
+/// of 32 bits (`narrow`: the most that can have been moved) a counter may have wrapped once.
 fn increases(before: &Counters, now: &Counters, narrow: Option<u64>) -> Option<[u64; 8]> {
     if before.index != now.index {
         return None;
     }
     let mut increases = [0; 8];
     for (slot, (before, now)) in increases.iter_mut().zip(before.values.iter().zip(now.values)) {
+        let back = before.saturating_sub(now);
         *slot = match narrow {
+            _ if back > 0 && back <= (before / BACK_SHARE).clamp(1, BACK) => 0,
             Some(most) => increase_32(*before, now, most)?,
             None => increase(*before, now)?,
         };
@@ -166,7 +109,7 @@ pub(super) fn collect(context: &Context) -> Result<Report, Error> {
     let dev = context.roots.proc("1/net/dev").or_else(|_| context.roots.proc("net/dev"))?;
     let (interfaces, notes) = parse(&dev);
     let names: Vec<String> = interfaces.keys().cloned().collect();
-    let selected = select(&context.roots.sys, &names);
+    let selected = interface::select(&context.roots, &names);
     let mut report = Report { notes, ..Report::default() };
     let mut payload = Map::new();
     for (name, mut now) in interfaces {
@@ -214,66 +157,15 @@ mod tests {
     }
 
     #[test]
-    fn sysfs_tells_what_leads_out() {
-        let dir = tempfile::tempdir().unwrap();
-        let class = dir.path().join("class/net");
-        for path in [
-            "veth1/device",
-            "br0/bridge",
-            "br0/brif/veth1",
-            "docker0/bridge",
-            "docker0/brif/vethabc",
-            "vethabc/brport",
-            "bond0/bonding",
-            "bond0.10/lower_bond0",
-            "vmbr10/bridge",
-            "vmbr10/brif/bond0.10",
-            "wg0",
-            "lo",
-        ] {
-            std::fs::create_dir_all(class.join(path)).unwrap();
+    fn a_counter_that_goes_back_a_little_counts_nothing() {
+        let counters = |rx, drops| Counters { index: Some(2), values: [rx, 0, 0, 0, 0, 0, drops, 0] };
+        let all = |one, two, narrow| increases(&one, &two, narrow).map(|all| (all[0], all[6]));
+        for narrow in [None, Some(750_000_000)] {
+            assert_eq!(all(counters(1000, 7), counters(61_000, 6), narrow), Some((60_000, 0)));
+            assert_eq!(all(counters(4_000_000, 7), counters(3_999_000, 9), narrow), Some((0, 2)));
         }
-        let names: Vec<String> = ["veth1", "br0", "docker0", "vethabc", "bond0", "bond0.10", "vmbr10", "wg0", "lo"]
-            .map(str::to_owned)
-            .to_vec();
-        let selected = select(dir.path(), &names);
-        let expected = [("bond0", "bond"), ("br0", "bridge"), ("veth1", "physical"), ("vmbr10", "bridge")];
-        assert_eq!(selected.iter().map(|(name, kind)| (name.as_str(), *kind)).collect::<Vec<_>>(), expected);
-        // Inside a container.
-        let names: Vec<String> = ["wg0", "lo", "docker0", "vethabc"].map(str::to_owned).to_vec();
-        assert_eq!(select(dir.path(), &names).keys().collect::<Vec<_>>(), ["wg0"]);
-        assert_eq!(
-            select(Path::new("/nonexistent"), &["lo".into(), "eth0".into()]).keys().collect::<Vec<_>>(),
-            ["eth0"]
-        );
-    }
-
-    #[test]
-    fn links_that_lead_nowhere_still_say_what_they_are_links_to() {
-        let dir = tempfile::tempdir().unwrap();
-        let class = dir.path().join("class/net");
-        std::fs::create_dir_all(class.join("wlan0")).unwrap();
-        for (name, target) in [
-            ("eth0", "../../devices/pci0000:00/0000:00:03.0/net/eth0"),
-            ("docker0", "../../devices/virtual/net/docker0"),
-            ("wlan0/device", "../../../mmc1:0001:1"),
-        ] {
-            std::os::unix::fs::symlink(target, class.join(name)).unwrap();
-        }
-        let names: Vec<String> = ["docker0", "eth0", "lo", "wlan0"].map(str::to_owned).to_vec();
-        assert_eq!(select(dir.path(), &names).keys().collect::<Vec<_>>(), ["eth0", "wlan0"]);
-    }
-
-    #[test]
-    fn in_a_container_tunnels_that_are_down_are_left_out() {
-        let dir = tempfile::tempdir().unwrap();
-        let class = dir.path().join("class/net");
-        for (name, state) in [("tunl0", "down"), ("sit0", "down"), ("eth0", "up"), ("wg0", "unknown")] {
-            std::fs::create_dir_all(class.join(name)).unwrap();
-            std::fs::write(class.join(name).join("operstate"), state).unwrap();
-        }
-        let names: Vec<String> = ["eth0", "lo", "sit0", "tunl0", "wg0"].map(str::to_owned).to_vec();
-        assert_eq!(select(dir.path(), &names).keys().collect::<Vec<_>>(), ["eth0", "wg0"]);
+        assert_eq!(all(counters(4_000_000, 7), counters(3_990_000, 9), None), None, "it started anew");
+        assert_eq!(all(counters(1000, 700), counters(61_000, 6), None), None);
     }
 
     #[test]

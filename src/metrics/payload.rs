@@ -14,6 +14,8 @@ pub(super) struct Report {
     pub counters: Counters,
     /// What is missing from the rows and why, for the log and the `run` row.
     pub notes: Vec<String>,
+    /// The same of what will stay so for long: told once a boot.
+    pub lasting: Vec<String>,
 }
 
 impl Report {

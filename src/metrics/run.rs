@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value};
@@ -12,7 +13,7 @@ use super::{Error, identity};
 use crate::config::Config;
 use crate::exit::Exit;
 use crate::log;
-use crate::records::counted;
+use crate::records::{counted, installed_units};
 use crate::state::{self, Folder, Lock, Record, Run};
 use crate::store::MetricRow;
 
@@ -108,17 +109,25 @@ impl Place {
 }
 
 /// Takes a sample. Returned with it: what the next run measures from, and how each collector did.
-fn take(place: &Place, roots: Roots, detailed: bool) -> Result<(Sample, Measured), Error> {
+fn take(config: &Config, place: &Place, roots: Roots, detailed: bool) -> Result<(Sample, Measured), Error> {
     let started = Instant::now();
     let now = jiff::Timestamp::now();
     // Databases keep times in milliseconds; a row must have the same time however often it is sent.
     let time = jiff::Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now);
     let os = identity::os(&roots);
-    let mut measured = collect::measure(roots, place.baseline(), time, detailed)?;
+    let mut measured = collect::measure(roots, place.baseline(), time, deployed(config), detailed)?;
     let mut rows = std::mem::take(&mut measured.rows);
     let (depth, losses) = place.depth();
     rows.push(("run", own(&measured, depth, losses, started.elapsed())));
     Ok((Sample { time, host: identity::host(), os, rows }, measured))
+}
+
+/// The unit files that the hub installed, or why they are not known.
+fn deployed(config: &Config) -> Result<BTreeSet<String>, String> {
+    match Folder::open(&config.state_dir).and_then(|root| installed_units(&root)) {
+        Err(error) if !error.is_missing() => Err(error.to_string()),
+        read => Ok(read.unwrap_or_default()),
+    }
 }
 
 /// The `run` row: how the run itself went so far, in milliseconds; what waits in the spool, what was lost since the
@@ -126,7 +135,7 @@ fn take(place: &Place, roots: Roots, detailed: bool) -> Result<(Sample, Measured
 fn own(measured: &Measured, depth: Depth, losses: Losses, duration: Duration) -> Payload {
     let milliseconds = |duration: Duration| decimal(duration.as_secs_f64() * 1000.0, 3);
     let mut collectors = Map::new();
-    for Done { collector, duration, problems, ok } in &measured.done {
+    for Done { collector, duration, problems, ok, .. } in &measured.done {
         let mut done = Map::new();
         done.put("ok", *ok);
         done.put("ms", milliseconds(*duration));
@@ -159,10 +168,10 @@ fn shortened(problems: &[String]) -> Vec<String> {
 }
 
 fn log_problems(measured: &Measured) {
-    for Done { collector, problems, ok, .. } in &measured.done {
-        if !problems.is_empty() {
+    for Done { collector, fresh, ok, .. } in &measured.done {
+        if !fresh.is_empty() {
             let event = if *ok { "collector_incomplete" } else { "collector_failed" };
-            log::warn!(event, collector = collector, error = shortened(problems).join("; "));
+            log::warn!(event, collector = collector, error = shortened(fresh).join("; "));
         }
     }
 }
@@ -172,7 +181,7 @@ fn log_problems(measured: &Measured) {
 /// # Errors
 /// When no collector can be started.
 pub(super) fn show(config: &Config, roots: Roots, detailed: bool) -> Result<Sample, Error> {
-    let (sample, measured) = take(&Place::look(config), roots, detailed)?;
+    let (sample, measured) = take(config, &Place::look(config), roots, detailed)?;
     log_problems(&measured);
     Ok(sample)
 }
@@ -199,7 +208,7 @@ pub(super) fn store(config: &Config, roots: Roots) -> Exit {
         }
         None => None,
     };
-    let (sample, measured) = match take(&place, roots, false) {
+    let (sample, measured) = match take(config, &place, roots, false) {
         Ok(taken) => taken,
         Err(error) => {
             log::error!("sample_failed", error = error.to_string());
@@ -226,7 +235,10 @@ pub(super) fn store(config: &Config, roots: Roots) -> Exit {
             log::error!("baseline_not_saved", error = error.to_string());
         }
         let waiting = if flushed.error.is_some() { place.depth().0.rows } else { 0 };
-        let run = record(time, started.elapsed(), kinds, &flushed, waiting);
+        let mut run = record(time, started.elapsed(), kinds, &flushed, waiting);
+        if !measured.barred.is_empty() {
+            run.details = serde_json::json!({"barred": measured.barred});
+        }
         if let Err(error) = Record::add_lazily(folder, "system-metrics", run) {
             log::error!("run_record_not_written", error = error.to_string());
         }

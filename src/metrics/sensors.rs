@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
@@ -19,14 +19,21 @@ pub(super) struct Chip {
     pub name: String,
     /// Which one of several of this name: the device it belongs to, which stays when `hwmonN` is numbered anew.
     pub device: String,
-    /// Degrees Celsius.
-    pub temperatures: Vec<(String, f64)>,
+    /// Degrees Celsius; none of a sensor that does not answer, which keeps its place, so that the others keep their names.
+    pub temperatures: Vec<(String, Option<f64>)>,
     /// Revolutions a minute.
-    pub fans: Vec<(String, u64)>,
+    pub fans: Vec<(String, Option<u64>)>,
+}
+
+impl Chip {
+    /// What it shows at this moment.
+    fn celsius(&self) -> impl Iterator<Item = (&str, f64)> {
+        self.temperatures.iter().filter_map(|(label, celsius)| Some((label.as_str(), (*celsius)?)))
+    }
 }
 
 /// The readings of a hwmon folder (Documentation/hwmon/sysfs-interface.rst). A sensor that does not answer, or says
-/// itself that it is faulty, has no reading.
+/// itself that it is faulty, has no reading. A chip whose device sleeps has none either: a question would wake it.
 fn chip(folder: &Path) -> Option<Chip> {
     // Old drivers keep name and readings in the device's folder.
     let inner = folder.join("device");
@@ -42,6 +49,7 @@ fn chip(folder: &Path) -> Option<Chip> {
     if NOT_READ.contains(&chip.name.as_str()) {
         return Some(chip);
     }
+    let sleeps = sleeps(folder);
     for place in [folder, &inner] {
         for file in roots::names(place) {
             let file = file.to_string_lossy();
@@ -50,15 +58,14 @@ fn chip(folder: &Path) -> Option<Chip> {
                 let label = roots::value(&place.join(format!("{sensor}_label"))).filter(|label| !label.is_empty());
                 label.unwrap_or_else(|| sensor.to_owned())
             };
-            let faulty = || roots::number::<u8>(&place.join(format!("{sensor}_fault"))) == Some(1);
+            let faulty = || sleeps || roots::number::<u8>(&place.join(format!("{sensor}_fault"))) == Some(1);
+            let path = place.join(file.as_ref());
             if sensor.starts_with("temp") {
-                if let Some(celsius) = celsius(&place.join(file.as_ref())).filter(|_| !faulty()) {
-                    chip.temperatures.push((label(), celsius));
-                }
-            } else if sensor.starts_with("fan")
-                && let Some(speed) = roots::number(&place.join(file.as_ref())).filter(|_| !faulty())
-            {
-                chip.fans.push((label(), speed));
+                let reading = if faulty() { None } else { celsius(&path) };
+                chip.temperatures.push((label(), reading));
+            } else if sensor.starts_with("fan") {
+                let reading = if faulty() { None } else { roots::number(&path) };
+                chip.fans.push((label(), reading));
             }
         }
         if !chip.temperatures.is_empty() || !chip.fans.is_empty() {
@@ -66,6 +73,15 @@ fn chip(folder: &Path) -> Option<Chip> {
         }
     }
     Some(chip)
+}
+
+/// True where the device of a chip, or the one that it belongs to, is switched off to save power
+/// (Documentation/ABI/testing/sysfs-devices-power).
+fn sleeps(folder: &Path) -> bool {
+    ["", "device", "device/device"].iter().any(|device| {
+        let status = roots::value(&folder.join(device).join("power/runtime_status"));
+        status.is_some_and(|status| matches!(status.as_str(), "suspended" | "suspending"))
+    })
 }
 
 /// A file of thousandths of a degree Celsius.
@@ -87,7 +103,7 @@ fn zones(class: &Path, chips: &[Chip]) -> Vec<Chip> {
         if known(&name) {
             continue;
         }
-        let Some(celsius) = celsius(&folder.join("temp")) else { continue };
+        let celsius = if sleeps(&folder) { None } else { celsius(&folder.join("temp")) };
         match zones.iter_mut().find(|zone| zone.name == name) {
             // Numbered as the kernel numbers them in the chip it would make.
             Some(zone) => zone.temperatures.push((format!("temp{}", zone.temperatures.len() + 1), celsius)),
@@ -108,30 +124,41 @@ pub(super) fn read(sys: &Path) -> Vec<Chip> {
     chips
 }
 
-/// Readings by chip and label. Chips of one name are told apart by their device, `coretemp@coretemp.1`; labels of one
-/// name in a chip by a number.
-fn by_chip<T: Copy + Into<Value>>(chips: &[Chip], readings: impl Fn(&Chip) -> &Vec<(String, T)>) -> Payload {
+/// Readings by chip and label. Chips of one name are told apart by their device, `coretemp@coretemp.1`, those of one device
+/// too and labels of one name in a chip by a number. What has no reading now counts as well: names must not change with it.
+fn by_chip<T: Copy + Into<Value>>(chips: &[Chip], readings: impl Fn(&Chip) -> &Vec<(String, Option<T>)>) -> Payload {
     let mut count: HashMap<&str, usize> = HashMap::new();
     for chip in chips.iter().filter(|chip| !readings(chip).is_empty()) {
         *count.entry(&chip.name).or_default() += 1;
     }
     let mut payload = Map::new();
+    let mut keys = BTreeSet::new();
     for chip in chips.iter().filter(|chip| !readings(chip).is_empty()) {
         let mut values = Map::new();
+        let mut taken = BTreeSet::new();
         for (label, value) in readings(chip) {
-            let mut key = label.clone();
-            let mut number = 2;
-            while values.contains_key(&key) {
-                key = format!("{label} {number}");
-                number += 1;
-            }
-            values.put(&key, *value);
+            values.put_some(&free(&mut taken, label), *value);
         }
         let alone = count.get(chip.name.as_str()) == Some(&1);
         let key = if alone { chip.name.clone() } else { format!("{}@{}", chip.name, chip.device) };
-        payload.put(&key, values);
+        let key = free(&mut keys, &key);
+        if !values.is_empty() {
+            payload.put(&key, values);
+        }
     }
     payload
+}
+
+/// The name, with a number where it is taken.
+fn free(taken: &mut BTreeSet<String>, name: &str) -> String {
+    let mut key = name.to_owned();
+    for number in 2.. {
+        if taken.insert(key.clone()) {
+            break;
+        }
+        key = format!("{name} {number}");
+    }
+    key
 }
 
 /// What the `cpu` row says of temperatures: the hottest package, and cores by the name that dashboards know
@@ -151,21 +178,21 @@ pub(super) fn of_cpu(chips: &[Chip]) -> CpuTemperatures {
     let coretemps = chips.iter().filter(|chip| chip.name == "coretemp" && !chip.temperatures.is_empty());
     for (position, chip) in coretemps.enumerate() {
         let label = |label: &str| label.strip_prefix("Core ").map(|number| format!("core_{number}"));
-        for (core, celsius) in chip.temperatures.iter().filter_map(|(name, celsius)| Some((label(name)?, *celsius))) {
+        for (core, celsius) in chip.celsius().filter_map(|(name, celsius)| Some((label(name)?, celsius))) {
             let key = if position == 0 { core } else { format!("{core}@{}", chip.device) };
             cpu.cores.insert(key, celsius);
         }
     }
     let labelled = |name: &'static str, prefixes: &'static [&'static str]| {
         let chips = chips.iter().filter(move |chip| chip.name == name);
-        let readings = chips.flat_map(|chip| chip.temperatures.iter());
+        let readings = chips.flat_map(Chip::celsius);
         readings
             .filter(move |(label, _)| prefixes.iter().any(|prefix| label.starts_with(prefix)))
-            .map(|(_, celsius)| *celsius)
+            .map(|(_, celsius)| celsius)
     };
     let named = |prefix: &'static str| {
         let chips = chips.iter().filter(move |chip| chip.name.starts_with(prefix));
-        chips.flat_map(|chip| chip.temperatures.iter()).map(|(_, celsius)| *celsius)
+        chips.flat_map(Chip::celsius).map(|(_, celsius)| celsius)
     };
     cpu.package = hottest(&mut labelled("coretemp", &["Package", "Physical"]))
         .or_else(|| hottest(&mut labelled("k10temp", &["Tctl", "Tdie", "temp1"])))
@@ -196,94 +223,4 @@ pub(super) fn collect(context: &Context) -> (Report, CpuTemperatures) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn tree(files: &[(&str, &str)]) -> tempfile::TempDir {
-        let dir = tempfile::tempdir().unwrap();
-        for (path, content) in files {
-            let path = dir.path().join(path);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, content).unwrap();
-        }
-        dir
-    }
-
-    fn temperatures(chips: &[Chip]) -> Value {
-        Value::Object(by_chip(chips, |chip| &chip.temperatures))
-    }
-
-    #[test]
-    fn a_zone_with_a_chip_is_shown_once_and_has_the_same_name_without_one() {
-        let zone = ("class/thermal/thermal_zone0/type", "cpu-thermal\n");
-        let temp = ("class/thermal/thermal_zone0/temp", "48312\n");
-        let alone = read(tree(&[zone, temp]).path());
-        let both = read(
-            tree(&[
-                zone,
-                temp,
-                ("class/hwmon/hwmon0/name", "cpu_thermal\n"),
-                ("class/hwmon/hwmon0/temp1_input", "48312\n"),
-            ])
-            .path(),
-        );
-        assert_eq!(temperatures(&alone), serde_json::json!({"cpu_thermal": {"temp1": 48.312}}));
-        assert_eq!(temperatures(&alone), temperatures(&both));
-        assert_eq!(of_cpu(&alone).package, Some(48.312));
-    }
-
-    #[test]
-    fn chips_of_one_name_are_told_apart_by_their_device() {
-        let dir = tree(&[
-            ("devices/coretemp.0/x", ""),
-            ("devices/coretemp.1/x", ""),
-            ("class/hwmon/hwmon3/name", "coretemp"),
-            ("class/hwmon/hwmon3/temp1_input", "50000"),
-            ("class/hwmon/hwmon3/temp1_label", "Package id 0"),
-            ("class/hwmon/hwmon3/temp2_input", "45000"),
-            ("class/hwmon/hwmon3/temp2_label", "Core 0"),
-            ("class/hwmon/hwmon1/name", "coretemp"),
-            ("class/hwmon/hwmon1/temp1_input", "60000"),
-            ("class/hwmon/hwmon1/temp1_label", "Package id 1"),
-            ("class/hwmon/hwmon1/temp2_input", "55000"),
-            ("class/hwmon/hwmon1/temp2_label", "Core 0"),
-        ]);
-        for (hwmon, device) in [("hwmon3", "coretemp.0"), ("hwmon1", "coretemp.1")] {
-            std::os::unix::fs::symlink(
-                dir.path().join("devices").join(device),
-                dir.path().join("class/hwmon").join(hwmon).join("device"),
-            )
-            .unwrap();
-        }
-        let chips = read(dir.path());
-        let cpu = of_cpu(&chips);
-        assert_eq!(cpu.package, Some(60.0));
-        assert_eq!(cpu.cores, [("core_0".to_owned(), 45.0), ("core_0@coretemp.1".to_owned(), 55.0)].into());
-        assert_eq!(temperatures(&chips)["coretemp@coretemp.1"]["Core 0"], 55.0);
-    }
-
-    #[test]
-    fn old_places_odd_values_and_faults_are_handled() {
-        let dir = tree(&[
-            ("class/hwmon/hwmon0/device/name", "it87"),
-            ("class/hwmon/hwmon0/device/temp1_input", "31000"),
-            ("class/hwmon/hwmon0/device/temp2_input", "-128000"),
-            ("class/hwmon/hwmon0/device/temp3_input", "garbage"),
-            ("class/hwmon/hwmon0/device/temp4_input", "40000"),
-            ("class/hwmon/hwmon0/device/temp4_fault", "1"),
-            ("class/hwmon/hwmon0/device/fan1_input", "900"),
-            ("class/hwmon/hwmon1/name", "drivetemp"),
-            ("class/hwmon/hwmon1/temp1_input", "33000"),
-            ("class/hwmon/hwmon2/temp1_input", "33000"),
-            ("class/hwmon/hwmon3/name", "k10temp"),
-            ("class/hwmon/hwmon3/temp1_label", "Tctl"),
-            ("class/hwmon/hwmon3/temp1_input", "51250"),
-        ]);
-        std::fs::create_dir_all(dir.path().join("class/hwmon/hwmon3/temp2_input")).unwrap();
-        let chips = read(dir.path());
-        assert_eq!(temperatures(&chips), serde_json::json!({"it87": {"temp1": 31.0}, "k10temp": {"Tctl": 51.25}}));
-        assert_eq!(Value::Object(by_chip(&chips, |chip| &chip.fans)), serde_json::json!({"it87": {"fan1": 900}}));
-        assert_eq!(of_cpu(&chips).package, Some(51.25));
-        assert!(read(Path::new("/nonexistent")).is_empty());
-    }
-}
+mod tests;

@@ -15,7 +15,8 @@ const AT_ONCE: usize = 16;
 /// What stat(1) says where it may not look: a FUSE mount of another user refuses even root (fuse(8), allow_other).
 const NOT_ALLOWED: &str = "Permission denied";
 
-/// How full a file system is (statvfs(3)), in units of `unit` bytes.
+/// How full a file system is (statvfs(3)), in units of `unit` bytes. What is free is below 0 where more is used than there
+/// is: file systems that reserve space for root, and servers that share theirs, say so in numbers near 2^64.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Space {
     /// Bytes of one block.
@@ -23,13 +24,13 @@ pub(super) struct Space {
     /// All blocks.
     pub blocks: u64,
     /// Free blocks.
-    pub free: u64,
+    pub free: i64,
     /// Free blocks that users without privileges may take.
-    pub available: u64,
+    pub available: i64,
     /// All inodes; 0 where the file system makes them as needed.
     pub inodes: u64,
     /// Free inodes.
-    pub inodes_free: u64,
+    pub inodes_free: i64,
 }
 
 /// What became of a question that may hang.
@@ -54,10 +55,10 @@ pub(super) fn ask(path: &Path) -> Result<Space, Error> {
     Ok(Space {
         unit: stat.f_frsize,
         blocks: stat.f_blocks,
-        free: stat.f_bfree,
-        available: stat.f_bavail,
+        free: stat.f_bfree.cast_signed(),
+        available: stat.f_bavail.cast_signed(),
         inodes: stat.f_files,
-        inodes_free: stat.f_ffree,
+        inodes_free: stat.f_ffree.cast_signed(),
     })
 }
 
@@ -116,10 +117,13 @@ fn ask_child(path: &Path) -> Answer {
     }
 }
 
+/// coreutils print what is free with its sign, busybox as the number near 2^64 that stands for it.
 fn parse(line: &str) -> Option<Space> {
-    let numbers: Result<Vec<u64>, _> = line.split(' ').map(str::parse).collect();
-    let [unit, blocks, free, available, inodes, inodes_free] = numbers.ok()?.try_into().ok()?;
-    Some(Space { unit, blocks, free, available, inodes, inodes_free })
+    let number = |text: &str| text.parse().or_else(|_| text.parse().map(u64::cast_signed)).ok();
+    let numbers: Option<Vec<i64>> = line.split(' ').map(number).collect();
+    let [unit, blocks, free, available, inodes, inodes_free] = numbers?.try_into().ok()?;
+    let (blocks, inodes) = (blocks.cast_unsigned(), inodes.cast_unsigned());
+    Some(Space { unit: unit.try_into().ok()?, blocks, free, available, inodes, inodes_free })
 }
 
 #[cfg(test)]
@@ -130,7 +134,10 @@ mod tests {
     fn the_child_s_line_is_six_numbers() {
         let space = Space { unit: 4096, blocks: 10, free: 5, available: 4, inodes: 0, inodes_free: 0 };
         assert_eq!(parse("4096 10 5 4 0 0"), Some(space));
-        for line in ["", "4096 10 5 4 0", "4096 10 5 4 0 0 0", "4096 10 5 4 0 -1"] {
+        let over = Space { available: -4, inodes_free: -1, ..space };
+        assert_eq!(parse("4096 10 5 -4 0 -1"), Some(over));
+        assert_eq!(parse("4096 10 5 18446744073709551612 0 18446744073709551615"), Some(over));
+        for line in ["", "4096 10 5 4 0", "4096 10 5 4 0 0 0", "4096 10 5 4 0 x", "-1 10 5 4 0 0"] {
             assert_eq!(parse(line), None, "{line}");
         }
     }

@@ -62,12 +62,14 @@ pub(super) fn collect(context: &Context) -> Result<Report, Error> {
     let meminfo = context.meminfo().unwrap_or(&none);
     let no_vmstat = HashMap::new();
     let vmstat = context.vmstat().unwrap_or_else(|error| {
-        notes.push(error.to_string());
+        if !error.is_absent() {
+            notes.push(error.to_string());
+        }
         &no_vmstat
     });
     let (row, counters) = row(meminfo, vmstat, context.past.as_ref());
     let rows = if row.is_empty() { Vec::new() } else { vec![("swap", row)] };
-    Ok(Report { rows, counters, notes })
+    Ok(Report { rows, counters, notes, ..Report::default() })
 }
 
 #[cfg(test)]

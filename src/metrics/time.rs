@@ -30,8 +30,8 @@ pub(super) fn moment(roots: &Roots, stat: Option<&cpu::Stat>, wall: jiff::Timest
     Moment { boot_id, boot_time, clock, wall: wall.as_millisecond() as f64 / 1000.0 }
 }
 
-/// What the host runs in, where it can be seen without rights: a container manager's name, `vm`, or nothing.
-fn virtualization(roots: &Roots) -> Option<String> {
+/// What kind of container this is, where it can be seen without rights; none where it is none.
+pub(super) fn container(roots: &Roots) -> Option<String> {
     if let Some(container) = roots::value(&roots.host("run/systemd/container")).filter(|name| !name.is_empty()) {
         return Some(container);
     }
@@ -42,6 +42,15 @@ fn virtualization(roots: &Roots) -> Option<String> {
         if roots.host(file).exists() {
             return Some(name.to_owned());
         }
+    }
+    // The host of such containers has both.
+    (roots.proc.join("vz").exists() && !roots.proc.join("bc").exists()).then(|| "openvz".to_owned())
+}
+
+/// What the host runs in: a container, `vm`, or nothing.
+fn virtualization(roots: &Roots) -> Option<String> {
+    if let Some(container) = container(roots) {
+        return Some(container);
     }
     let is_guest = || {
         let cpuinfo = roots.proc("cpuinfo").ok()?;

@@ -2,6 +2,7 @@
 //! Only reading lives here, of files that may be missing, unreadable or damaged; who owns a file writes it.
 //! Nothing is drawn or judged here: what the words of services mean, and the words in which every reader says it.
 
+mod installed;
 mod reader;
 mod words;
 
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::state::{Record, Run};
 
+pub use installed::installed_units;
 pub use reader::Reader;
 pub use words::{ago, counted, ended_ago, milliseconds, seconds_between, short, span};
 
@@ -131,6 +133,12 @@ pub fn gone(files: &[String]) -> String {
     let more = if files.len() > shown.len() { " ..." } else { "" };
     let files = counted(files.len() as u64, "unit file");
     format!("it is gone from hub.toml and still owns {files}: {}{more}", shown.join(" "))
+}
+
+/// The file systems that a run of system-metrics could not reach, `details.barred` in its record: mount points, each with
+/// the folder that bars the way.
+pub fn barred(record: &Record) -> BTreeMap<String, String> {
+    serde_json::from_value(record.last.details["barred"].clone()).unwrap_or_default()
 }
 
 /// How to look at the damaged files of an inbox.

@@ -31,7 +31,7 @@ impl Object {
     /// The number of its last step. A new step raises it, and gets its place in each engine's `steps`.
     pub(super) fn version(&self) -> i64 {
         match self {
-            Self::MetricViews => 2,
+            Self::MetricViews => 3,
             Self::Metrics | Self::Readings(_) | Self::DeadLetters => 1,
         }
     }

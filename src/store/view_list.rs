@@ -1,4 +1,5 @@
 use super::views::{Column, Rows, View};
+use crate::kinds::{self, Export, Kind};
 
 const fn number(name: &'static str) -> Column {
     Column { name, path: name, is_text: false }
@@ -21,6 +22,26 @@ const fn view(
 ) -> View {
     View { name, since, metric_type, rows, columns }
 }
+
+/// The columns of a kind that has a table of its own.
+const fn columns<const N: usize>(kind: Kind) -> [Column; N] {
+    let mut columns = [number(""); N];
+    let mut at = 0;
+    while at < N {
+        let key = kind.table[at].key;
+        columns[at] = if matches!(kind.table[at].export, Export::Label(_)) { text(key) } else { number(key) };
+        at += 1;
+    }
+    columns
+}
+
+const fn tabled(kind: Kind, columns: &'static [Column]) -> View {
+    view(kind.view.0, kind.view.1, kind.name, Rows::EachObject(None, kind.each), columns)
+}
+
+const ARRAY: [Column; kinds::ARRAY.table.len()] = columns(kinds::ARRAY);
+const BTRFS: [Column; kinds::BTRFS.table.len()] = columns(kinds::BTRFS);
+const UNIT: [Column; kinds::UNIT.table.len()] = columns(kinds::UNIT);
 
 /// Every view. Whoever changes one raises the version of `Object::MetricViews`, and adds columns at the end only:
 /// PostgreSQL replaces no view by one with other columns before. No column has a name that SQL reserves.
@@ -76,6 +97,8 @@ pub(super) const VIEWS: &[View] = &[
             number("dirty"),
             number("committed"),
             number("anonymous"),
+            number("zfs_arc"),
+            number("zfs_arc_reclaimable"),
         ],
     ),
     view(
@@ -181,6 +204,8 @@ pub(super) const VIEWS: &[View] = &[
             number("busy_percent"),
             number("read_wait_ms"),
             number("write_wait_ms"),
+            text("kind"),
+            text("name"),
         ],
     ),
     view("metrics_temperature", 2, "temperature", Rows::EachNumberOfEach("chip", "sensor", "celsius"), &[]),
@@ -254,4 +279,7 @@ pub(super) const VIEWS: &[View] = &[
         Rows::EachObject(Some("collectors"), "collector"),
         &[number("ok"), number("ms"), text("problems")],
     ),
+    tabled(kinds::ARRAY, &ARRAY),
+    tabled(kinds::BTRFS, &BTRFS),
+    tabled(kinds::UNIT, &UNIT),
 ];

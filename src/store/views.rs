@@ -15,6 +15,7 @@ pub(super) struct View {
 }
 
 /// A column of a view.
+#[derive(Clone, Copy)]
 pub(super) struct Column {
     pub name: &'static str,
     /// Dotted path in the payload, or in each value of it.

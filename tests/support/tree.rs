@@ -6,7 +6,11 @@ use std::path::Path;
 /// Makes the tree `name` in a folder. A line `=== PATH` begins a file, `=== PATH/` is a folder.
 pub fn unpack(name: &str, folder: &Path) {
     let file = Path::new("tests/fixtures/metrics").join(name).with_extension("tree");
-    let text = std::fs::read_to_string(file).unwrap();
+    write(&std::fs::read_to_string(file).unwrap(), folder);
+}
+
+/// Makes a tree, or more of it, of text in this form.
+pub fn write(text: &str, folder: &Path) {
     for part in text.split("=== ").skip(1) {
         let (path, content) = part.split_once('\n').unwrap();
         let target = folder.join(path);

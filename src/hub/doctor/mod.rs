@@ -220,6 +220,7 @@ fn examine(flag: Option<PathBuf>, services: &[Service]) -> Report {
     findings.extend(slow_looks(&patient));
     findings.extend(past::services(&patient));
     findings.extend(past::gone(&patient));
+    findings.extend(past::barred(&patient));
     findings.extend(units::units(&patient, units_error.as_ref()));
     findings.extend(listeners::listeners(&patient));
     findings.extend(host::host(&patient));

@@ -85,6 +85,23 @@ pub(super) fn services(patient: &Patient<'_>) -> Vec<Finding> {
     findings.all
 }
 
+/// File systems that system-metrics could not reach in its last run, each with the folder that bars the way.
+pub(super) fn barred(patient: &Patient<'_>) -> Vec<Finding> {
+    let mut findings = Findings::new("system-metrics");
+    let records = read(patient, &mut findings, |reader| reader.services()).unwrap_or_default();
+    let newest = records.iter().find(|record| record.service == "system-metrics");
+    for (mount, folder) in newest.map(records::barred).unwrap_or_default() {
+        let finding = format!("{mount} is not measured: the user of system-metrics may not enter {folder}");
+        findings.warning(finding, LET_IN);
+    }
+    findings.all
+}
+
+/// What lets system-metrics pass through every folder, and read what is in it: with a user namespace of its own it could
+/// not hold that capability.
+const LET_IN: &str = "systemctl edit system-metrics   # [Service] AmbientCapabilities=CAP_DAC_READ_SEARCH \
+                      CapabilityBoundingSet=CAP_DAC_READ_SEARCH PrivateUsers=no, each on a line of its own";
+
 /// What the services left; none before the first run. What cannot be read is a finding.
 fn read<T>(patient: &Patient<'_>, findings: &mut Findings, read: impl FnOnce(&mut Reader<'_>) -> T) -> Option<T> {
     // That the root cannot be opened is said under `state`.

@@ -173,6 +173,6 @@ mod tests {
             Metrics { exists: false, plain: false, unique_key: false, hypertable: false, time_type: String::new() };
         assert_eq!(steps(&Object::MetricViews, 0, &server, &metrics).len(), VIEWS.len() - 2);
         assert_eq!(steps(&Object::MetricViews, 1, &server, &metrics).len(), VIEWS.len() - 1, "metrics_load came later");
-        assert_eq!(steps(&Object::MetricViews, 2, &server, &metrics).len(), VIEWS.len());
+        assert_eq!(steps(&Object::MetricViews, 3, &server, &metrics).len(), VIEWS.len());
     }
 }
