@@ -4,6 +4,7 @@
 //! `$NOTIFY_SOCKET`, `$WATCHDOG_USEC` and `$LISTEN_FDS` are absent outside systemd; every call is then a no-op.
 
 mod failed;
+mod restarts;
 
 use std::net::TcpListener;
 use std::os::fd::BorrowedFd;
@@ -15,6 +16,7 @@ use sd_notify::NotifyState;
 use crate::log;
 
 pub use failed::failed_units;
+pub use restarts::restarts;
 
 /// True where systemd is the running init (sd_booted(3)).
 pub fn is_running() -> bool {
