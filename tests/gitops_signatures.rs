@@ -328,3 +328,40 @@ fn expired_and_revoked_gpg_keys_are_refused() {
     export(&gpg, &keys, &["--export"]);
     signed.refused("is signed by a key that was revoked");
 }
+
+#[test]
+fn a_signature_beside_the_one_that_is_checked_is_refused() {
+    let signed = Signed::ssh();
+    signed.commit(Some("alice"), "1\n");
+    signed.deployed();
+    signed.commit(Some("alice"), "2\n");
+    let work = signed.site.origin.work.clone();
+    let honest = git(&work, &["rev-parse", "HEAD"]);
+    let headers = git(&work, &["cat-file", "commit", "HEAD"]) + "\n";
+    let start = headers.find("gpgsig ").unwrap();
+    let end =
+        start + headers[start..].find("-----END SSH SIGNATURE-----\n").unwrap() + "-----END SSH SIGNATURE-----\n".len();
+    let (head, signature, rest) = (&headers[..start], &headers[start..end], &headers[end..]);
+    let other = signature.replacen("gpgsig ", "gpgsig-sha256 ", 1);
+    for (what, commit) in [
+        ("the other algorithm's", format!("{head}{signature}gpgsig-sha256 x\n{rest}")),
+        ("the other algorithm's first", format!("{head}{other}{signature}{rest}")),
+        ("twice", format!("{head}{signature}{signature}{rest}")),
+        ("one more that is empty", format!("{head}{signature}gpgsig \n{rest}")),
+        ("a third kind", format!("{head}{signature}gpgsig-sha512 x\n{rest}")),
+    ] {
+        std::fs::write(signed.path("commit"), commit).unwrap();
+        let file = signed.path("commit");
+        let made = git(&work, &["hash-object", "-t", "commit", "-w", "--literally", &file.display().to_string()]);
+        assert_ne!(made, honest);
+        let shown = git(&signed.site.origin.work, &["push", "--quiet", "--force", "origin", &format!("{made}:main")]);
+        let run = signed.site.sync().expect(5, "refused");
+        assert!(
+            run.reason().contains("signature headers") || run.reason().contains("bad signature"),
+            "{what}: {shown} {run:?}"
+        );
+    }
+    // Nothing of them is remembered: the honest branch follows.
+    git(&work, &["push", "--quiet", "--force", "origin", &format!("{honest}:main")]);
+    signed.deployed();
+}

@@ -88,6 +88,17 @@ impl Objects {
         self.header(commit, "parent ")
     }
 
+    /// The headers of a commit that are signatures, or will be: `gpgsig`, `gpgsig-sha256`.
+    ///
+    /// git checks one of them and leaves the others out of what is signed, so that anybody can add some.
+    pub fn signatures(&mut self, commit: &str) -> Result<Vec<String>, Error> {
+        let content = self.listing(commit, "commit")?;
+        let headers = content.split(|byte| *byte == b'\n').take_while(|line| !line.is_empty());
+        let names = headers.filter_map(|line| line.split(|byte| *byte == b' ').next());
+        let names = names.filter(|name| name.starts_with(b"gpgsig"));
+        Ok(names.map(crate::text::name).collect())
+    }
+
     fn tree_of(&mut self, commit: &str) -> Result<String, Error> {
         let tree = self.header(commit, "tree ")?;
         tree.ok_or_else(|| Error::unexpected("git cat-file", format!("{commit} has no tree").as_bytes()))

@@ -3,10 +3,14 @@ use std::time::Duration;
 
 use super::Error;
 use super::git::{LOCAL, is_commit};
+use super::objects::Objects;
 use crate::command::{Account, Command};
 use crate::config::Repository;
 use crate::records::short;
 use crate::state::{Folder, is_roots_alone, repository_file_name};
+
+/// How long names of objects are where git uses SHA-1; with SHA-256 they are longer, and signatures have another header.
+const SHA1: usize = 40;
 
 /// Checks that commits are signed by a listed key.
 ///
@@ -40,6 +44,7 @@ pub(super) fn verify(
         None => command.args(["-1", to]),
     };
     let output = command.args(["--"]).output_limit(16 << 20).name("git log (signatures)").succeed()?;
+    let mut objects = Objects::open(git())?;
     for line in output.text().lines() {
         let (commit, result) = line.split_once(' ').unwrap_or((line, ""));
         if !is_commit(commit) {
@@ -52,6 +57,16 @@ pub(super) fn verify(
                 "commit {} {}{said}; nothing of the push was applied: sign it with a listed key, or list the key",
                 short(commit),
                 meaning(result)
+            )));
+        }
+        let expected = if commit.len() == SHA1 { "gpgsig" } else { "gpgsig-sha256" };
+        let found = objects.signatures(commit)?;
+        if found != [expected] {
+            return Err(Error::Refused(format!(
+                "commit {} has the signature headers {} and may have {expected} alone: git checks one of them, and anybody \
+                 can add the others; nothing of the push was applied: sign it anew with git commit --amend -S",
+                short(commit),
+                found.join(", ")
             )));
         }
     }
