@@ -1,10 +1,11 @@
 //! systemd as seen from inside a service: readiness, watchdog, sockets kept over a restart, whether it runs this host at
-//! all, and which of its units have failed.
+//! all, which of its units have failed, and how it reads unit files.
 //!
 //! `$NOTIFY_SOCKET`, `$WATCHDOG_USEC` and `$LISTEN_FDS` are absent outside systemd; every call is then a no-op.
 
 mod failed;
-mod restarts;
+pub mod install;
+pub mod syntax;
 
 use std::net::TcpListener;
 use std::os::fd::BorrowedFd;
@@ -16,7 +17,19 @@ use sd_notify::NotifyState;
 use crate::log;
 
 pub use failed::failed_units;
-pub use restarts::restarts;
+
+/// The units of the hub, as `systemd/` has them.
+pub const OWN_UNITS: [&str; 9] = [
+    "proxy.service",
+    "gitops-sync.path",
+    "gitops-sync.timer",
+    "gitops-sync.service",
+    "tailscale-gate.service",
+    "system-metrics.timer",
+    "system-metrics.service",
+    "reading-sync.timer",
+    "reading-sync.service",
+];
 
 /// True where systemd is the running init (sd_booted(3)).
 pub fn is_running() -> bool {

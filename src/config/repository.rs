@@ -4,6 +4,7 @@ use serde::Deserialize;
 
 use super::Remote;
 use super::values::{AbsolutePath, Minutes, text_value};
+use crate::systemd::install::Name;
 
 /// `[[repository]]`: one repository that is kept in sync.
 #[derive(Clone, Debug)]
@@ -42,6 +43,10 @@ pub struct Repository {
     pub health: Health,
     /// How long a look serves, in minutes, where no delivery comes.
     pub poll_minutes: u32,
+    /// Whether it may deploy the hub's own units.
+    pub own: bool,
+    /// Units of packages that it may have drop-ins for.
+    pub dropins: Vec<String>,
 }
 
 impl Repository {
@@ -170,6 +175,15 @@ text_value!(CredentialName, |text| {
         .ok_or_else(|| "is not the name of a credential; write a file name such as \"infra-key\"".to_owned())
 });
 
+struct UnitName(String);
+// What is said of `app-.service` in drop-ins is in force for every unit whose name begins so (systemd.unit(5)).
+text_value!(UnitName, |text| {
+    let is_one = |name: &Name| !name.prefix.ends_with('-');
+    Name::parse(text).filter(is_one).map(|_| UnitName(text.to_owned())).ok_or_else(|| {
+        format!("{text:?} is not the name of a unit; write one such as \"ssh.service\" or \"getty@.service\"")
+    })
+});
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Section {
@@ -195,6 +209,10 @@ pub(super) struct Section {
     #[serde(default)]
     health: Health,
     poll_minutes: Option<Minutes>,
+    #[serde(default)]
+    own: bool,
+    #[serde(default)]
+    dropins: Vec<UnitName>,
 }
 
 impl Section {
@@ -230,6 +248,8 @@ impl Section {
             token: self.token.as_ref().map(|name| name.0.clone()),
             health: self.health.clone(),
             poll_minutes: self.poll_minutes.or(poll_minutes).map_or(60, |minutes| minutes.0),
+            own: self.own,
+            dropins: self.dropins.iter().map(|unit| unit.0.clone()).collect(),
         })
     }
 }

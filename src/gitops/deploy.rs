@@ -6,13 +6,14 @@ use super::journal::{Entry, Step};
 use super::mirror::Mirror;
 use super::plan::Plan;
 use super::sync::{End, Run};
-use super::units::{Applied, Host, Manager};
+use super::units::{self, Applied, Host, Manager};
 use super::{Error, Outcome, Status, commands, probe};
 use crate::command;
 use crate::config::Repository;
 use crate::log;
 use crate::records::short;
 use crate::state::Folder;
+use crate::text;
 
 impl Run<'_> {
     /// Applies a plan, and takes it back when a step fails.
@@ -101,9 +102,11 @@ impl Run<'_> {
         if let (Some((host, units)), Some(before)) = (&plan.units, entry.units.clone()) {
             if !units.is_idle() {
                 self.journal.reach(repository, entry, Step::Verify)?;
-                for warning in host.validate(units, &repository.name)? {
+                let warnings = host.validate(units, &repository.name)?;
+                for warning in &warnings {
                     log::warn!("unit_warning", repo = repository.name, warning = warning);
                 }
+                applied.ignored = Some(units::ignored(&warnings, units));
             }
             if !units.is_idle() || !repository.restart.is_empty() {
                 self.journal.reach(repository, entry, Step::Units)?;
@@ -146,7 +149,13 @@ impl Run<'_> {
             host.record(units, &applied.enabled)?;
         }
         self.store.add_own(&applied.own)?;
-        self.store.set_deployed(repository, &plan.to)?;
+        let ignored = match (&applied.ignored, &plan.units) {
+            (Some(ignored), _) => text::first(ignored),
+            // The same files as before.
+            (None, Some(_)) => self.store.deployed(repository)?.map(|deployed| deployed.ignored).unwrap_or_default(),
+            (None, None) => Vec::new(),
+        };
+        self.store.set_deployed(repository, &plan.to, ignored)?;
         self.journal.close(repository)?;
         Ok(())
     }

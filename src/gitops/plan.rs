@@ -176,7 +176,7 @@ impl Run<'_> {
         outcome: &mut Outcome,
     ) -> Result<Option<(Host, units::Plan)>, Error> {
         let has_folder = !repository.units.is_empty();
-        let desired = if has_folder { Desired::read(mirror, to, &repository.units)? } else { Desired::default() };
+        let desired = if has_folder { Desired::read(mirror, to, repository)? } else { Desired::default() };
         // What has a problem is there, and the refusal that follows says so.
         if desired.problems.is_empty() {
             outcome.not_there = self.adopt.iter().filter(|name| !desired.has(name)).cloned().collect();

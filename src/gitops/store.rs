@@ -15,6 +15,9 @@ pub(super) struct Deployed {
     pub repository: String,
     pub commit: String,
     pub at: String,
+    /// What systemd ignores in its unit files, as `FILE:LINE: reason`; the first of many, and how many more.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ignored: Vec<serde_json::Value>,
 }
 
 /// The commit that failed and is not tried again until the branch moves.
@@ -77,8 +80,13 @@ impl Store {
         self.deployed.read_json(&file(repository))
     }
 
-    pub fn set_deployed(&self, repository: &Repository, commit: &str) -> Result<(), Error> {
-        let deployed = Deployed { repository: repository.name.clone(), commit: commit.to_owned(), at: now() };
+    pub fn set_deployed(
+        &self,
+        repository: &Repository,
+        commit: &str,
+        ignored: Vec<serde_json::Value>,
+    ) -> Result<(), Error> {
+        let deployed = Deployed { repository: repository.name.clone(), commit: commit.to_owned(), at: now(), ignored };
         self.deployed.publish_json(&file(repository), &deployed)?;
         self.bad.remove(file(repository).as_ref()).map(|_| ())
     }

@@ -2,25 +2,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::command::{self, Command};
+use crate::systemd::{OWN_UNITS, syntax};
 
 /// How long systemd gets to say how its units are.
 const LIMIT: Duration = Duration::from_secs(5);
 
 const PROPERTIES: &str = "--property=Id,LoadState,LoadError,ActiveState,SubState,UnitFileState,Result,ExecMainStatus,\
                           ActiveEnterTimestamp,NeedDaemonReload,User";
-
-/// The units of the hub, as `systemd/` has them.
-pub(super) const UNITS: [&str; 9] = [
-    "proxy.service",
-    "gitops-sync.path",
-    "gitops-sync.timer",
-    "gitops-sync.service",
-    "tailscale-gate.service",
-    "system-metrics.timer",
-    "system-metrics.service",
-    "reading-sync.timer",
-    "reading-sync.service",
-];
 
 /// A unit as systemd sees it; the words are those of systemctl(1).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -71,7 +59,7 @@ impl Unit {
 /// # Errors
 /// When `systemctl` is missing, does not answer in time, or cannot reach systemd.
 pub(super) fn look() -> Result<Units, command::Error> {
-    let command = Command::new("systemctl", LIMIT).args(["show", "--timestamp=unix", PROPERTIES, "--"]).args(UNITS);
+    let command = Command::new("systemctl", LIMIT).args(["show", "--timestamp=unix", PROPERTIES, "--"]).args(OWN_UNITS);
     Ok(parse(&command.name("systemctl show").succeed()?.text()))
 }
 
@@ -86,9 +74,19 @@ pub(super) fn credentials(unit: &str) -> Result<Vec<String>, command::Error> {
 }
 
 fn loaded(text: &str) -> Vec<String> {
-    let settings = text.lines().filter_map(|line| line.trim().split_once('='));
-    let loads = settings.filter(|(key, _)| matches!(key.trim(), "LoadCredential" | "LoadCredentialEncrypted"));
-    loads.filter_map(|(_, value)| Some(value.trim().split(':').next()?.to_owned())).collect()
+    let mut loaded = Vec::new();
+    // What cannot be read, systemd does not load either, and says so as the unit's state.
+    for one in syntax::assignments(text.as_bytes()).unwrap_or_default() {
+        match one.key.as_str() {
+            "LoadCredential" | "LoadCredentialEncrypted" if one.section != "Service" => {}
+            "LoadCredential" | "LoadCredentialEncrypted" if one.value.is_empty() => loaded.clear(),
+            "LoadCredential" | "LoadCredentialEncrypted" => {
+                loaded.extend(one.value.split(':').next().map(str::to_owned));
+            }
+            _ => {}
+        }
+    }
+    loaded
 }
 
 /// Reads `systemctl show`: `NAME=VALUE` lines, an empty line between units.
@@ -149,7 +147,12 @@ mod tests {
     #[test]
     fn credentials_are_read_from_the_files_of_a_unit() {
         let text = "# /usr/lib/systemd/system/gitops-sync.service\n[Service]\n# LoadCredential=infra-key\nUMask=0027\n\
-                    LoadCredential=web-token\nLoadCredentialEncrypted = other:/etc/other\n";
-        assert_eq!(loaded(text), ["web-token", "other"]);
+                    LoadCredential=web-token\nLoadCredentialEncrypted = other:/etc/other\n\
+                    LoadCredential=\\\n# a comment\n  late\n";
+        assert_eq!(loaded(text), ["web-token", "other", "late"]);
+        assert_eq!(
+            loaded("[Service]\nLoadCredential=a\nLoadCredential=\n[Unit]\nLoadCredential=b\n"),
+            [] as [String; 0]
+        );
     }
 }

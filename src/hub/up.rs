@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use super::job::Job;
 use super::schedule::Schedule;
 use super::supervisor::Supervisor;
-use super::units::UNITS;
 use super::{Error, Service, complain, greeting};
 use crate::command::Command;
 use crate::config::{self, Config};
@@ -150,7 +149,7 @@ fn active_units() -> Result<Vec<String>, Error> {
     // It ends with a code other than 0 as soon as one unit is not active; the lines say which.
     let output = Command::new("systemctl", Duration::from_secs(10))
         .args(["is-active"])
-        .args(UNITS)
+        .args(systemd::OWN_UNITS)
         .run()
         .map_err(Error::Units)?;
     Ok(among_active(&output.text()))
@@ -158,7 +157,7 @@ fn active_units() -> Result<Vec<String>, Error> {
 
 /// The active units, from `systemctl is-active`'s line for each.
 fn among_active(states: &str) -> Vec<String> {
-    let states = UNITS.iter().zip(states.lines());
+    let states = systemd::OWN_UNITS.iter().zip(states.lines());
     let active = states.filter(|(_, state)| matches!(state.trim(), "active" | "activating" | "reloading"));
     active.map(|(unit, _)| (*unit).to_owned()).collect()
 }

@@ -67,6 +67,9 @@ pub struct Deployed {
     pub commit: String,
     /// Since when, RFC 3339.
     pub at: String,
+    /// What systemd ignores in its unit files, as `FILE:LINE: reason`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ignored: Vec<String>,
 }
 
 /// `gitops/checked/<file>.json`

@@ -38,7 +38,6 @@ mod host;
 mod journal;
 mod kinds;
 mod machine;
-mod measured;
 #[cfg(all(feature = "postgres", feature = "mongodb"))]
 mod migration;
 mod names;
@@ -54,6 +53,7 @@ mod sandbox;
 mod sockets;
 mod status;
 mod timers;
+mod unit_names;
 mod units;
 mod upgrade;
 mod without_systemd;

@@ -15,7 +15,7 @@ fn shipped(name: &str) -> String {
 #[test]
 fn a_push_that_changes_the_hubs_own_units_is_recorded_and_the_next_delivery_works() {
     let Some(machine) = Machine::boot() else { return };
-    configure(&machine, &[repository("hub", "")]);
+    configure(&machine, &[repository("hub", "own = true")]);
     let names = ["gitops-sync.service", "gitops-sync.path", "gitops-sync.timer", "proxy.service"];
     // Where contrib/install puts them; the package has them in /usr/lib, whence they come back when these are removed.
     for name in names {

@@ -48,7 +48,7 @@ fn each_kind_of_unit_that_must_not_be_deployed_is_refused_with_its_reason() {
         (
             "drop-ins for all services",
             vec![Text("systemd/service.d/x.conf", "[Service]\n")],
-            "is not a name for a unit",
+            "every service of this host",
         ),
         ("the distribution's name", vec![Text("systemd/dbus.service", &plain)], "would replace /"),
         ("the distribution's target", vec![Text("systemd/basic.target", "[Unit]\n")], "would replace /"),

@@ -1,8 +1,8 @@
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use serde::Serialize;
 
-use super::desired::UnitFile;
 use super::disk::OnDisk;
 use super::plan::{Action, Line};
 use super::restore::{Before, concerns};
@@ -40,6 +40,8 @@ pub(in crate::gitops) struct Applied {
     pub(super) watched: Vec<String>,
     /// The hub's own units whose turn comes when the result is durable.
     pub own: Vec<String>,
+    /// What systemd ignores in the commit's unit files; none where nobody asked it.
+    pub ignored: Option<Vec<String>>,
 }
 
 impl Applied {
@@ -52,6 +54,10 @@ impl Applied {
     /// True where something was started or restarted that should be watched.
     pub fn has_watched(&self) -> bool {
         !self.watched.is_empty()
+    }
+
+    pub(super) fn repository(&self) -> &str {
+        &self.repository
     }
 
     pub(super) fn did(&mut self, unit: &str, action: &'static str, reason: &str, file: Option<&str>) {
@@ -90,10 +96,16 @@ impl Host {
     }
 
     fn install(&self, plan: &Plan, applied: &mut Applied) -> Result<(), Error> {
-        let reenabled = self.install_changed(plan)?;
+        let reenabled = self.reenabled(plan)?;
         self.remove(plan, applied)?;
+        let left = self.left_instances(plan, &reenabled);
+        self.job(&["stop"], &left)?;
+        for unit in left {
+            applied.did(&unit, "stopped", "it is not its template's default instance any more", None);
+        }
         for line in plan.acting() {
             match plan.desired.files.get(&line.file) {
+                Some(wanted) if wanted.is_link => self.folder.link(&line.file, Path::new(&wanted.content))?,
                 Some(wanted) => self.folder.install(&line.file, wanted.content.as_bytes())?,
                 // A mask is the operator's and stays.
                 None if self.folder.look(&line.file)? == OnDisk::Masked => {}
@@ -103,31 +115,9 @@ impl Host {
                 log::warn!("drift_repaired", repo = applied.repository, file = line.file, reason = line.reason);
             }
         }
-        self.job(&["reenable", "--no-reload", "--quiet"], &reenabled)?;
-        let started = self.enable(plan, applied)?;
+        let started = self.enable(plan, &reenabled, applied)?;
         self.manager.reload()?;
         self.start(plan, &started, applied)
-    }
-
-    /// The enabled units whose `[Install]` changes: their links are to be made anew, the others' stay as they are.
-    fn install_changed(&self, plan: &Plan) -> Result<Vec<String>, Error> {
-        let mut changed = Vec::new();
-        for line in plan.acting().filter(|line| unit_of(&line.file) == line.file) {
-            let Some(wanted) = plan.desired.files.get(&line.file) else { continue };
-            let same = match self.folder.look(&line.file)? {
-                OnDisk::Missing => true,
-                OnDisk::File(found) => {
-                    let found = String::from_utf8_lossy(&found).into_owned();
-                    let found = UnitFile { object: String::new(), content: found };
-                    found.section("Install") == wanted.section("Install")
-                }
-                _ => false,
-            };
-            if !same && plan.was_enabled_once(&line.file) && self.manager.is_enabled(&line.file)? {
-                changed.push(line.file.clone());
-            }
-        }
-        Ok(changed)
     }
 
     /// Stops and disables the units that go, those that start others first.
@@ -167,30 +157,6 @@ impl Host {
         let this = vec![unit.to_owned()];
         let idle = self.manager.show(&this)?.get(unit).is_none_or(|state| state.active == "inactive");
         Ok(if idle { Vec::new() } else { this })
-    }
-
-    /// Enables what is new and has `[Install]`, once; returns the units to start.
-    fn enable(&self, plan: &Plan, applied: &mut Applied) -> Result<Vec<String>, Error> {
-        let mut start = Vec::new();
-        for line in plan.acting().filter(|line| unit_of(&line.file) == line.file) {
-            let Some(wanted) = plan.desired.files.get(&line.file) else { continue };
-            let installable = ["WantedBy", "RequiredBy", "UpheldBy", "Alias", "Also"]
-                .iter()
-                .any(|key| !wanted.install(key).is_empty());
-            let default_instance = wanted.install("DefaultInstance").first().map(|instance| (*instance).to_owned());
-            let lacks_instance = is_template(&line.file) && default_instance.is_none();
-            if lacks_instance || !installable || plan.was_enabled_once(&line.file) {
-                continue;
-            }
-            self.job(&["enable", "--no-reload", "--quiet"], std::slice::from_ref(&line.file))?;
-            applied.enabled.push(line.file.clone());
-            applied.did(&line.file, "enabled", &line.reason, Some(&line.file));
-            start.push(match default_instance {
-                Some(instance) if is_template(&line.file) => line.file.replacen("@.", &format!("@{instance}."), 1),
-                _ => line.file.clone(),
-            });
-        }
-        Ok(start)
     }
 
     fn start(&self, plan: &Plan, units: &[String], applied: &mut Applied) -> Result<(), Error> {

@@ -1,19 +1,23 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::{is_unit_name, template_of, unit_of};
+use super::{is_prefix, is_systemds_slice, is_unit_name, kind_of_all, template_of, unit_of};
+use crate::config::Repository;
 use crate::gitops::Error;
 use crate::gitops::mirror::Mirror;
 use crate::gitops::objects::TreeEntry;
+use crate::systemd::install::Install;
 
 /// A unit file is a page; a drop-in a few lines.
 const LARGEST_FILE: u64 = 256 << 10;
 /// More files than this in one repository are a mistake.
 const MOST_FILES: usize = 1000;
+/// git's mode of a link.
+const LINK: &str = "120000";
 
 /// The unit files that a commit wants, by their place below the units folder.
 #[derive(Debug, Default)]
 pub(in crate::gitops) struct Desired {
-    /// `app.service`, `app.service.d/limits.conf`
+    /// `app.service`, `app.service.d/limits.conf`, `app@one.service`
     pub files: BTreeMap<String, UnitFile>,
     /// Why nothing may be deployed, one sentence each.
     pub problems: Vec<String>,
@@ -24,8 +28,10 @@ pub(in crate::gitops) struct Desired {
 pub(in crate::gitops) struct UnitFile {
     /// git's name of its content.
     pub object: String,
-    /// Its text.
+    /// Its text; where a link points to.
     pub content: String,
+    /// True for an instance, which is a link to its template.
+    pub is_link: bool,
 }
 
 impl Desired {
@@ -33,12 +39,13 @@ impl Desired {
     ///
     /// Files that are no unit and no drop-in (a README, a sysusers.d file) are left alone; what looks like a unit and
     /// cannot be one is a problem.
-    pub fn read(mirror: &Mirror, commit: &str, folder: &str) -> Result<Self, Error> {
+    pub fn read(mirror: &Mirror, commit: &str, repository: &Repository) -> Result<Self, Error> {
+        let folder = &repository.units;
         let mut desired = Self::default();
-        let mut wanted: Vec<(String, String)> = Vec::new();
+        let mut wanted: Vec<(String, TreeEntry)> = Vec::new();
         for entry in mirror.files(commit, folder)? {
             match place(&entry) {
-                Ok(Some(file)) => wanted.push((file, entry.object)),
+                Ok(Some(file)) => wanted.push((file, entry)),
                 Ok(None) => {}
                 Err(problem) => desired.problems.push(problem),
             }
@@ -49,33 +56,104 @@ impl Desired {
                 .push(format!("{folder}/ has {} unit files; at most {MOST_FILES} are deployed", wanted.len()));
             return Ok(desired);
         }
-        for (file, object) in wanted {
+        for (file, TreeEntry { object, mode, .. }) in wanted {
             let Some(content) = mirror.blob(&object, LARGEST_FILE)? else {
                 desired.problems.push(format!("{file} has more than {LARGEST_FILE} bytes; no unit file is that long"));
                 continue;
             };
             match String::from_utf8(content) {
                 Ok(content) if !content.contains('\0') => {
-                    desired.files.insert(file, UnitFile { object, content });
+                    desired.files.insert(file, UnitFile { object, content, is_link: mode == LINK });
                 }
                 _ => desired.problems.push(format!("{file} is not UTF-8 text; unit files are (systemd.syntax(7))")),
             }
         }
-        for file in desired.files.keys() {
+        desired.check(&repository.dropins);
+        Ok(desired)
+    }
+
+    /// Finds what is wrong with the files as a whole. `dropins` are units of others that may get drop-ins.
+    fn check(&mut self, dropins: &[String]) {
+        let mut problems = Vec::new();
+        for (file, wanted) in &self.files {
             let unit = unit_of(file);
             let template = template_of(unit);
-            if ![Some(unit), template.as_deref()].into_iter().flatten().any(|unit| desired.files.contains_key(unit)) {
-                desired.problems.push(format!(
-                    "{file} is a drop-in for {unit}, which the repository does not have; add the unit, or configure it by hand"
+            let has = |names: &dyn Fn(&str) -> bool| [Some(unit), template.as_deref()].into_iter().flatten().any(names);
+            if wanted.is_link && template.as_ref() != Some(&wanted.content) {
+                let template = template.unwrap_or_default();
+                problems.push(format!(
+                    "{file} is a link to {:?}; it may be one to its template alone: {file} -> {template}",
+                    wanted.content
+                ));
+            } else if wanted.is_link
+                && template.as_ref().is_none_or(|name| self.files.get(name).is_none_or(|t| t.is_link))
+            {
+                problems.push(format!("{file} is a link to {}, which the repository does not have", wanted.content));
+            } else if file != unit
+                && !has(&|name| self.files.contains_key(name))
+                && !has(&|name| dropins.iter().any(|listed| listed == name))
+            {
+                problems.push(format!(
+                    "{file} is a drop-in for {unit}, which the repository does not have; add the unit, or configure it \
+                     by hand, or write dropins = [{unit:?}] for the repository in hub.toml"
                 ));
             }
         }
-        Ok(desired)
+        self.problems.append(&mut problems);
+        let mut names: BTreeSet<String> = self.files.keys().cloned().collect();
+        let units: BTreeSet<&str> = self.files.keys().map(|file| unit_of(file)).collect();
+        for unit in units {
+            match self.install(unit) {
+                Ok(install) => {
+                    for also in install.also.iter().filter(|also| !self.files.contains_key(*also)) {
+                        problems.push(format!(
+                            "{unit}: Also={also} would enable a unit that the repository does not have; enable it by hand"
+                        ));
+                    }
+                    for alias in install.alias.iter().filter(|alias| *alias != unit) {
+                        if !names.insert(alias.clone()) {
+                            problems
+                                .push(format!("{unit}: Alias={alias} is the name of another unit of the repository"));
+                        }
+                    }
+                }
+                Err(problem) => problems.push(problem),
+            }
+        }
+        self.problems.append(&mut problems);
     }
 
     /// True where the commit has this unit, a drop-in for it, or this file.
     pub fn has(&self, name: &str) -> bool {
         self.files.keys().any(|file| file == name || unit_of(file) == name)
+    }
+
+    /// What `systemctl enable` makes of a unit of the commit, or of the drop-ins that the commit has for another's.
+    ///
+    /// # Errors
+    /// As `Install::read`.
+    pub fn install(&self, unit: &str) -> Result<Install, String> {
+        self.install_with(unit, &BTreeMap::new())
+    }
+
+    /// As `install`, with drop-ins that are not the commit's, by their file names.
+    pub fn install_with(&self, unit: &str, others: &BTreeMap<String, Vec<u8>>) -> Result<Install, String> {
+        let template = template_of(unit);
+        let file = [Some(unit), template.as_deref()].into_iter().flatten();
+        let file = file.filter_map(|name| self.files.get_key_value(name)).find(|(_, file)| !file.is_link);
+        // Of two with one name the instance's own is in force, of the rest all, in the order of their names.
+        let mut drop_ins: BTreeMap<&str, (&str, &[u8])> =
+            others.iter().map(|(name, content)| (name.as_str(), (name.as_str(), content.as_slice()))).collect();
+        for owner in [template.as_deref(), Some(unit)].into_iter().flatten() {
+            let of_owner = self.files.iter().filter(|(file, _)| unit_of(file) == owner);
+            drop_ins.extend(of_owner.filter_map(|(path, file)| {
+                path.split_once('/').map(|(_, name)| (name, (path.as_str(), file.content.as_bytes())))
+            }));
+        }
+        match file {
+            Some((name, file)) => Install::read(unit, (name, file.content.as_bytes()), drop_ins.into_values()),
+            None => Install::read(unit, (unit, b"\n"), drop_ins.into_values()),
+        }
     }
 }
 
@@ -91,47 +169,46 @@ fn place(entry: &TreeEntry) -> Result<Option<String>, String> {
     if !drop_in && !unit || last.starts_with(b".") {
         return Ok(None);
     }
-    let named = match parts.as_slice() {
-        [name] => is_unit_name(name),
+    let name = match parts.as_slice() {
+        [name] => *name,
         [folder, file] => {
-            is_unit_name(folder.trim_end_matches(".d"))
-                && file.len() <= 200
-                && file.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+            let folder = folder.strip_suffix(".d").unwrap_or(folder);
+            if kind_of_all(folder) {
+                return Err(format!(
+                    "{shown} would be a drop-in for every {folder} of this host; write one for a unit"
+                ));
+            }
+            let fits = file.len() <= 200 && file.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+            if fits { folder } else { "" }
         }
-        _ => false,
+        _ => "",
     };
-    if !named {
+    if is_prefix(name) {
+        return Err(format!(
+            "{shown}: what is said of {name} in drop-ins is in force for every unit whose name begins so \
+             (systemd.unit(5)); choose a name without the dash before its kind"
+        ));
+    }
+    if unit && is_systemds_slice(name) {
+        return Err(format!(
+            "{shown} is a slice of systemd's own, and limits in it are in force for others' services and logins"
+        ));
+    }
+    if !is_unit_name(name) {
         return Err(format!("{shown} is not a name for a unit; use letters, digits and : - _ . @ (systemd.unit(5))"));
     }
     match entry.mode.as_str() {
         "100644" | "100755" => {}
-        "120000" => return Err(format!("{shown} is a link; unit files are deployed as regular files only")),
+        LINK if unit && template_of(name).is_some() => {}
+        LINK => {
+            return Err(format!(
+                "{shown} is a link; unit files are deployed as regular files only, but for an instance that is a link to \
+                 its template"
+            ));
+        }
         mode => return Err(format!("{shown} has git's mode {mode}; unit files are regular files")),
     }
     Ok(text.map(str::to_owned))
-}
-
-impl UnitFile {
-    /// The lines of one section, comments and blank lines left out.
-    pub fn section(&self, name: &str) -> Vec<&str> {
-        let mut inside = false;
-        let mut lines = Vec::new();
-        for line in self.content.lines().map(str::trim) {
-            if line.starts_with('[') {
-                inside = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) == Some(name);
-            } else if inside && !line.is_empty() && !line.starts_with(['#', ';']) {
-                lines.push(line);
-            }
-        }
-        lines
-    }
-
-    /// The values of a key of `[Install]`, split into words.
-    pub fn install(&self, key: &str) -> Vec<&str> {
-        let lines = self.section("Install").into_iter();
-        let values = lines.filter_map(|line| line.split_once('=')).filter(|(name, _)| name.trim() == key);
-        values.flat_map(|(_, value)| value.split_whitespace()).collect()
-    }
 }
 
 #[cfg(test)]
@@ -165,17 +242,76 @@ mod tests {
             (entry("a b.service", "100644"), "not a name"),
             (entry("-x.service", "100644"), "not a name"),
             (entry("a b.service.d/x.conf", "100644"), "not a name"),
+            (entry("a.service.d.d/x.conf", "100644"), "not a name"),
+            (entry("service.d/x.conf", "100644"), "every service of this host"),
+            (entry("scope.d/x.conf", "100644"), "every scope of this host"),
+            (entry("a-.service", "100644"), "begins so"),
+            (entry("a-.socket.d/x.conf", "100644"), "begins so"),
+            (entry("a-@.service.d/x.conf", "100644"), "begins so"),
+            (entry("a-@x.service", "120000"), "begins so"),
+            (entry("user-1000.slice", "100644"), "systemd's own"),
+            (entry("system.slice", "100644"), "systemd's own"),
+            (entry("a@.service", "120000"), "is a link"),
+            (entry("a.service.d/x.conf", "120000"), "is a link"),
         ] {
             assert!(place(&entry).unwrap_err().contains(part), "{entry:?}");
         }
     }
 
+    fn desired(files: &[(&str, &str)]) -> Desired {
+        let file = |(name, content): &(&str, &str)| {
+            let (is_link, content) = content.strip_prefix("-> ").map_or((false, *content), |target| (true, target));
+            ((*name).to_owned(), UnitFile { object: String::new(), content: content.to_owned(), is_link })
+        };
+        let mut desired = Desired { files: files.iter().map(file).collect(), problems: Vec::new() };
+        desired.check(&["ssh.service".to_owned()]);
+        desired
+    }
+
     #[test]
-    fn sections_are_read_like_systemd_does() {
-        let content =
-            "[Unit]\n# [Install]\nWantedBy=no\n[Install]\n WantedBy=a.target b.target\n;x\nWantedBy=c.target\n";
-        let file = UnitFile { object: String::new(), content: content.into() };
-        assert_eq!(file.install("WantedBy"), ["a.target", "b.target", "c.target"]);
-        assert!(file.install("Alias").is_empty());
+    fn files_that_do_not_go_together_are_a_problem() {
+        for (files, part) in [
+            (&[("a@one.service", "-> b@.service"), ("b@.service", "x")][..], "to its template alone"),
+            (&[("a@one.service", "-> /etc/passwd"), ("a@.service", "x")], "to its template alone"),
+            (&[("a@one.service", "-> a@.service")], "which the repository does not have"),
+            (&[("dbus.service.d/x.conf", "x")], "write dropins"),
+            (&[("a.service", "[Install]\nAlso=debug-shell.service\n")], "enable it by hand"),
+            (
+                &[("a.service", "x"), ("a.service.d/x.conf", "[Install]\nAlso=debug-shell.service\n")],
+                "enable it by hand",
+            ),
+            (&[("a.service", "[Install]\nAlias=b.service\n"), ("b.service", "x")], "another unit of the repository"),
+            (
+                &[("a.service", "[Install]\nAlias=c.service\n"), ("b.service", "[Install]\nAlias=c.service\n")],
+                "another unit",
+            ),
+            (&[("a.service", "")], "is empty"),
+            (&[("a.service", "[Install\n")], "line 1"),
+        ] {
+            let problems = desired(files).problems;
+            assert!(problems.len() == 1 && problems[0].contains(part), "{files:?}: {problems:?}");
+        }
+        let fine = desired(&[
+            ("a@.service", "[Install]\nAlso=b.service\n"),
+            ("a@one.service", "-> a@.service"),
+            ("b.service", "x"),
+            ("ssh.service.d/x.conf", "[Service]\n"),
+        ]);
+        assert_eq!(fine.problems, [] as [String; 0]);
+    }
+
+    #[test]
+    fn drop_ins_are_read_by_their_names_and_an_instances_own_come_first() {
+        let desired = desired(&[
+            ("a@.service", "[Install]\nWantedBy=x.target\n"),
+            ("a@one.service", "-> a@.service"),
+            ("a@.service.d/20.conf", "[Install]\nWantedBy=\nWantedBy=y.target\n"),
+            ("a@.service.d/30.conf", "[Install]\nWantedBy=no.target\n"),
+            ("a@one.service.d/30.conf", "[Install]\nWantedBy=z.target\n"),
+        ]);
+        let links = desired.install("a@one.service").unwrap().links();
+        let links: Vec<String> = links.iter().map(|(link, file)| format!("{link} -> {file}")).collect();
+        let expected = ["y", "z"].map(|target| format!("{target}.target.wants/a@one.service -> a@.service"));
+        assert_eq!(links, expected);
     }
 }

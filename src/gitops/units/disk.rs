@@ -1,6 +1,7 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
+use super::enable::pointed;
 use crate::state::{Error, Folder};
 
 /// Longer files than this are never compared, only replaced or refused.
@@ -96,17 +97,26 @@ impl UnitsFolder {
     /// The links that enable, alias or require the units that `concerns` picks, by link name and by the name they
     /// point to: (`multi-user.target.wants/app.service`, `/etc/systemd/system/app.service`).
     pub fn links(&self, concerns: impl Fn(&str) -> bool) -> Result<Vec<(String, PathBuf)>, Error> {
+        let mut links = self.all_links()?;
+        links.retain(|(link, target)| {
+            let (folder, name) =
+                link.split_once('/').map_or((None, link.as_str()), |(folder, name)| (Some(folder), name));
+            let pointed = pointed(name, target.file_name().and_then(OsStr::to_str).unwrap_or_default());
+            // A link under the unit's own name is its file, not its enablement.
+            let own_file = folder.is_none() && concerns(name);
+            !own_file && (concerns(name) || concerns(&pointed))
+        });
+        Ok(links)
+    }
+
+    /// Every link in the folder and in the folders of units that others want, require or uphold.
+    pub fn all_links(&self) -> Result<Vec<(String, PathBuf)>, Error> {
         let mut links = Vec::new();
         let mut collect = |folder: &Folder, prefix: &str| -> Result<(), Error> {
             for entry in folder.entries(usize::MAX)? {
                 let Some(target) = folder.link_target(&entry.name)? else { continue };
                 let Some(name) = entry.name.to_str() else { continue };
-                let pointed = target.file_name().and_then(OsStr::to_str).unwrap_or_default();
-                // A link under the unit's own name is its file, not its enablement.
-                let own_file = prefix.is_empty() && concerns(name);
-                if !own_file && (concerns(name) || concerns(pointed)) {
-                    links.push((format!("{prefix}{name}"), target));
-                }
+                links.push((format!("{prefix}{name}"), target));
             }
             Ok(())
         };
@@ -121,6 +131,16 @@ impl UnitsFolder {
         links.sort();
         Ok(links)
     }
+}
+
+/// True where the operator masked a unit, in whichever folder and for however long (systemd takes an empty file for a mask
+/// too).
+pub(super) fn is_masked(folder: &UnitsFolder, others: &[PathBuf], unit: &str) -> Result<bool, Error> {
+    let is_mask = |path: PathBuf| path.read_link().is_ok_and(|target| target == Path::new("/dev/null"));
+    let here = folder.look(unit)?;
+    Ok(here == OnDisk::Masked
+        || here == OnDisk::File(Vec::new())
+        || others.iter().any(|other| is_mask(other.join(unit))))
 }
 
 fn look(folder: &Folder, name: &str) -> Result<OnDisk, Error> {

@@ -20,7 +20,7 @@ pub(in crate::gitops) struct Host {
     /// Where `systemctl enable` makes its links.
     pub(super) enablement: UnitsFolder,
     pub(super) gitops: Folder,
-    other_paths: Vec<PathBuf>,
+    pub(super) other_paths: Vec<PathBuf>,
     /// What the repositories of hub.toml are called, and were.
     known: Vec<String>,
 }
@@ -58,9 +58,12 @@ impl Host {
             manifest: &manifest,
             other_paths: &self.other_paths,
             known: &self.known,
+            own: repository.own || self.manager == Manager::User,
             adopt,
         };
-        context.plan(desired)
+        let plan = context.plan(desired)?;
+        self.check_new(&plan, &manifest, repository, adopt)?;
+        Ok(plan)
     }
 
     /// Records what is installed now. `enabled` are the files whose units were enabled in this run.

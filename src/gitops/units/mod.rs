@@ -5,6 +5,7 @@
 mod apply;
 mod desired;
 mod disk;
+mod enable;
 mod host;
 mod manager;
 mod manifest;
@@ -12,6 +13,7 @@ mod plan;
 mod probe;
 mod restart;
 mod restore;
+mod taken;
 mod validate;
 
 pub(super) use apply::{Applied, Restart};
@@ -21,19 +23,9 @@ pub(super) use manager::{Found, Manager};
 pub(super) use manifest::digest;
 pub(super) use plan::{Action, Line, Plan};
 pub(super) use restore::Before;
+pub(super) use validate::ignored;
 
-/// The hub's own units, which it deploys too: last, when the result is durable, and without waiting.
-pub(super) const OWN: [&str; 9] = [
-    "gitops-sync.path",
-    "gitops-sync.service",
-    "gitops-sync.timer",
-    "proxy.service",
-    "reading-sync.service",
-    "reading-sync.timer",
-    "system-metrics.service",
-    "system-metrics.timer",
-    "tailscale-gate.service",
-];
+use crate::systemd::OWN_UNITS as OWN;
 
 /// The kinds of units that are deployed (systemd.unit(5)).
 const KINDS: [&str; 9] =
@@ -49,6 +41,24 @@ pub(super) fn is_unit_name(name: &str) -> bool {
         && !stem.starts_with(['.', '-', '@'])
         && stem.matches('@').count() <= 1
         && stem.bytes().all(|b| b.is_ascii_alphanumeric() || b":-_.\\@".contains(&b))
+}
+
+/// True for a name whose drop-ins systemd applies to every unit of its kind that begins with it: `app-.service`, and its
+/// template and instances (systemd.unit(5)).
+pub(super) fn is_prefix(unit: &str) -> bool {
+    unit.rsplit_once('.')
+        .is_some_and(|(stem, _)| stem.split_once('@').map_or(stem, |(prefix, _)| prefix).ends_with('-'))
+}
+
+/// True for the name of a kind of units, whose drop-ins are in force for every unit of that kind.
+fn kind_of_all(folder: &str) -> bool {
+    KINDS.iter().chain(&[".scope", ".device"]).any(|kind| kind[1..] == *folder)
+}
+
+/// True for slices of systemd itself, which it makes without a file: what is said of them limits services and logins.
+fn is_systemds_slice(unit: &str) -> bool {
+    let Some(stem) = unit.strip_suffix(".slice") else { return false };
+    ["-", "user", "system", "machine"].contains(&stem) || stem.starts_with("user-") || stem.starts_with("system-")
 }
 
 /// True for `name@.service`.
@@ -94,6 +104,21 @@ mod tests {
             assert!(!is_unit_name(name), "{name}");
         }
         assert!(!is_unit_name(&format!("{}.service", "a".repeat(250))));
+    }
+
+    #[test]
+    fn names_that_mean_more_than_one_unit_are_known() {
+        for name in ["a-.service", "a-@.service", "a-@x.timer", "systemd-.socket"] {
+            assert!(is_prefix(name), "{name}");
+        }
+        for name in ["a.service", "a-b.service", "a@-.service"] {
+            assert!(!is_prefix(name), "{name}");
+        }
+        for name in ["-.slice", "user.slice", "user-1000.slice", "system-getty.slice", "machine.slice"] {
+            assert!(is_systemds_slice(name), "{name}");
+        }
+        assert!(!is_systemds_slice("users.slice") && !is_systemds_slice("system.service"));
+        assert!(kind_of_all("service") && kind_of_all("device") && !kind_of_all("app.service"));
     }
 
     #[test]

@@ -1,13 +1,15 @@
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::desired::Desired;
-use super::disk::{OnDisk, UnitsFolder};
+use super::desired::{Desired, UnitFile};
+use super::disk::{OnDisk, UnitsFolder, is_masked};
 use super::manifest::{Manifest, Owned, digest};
 use super::restore::saved_name;
-use super::{OWN, is_template, is_unit_name, template_of, unit_of};
+use super::{OWN, is_prefix, is_unit_name, template_of, unit_of};
 use crate::gitops::Error;
 use crate::records::short;
 use crate::state::Folder;
@@ -91,6 +93,8 @@ pub(super) struct Context<'a> {
     pub other_paths: &'a [PathBuf],
     /// What the repositories of hub.toml are called, and were.
     pub known: &'a [String],
+    /// Whether the repository may deploy the hub's own units.
+    pub own: bool,
     /// Units that `--adopt` names.
     pub adopt: &'a [String],
 }
@@ -133,12 +137,16 @@ impl Context<'_> {
         for (file, wanted) in &desired.files {
             let disk = self.folder.look(file)?;
             let owned = self.manifest.files.get(file);
+            let masked = is_masked(self.folder, self.other_paths, unit_of(file))?;
             let judged = match owned {
-                Some(owned) if owned.repository != self.repository => {
-                    self.of_another(file, owned, &wanted.object, wanted.content.as_bytes(), &disk)
-                }
-                Some(owned) => Ok(self.owned(file, owned, &wanted.object, wanted.content.as_bytes(), &disk)),
-                None => self.unowned(file, wanted.content.as_bytes(), &disk),
+                _ if !self.own && OWN.contains(&unit_of(file)) => Err(format!(
+                    "{file} is about a unit of the hub itself; write own = true for the repository in hub.toml if it may \
+                     replace the hub"
+                )),
+                Some(owned) if owned.repository != self.repository => self.of_another(file, owned, wanted, &disk),
+                _ if masked => Ok((Action::Masked, "masked on the host".to_owned(), false)),
+                Some(owned) => Ok(self.owned(file, owned, wanted, &disk)),
+                None => self.unowned(file, wanted, &disk),
             };
             let (action, reason, stale) = match judged {
                 Ok(judged) => judged,
@@ -147,9 +155,6 @@ impl Context<'_> {
                     continue;
                 }
             };
-            if let Err(problem) = self.check_aliases(file, &wanted.install("Alias")) {
-                problems.push(problem);
-            }
             let entry = Owned {
                 repository: self.repository.to_owned(),
                 object: wanted.object.clone(),
@@ -162,7 +167,10 @@ impl Context<'_> {
                 enabled_once: owned.is_some_and(|owned| owned.enabled_once)
                     || (owned.is_none() && action != Action::Add),
             };
-            plan.files.insert(file.clone(), Some(entry));
+            // What stands under a mask is still the version that was installed.
+            let stays =
+                owned.filter(|owned| action == Action::Masked && content_digest(&disk).as_ref() == Some(&owned.digest));
+            plan.files.insert(file.clone(), Some(stays.cloned().unwrap_or(entry)));
             plan.lines.push(Line {
                 file: file.clone(),
                 action,
@@ -171,6 +179,16 @@ impl Context<'_> {
                 new: Some(wanted.object.clone()),
                 stale,
             });
+        }
+        let units: BTreeSet<&str> = desired.files.keys().map(|file| unit_of(file)).collect();
+        for unit in units {
+            // What cannot be read is a problem of the commit, which is told already.
+            let Ok(install) = desired.install(unit) else { continue };
+            for alias in install.alias.iter().filter(|alias| *alias != unit) {
+                if let Err(problem) = self.check_alias(&desired, unit, alias) {
+                    problems.push(format!("{unit}: Alias={alias}: {problem}"));
+                }
+            }
         }
         for (file, owned) in self.manifest.of(self.repository) {
             if !desired.files.contains_key(file) {
@@ -188,27 +206,26 @@ impl Context<'_> {
         Ok(plan)
     }
 
-    fn owned(&self, file: &str, owned: &Owned, object: &str, content: &[u8], disk: &OnDisk) -> (Action, String, bool) {
+    fn owned(&self, file: &str, owned: &Owned, wanted: &UnitFile, disk: &OnDisk) -> (Action, String, bool) {
+        let as_wanted = wanted.is_at(disk);
         match disk {
-            OnDisk::Masked => (Action::Masked, "masked on the host".to_owned(), false),
-            OnDisk::File(found) if found == content && owned.object == object => {
-                (Action::Keep, "as it should be".into(), false)
+            _ if as_wanted && owned.object == wanted.object => (Action::Keep, "as it should be".into(), false),
+            _ if content_digest(disk).as_ref() == Some(&owned.digest) => {
+                (Action::Change, format!("{} -> {}", short(&owned.object), short(&wanted.object)), true)
             }
-            OnDisk::File(found) if digest(found) == owned.digest => {
-                (Action::Change, format!("{} -> {}", short(&owned.object), short(object)), true)
-            }
-            OnDisk::File(found) if found == content => {
-                (Action::Adopt, "the host has the new content already".into(), false)
-            }
+            _ if as_wanted => (Action::Adopt, "the host has the new content already".into(), false),
             OnDisk::File(found) => {
                 let kept = saved_name(file, found);
                 (Action::Drift, format!("edited on the host since it was installed; kept in saved/ as {kept}"), true)
             }
-            OnDisk::Missing => (Action::Drift, "removed on the host since it was installed".into(), true),
+            // `systemctl disable` takes an instance's link away; what runs is what the template says in any case.
+            OnDisk::Missing => (Action::Drift, "removed on the host since it was installed".into(), !wanted.is_link),
             OnDisk::Link(target) => {
                 (Action::Drift, format!("replaced on the host by a link to {}", target.display()), true)
             }
-            OnDisk::Other => (Action::Drift, "replaced on the host by something that is no unit file".into(), true),
+            OnDisk::Masked | OnDisk::Other => {
+                (Action::Drift, "replaced on the host by something that is no unit file".into(), true)
+            }
         }
     }
 
@@ -217,8 +234,7 @@ impl Context<'_> {
         &self,
         file: &str,
         owned: &Owned,
-        object: &str,
-        content: &[u8],
+        wanted: &UnitFile,
         disk: &OnDisk,
     ) -> Result<(Action, String, bool), String> {
         let owner = &owned.repository;
@@ -234,32 +250,25 @@ impl Context<'_> {
                 unit_of(file)
             ));
         }
-        let (action, reason, stale) = self.owned(file, owned, object, content, disk);
+        let (action, reason, stale) = self.owned(file, owned, wanted, disk);
         let action = if action == Action::Keep { Action::Adopt } else { action };
         Ok((action, format!("adopted from {owner}: {reason}"), stale))
     }
 
-    fn is_adopted(&self, file: &str) -> bool {
-        self.adopt.iter().any(|name| name == file || name == unit_of(file))
-    }
-
-    fn unowned(&self, file: &str, content: &[u8], disk: &OnDisk) -> Result<(Action, String, bool), String> {
+    fn unowned(&self, file: &str, wanted: &UnitFile, disk: &OnDisk) -> Result<(Action, String, bool), String> {
         let unit = unit_of(file);
         let path = self.folder.path().join(file);
         let adopted = self.is_adopted(file);
         match disk {
-            OnDisk::Masked => Ok((Action::Masked, "masked on the host".to_owned(), false)),
             OnDisk::Missing => {
                 if unit == file {
                     self.check_shadow(unit)?;
                 }
-                Ok((Action::Add, "new in the repository".to_owned(), true))
+                Ok((Action::Add, "new in the repository".to_owned(), !wanted.is_link))
             }
-            OnDisk::File(found) if found == content => {
-                Ok((Action::Adopt, "the same file is installed already".to_owned(), false))
-            }
+            _ if wanted.is_at(disk) => Ok((Action::Adopt, "the same file is installed already".to_owned(), false)),
             OnDisk::Link(target) if self.is_into_checkout(target) => {
-                let stale = self.linked_content(target).as_deref() != Some(content);
+                let stale = self.linked_content(target).as_deref() != Some(wanted.content.as_bytes());
                 // The link itself gives way to a file in any case.
                 Ok((Action::Change, "was a link into the checkout".to_owned(), stale))
             }
@@ -270,7 +279,7 @@ impl Context<'_> {
             OnDisk::Link(target) if adopted => {
                 Ok((Action::Change, format!("adopted; was a link to {}", target.display()), true))
             }
-            OnDisk::Other => Err(format!("{} is no regular file; move it away", path.display())),
+            OnDisk::Masked | OnDisk::Other => Err(format!("{} is no regular file; move it away", path.display())),
             OnDisk::File(_) | OnDisk::Link(_) => Err(format!(
                 "{} was not installed by the hub; take it over with: gitops-sync {} --adopt {unit}",
                 path.display(),
@@ -279,8 +288,13 @@ impl Context<'_> {
         }
     }
 
+    fn is_adopted(&self, file: &str) -> bool {
+        self.adopt.iter().any(|name| name == file || name == unit_of(file))
+    }
+
     /// A file of an existing unit's name would replace that unit.
     fn check_shadow(&self, unit: &str) -> Result<(), String> {
+        // Only who may replace the hub comes here with one.
         if OWN.contains(&unit) {
             return Ok(());
         }
@@ -303,20 +317,22 @@ impl Context<'_> {
         Ok(())
     }
 
-    fn check_aliases(&self, file: &str, aliases: &[&str]) -> Result<(), String> {
-        for alias in aliases {
-            if !is_unit_name(alias) || is_template(file) != is_template(alias) {
-                return Err(format!("{file}: Alias={alias} is not a name for it"));
-            }
-            self.check_shadow(alias).map_err(|problem| format!("{file}: Alias={alias}: {problem}"))?;
-            let ours = |target: &Path| target.file_name().is_some_and(|name| name == file);
-            match self.folder.look(alias).map_err(|error| error.to_string())? {
-                OnDisk::Missing => {}
-                OnDisk::Link(target) if ours(&target) => {}
-                _ => return Err(format!("{file}: Alias={alias} is the name of another unit of this host")),
-            }
+    fn check_alias(&self, desired: &Desired, unit: &str, alias: &str) -> Result<(), String> {
+        if OWN.contains(&alias) {
+            return Err("is a unit of the hub itself".to_owned());
         }
-        Ok(())
+        if !is_unit_name(alias) || is_prefix(alias) {
+            return Err("is not a name for it".to_owned());
+        }
+        self.check_shadow(alias)?;
+        let file = [Some(unit.to_owned()), template_of(unit)].into_iter().flatten();
+        let file = file.into_iter().find(|name| desired.files.get(name).is_some_and(|file| !file.is_link));
+        let ours = |target: &Path| target.file_name().and_then(OsStr::to_str) == Some(file.as_deref().unwrap_or(unit));
+        match self.folder.look(alias).map_err(|error| error.to_string())? {
+            OnDisk::Missing => Ok(()),
+            OnDisk::Link(target) if ours(&target) => Ok(()),
+            _ => Err("is the name of another unit of this host".to_owned()),
+        }
     }
 
     fn is_into_checkout(&self, target: &Path) -> bool {
@@ -329,5 +345,25 @@ impl Context<'_> {
         let path = self.folder.path().join(target);
         let folder = Folder::open(path.parent()?).ok()?;
         folder.read(path.file_name()?.to_str()?, 1 << 20).ok().flatten()
+    }
+}
+
+impl UnitFile {
+    /// True where this file, or link, stands at its place already.
+    fn is_at(&self, disk: &OnDisk) -> bool {
+        match disk {
+            OnDisk::File(found) => !self.is_link && found == self.content.as_bytes(),
+            OnDisk::Link(target) => self.is_link && target == Path::new(&self.content),
+            _ => false,
+        }
+    }
+}
+
+/// The digest of a file, or of what a link points to, as the manifest has it.
+fn content_digest(disk: &OnDisk) -> Option<String> {
+    match disk {
+        OnDisk::File(found) => Some(digest(found)),
+        OnDisk::Link(target) => Some(digest(target.as_os_str().as_bytes())),
+        _ => None,
     }
 }

@@ -57,15 +57,14 @@ impl Host {
         let saved = self.saved(repository)?;
         for (number, file) in plan.files.keys().enumerate() {
             before.owned.insert(file.clone(), manifest.files.get(file).cloned());
+            if !plan.lines.iter().any(|line| line.file == *file && line.acts()) {
+                continue;
+            }
             let previous = match self.folder.look(file)? {
                 OnDisk::Missing => Previous::Missing,
                 OnDisk::Masked => Previous::Link("/dev/null".into()),
                 OnDisk::Link(target) => Previous::Link(target),
                 OnDisk::File(content) => {
-                    let acts = plan.lines.iter().any(|line| line.file == *file && line.acts());
-                    if !acts {
-                        continue;
-                    }
                     let is_ours = manifest.files.get(file).is_some_and(|owned| owned.digest == digest(&content));
                     // What the hub installed is in git; another's version must not be lost with the next deployment.
                     let name = if is_ours { format!("undo-{number}") } else { saved_name(file, &content) };

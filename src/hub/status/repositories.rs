@@ -3,6 +3,7 @@ use serde::Serialize;
 use super::{Facts, Level, Reason};
 use crate::records::{self, Outcome, Reader, ago, seconds_between, short, span};
 use crate::state::{Entry, Folder, lock_holder};
+use crate::text;
 
 /// How long after its turn a repository may be looked at: a look may take long, and so may others before it.
 const LATE: u64 = 3600;
@@ -87,6 +88,11 @@ fn judge(facts: &Facts, known: records::Repository, worker: Option<u32>, reasons
         let reason =
             format!("commit {} failed and is not tried again until the branch moves: {why}", short(&bad.commit));
         say(Level::Degraded, reason, facts.hub(&format!("retry {name}")));
+    }
+    // A limit with a typo is no limit, and nothing fails for it.
+    if let Some(deployed) = known.deployed.as_ref().filter(|deployed| !deployed.ignored.is_empty()) {
+        let reason = format!("systemd ignores lines of its units: {}", text::listed(&deployed.ignored, "; "));
+        say(Level::Degraded, reason, "mend them in the repository and push".to_owned());
     }
     if let Some(checked) = &known.checked {
         if Outcome::of_word(&checked.status) == Outcome::Failed && known.bad.is_none() {
