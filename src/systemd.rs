@@ -5,6 +5,7 @@
 
 mod failed;
 pub mod install;
+mod restarts;
 pub mod syntax;
 
 use std::net::TcpListener;
@@ -17,6 +18,7 @@ use sd_notify::NotifyState;
 use crate::log;
 
 pub use failed::failed_units;
+pub use restarts::restarts;
 
 /// The units of the hub, as `systemd/` has them.
 pub const OWN_UNITS: [&str; 9] = [

@@ -294,3 +294,51 @@ fn a_counter_of_a_cpu_that_jumps_costs_that_cpu_its_rate() {
         assert!(cpu["cpus"].get("0").is_none(), "{cpu}");
     }
 }
+
+#[test]
+fn a_guest_whose_processor_is_emulated_has_no_temperature() {
+    let chip = "=== sys/class/hwmon/hwmon0/name\ncoretemp\n=== sys/class/hwmon/hwmon0/temp1_label\nPackage id 0\n\
+        === sys/class/hwmon/hwmon0/temp1_input\n100000\n=== sys/class/hwmon/hwmon0/temp2_label\nCore 0\n\
+        === sys/class/hwmon/hwmon0/temp2_input\n100000\n";
+    let host = Host::new();
+    // Of beszel#1264.
+    let guest = tree_of(&host, "vm");
+    write(chip, &guest);
+    let sample = print(&host, &guest)["metrics"].take();
+    assert!(sample["cpu"]["package_temp"].is_null() && sample.get("temperature").is_none(), "{sample}");
+    // One that is passed through is read, and so is a hot processor of a host.
+    write("=== sys/class/hwmon/hwmon0/temp2_input\n61000\n", &guest);
+    assert_eq!(print(&host, &guest)["metrics"]["cpu"]["core_temps"]["core_0"], 61.0);
+    write(chip, &guest);
+    write("=== proc/cpuinfo\nflags\t: fpu vme lm\n", &guest);
+    assert_eq!(print(&host, &guest)["metrics"]["cpu"]["package_temp"], 100.0);
+}
+
+#[test]
+fn idle_time_that_goes_back_after_a_suspend_gives_no_rate() {
+    // Of psutil#2172.
+    let host = Host::new();
+    let tree = tree_of(&host, "vm");
+    write("=== proc/stat\ncpu0 1466797 6445 708626 6221847 7998 0 8095 0 0 0\nbtime 1795445894\n", &tree);
+    run(&mut command(&host, &tree), 0);
+    write("=== proc/uptime\n45667.21 1.00\n", &tree);
+    write("=== proc/stat\ncpu0 1466867 6445 708691 5873386 7624 0 8095 0 0 0\nbtime 1795445894\n", &tree);
+    assert!(print(&host, &tree)["metrics"]["cpu"]["usage"].is_null());
+}
+
+#[test]
+fn what_a_unit_wrote_is_counted_on_the_layer_that_counts_it() {
+    // Of systemd#33482.
+    let host = Host::new();
+    let tree = tree_of(&host, "vm");
+    write("=== sys/fs/cgroup/cgroup.controllers\ncpu io\n=== sys/dev/block/254:0/slaves/sda2/x\n\n", &tree);
+    let io = |dm: u64| {
+        format!("8:0 rbytes=16728064 wbytes=0 rios=350 wios=2\n254:0 rbytes=16728064 wbytes={dm} rios=350 wios=816")
+    };
+    write(&group("system.slice/journal.service", 5, 70_000_000, &io(7_294_976), 1), &tree);
+    run(&mut command(&host, &tree), 0);
+    write("=== proc/uptime\n45660.21 1.00\n", &tree);
+    write(&group("system.slice/journal.service", 5, 70_000_000, &io(7_294_976 + 60_000_000), 1), &tree);
+    let unit = print(&host, &tree)["metrics"]["unit"]["journal.service"].take();
+    assert_eq!((&unit["written_bytes_per_second"], &unit["read_bytes_per_second"]), (&1e6.into(), &0.0.into()));
+}

@@ -35,10 +35,13 @@ fn head(text: &str) -> Payload {
     for (at, word) in text.split_ascii_whitespace().enumerate() {
         if at == 0 {
             row.put("state", word);
+        } else if let Some((disks, active)) = counts(word) {
+            put_counts(&mut row, disks, active);
         } else if word.contains('[') {
             failed += u64::from(word.contains("(F)"));
             spare += u64::from(word.contains("(S)"));
-        } else if !word.starts_with('(') {
+        // Some kernels write the details of an array without devices into the same line.
+        } else if !word.starts_with('(') && !row.contains_key("level") {
             row.put("level", word);
         }
     }
@@ -50,25 +53,29 @@ fn head(text: &str) -> Payload {
     row
 }
 
+/// `[2/1]`: how many devices an array has, and works with.
+fn counts(word: &str) -> Option<(u64, u64)> {
+    let (disks, active) = word.strip_prefix('[')?.strip_suffix(']')?.split_once('/')?;
+    Some((disks.parse().ok()?, active.parse().ok()?))
+}
+
+fn put_counts(row: &mut Payload, disks: u64, active: u64) {
+    row.put("disks", disks);
+    row.put("active", active);
+    row.put("degraded", disks.saturating_sub(active));
+}
+
 fn rest(line: &str, row: &mut Payload) {
     for word in line.split_ascii_whitespace() {
-        let counts =
-            word.strip_prefix('[').and_then(|word| word.strip_suffix(']')).and_then(|word| word.split_once('/'));
-        if let Some((Ok(disks), Ok(active))) = counts.map(|(all, now)| (all.parse::<u64>(), now.parse::<u64>())) {
-            row.put("disks", disks);
-            row.put("active", active);
-            row.put("degraded", disks.saturating_sub(active));
+        if let Some((disks, active)) = counts(word) {
+            put_counts(row, disks, active);
         }
-        if let Some(action) = ACTIONS
-            .iter()
-            .find(|action| word.strip_prefix(**action).is_some_and(|rest| rest.is_empty() || rest.starts_with('=')))
-        {
+        let is_action =
+            |action: &&&str| word.strip_prefix(**action).is_some_and(|rest| rest.is_empty() || rest.starts_with('='));
+        if let Some(action) = ACTIONS.iter().find(is_action) {
+            let done = line.split_ascii_whitespace().find_map(|word| word.strip_suffix('%')?.parse().ok());
             row.put("sync", *action);
-            let percent = line.split_once('=').and_then(|(_, after)| after.split_once(action)).map(|(_, after)| after);
-            let percent = percent.or_else(|| line.split_once(action).map(|(_, after)| after)).unwrap_or_default();
-            let number =
-                percent.trim_start_matches([' ', '=']).split_once('%').and_then(|(number, _)| number.parse().ok());
-            row.put_some("sync_percent", number.map(|number| decimal(number, 1)));
+            row.put_some("sync_percent", done.map(|percent| decimal(percent, 1)));
         }
     }
 }
@@ -119,6 +126,7 @@ mod tests {
 
     #[test]
     fn every_form_of_an_array_is_read() {
+        // Of node_exporter#3198, #308 and #219, and what Unraid has there (#2642).
         let text = "Personalities : [raid1] [raid6]\n\
             md0 : active raid1 sdb1[1] sda1[0](F)\n      1953381376 blocks super 1.2 [2/1] [U_]\n      \
             bitmap: 3/15 pages [12KB], 65536KB chunk\n\n\
@@ -126,6 +134,7 @@ mod tests {
             [=>...................]  recovery =  8.5% (16775552/195310144) finish=17.0min speed=259783K/sec\n\n\
             md2 : inactive sdf[0](S)\n      100 blocks super external:imsm\n\n\
             md3 : active raid0 sdg[0] sdh[1]\n      100 blocks 512k chunks\n\n\
+            md4 : active raid5 super 1.2 level 5, 64k chunk, algorithm 2 [4/0] [____]\n\n\
             md127 : active raid1 sdi[0] sdj[1]\n      10 blocks [2/2] [UU]\n        resync=DELAYED\n\n\
             unused devices: <none>\n";
         let expected = serde_json::json!({
@@ -134,10 +143,12 @@ mod tests {
                     "sync": "recovery", "sync_percent": 8.5},
             "md2": {"state": "inactive", "failed": 0},
             "md3": {"state": "active", "level": "raid0", "failed": 0, "spare": 0},
+            "md4": {"state": "active", "level": "raid5", "failed": 0, "spare": 0, "disks": 4, "active": 0, "degraded": 4},
             "md127": {"state": "active", "level": "raid1", "failed": 0, "spare": 0, "disks": 2, "active": 2,
                       "degraded": 0, "sync": "resync"},
         });
         assert_eq!(serde_json::json!(parse(text)), expected);
         assert!(parse("Personalities : \nunused devices: <none>\n").is_empty() && parse("").is_empty());
+        assert!(parse("sbName=/boot/config/super.dat\nsbVersion=2.9.17\nmdState=STARTED\n").is_empty());
     }
 }

@@ -115,7 +115,7 @@ type Collector = fn(&Context) -> Result<Part, Error>;
 
 /// The collectors, in lanes: those of one lane take turns in one thread, so that what hangs costs its lane only. The
 /// first lane reads files that the kernel answers from memory; the others may wait for a disk, a bus or a daemon.
-const LANES: [&[(&str, Collector)]; 4] = [
+const LANES: [&[(&str, Collector)]; 5] = [
     &[
         ("cpu", |context| cpu::collect(context).map(Part::Report)),
         ("load", |context| load::collect(context).map(Part::Report)),
@@ -126,7 +126,6 @@ const LANES: [&[(&str, Collector)]; 4] = [
         ("network", |context| network::collect(context).map(Part::Report)),
         ("disk_io", |context| block::collect(context).map(Part::Report)),
         ("time", |context| time::collect(context).map(Part::Report)),
-        ("unit", |context| unit::collect(context).map(Part::Report)),
     ],
     &[("disk", |context| disk::collect(context).map(|(report, known)| Part::Disk(report, known)))],
     &[
@@ -139,6 +138,7 @@ const LANES: [&[(&str, Collector)]; 4] = [
         ("btrfs", |context| Ok(Part::Report(btrfs::collect(context)))),
     ],
     &[("systemd", |context| units::collect(context).map(Part::Report))],
+    &[("unit", |context| unit::collect(context).map(Part::Report))],
 ];
 
 /// Rows in the order they are stored and shown.

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 use super::collect::Context;
 use super::payload::{Payload, Put, Report, decimal};
-use super::roots;
+use super::{roots, time};
 
 /// Reading the temperature of a disk resets the timer that would let it sleep (Documentation/hwmon/drivetemp.rst).
 const NOT_READ: [&str; 1] = ["drivetemp"];
@@ -203,9 +203,23 @@ pub(super) fn of_cpu(chips: &[Chip]) -> CpuTemperatures {
     cpu
 }
 
+/// Takes the readings of a processor that some hypervisors emulate without its sensors: its distance to the limit is 0 then,
+/// so that every core is at 100 degrees for ever.
+fn without_emulated(chips: &mut [Chip]) {
+    for chip in chips.iter_mut().filter(|chip| chip.name == "coretemp") {
+        if chip.celsius().all(|(_, celsius)| celsius == 100.0) {
+            chip.temperatures.iter_mut().for_each(|(_, reading)| *reading = None);
+        }
+    }
+}
+
 /// Collects the `temperature` and `fan` rows. A virtual machine has no sensors: no row then.
 pub(super) fn collect(context: &Context) -> (Report, CpuTemperatures) {
-    let chips = read(&context.roots.sys);
+    let mut chips = read(&context.roots.sys);
+    // Only a guest that has such a chip at all is asked whether it is one.
+    if chips.iter().any(|chip| chip.name == "coretemp") && time::is_guest(&context.roots) {
+        without_emulated(&mut chips);
+    }
     let mut rows = Vec::new();
     let mut temperatures = by_chip(&chips, |chip| &chip.temperatures);
     for readings in temperatures.values_mut().filter_map(Value::as_object_mut) {

@@ -52,14 +52,16 @@ fn virtualization(roots: &Roots) -> Option<String> {
     if let Some(container) = container(roots) {
         return Some(container);
     }
-    let is_guest = || {
-        let cpuinfo = roots.proc("cpuinfo").ok()?;
-        let text = roots::text(&cpuinfo);
-        let flags = text.lines().find(|line| line.starts_with("flags"))?;
-        flags.split_ascii_whitespace().any(|flag| flag == "hypervisor").then_some(())
-    };
     let hypervisor = roots.sys.join("hypervisor/type").exists();
-    (hypervisor || is_guest().is_some()).then(|| "vm".to_owned())
+    (hypervisor || is_guest(roots)).then(|| "vm".to_owned())
+}
+
+/// True where the processor says that it is a hypervisor's.
+pub(super) fn is_guest(roots: &Roots) -> bool {
+    let cpuinfo = roots.proc("cpuinfo").unwrap_or_default();
+    let text = roots::text(&cpuinfo);
+    let flags = text.lines().find(|line| line.starts_with("flags")).unwrap_or_default();
+    flags.split_ascii_whitespace().any(|flag| flag == "hypervisor")
 }
 
 /// Collects the `time` row: uptime, boot id, whether the clock is set, and how far this sample is from the one before.

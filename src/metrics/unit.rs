@@ -1,5 +1,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -20,6 +21,8 @@ const BUSIEST: usize = 3;
 const BUSY_CPU: f64 = 1.0;
 const BUSY_MEMORY: u64 = 64_000_000;
 const BUSY_IO: f64 = 100_000.0;
+/// How long the system bus may take.
+const BUS_LIMIT: Duration = Duration::from_secs(2);
 /// How many of the units that the hub deployed are told.
 const DEPLOYED: usize = 20;
 
@@ -143,14 +146,30 @@ pub(super) fn collect(context: &Context) -> Result<Report, Error> {
         }
         Err(error) => report.lasting.push(format!("the units that the hub deployed are not known: {error}")),
     }
+    let told: Vec<&Unit> = told.iter().filter_map(|at| units.get(*at)).collect();
+    let mut restarts = restarts(context, &told);
     let mut payload = Map::new();
-    for unit in told.iter().filter_map(|at| units.get(*at)) {
-        payload.put(&unit.name, Value::Object(row(unit)));
+    for unit in told {
+        let mut row = row(unit);
+        row.put_some("restarts", restarts.remove(unit.name.as_str()));
+        payload.put(&unit.name, Value::Object(row));
     }
     if !payload.is_empty() {
         report.rows.push((kinds::UNIT.name, payload));
     }
     Ok(report)
+}
+
+/// How often systemd restarted services by itself; none of those that cannot be asked for: in a recorded tree, and where
+/// there is no system bus.
+fn restarts<'a>(context: &Context, units: &[&'a Unit]) -> BTreeMap<&'a str, u32> {
+    if !context.roots.is_live() || !crate::systemd::is_running() {
+        return BTreeMap::new();
+    }
+    let names: Vec<&str> =
+        units.iter().map(|unit| unit.name.as_str()).filter(|name| name.ends_with(".service")).collect();
+    let counts = crate::systemd::restarts(&names, BUS_LIMIT).unwrap_or_default();
+    names.into_iter().zip(counts).filter_map(|(name, count)| Some((name, count?))).collect()
 }
 
 fn row(unit: &Unit) -> Payload {

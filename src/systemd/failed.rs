@@ -9,13 +9,15 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-const SYSTEM_BUS: &str = "/run/dbus/system_bus_socket";
+pub(super) const SYSTEM_BUS: &str = "/run/dbus/system_bus_socket";
 /// The longest message that is read; each failed unit takes a few hundred bytes.
 const LONGEST: usize = 1 << 20;
-/// The serial number of the one call whose answer counts.
-const SERIAL: u32 = 2;
-const METHOD_RETURN: u8 = 2;
-const ERROR: u8 = 3;
+/// The service manager's name.
+pub(super) const SYSTEMD: &str = "org.freedesktop.systemd1";
+/// The serial number of the first call whose answer counts.
+pub(super) const SERIAL: u32 = 2;
+pub(super) const METHOD_RETURN: u8 = 2;
+pub(super) const ERROR: u8 = 3;
 /// Codes of header fields.
 const REPLY_SERIAL: u8 = 5;
 const SIGNATURE: u8 = 8;
@@ -30,6 +32,30 @@ pub fn failed_units(limit: Duration) -> Result<Vec<String>> {
 
 fn ask(bus: &Path, limit: Duration) -> Result<Vec<String>> {
     let deadline = Instant::now() + limit;
+    let mut stream = connect(bus, limit, deadline)?;
+    let states = [&11_u32.to_le_bytes()[..], &6_u32.to_le_bytes(), b"failed\0"].concat();
+    let manager = "org.freedesktop.systemd1.Manager";
+    let question = ("as", states.as_slice());
+    stream.write_all(&call(
+        SYSTEMD,
+        "/org/freedesktop/systemd1",
+        "ListUnitsFiltered",
+        manager,
+        SERIAL,
+        Some(question),
+    ))?;
+    loop {
+        let (kind, reply_to, body) = message(&mut stream, deadline)?;
+        match kind {
+            METHOD_RETURN if reply_to == Some(SERIAL) => return units(&body),
+            ERROR if reply_to.is_some() => return Err(odd("an error")),
+            _ => {}
+        }
+    }
+}
+
+/// Logs in to a bus.
+pub(super) fn connect(bus: &Path, limit: Duration, deadline: Instant) -> Result<UnixStream> {
     let mut stream = UnixStream::connect(bus)?;
     stream.set_write_timeout(Some(limit))?;
     let uid = rustix::process::geteuid().as_raw().to_string();
@@ -53,24 +79,7 @@ fn ask(bus: &Path, limit: Duration) -> Result<Vec<String>> {
         1,
         None,
     ))?;
-    let states = [&11_u32.to_le_bytes()[..], &6_u32.to_le_bytes(), b"failed\0"].concat();
-    let (name, manager) = ("org.freedesktop.systemd1", "org.freedesktop.systemd1.Manager");
-    stream.write_all(&call(
-        name,
-        "/org/freedesktop/systemd1",
-        "ListUnitsFiltered",
-        manager,
-        SERIAL,
-        Some(("as", &states)),
-    ))?;
-    loop {
-        let (kind, reply_to, body) = message(&mut stream, deadline)?;
-        match kind {
-            METHOD_RETURN if reply_to == Some(SERIAL) => return units(&body),
-            ERROR if reply_to.is_some() => return Err(odd("an error")),
-            _ => {}
-        }
-    }
+    Ok(stream)
 }
 
 fn odd(what: &str) -> Error {
@@ -78,7 +87,7 @@ fn odd(what: &str) -> Error {
 }
 
 /// A method call in little-endian form.
-fn call(
+pub(super) fn call(
     destination: &str,
     path: &str,
     member: &str,
@@ -112,12 +121,12 @@ fn call(
     message
 }
 
-fn pad(bytes: &mut Vec<u8>, to: usize) {
+pub(super) fn pad(bytes: &mut Vec<u8>, to: usize) {
     bytes.resize(bytes.len().next_multiple_of(to), 0);
 }
 
 /// The next message: its kind, the serial number of the call that it answers, and its body.
-fn message(stream: &mut UnixStream, deadline: Instant) -> Result<(u8, Option<u32>, Vec<u8>)> {
+pub(super) fn message(stream: &mut UnixStream, deadline: Instant) -> Result<(u8, Option<u32>, Vec<u8>)> {
     let head = read(stream, 16, deadline)?;
     if head[0] != b'l' {
         return Err(odd("another byte order"));

@@ -38,6 +38,7 @@ mod host;
 mod journal;
 mod kinds;
 mod machine;
+mod measured;
 #[cfg(all(feature = "postgres", feature = "mongodb"))]
 mod migration;
 mod names;

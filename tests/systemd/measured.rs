@@ -1,0 +1,80 @@
+//! What system-metrics sees from its packaged unit: the units' control groups and their restarts, and a folder that its user
+//! may not enter until the drop-in of `hub doctor` lets it in.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::machine::Machine;
+
+const RUN: [&str; 3] = ["systemctl", "start", "system-metrics.service"];
+
+/// The newest row of a kind.
+fn newest(machine: &Machine, kind: &str) -> Value {
+    let sql = format!("SELECT payload FROM system_metrics WHERE metric_type = '{kind}' ORDER BY time DESC LIMIT 1");
+    let found = machine.ok(&["sqlite3", "/var/lib/observability-hub/data/hub.db", &sql]);
+    serde_json::from_str(found.trim()).unwrap_or(Value::Null)
+}
+
+fn told(machine: &Machine) -> usize {
+    machine.ok(&["journalctl", "--sync"]);
+    let lines = machine.journal("system-metrics.service");
+    lines.iter().filter(|line| line["MESSAGE"].as_str().is_some_and(|text| text.contains("may not enter"))).count()
+}
+
+#[test]
+fn a_folder_that_hub_may_not_enter_is_told_once_and_the_drop_in_of_doctor_lets_it_in() {
+    let Some(machine) = Machine::boot() else { return };
+    machine.ok(&["systemctl", "stop", "system-metrics.timer"]);
+    machine.ok(&["mkdir", "-p", "/mnt/closed/vault"]);
+    machine.ok(&["chmod", "700", "/mnt/closed"]);
+    machine.ok(&["mount", "-t", "tmpfs", "-o", "size=4m", "none", "/mnt/closed/vault"]);
+    machine.ok(&RUN);
+    machine.ok(&RUN);
+    assert!(newest(&machine, "disk").get("/mnt/closed/vault").is_none());
+    assert_eq!(told(&machine), 1);
+    let report: Value = serde_json::from_slice(&machine.run(&["hub", "doctor", "--json"]).stdout).unwrap();
+    let findings = report["findings"].as_array().unwrap();
+    let finding = findings.iter().find(|finding| finding["finding"].to_string().contains("/mnt/closed/vault")).unwrap();
+    let mend = finding["mend"].as_str().unwrap();
+    let settings: Vec<&str> =
+        mend.split_whitespace().filter(|word| word.contains('=')).map(|word| word.trim_end_matches(',')).collect();
+    assert_eq!(settings.len(), 3, "{mend}");
+    let drop_in = format!("[Service]\n{}\n", settings.join("\n"));
+    machine.write("/etc/systemd/system/system-metrics.service.d/override.conf", drop_in);
+    machine.ok(&["systemctl", "daemon-reload"]);
+    machine.ok(&RUN);
+    assert_eq!(newest(&machine, "disk")["/mnt/closed/vault"]["total"], 4 << 20);
+    assert_eq!(told(&machine), 1);
+}
+
+#[test]
+fn a_deployed_unit_is_told_with_what_it_uses_and_how_often_it_was_restarted() {
+    let Some(machine) = Machine::boot() else { return };
+    if !machine.exists("/sys/fs/cgroup/cgroup.controllers") {
+        return super::support::skip::skip("units by their control groups", "this machine has none of version 2");
+    }
+    machine.ok(&["systemctl", "stop", "system-metrics.timer"]);
+    let script = "test -e /run/second || { touch /run/second; exit 1; }; exec sleep infinity";
+    let unit = format!("[Service]\nExecStart=/bin/sh -c '{script}'\nRestart=on-failure\nRestartSec=100ms\n");
+    machine.write("/etc/systemd/system/again@.service", unit);
+    let manifest = "{\"files\": {\"again@.service\": {\"repository\": \"acme/infra\"}}}";
+    machine.write("/var/lib/observability-hub/gitops/manifest.json", manifest);
+    machine.ok(&["chgrp", "hub", "/var/lib/observability-hub/gitops/manifest.json"]);
+    machine.ok(&["systemctl", "daemon-reload"]);
+    machine.ok(&["systemctl", "start", "again@x-1.service"]);
+    machine.wait_for("the restart", Duration::from_secs(20), || {
+        machine.ok(&["systemctl", "show", "--property=NRestarts", "--value", "again@x-1.service"]).trim() == "1"
+    });
+    machine.ok(&RUN);
+    let first = newest(&machine, "unit");
+    let told = &first["again@x-1.service"];
+    assert_eq!(told["restarts"], 1, "{first}");
+    std::thread::sleep(Duration::from_millis(600));
+    machine.ok(&RUN);
+    let second = newest(&machine, "unit");
+    assert!(second["again@x-1.service"]["cpu_percent"].is_number(), "{second}");
+    assert!(second.to_string().len() < 1000, "{second}");
+    let run = newest(&machine, "run");
+    assert!(run["collectors"]["unit"]["problems"].is_null(), "{run}");
+}
