@@ -176,7 +176,7 @@ fn strip(part: &mut Map<String, Value>, port: u16) {
 
 fn describe(public: &[Public<'_>]) -> String {
     let one = |Public { session, part, key }: &Public<'_>| format!("{key}, {}{}", place(*session), leads_to(part, key));
-    public.iter().map(one).collect::<Vec<_>>().join("; ")
+    crate::text::listed(public.iter().map(one), "; ")
 }
 
 /// Where a public key leads: web handlers, a TCP forward, or nothing at all.

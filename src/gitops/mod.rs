@@ -149,7 +149,7 @@ pub fn main() -> ExitCode {
         let names: Vec<&str> = outcomes.iter().map(|outcome| outcome.repository.as_str()).collect();
         let reason = format!(
             "--adopt {unit}: there is no such unit in {}; name a file of the repository's folder of units, such as app.service",
-            names.join(", ")
+            crate::text::listed(names, ", ")
         );
         log::error!("usage", error = reason);
         exit = if exit == Exit::Done { Exit::Usage } else { exit };

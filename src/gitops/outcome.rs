@@ -1,7 +1,9 @@
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use super::units::{Line, Restart};
 use crate::exit::Exit;
+use crate::text;
 
 /// What became of one repository in a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -112,6 +114,19 @@ impl Outcome {
             retry: false,
             is_behind: false,
         }
+    }
+}
+
+impl Outcome {
+    /// As the record of a run keeps it: of each list the first items and how many more there were.
+    pub fn for_record(&self) -> Value {
+        let mut value = json!(self);
+        for list in
+            value.as_object_mut().into_iter().flat_map(|object| object.values_mut()).filter_map(Value::as_array_mut)
+        {
+            *list = text::first(list);
+        }
+        value
     }
 }
 

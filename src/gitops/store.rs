@@ -5,6 +5,7 @@ use super::units::digest;
 use super::{Outcome, Status};
 use crate::config::Repository;
 use crate::state::{Error, Folder, repository_file_name};
+use crate::text;
 
 /// The hub's own units that wait for their restart.
 const OWN: &str = "own-units.json";
@@ -96,7 +97,12 @@ impl Store {
     }
 
     pub fn set_bad(&self, repository: &Repository, commit: &str, reason: &str, refused: bool) -> Result<(), Error> {
-        let bad = Bad { commit: commit.to_owned(), reason: reason.to_owned(), at: now(), refused };
+        let bad = Bad {
+            commit: commit.to_owned(),
+            reason: text::cut(reason, text::LONGEST_REASON).into_owned(),
+            at: now(),
+            refused,
+        };
         self.bad.publish_json(&file(repository), &bad)
     }
 

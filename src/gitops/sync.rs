@@ -14,6 +14,7 @@ use crate::config::{Config, Repository};
 use crate::exit::Exit;
 use crate::log;
 use crate::records::short;
+use crate::text;
 
 /// What a run has open. Several threads work with it, each on a repository of its own.
 pub(super) struct Run<'a> {
@@ -92,6 +93,7 @@ impl Run<'_> {
 
     fn conclude(&self, repository: &Repository, outcome: &mut Outcome) {
         let word = outcome.status.word();
+        outcome.reason = outcome.reason.take().map(|reason| text::cut(&reason, text::LONGEST_REASON).into_owned());
         if !self.dry_run
             && let Err(error) = self.store.set_checked(repository, outcome)
         {

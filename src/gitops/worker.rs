@@ -190,6 +190,6 @@ fn record(started: String, clock: Instant, outcomes: &[Outcome], error: Option<&
         status: status.word().to_owned(),
         counts,
         error: error.map(ToString::to_string).or_else(|| failed.and_then(|outcome| outcome.reason.clone())),
-        details: serde_json::json!({ "repositories": outcomes }),
+        details: serde_json::json!({ "repositories": outcomes.iter().map(Outcome::for_record).collect::<Vec<_>>() }),
     }
 }

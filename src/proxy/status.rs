@@ -137,7 +137,7 @@ impl Sources {
                 (false, false) => "degraded",
                 (false, true) => "healthy",
             },
-            reason: reasons.join("; "),
+            reason: crate::text::listed(&reasons, "; "),
             reasons,
             time: log::rfc3339(now),
             now,

@@ -12,6 +12,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::state::{Record, Run};
+use crate::text::listed;
 
 pub use installed::installed_units;
 pub use reader::Reader;
@@ -161,7 +162,7 @@ pub fn failed_repositories(run: &Run) -> Option<String> {
     let bad = all.iter().filter_map(|outcome| Some((outcome["repository"].as_str()?, outcome["status"].as_str()?)));
     let bad = bad.filter(|(_, status)| Outcome::of_word(status) == Outcome::Failed);
     let told: Vec<String> = bad.map(|(name, status)| format!("{name} {}", status.replace('_', " "))).collect();
-    (!told.is_empty()).then(|| told.join(", "))
+    (!told.is_empty()).then(|| listed(&told, ", "))
 }
 
 /// A pipeline as readers see it.

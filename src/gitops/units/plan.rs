@@ -200,7 +200,7 @@ impl Context<'_> {
             }
         }
         if !problems.is_empty() {
-            return Err(Error::Refused(format!("units refused: {}", problems.join("; "))));
+            return Err(Error::Refused(format!("units refused: {}", crate::text::listed(&problems, "; "))));
         }
         plan.desired = desired;
         Ok(plan)

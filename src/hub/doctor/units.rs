@@ -52,7 +52,8 @@ pub(super) fn units(patient: &Patient<'_>, error: Option<&command::Error>) -> Ve
     }
     let stale: Vec<&str> = units.iter().filter(|(_, unit)| unit.needs_reload).map(|(name, _)| name.as_str()).collect();
     if !stale.is_empty() {
-        let finding = format!("systemd knows older versions of {} than are on the disk", stale.join(", "));
+        let finding =
+            format!("systemd knows older versions of {} than are on the disk", crate::text::listed(&stale, ", "));
         findings.warning(finding, "systemctl daemon-reload");
     }
     findings.all

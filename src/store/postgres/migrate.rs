@@ -128,7 +128,7 @@ fn update(client: &mut Client, needed: &[Object]) -> Result<Updated, Stop> {
         let is_foreign = |name: &&String| VIEWS.iter().any(|view| view.name == **name && version < view.since);
         let foreign: Vec<&str> = server.taken_views.iter().filter(is_foreign).map(String::as_str).collect();
         if *object == Object::MetricViews && !foreign.is_empty() {
-            let reason = format!("relations of these names are there already: {}", foreign.join(", "));
+            let reason = format!("relations of these names are there already: {}", crate::text::listed(&foreign, ", "));
             let remedy = "rename them, or make panels of your own".to_owned();
             warnings.push(Warning { without: "some views for panels", reason, remedy });
         }

@@ -87,7 +87,8 @@ impl Sqlite {
                 if *object == Object::MetricViews { foreign_views(&transaction, version) } else { Ok(Vec::new()) };
             let foreign = foreign.map_err(failed)?;
             if !foreign.is_empty() {
-                let reason = format!("relations of these names are there already: {}", foreign.join(", "));
+                let reason =
+                    format!("relations of these names are there already: {}", crate::text::listed(&foreign, ", "));
                 log::warn!("schema_incomplete", database = target, without = "some views for panels", error = reason);
             }
             transaction.execute_batch(&steps(object, version, &foreign)).map_err(failed)?;
