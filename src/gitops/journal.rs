@@ -5,7 +5,7 @@ use super::units::Before;
 use crate::config::Repository;
 use crate::log;
 use crate::records::LONGEST_ENTRY;
-use crate::state::{Error, Folder, give_up_reserve_if_full, keep_reserve};
+use crate::state::{Error, Folder, give_up_half_of_reserve, give_up_reserve_if_full, keep_reserve};
 
 /// A deployment under way. It is on disk before the first change to the host and gone after the last; a run that finds
 /// one undoes it.
@@ -76,7 +76,13 @@ impl Journal {
 
     pub fn reach(&self, repository: &Repository, entry: &mut Entry, step: Step) -> Result<(), Error> {
         entry.step = step;
-        self.folder.publish_json(&file(repository), entry)
+        match self.folder.publish_json(&file(repository), entry) {
+            // Half of the reserve is enough for the way back; whether the commit is good is still to be seen.
+            Err(error) if error.is_full() && give_up_half_of_reserve(&self.gitops)? => {
+                self.folder.publish_json(&file(repository), entry)
+            }
+            other => other,
+        }
     }
 
     /// Makes room for the way back where the disk is full.

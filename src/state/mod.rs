@@ -16,7 +16,7 @@ pub use folder::{Entry, Folder, Kind};
 pub use lock::{Lock, lock_holder};
 pub use owner::become_owner;
 pub use record::{Record, Run};
-pub use reserve::{give_up_reserve_if_full, keep_reserve};
+pub use reserve::{give_up_half_of_reserve, give_up_reserve_if_full, keep_reserve};
 
 /// The state root of an installation whose units run under systemd.
 pub const SYSTEM_ROOT: &str = "/var/lib/observability-hub";

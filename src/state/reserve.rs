@@ -1,7 +1,9 @@
 use std::fs::File;
 use std::io::Write;
 
-use rustix::fs::{AtFlags, FallocateFlags, FileType, Mode, OFlags, fallocate, fstatvfs, openat, renameat, statat};
+use rustix::fs::{
+    AtFlags, FallocateFlags, FileType, Mode, OFlags, fallocate, fstat, fstatvfs, openat, renameat, statat,
+};
 use rustix::io::Errno;
 
 use super::{Error, Folder};
@@ -66,6 +68,27 @@ pub fn give_up_reserve_if_full(folder: &Folder) -> Result<(), Error> {
     Ok(())
 }
 
+/// Gives half of the reserve up, for what must be written before the way back is taken; false where it was given up before.
+///
+/// # Errors
+/// When the file cannot be opened or cut.
+pub fn give_up_half_of_reserve(folder: &Folder) -> Result<bool, Error> {
+    let path = folder.path().join(NAME);
+    let failed = |error: std::io::Error| Error::io("cut", &path, error);
+    let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = match openat(folder.fd(), NAME, flags, Mode::empty()) {
+        Ok(fd) => File::from(fd),
+        Err(Errno::NOENT) => return Ok(false),
+        Err(error) => return Err(failed(error.into())),
+    };
+    if !is_whole(&fstat(&file).map_err(|error| failed(error.into()))?) {
+        return Ok(false);
+    }
+    file.set_len(SIZE / 2).map_err(failed)?;
+    crate::log::warn!("reserve_given_up", path = folder.path().display().to_string(), bytes = SIZE / 2);
+    Ok(true)
+}
+
 /// False for a file that somebody has cut, or that holds no space.
 fn is_whole(stat: &rustix::fs::Stat) -> bool {
     let held = u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512);
@@ -90,6 +113,10 @@ mod tests {
         std::fs::write(&file, "").unwrap();
         keep_reserve(&folder).unwrap();
         assert!(std::fs::metadata(&file).unwrap().blocks() * 512 >= SIZE);
+        assert!(give_up_half_of_reserve(&folder).unwrap());
+        assert!(std::fs::metadata(&file).unwrap().blocks() * 512 < SIZE);
+        assert!(!give_up_half_of_reserve(&folder).unwrap());
+        keep_reserve(&folder).unwrap();
         // There is room here.
         give_up_reserve_if_full(&folder).unwrap();
         assert!(file.exists());

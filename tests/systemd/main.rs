@@ -32,11 +32,13 @@ mod deliveries;
 mod deployment;
 mod faults;
 mod figures;
+mod full_disk;
 mod gate;
 mod gitops;
 mod host;
 mod journal;
 mod kinds;
+mod lists;
 mod machine;
 mod measured;
 #[cfg(all(feature = "postgres", feature = "mongodb"))]
