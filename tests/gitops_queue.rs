@@ -183,3 +183,185 @@ fn a_request_that_arrives_during_a_run_is_done_in_it() {
     assert_eq!(visible(&site), [] as [String; 0]);
     assert_eq!(site.host.json("state/gitops/run.json")["counts"]["deployed"], 2);
 }
+
+/// A second repository of the site, with an origin of its own.
+fn add_repository(site: &Site, name: &str, build: &str) -> std::path::PathBuf {
+    let bare = site.host.path(&format!("{name}.git"));
+    std::fs::create_dir(&bare).unwrap();
+    let source = site.origin.url().to_owned();
+    let source = source.strip_prefix("file://").unwrap_or(&source).to_owned();
+    assert!(Command::new("git").args(["clone", "--quiet", "--bare", &source]).arg(&bare).status().unwrap().success());
+    let config = site.host.path("hub.toml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    let checkout = site.host.path(&format!("{name}-checkout"));
+    let more = format!(
+        "[[repository]]\nname = \"acme/{name}\"\nurl = \"{}\"\npath = \"{}\"\nuser = \"{}\"\n{build}",
+        bare.display(),
+        checkout.display(),
+        support::gitops::user_name()
+    );
+    std::fs::write(config, format!("{text}\n{more}")).unwrap();
+    checkout
+}
+
+#[test]
+fn a_request_at_which_runs_are_killed_holds_nobody_up_and_is_given_up() {
+    use support::gitops::sh;
+    // The first one's build kills the worker, as one does that takes all memory.
+    let kill = sh("build", "echo >> ../killed; kill -9 $(cat ../pid); sleep 5");
+    let site = Site::with("", &kill);
+    let other = add_repository(&site, "other", "");
+    let run = || {
+        let mut child = site.host.command("gitops-sync").stdout(std::process::Stdio::null()).spawn().unwrap();
+        std::fs::write(site.host.path("pid"), child.id().to_string()).unwrap();
+        child.wait().unwrap().code()
+    };
+    site.request(REPO);
+    site.request("acme/other");
+    assert_eq!(run(), None, "it was killed");
+    assert!(site.state("active").join(FILE).exists());
+    // Now the others come first, whatever the order in hub.toml is.
+    site.request("acme/other");
+    assert_eq!(run(), None, "it was killed");
+    assert!(other.join("README").exists());
+    // The second time it is put aside, and said.
+    site.request("acme/other");
+    assert_eq!(run(), Some(0));
+    assert_eq!(std::fs::read_to_string(site.host.path("killed")).unwrap(), "\n\n");
+    let reasons = reasons(&site);
+    assert!(reasons.len() == 1 && reasons[0].contains("killed, 2 times in a row"), "{reasons:?}");
+    assert!(reasons[0].contains("hub deploy acme/infra"), "{reasons:?}");
+    // What is due leaves it alone as well.
+    assert_eq!(run(), Some(0));
+    assert_eq!(std::fs::read_to_string(site.host.path("killed")).unwrap(), "\n\n");
+    // Mended, it is deployed when somebody asks for it, and nothing is remembered against it.
+    site.configure("", "");
+    site.request(REPO);
+    site.queued().expect(0, "deployed");
+    assert_eq!(names(&site.state("attempts")), [] as [String; 0]);
+    assert_eq!(visible(&site), [] as [String; 0]);
+}
+
+#[test]
+fn a_repository_that_is_due_and_kills_runs_holds_nobody_up() {
+    use support::gitops::sh;
+    let site = Site::with("", &sh("build", "echo >> ../killed; kill -9 $(cat ../pid); sleep 5"));
+    let other = add_repository(&site, "other", "");
+    let run = || {
+        let mut child = site.host.command("gitops-sync").stdout(std::process::Stdio::null()).spawn().unwrap();
+        std::fs::write(site.host.path("pid"), child.id().to_string()).unwrap();
+        child.wait().unwrap().code()
+    };
+    let mut ended = None;
+    for _ in 0..4 {
+        ended = run();
+        if ended.is_some() {
+            break;
+        }
+    }
+    assert_eq!(ended, Some(0), "a run came to its end");
+    assert!(other.join("README").exists());
+    assert_eq!(std::fs::read_to_string(site.host.path("killed")).unwrap(), "\n\n");
+    let said = site.host.command("hub").arg("status").output().unwrap();
+    let said = String::from_utf8_lossy(&said.stdout).into_owned();
+    assert!(said.contains("was cut off"), "{said}");
+}
+
+#[test]
+fn only_a_kill_is_called_one() {
+    for end in ["exit 1", "kill -9 $$"] {
+        let site = Site::with("", &support::gitops::sh("build", end));
+        let first = site.sync();
+        assert_eq!(first.code, Some(3), "{first:#?}");
+        std::fs::remove_file(site.state("bad").join(FILE)).unwrap();
+        // A folder in the record's place: the run ends with an error of its own.
+        std::fs::remove_file(site.state("run.json")).unwrap();
+        std::fs::create_dir(site.state("run.json")).unwrap();
+        let second = site.sync();
+        std::fs::remove_dir(site.state("run.json")).unwrap();
+        assert_eq!(second.code, Some(3), "{second:#?}");
+        site.request("acme/unknown");
+        for run in [second, site.queued(), site.sync()] {
+            assert!(!run.log.contains("last_run_was_killed"), "{end}: {}", run.log);
+        }
+    }
+}
+
+#[test]
+fn junk_that_never_ends_does_not_keep_a_run_from_what_is_due() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    for kind in ["file", "folder", "link"] {
+        let site = Site::new();
+        let queue = site.queue();
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for number in 0..u64::MAX {
+                    if stop.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    let path = queue.join(format!("junk{number}"));
+                    let _ = match kind {
+                        "file" => std::fs::write(path, "{}"),
+                        "folder" => std::fs::create_dir_all(path.join("a/b")),
+                        _ => symlink("/etc/passwd", path),
+                    };
+                }
+            });
+            eventually("there is junk", || names(&queue).len() > 50);
+            let mut child = site.host.command("gitops-sync").stdout(std::process::Stdio::piped()).spawn().unwrap();
+            let started = std::time::Instant::now();
+            let reader = std::thread::spawn({
+                let stdout = child.stdout.take().unwrap();
+                move || std::io::read_to_string(stdout).unwrap()
+            });
+            let ended = loop {
+                if let Some(status) = child.try_wait().unwrap() {
+                    break status.code();
+                }
+                if started.elapsed() > std::time::Duration::from_secs(120) {
+                    child.kill().unwrap();
+                    child.wait().unwrap();
+                    break None;
+                }
+                std::thread::sleep(std::time::Duration::from_millis(20));
+            };
+            stop.store(true, Ordering::Relaxed);
+            let log = reader.join().unwrap();
+            assert_eq!(ended, Some(0), "{kind}: it goes on and on: {} lines", log.lines().count());
+            assert!(log.contains("\"deployed\""), "{kind}: {log}");
+            assert!(log.lines().count() < 100, "{kind}: {} lines", log.lines().count());
+            assert!(log.contains("requests_refused"), "{kind}: {log}");
+        });
+        assert_eq!(site.read("README"), "one\n");
+    }
+}
+
+#[test]
+fn what_cannot_be_pruned_is_a_warning_and_the_run_goes_on() {
+    let site = Site::new();
+    site.sync().expect(0, "deployed");
+    let failed = site.state("failed");
+    // Deeper than a path may be long, so that no path reaches what is in them; the oldest of far too many.
+    for number in 0..3 {
+        let folder = failed.join(format!("0-deep{number}"));
+        std::fs::create_dir(&folder).unwrap();
+        let script = "i=0; while [ $i -lt 1500 ]; do mkdir d; cd -P d || exit; i=$((i+1)); done; echo x > file";
+        assert!(Command::new("sh").args(["-c", script]).current_dir(&folder).status().unwrap().success());
+    }
+    for number in 0..450 {
+        std::fs::write(failed.join(format!("1-{number:04}")), "x").unwrap();
+    }
+    // One that cannot be removed at all.
+    let immutable = failed.join("0-immutable");
+    std::fs::create_dir(&immutable).unwrap();
+    let is_immutable = Command::new("chattr").arg("+i").arg(&immutable).status().is_ok_and(|status| status.success());
+    site.request(REPO);
+    site.request("acme/unknown");
+    let run = site.queued();
+    Command::new("chattr").arg("-i").arg(&immutable).status().unwrap();
+    assert_eq!(run.code, Some(0), "{run:#?}");
+    assert_eq!(run.log.matches("failed_not_pruned").count(), usize::from(is_immutable), "{}", run.log);
+    assert!(names(&failed).len() <= 402, "{}", names(&failed).len());
+    assert!(!failed.join("0-deep0").exists());
+}

@@ -1,8 +1,9 @@
-use std::cell::Cell;
 use std::ffi::{OsStr, OsString};
 
 use serde::Deserialize;
 
+use super::attempts::{self, Attempts};
+use super::failed::Failed;
 use super::git::is_commit;
 use super::store::{file, file_of, names, now};
 use crate::config::Repository;
@@ -16,8 +17,6 @@ const ROUND: usize = 1000;
 const ROUNDS: usize = 10;
 /// A request is a few hundred bytes.
 const LARGEST_REQUEST: usize = 64 << 10;
-/// How many refused entries are kept in `failed/`, each with its reason.
-const FAILED_KEPT: usize = 200;
 
 /// The folders a request passes through: queue → active → done, retry or failed. The queue belongs to the proxy, the
 /// others to gitops-sync.
@@ -26,9 +25,7 @@ pub(super) struct Claims {
     queue: Option<Folder>,
     active: Folder,
     retry: Folder,
-    failed: Folder,
-    /// How many entries this run refused.
-    refused: Cell<usize>,
+    failed: Failed,
 }
 
 /// The part of a request that is looked at. It names a configured repository and decides nothing but when to look.
@@ -66,8 +63,7 @@ impl Claims {
             queue: None,
             active: gitops.sub_or_make("active", 0o750)?,
             retry: gitops.sub_or_make("retry", 0o750)?,
-            failed: gitops.sub_or_make("failed", 0o750)?,
-            refused: Cell::new(0),
+            failed: Failed::open(gitops)?,
         })
     }
 
@@ -107,13 +103,15 @@ impl Claims {
         for _ in 0..ROUNDS {
             let entries = queue.entries(ROUND)?;
             let is_all = entries.len() < ROUND;
-            for entry in entries {
+            for entry in entries.into_iter().filter(|entry| !self.failed.is_stuck(&entry.name)) {
                 let name = present_name(&entry.name, repositories).map_or_else(|| entry.name.clone(), OsString::from);
                 if entry.kind != Kind::File {
-                    self.fail_from(queue, &entry.name, "is not a regular file")?;
+                    self.failed.take(queue, &entry.name, "is not a regular file");
                 } else if repository_of(&name, repositories).is_none_or(|repository| !is_busy(repository)) {
-                    queue.move_to(&entry.name, &self.active, &name)?;
-                    claims.extend(self.claim(&name, repositories)?);
+                    match queue.move_to(&entry.name, &self.active, &name) {
+                        Ok(()) => claims.extend(self.claim(&name, repositories)),
+                        Err(error) => self.failed.take(queue, &entry.name, &format!("cannot be claimed: {error}")),
+                    }
                 }
             }
             if is_all {
@@ -123,30 +121,43 @@ impl Claims {
         Ok(claims)
     }
 
-    /// Claims what an interrupted run left, but for the repositories that `is_busy`.
+    /// Claims what an interrupted run left, but for the repositories that `is_busy`. What runs were cut off at again and
+    /// again goes to `failed/`.
     pub fn take_left<'a>(
         &self,
         repositories: &'a [Repository],
+        attempts: &Attempts,
         is_busy: impl Fn(&Repository) -> bool,
     ) -> Result<Vec<Claim<'a>>, Error> {
         let mut claims = Vec::new();
         for entry in self.active.entries(ROUND)? {
             let name = present_name(&entry.name, repositories).map_or_else(|| entry.name.clone(), OsString::from);
-            if repository_of(&name, repositories).is_none_or(|repository| !is_busy(repository)) {
+            let repository = repository_of(&name, repositories);
+            let cut_off = repository.map_or(0, |repository| attempts.cut_off(repository));
+            if let Some(repository) = repository.filter(|_| cut_off >= attempts::MOST) {
+                let reason = format!(
+                    "was at work when gitops-sync was killed, {cut_off} times in a row, perhaps for what the repository holds \
+                     (memory, time); the journal of gitops-sync.service says more, and hub deploy {} tries it again",
+                    repository.name
+                );
+                self.failed.take(&self.active, &entry.name, &reason);
+            } else if repository.is_none_or(|repository| !is_busy(repository)) {
                 if name != entry.name {
                     self.active.move_to(&entry.name, &self.active, &name)?;
                 }
-                claims.extend(self.claim(&name, repositories)?);
+                claims.extend(self.claim(&name, repositories));
             }
         }
         Ok(claims)
     }
 
-    fn claim<'a>(&self, name: &OsStr, repositories: &'a [Repository]) -> Result<Option<Claim<'a>>, Error> {
-        match self.understand(name, repositories) {
-            Ok(claim) => Ok(Some(claim)),
-            Err(reason) => self.fail(name, &reason).map(|()| None),
-        }
+    fn claim<'a>(&self, name: &OsStr, repositories: &'a [Repository]) -> Option<Claim<'a>> {
+        self.understand(name, repositories).map_err(|reason| self.failed.take(&self.active, name, &reason)).ok()
+    }
+
+    /// Tells what was refused, and keeps `failed/` small.
+    pub fn end(&self) {
+        self.failed.end();
     }
 
     fn understand<'a>(&self, name: &OsStr, repositories: &'a [Repository]) -> Result<Claim<'a>, String> {
@@ -189,40 +200,6 @@ impl Claims {
     /// Forgets that the repository is to be tried again.
     pub fn forget_retry(&self, repository: &Repository) -> Result<(), Error> {
         self.retry.remove(file(repository).as_ref()).map(|_| ())
-    }
-
-    fn fail(&self, name: &OsStr, reason: &str) -> Result<(), Error> {
-        self.fail_from(&self.active, name, reason)
-    }
-
-    /// Moves an entry of any kind to `failed/` and writes the reason beside it.
-    fn fail_from(&self, folder: &Folder, name: &OsStr, reason: &str) -> Result<(), Error> {
-        let shown = text::name(name.as_encoded_bytes());
-        log::error!("request_refused", entry = shown, reason = reason);
-        self.refused.set(self.refused.get() + 1);
-        if self.refused.get() > FAILED_KEPT && folder.remove(name).is_ok() {
-            // A flood; the log has the reasons of what is not kept.
-            return Ok(());
-        }
-        let target = format!("{}-{}", jiff::Timestamp::now().as_microsecond(), std::process::id());
-        let note = serde_json::json!({ "name": shown, "reason": format!("{shown} {reason}"), "at": now() });
-        self.failed.publish_json(&format!("{target}.reason.json"), &note)?;
-        folder.move_to(name, &self.failed, &OsString::from(&target))?;
-        self.prune()
-    }
-
-    /// Keeps `failed/` small: names begin with their time, so the first ones are the oldest.
-    fn prune(&self) -> Result<(), Error> {
-        let entries = self.failed.entries(usize::MAX)?;
-        let excess = entries.len().saturating_sub(2 * FAILED_KEPT);
-        for entry in &entries[..excess] {
-            let path = self.failed.path().join(&entry.name);
-            match entry.kind {
-                Kind::Folder => std::fs::remove_dir_all(&path).map_err(|error| Error::io("remove", &path, error))?,
-                _ => self.failed.remove(&entry.name).map(|_| ())?,
-            }
-        }
-        Ok(())
     }
 }
 

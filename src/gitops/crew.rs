@@ -7,6 +7,7 @@ use std::sync::mpsc::{self, Sender};
 use std::thread::{Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
+use super::attempts::Attempts;
 use super::claim::Claim;
 use super::sync::{Asked, Run};
 use super::wake::Wake;
@@ -35,6 +36,9 @@ pub(super) struct Job<'a> {
     /// Since when the branch lacks the commit, and how long to wait between two looks.
     behind: Option<(Instant, Backoff)>,
     not_before: Option<Instant>,
+    /// Whether it waits until nothing else is at work: a run was cut off at it, and if that is its fault, no other job is to
+    /// pay for it again.
+    alone: bool,
     /// What an earlier look came to that was more than that nothing is new.
     earlier: Option<Outcome>,
 }
@@ -48,7 +52,7 @@ enum Reason {
 
 impl<'a> Job<'a> {
     fn new(repository: &'a Repository, reason: Reason, after: Option<String>) -> Self {
-        Self { repository, reason, after, behind: None, not_before: None, earlier: None }
+        Self { repository, reason, after, behind: None, not_before: None, alone: false, earlier: None }
     }
 
     /// Of a repository that was not looked at for long.
@@ -94,14 +98,15 @@ type Done<'f, 'a> = &'f mut dyn FnMut(Job<'a>, Outcome) -> Result<(), Error>;
 /// The threads of a run.
 pub(super) struct Crew<'a> {
     run: &'a Run<'a>,
+    attempts: &'a Attempts,
     wake: Wake,
 }
 
 impl<'a> Crew<'a> {
     /// `queue` is watched: what comes meanwhile is worked on at once.
-    pub fn new(run: &'a Run<'a>, queue: Option<&Folder>) -> Result<Self, Error> {
+    pub fn new(run: &'a Run<'a>, attempts: &'a Attempts, queue: Option<&Folder>) -> Result<Self, Error> {
         let wake = Wake::new(queue).map_err(|error| Self::failed(run, error))?;
-        Ok(Self { run, wake })
+        Ok(Self { run, attempts, wake })
     }
 
     fn failed(run: &Run, source: std::io::Error) -> Error {
@@ -116,13 +121,15 @@ impl<'a> Crew<'a> {
         let (sender, ended) = mpsc::channel();
         std::thread::scope(|scope| {
             let mut waiting = jobs;
+            waiting.iter_mut().for_each(|job| self.mark(job));
             let mut at_work: BTreeMap<&str, AtWork> = BTreeMap::new();
             let mut result = Ok(());
             loop {
                 if result.is_ok() {
                     match more(&|repository| at_work.contains_key(repository.name.as_str())) {
                         // What is claimed takes the place of what waited for the same repository.
-                        Ok(claimed) => {
+                        Ok(mut claimed) => {
+                            claimed.iter_mut().for_each(|job| self.mark(job));
                             waiting.retain(|job| claimed.iter().all(|new| new.repository.name != job.repository.name));
                             waiting.splice(0..0, claimed);
                         }
@@ -132,7 +139,7 @@ impl<'a> Crew<'a> {
                 if result.is_err() {
                     waiting.clear();
                 }
-                while let Some(place) = waiting.iter().position(|job| may_begin(job, &at_work)) {
+                while let Some(place) = next(&waiting, &at_work) {
                     let job = waiting.remove(place);
                     at_work.insert(&job.repository.name, self.begin(scope, job, &sender));
                 }
@@ -154,6 +161,10 @@ impl<'a> Crew<'a> {
         })
     }
 
+    fn mark(&self, job: &mut Job<'a>) {
+        job.alone = job.reason != Reason::Asked && self.attempts.cut_off(job.repository) > 0;
+    }
+
     fn begin<'scope>(
         &'scope self,
         scope: &'scope Scope<'scope, '_>,
@@ -164,6 +175,9 @@ impl<'a> Crew<'a> {
         'a: 'scope,
     {
         let (repository, reason, after) = (job.repository, job.reason, job.after.clone());
+        if reason != Reason::Asked {
+            self.attempts.begin(repository);
+        }
         let fetched = Arc::new(AtomicBool::new(false));
         let (has_fetched, ended) = (Arc::clone(&fetched), ended.clone());
         let thread = scope.spawn(move || {
@@ -193,6 +207,15 @@ impl Drop for Bell<'_, '_> {
         let _ = self.ended.send(self.name);
         self.wake.ring();
     }
+}
+
+/// The place of the job that begins next; none where all have to wait.
+fn next(waiting: &[Job], at_work: &BTreeMap<&str, AtWork>) -> Option<usize> {
+    let first = waiting.iter().position(|job| !job.alone && may_begin(job, at_work));
+    let others = waiting.iter().any(|job| !job.alone);
+    first.or_else(|| {
+        waiting.iter().position(|job| job.alone && may_begin(job, at_work)).filter(|_| at_work.is_empty() && !others)
+    })
 }
 
 fn may_begin(job: &Job, at_work: &BTreeMap<&str, AtWork>) -> bool {

@@ -3,6 +3,7 @@
 //! Nothing that root acts on comes from the checkout, whose owner controls its `.git`.
 
 mod access;
+mod attempts;
 pub mod check;
 mod checkout;
 mod claim;
@@ -11,6 +12,7 @@ mod crew;
 mod deploy;
 mod describe;
 mod error;
+mod failed;
 mod forward;
 mod git;
 mod journal;

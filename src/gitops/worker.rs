@@ -3,6 +3,7 @@ use std::time::Instant;
 
 use serde_json::Map;
 
+use super::attempts::Attempts;
 use super::claim::Claims;
 use super::crew::{Crew, Job};
 use super::journal::Journal;
@@ -45,12 +46,22 @@ pub(super) fn run(config: &Config, request: &Request) -> Result<Vec<Outcome>, Er
         user_units: request.user_units,
         manager: OnceLock::new(),
     };
-    let mut worker = Worker { run: &run, claims: Claims::open(&gitops)?, outcomes: Vec::new() };
-    let result = worker.work(&root, config, request);
+    let attempts = Attempts::open(&gitops)?;
+    let claims = Claims::open(&gitops)?;
+    let mut worker = Worker { run: &run, attempts: &attempts, claims, outcomes: Vec::new() };
+    let mut result = worker.work(&root, config, request);
+    if !manual {
+        worker.claims.end();
+    }
     if !request.dry_run && (!worker.outcomes.is_empty() || result.is_err()) {
         let record = record(started, clock, &worker.outcomes, result.as_ref().err());
         let lock = run.locks.record()?;
-        Record::add(&gitops, "gitops-sync", record)?;
+        if let Err(error) = Record::add(&gitops, "gitops-sync", record) {
+            log::error!("state_not_written", error = error.to_string());
+            // What became of the repositories says more.
+            result =
+                if outcome::worst(&worker.outcomes) == Exit::Done { result.and(Err(error.into())) } else { result };
+        }
         drop(lock);
         worker.look_after_own_units(!manual)?;
     }
@@ -64,6 +75,7 @@ pub(super) fn run(config: &Config, request: &Request) -> Result<Vec<Outcome>, Er
 
 struct Worker<'a> {
     run: &'a Run<'a>,
+    attempts: &'a Attempts,
     claims: Claims,
     outcomes: Vec<Outcome>,
 }
@@ -74,7 +86,10 @@ impl<'a> Worker<'a> {
         let asked = |repository: &&Repository| request.names.is_empty() || request.names.contains(&repository.name);
         if request.is_manual() {
             let jobs = repositories.iter().filter(asked).map(Job::asked).collect();
-            Crew::new(self.run, None)?.work(jobs, &mut |_| Ok(Vec::new()), &mut |job, outcome| {
+            Crew::new(self.run, self.attempts, None)?.work(jobs, &mut |_| Ok(Vec::new()), &mut |job, outcome| {
+                if outcome.status != Status::Busy && !request.dry_run {
+                    self.attempts.end(job.repository);
+                }
                 if outcome.status != Status::Busy && !request.dry_run && !outcome.retry {
                     self.claims.forget_retry(job.repository)?;
                 }
@@ -92,19 +107,21 @@ impl<'a> Worker<'a> {
         if due.is_empty() && self.claims.is_empty()? {
             return queue.map_err(Into::into);
         }
-        let (claims, outcomes) = (&self.claims, &mut self.outcomes);
+        let (attempts, claims, outcomes) = (self.attempts, &self.claims, &mut self.outcomes);
         let mut is_first = true;
         let mut more = |is_busy: &dyn Fn(&Repository) -> bool| {
             let mut jobs = claims.take(repositories, is_busy)?;
             if std::mem::take(&mut is_first) {
                 let is_taken =
                     |repository: &Repository| jobs.iter().any(|claim| claim.repository.name == repository.name);
-                let left = claims.take_left(repositories, |repository| is_taken(repository) || is_busy(repository))?;
+                let left = claims
+                    .take_left(repositories, attempts, |repository| is_taken(repository) || is_busy(repository))?;
                 jobs.extend(left);
             }
             Ok(jobs.into_iter().map(Job::claimed).collect())
         };
-        let finished = Crew::new(self.run, claims.queue())?.work(due, &mut more, &mut |job, outcome| {
+        let finished = Crew::new(self.run, attempts, claims.queue())?.work(due, &mut more, &mut |job, outcome| {
+            attempts.end(job.repository);
             if outcome.retry {
                 claims.keep_for_retry(job.repository)?;
             } else {
@@ -141,9 +158,10 @@ impl<'a> Worker<'a> {
 
     /// What cannot be read counts as due: the sync that follows says what is wrong, and the other repositories go on.
     fn is_due(&self, repository: &Repository) -> bool {
-        self.run.is_interrupted(repository).unwrap_or(true)
+        let is_due = self.run.is_interrupted(repository).unwrap_or(true)
             || self.claims.is_to_retry(repository).unwrap_or(true)
-            || self.run.store.looked_at_until(repository).is_none()
+            || self.run.store.looked_at_until(repository).is_none();
+        is_due && !self.attempts.is_given_up(repository)
     }
 
     /// A run that found nothing to do says so, and until when that holds; there are many of them.
