@@ -287,6 +287,15 @@ fn only_a_kill_is_called_one() {
     }
 }
 
+/// Ends what runs beside a test, however the test ends.
+struct Stop<'a>(&'a std::sync::atomic::AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn junk_that_never_ends_does_not_keep_a_run_from_what_is_due() {
     use std::sync::atomic::{AtomicBool, Ordering};
@@ -295,6 +304,7 @@ fn junk_that_never_ends_does_not_keep_a_run_from_what_is_due() {
         let queue = site.queue();
         let stop = AtomicBool::new(false);
         std::thread::scope(|scope| {
+            let _stop = Stop(&stop);
             scope.spawn(|| {
                 for number in 0..u64::MAX {
                     if stop.load(Ordering::Relaxed) {
@@ -308,7 +318,7 @@ fn junk_that_never_ends_does_not_keep_a_run_from_what_is_due() {
                     };
                 }
             });
-            eventually("there is junk", || names(&queue).len() > 50);
+            eventually("there is junk", || std::fs::read_dir(&queue).unwrap().count() > 50);
             let mut child = site.host.command("gitops-sync").stdout(std::process::Stdio::piped()).spawn().unwrap();
             let started = std::time::Instant::now();
             let reader = std::thread::spawn({
@@ -326,7 +336,6 @@ fn junk_that_never_ends_does_not_keep_a_run_from_what_is_due() {
                 }
                 std::thread::sleep(std::time::Duration::from_millis(20));
             };
-            stop.store(true, Ordering::Relaxed);
             let log = reader.join().unwrap();
             assert_eq!(ended, Some(0), "{kind}: it goes on and on: {} lines", log.lines().count());
             assert!(log.contains("\"deployed\""), "{kind}: {log}");
