@@ -20,9 +20,9 @@ fn repository(site: &Site, name: &str, checkout: &str, more: &str) -> String {
     )
 }
 
-/// What is left under a file name in the state, but for what could not be taken.
+/// What is left under a file name in the state, but for what could not be taken, and for locks, in which nothing is.
 fn left(site: &Site, stem: &str) -> Vec<String> {
-    let places = names(&site.state("")).into_iter().filter(|place| place != "failed");
+    let places = names(&site.state("")).into_iter().filter(|place| !matches!(place.as_str(), "failed" | "locks"));
     let of =
         |place: &String| names(&site.state(place)).into_iter().filter(|name| name.contains(stem)).collect::<Vec<_>>();
     places.flat_map(|place| of(&place).into_iter().map(move |name| format!("{place}/{name}"))).collect()

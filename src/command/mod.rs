@@ -14,7 +14,7 @@ mod run;
 pub use account::{Account, current};
 pub use backoff::Backoff;
 pub use conversation::Conversation;
-pub use error::Error;
+pub use error::{Error, is_full_disk};
 pub use orphans::{end_orphans, mark_children};
 pub use output::Output;
 pub use prepared::Prepared;

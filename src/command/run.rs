@@ -33,6 +33,7 @@ pub struct Command {
     limit: Duration,
     output_limit: usize,
     tail: bool,
+    file_limit: Option<u64>,
 }
 
 /// Where a command's standard input comes from.
@@ -56,6 +57,7 @@ impl Command {
             limit,
             output_limit: 1 << 20,
             tail: false,
+            file_limit: None,
         }
     }
 
@@ -98,6 +100,12 @@ impl Command {
     /// How many bytes of standard output are accepted (default 1 MiB); more is an error.
     pub fn output_limit(mut self, bytes: usize) -> Self {
         self.output_limit = bytes;
+        self
+    }
+
+    /// How many bytes a file may have that the command writes; it is ended when it writes more (RLIMIT_FSIZE, setrlimit(2)).
+    pub fn file_limit(mut self, bytes: u64) -> Self {
+        self.file_limit = Some(bytes);
         self
     }
 
@@ -190,6 +198,9 @@ impl Command {
                 // to where the user may not go.
                 command.args(["env", "--chdir"]).arg(folder).arg("--");
             }
+        }
+        if let Some(bytes) = self.file_limit {
+            command.args(["prlimit", &format!("--fsize={bytes}"), "--"]);
         }
         command.arg(&self.program).args(&self.arguments).env_clear();
         command.env("PATH", path).env("LC_ALL", "C.UTF-8");

@@ -83,8 +83,8 @@ impl<'a> Checkout<'a> {
     }
 
     /// Makes an empty checkout that follows the configured branch. It is made under another name and renamed, so
-    /// that `.git` is either whole or not there.
-    pub fn make(&self) -> Result<(), Error> {
+    /// that `.git` is either whole or not there. Its objects are named by `format`, git's word for a hash.
+    pub fn make(&self, format: &str) -> Result<(), Error> {
         let path = &self.repository.path;
         let as_user = Command::new("mkdir", LOCAL).user(&self.user).args(["-p", "--"]).args([path]);
         if let Err(error) = as_user.succeed() {
@@ -98,8 +98,8 @@ impl<'a> Checkout<'a> {
         };
         run("rm", &["-rf", "--", UNFINISHED])?;
         let branch = &self.repository.branch;
-        let init =
-            ["init", "--quiet", "--bare", "--template=", &format!("--initial-branch={branch}"), "--", UNFINISHED];
+        let (branch_option, format) = (format!("--initial-branch={branch}"), format!("--object-format={format}"));
+        let init = ["init", "--quiet", "--bare", "--template=", &branch_option, &format, "--", UNFINISHED];
         git(&self.user, path, LOCAL).args(init).succeed()?;
         for (key, value) in [
             ("core.bare", "false"),

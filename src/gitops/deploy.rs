@@ -90,10 +90,12 @@ impl Run<'_> {
         if head != Some(&plan.to) {
             let transfer = match plan.transfer.take() {
                 Some(transfer) => transfer,
-                None => plan.mirror.pack().prepare(Some(checkout.receive()))?,
+                None => checkout.clear_incoming().and_then(|()| checkout.transfer(plan.mirror.pack()))?,
             };
-            transfer.finish(&Mirror::revisions(head, &plan.to))?;
-            checkout.fast_forward(&plan.look, &plan.to)?;
+            let moved = checkout
+                .take_in(transfer, &Mirror::revisions(head, &plan.to))
+                .and_then(|()| checkout.fast_forward(&plan.look, &plan.to));
+            moved.map_err(|error| checkout.says_full(error))?;
         }
         if !repository.build.is_empty() && !live {
             self.journal.reach(repository, entry, Step::Build)?;

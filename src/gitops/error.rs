@@ -19,6 +19,15 @@ pub enum Error {
         /// What happened.
         reason: String,
     },
+    /// The remote answers, and what it has cannot be fetched as it is; it is not asked for again until the branch moves.
+    Unfit {
+        /// The commit that the branch is at; none where the remote does not say.
+        commit: Option<String>,
+        /// What is wrong with it, and what to do.
+        reason: String,
+    },
+    /// A file system takes nothing more; the sentence says which.
+    Full(String),
     /// The new commit failed in one of its own steps.
     Step {
         /// `build`, `after` or `health`.
@@ -46,7 +55,7 @@ impl Error {
     pub fn exit(&self) -> Exit {
         match self {
             Self::Busy => Exit::Busy,
-            Self::Refused(_) => Exit::Refused,
+            Self::Refused(_) | Self::Unfit { .. } => Exit::Refused,
             _ => Exit::Error,
         }
     }
@@ -60,7 +69,9 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Busy => f.write_str("another gitops-sync is at work; try again when it is done"),
-            Self::Refused(reason) | Self::InUse(reason) => f.write_str(reason),
+            Self::Refused(reason) | Self::InUse(reason) | Self::Unfit { reason, .. } | Self::Full(reason) => {
+                f.write_str(reason)
+            }
             Self::Fetch { url, reason } => write!(f, "cannot fetch from {url}: {reason}"),
             Self::Step { step, reason } => write!(f, "{step} failed: {reason}"),
             Self::Command(error) => error.fmt(f),

@@ -8,11 +8,6 @@ use crate::records::short;
 use crate::state::Folder;
 
 impl Checkout<'_> {
-    /// The command that takes a pack from its standard input.
-    pub fn receive(&self) -> Command {
-        self.git().args(["index-pack", "--stdin", "--fix-thin"]).name("git index-pack")
-    }
-
     /// Moves the branch to a commit whose objects were received, durably.
     ///
     /// # Errors

@@ -52,6 +52,11 @@ pub(super) fn is_commit(text: &str) -> bool {
     matches!(text.len(), 40 | 64) && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
+/// git's word for the hash that names a commit.
+pub(super) fn object_format(commit: &str) -> &'static str {
+    if commit.len() == 64 { "sha256" } else { "sha1" }
+}
+
 /// What a commit changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Change {

@@ -1,5 +1,6 @@
 mod ask;
 mod fetch;
+mod room;
 
 use std::cell::{Cell, RefCell, RefMut};
 use std::os::unix::fs::MetadataExt;
@@ -19,6 +20,8 @@ const USER: &str = "hub-git";
 const TIP: &str = "refs/hub/tip";
 /// How far back an ancestor is looked for before git is asked.
 const FIRST_PARENTS: usize = 50;
+/// git puts packs together when there are more (`gc.autoPackLimit`, git-config(1)).
+const MOST_PACKS: usize = 50;
 
 /// The bare mirror of a repository: what was fetched, owned by a user that owns nothing else.
 pub(super) struct Mirror<'a> {
@@ -30,6 +33,8 @@ pub(super) struct Mirror<'a> {
     objects: RefCell<Option<Objects>>,
     /// True where it was made in this run.
     is_new: Cell<bool>,
+    /// How many packs it had at the last look.
+    packs: Cell<usize>,
 }
 
 /// As `user`; root is warned where it fetches itself.
@@ -69,6 +74,7 @@ impl<'a> Mirror<'a> {
             mirrors,
             objects: RefCell::default(),
             is_new: Cell::new(false),
+            packs: Cell::new(0),
         };
         match std::fs::symlink_metadata(&mirror.path) {
             Ok(found) if found.is_dir() && found.uid() == user.uid => return Ok(mirror),
@@ -76,7 +82,7 @@ impl<'a> Mirror<'a> {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => return Err(mirror.failed("inspect", error)),
         }
-        mirror.make()?;
+        mirror.make("sha1")?;
         Ok(mirror)
     }
 
@@ -84,9 +90,9 @@ impl<'a> Mirror<'a> {
         state::Error::io(act, &self.path, source).into()
     }
 
-    /// Makes an empty mirror in place of what is there: under another name and renamed, so that it is either whole or
+    /// Makes an empty mirror, whose objects are named by `format`, in place of what is there: under another name and renamed, so that it is either whole or
     /// not there.
-    fn make(&self) -> Result<(), Error> {
+    fn make(&self, format: &str) -> Result<(), Error> {
         let unfinished = self.mirrors.path().join(format!(".{}.new", repository_file_name(&self.repository.name)));
         for path in [&unfinished, &self.path] {
             match std::fs::remove_dir_all(path) {
@@ -94,8 +100,8 @@ impl<'a> Mirror<'a> {
                 _ => {}
             }
         }
-        let init = git(&self.user, self.mirrors.path(), LOCAL).args(["init", "--quiet", "--bare", "--template=", "--"]);
-        init.args([&unfinished]).succeed()?;
+        let init = git(&self.user, self.mirrors.path(), LOCAL).args(["init", "--quiet", "--bare", "--template="]);
+        init.args([&format!("--object-format={format}"), "--"]).args([&unfinished]).succeed()?;
         std::fs::rename(&unfinished, &self.path).map_err(|error| self.failed("make", error))?;
         self.mirrors.sync()?;
         // It reads what was there before.
@@ -107,6 +113,11 @@ impl<'a> Mirror<'a> {
     /// True where the mirror was made in this run, so that whatever was started in it before is worth nothing.
     pub fn is_new(&self) -> bool {
         self.is_new.get()
+    }
+
+    /// True where so many fetches left their packs that git should put them together.
+    pub fn is_untidy(&self) -> bool {
+        self.packs.get() > MOST_PACKS
     }
 
     /// True where the tip of an earlier fetch is not there whole: a new mirror, or one that a power cut damaged.

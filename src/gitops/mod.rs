@@ -15,6 +15,7 @@ mod error;
 mod failed;
 mod forward;
 mod git;
+mod incoming;
 mod journal;
 mod kept;
 mod locks;

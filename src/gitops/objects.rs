@@ -9,6 +9,11 @@ use crate::random::hex;
 const LARGEST_LISTING: u64 = 64 << 20;
 /// More files and folders than this are not compared or listed: the commit is no one's work.
 const MOST_ENTRIES: usize = 2_000_000;
+/// Bytes of all their paths together. Nested folders with long names make gigabytes of it out of a small pack; a million
+/// files of an honest repository have less.
+const MOST_PATH_BYTES: usize = 128 << 20;
+/// A longer path than the kernel takes (PATH_MAX, pathconf(3)) can never be written.
+const LONGEST_PATH: usize = 4095;
 
 const TREE: u32 = 0o040000;
 pub(super) const LINK: u32 = 0o120000;
@@ -176,7 +181,7 @@ impl Objects {
     ) -> Result<(), Error> {
         // A list and no recursion: how deep the folders go is the committer's choice.
         let mut left = vec![(Vec::new(), old, new)];
-        let mut seen = 0;
+        let (mut seen, mut bytes) = (0, 0);
         while let Some((folder, old, new)) = left.pop() {
             let old = self.nodes(old.as_deref())?;
             let mut new = self.nodes(new.as_deref())?;
@@ -188,6 +193,16 @@ impl Objects {
             pairs.extend(new.into_iter().map(|(name, new)| (Some(new), None, name)));
             for (new, old, name) in pairs.into_iter().filter(|(new, old, _)| new != old) {
                 let path = [folder.as_slice(), &name].concat();
+                bytes += path.len();
+                if path.len() > LONGEST_PATH || bytes > MOST_PATH_BYTES {
+                    let start = String::from_utf8_lossy(&path[..path.len().min(60)]).into_owned();
+                    return Err(Error::Refused(format!(
+                        "the commit has paths that are too long, {LONGEST_PATH} bytes for one and {} MiB for all: {}…; push one \
+                         without them",
+                        MOST_PATH_BYTES >> 20,
+                        crate::log::printable(start.as_bytes())
+                    )));
+                }
                 let tree = |node: &Option<Node>| node.clone().filter(|(mode, _)| *mode == TREE).map(|(_, tree)| tree);
                 let (old_tree, new_tree) = (tree(&old), tree(&new));
                 let file = |node: Option<Node>| node.filter(|(mode, _)| *mode != TREE);

@@ -91,6 +91,9 @@ pub(super) struct Outcome {
     /// Whether another try later may succeed.
     #[serde(skip)]
     pub retry: bool,
+    /// Whether git should tidy the mirror.
+    #[serde(skip)]
+    pub is_untidy: bool,
     /// Whether the branch lacks the commit that a delivery said it has.
     #[serde(skip)]
     pub is_behind: bool,
@@ -112,6 +115,7 @@ impl Outcome {
             not_there: Vec::new(),
             duration_ms: 0,
             retry: false,
+            is_untidy: false,
             is_behind: false,
         }
     }

@@ -4,13 +4,13 @@ use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use super::checkout::Checkout;
-use super::git::Change;
+use super::git::{Change, object_format};
+use super::incoming::Transfer;
 use super::look::Look;
 use super::mirror::Mirror;
 use super::sync::Run;
 use super::units::{self, Desired, Host};
 use super::{Error, Outcome, prune};
-use crate::command::Prepared;
 use crate::config::Repository;
 use crate::log;
 use crate::records::short;
@@ -27,7 +27,7 @@ pub(super) struct Fetched<'a> {
     /// How the checkout looked then; none where nobody looked.
     pub look: Option<Result<Look, Error>>,
     /// A transfer that waits for its revisions.
-    pub transfer: Option<Prepared>,
+    pub transfer: Option<Transfer>,
     pub deployed: Option<String>,
     pub to: String,
 }
@@ -38,7 +38,7 @@ pub(super) struct Plan<'a> {
     pub mirror: Mirror<'a>,
     pub checkout: Checkout<'a>,
     pub look: Look,
-    pub transfer: Cell<Option<Prepared>>,
+    pub transfer: Cell<Option<Transfer>>,
     /// The commit that is live, by the hub's own account.
     pub deployed: Option<String>,
     pub to: String,
@@ -75,23 +75,25 @@ impl Run<'_> {
         let deployed = self.store.deployed(repository)?.map(|deployed| deployed.commit);
         outcome.from.clone_from(&deployed);
         let (began, missing) = (Instant::now(), checkout.is_missing());
-        let mut transfer = None;
+        let bad = self.store.bad(repository)?;
+        let unfit = bad.as_ref().filter(|bad| bad.unfit).map(|bad| bad.commit.as_str());
+        let mut is_clear = false;
         let (to, look) = std::thread::scope(|scope| {
             let mut look = None;
-            let to = mirror.fetch(|| {
+            let to = mirror.fetch(unfit, || {
                 if !missing {
                     look = Some(scope.spawn(|| checkout.look_closely()));
-                }
-                if !missing && !self.dry_run {
-                    transfer = Some(mirror.pack().prepare(Some(checkout.receive()))?);
+                    is_clear = !self.dry_run && checkout.clear_incoming().is_ok();
                 }
                 Ok(())
             });
             (to, look.and_then(|thread| thread.join().ok()))
         });
         let to = to?;
-        let transfer = transfer.filter(|_| !mirror.is_new());
         outcome.to = Some(to.clone());
+        // It gets ready while the commit is looked at. What is in its way is said by the look, or when it is needed.
+        let is_known = deployed.as_ref() == Some(&to) || bad.is_some_and(|bad| bad.commit == to);
+        let transfer = if is_clear && !is_known { Some(checkout.transfer(mirror.pack())?) } else { None };
         Ok(Fetched { mirror, checkout, began, look, transfer, deployed, to })
     }
 
@@ -132,7 +134,7 @@ impl Run<'_> {
         let look = if missing {
             lines.push(format!("make the checkout {path} for user {}: there is none yet", checkout.user.name));
             if !self.dry_run {
-                checkout.make()?;
+                checkout.make(object_format(&to))?;
             }
             Look::of_new(&repository.branch)
         } else {

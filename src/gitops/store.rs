@@ -30,6 +30,9 @@ pub(super) struct Bad {
     /// True where it was refused before anything of it ran.
     #[serde(default)]
     pub refused: bool,
+    /// True where it could not even be fetched.
+    #[serde(default)]
+    pub unfit: bool,
 }
 
 /// When a repository was last looked at, and what came of it.
@@ -97,12 +100,24 @@ impl Store {
     }
 
     pub fn set_bad(&self, repository: &Repository, commit: &str, reason: &str, refused: bool) -> Result<(), Error> {
-        let bad = Bad {
-            commit: commit.to_owned(),
-            reason: text::cut(reason, text::LONGEST_REASON).into_owned(),
-            at: now(),
-            refused,
-        };
+        self.note_bad(repository, commit, reason, refused, false)
+    }
+
+    /// Remembers a commit that could not be fetched for its own fault.
+    pub fn set_unfit(&self, repository: &Repository, commit: &str, reason: &str) -> Result<(), Error> {
+        self.note_bad(repository, commit, reason, true, true)
+    }
+
+    fn note_bad(
+        &self,
+        repository: &Repository,
+        commit: &str,
+        reason: &str,
+        refused: bool,
+        unfit: bool,
+    ) -> Result<(), Error> {
+        let reason = text::cut(reason, text::LONGEST_REASON).into_owned();
+        let bad = Bad { commit: commit.to_owned(), reason, at: now(), refused, unfit };
         self.bad.publish_json(&file(repository), &bad)
     }
 

@@ -56,7 +56,7 @@ impl Run<'_> {
         match self.locks.repository(asked.repository, asked.waits) {
             Ok(Some(_lock)) => {
                 self.work(asked, &mut outcome);
-                if asked.tidies {
+                if asked.tidies || outcome.is_untidy {
                     self.tidy(asked.repository);
                 }
             }
@@ -82,7 +82,8 @@ impl Run<'_> {
                 outcome.reason = reason;
             }
             Err(error) => {
-                outcome.status = if matches!(error, Error::Refused(_)) { Status::Refused } else { Status::Failed };
+                let refused = matches!(error, Error::Refused(_) | Error::Unfit { .. });
+                outcome.status = if refused { Status::Refused } else { Status::Failed };
                 outcome.retry = outcome.status == Status::Failed;
                 outcome.reason = Some(error.to_string());
             }
@@ -140,14 +141,20 @@ impl Run<'_> {
         }
         let fetched = self.fetch(repository, outcome);
         asked.fetched.store(true, Ordering::Relaxed);
-        let fetched = fetched?;
-        if let Some(after) = asked.after {
-            outcome.is_behind = after != fetched.to && !fetched.mirror.is_ancestor(after, &fetched.to)?;
+        if let Err(Error::Unfit { commit: Some(commit), reason }) = &fetched
+            && !self.dry_run
+        {
+            self.store.set_unfit(repository, commit, reason)?;
         }
-        self.follows(repository, &fetched)?;
+        let fetched = fetched?;
+        outcome.is_untidy = fetched.mirror.is_untidy();
+        // Of a commit that could not be fetched the mirror knows nothing.
+        let has = |after: &str| after == fetched.to || fetched.mirror.is_ancestor(after, &fetched.to).unwrap_or(false);
+        outcome.is_behind = asked.after.is_some_and(|after| !has(after));
         if let Some(end) = self.failed_before(repository, &fetched.to)? {
             return Ok(end);
         }
+        self.follows(repository, &fetched)?;
         if fetched.deployed.as_deref() != Some(&fetched.to) {
             fetched.mirror.verify(fetched.deployed.as_deref(), &fetched.to)?;
         }

@@ -28,6 +28,7 @@ impl<'a> Mirror<'a> {
             user,
             objects: RefCell::default(),
             is_new: Cell::new(true),
+            packs: Cell::new(0),
         };
         let access = Access::prepare(config, repository, &mirror.mirrors, &mirror.user)?;
         let command = mirror.ls_remote(&access, limit).name(format!("git ls-remote {}", repository.remote.url()));

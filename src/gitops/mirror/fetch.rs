@@ -1,8 +1,9 @@
 //! Fetching: what it takes to bring a branch into the mirror, and what is said where that fails.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use super::room::Room;
 use super::{Mirror, TIP};
 use crate::command::{self, Backoff, Command};
 use crate::gitops::Error;
@@ -14,36 +15,72 @@ use crate::state::repository_file_name;
 /// How long a failing fetch is tried again within one run, but not longer than one fetch may take.
 const TRIES: Duration = Duration::from_secs(60);
 
+/// What git finds wrong in old commits of honest repositories and what does no harm: odd names and dates of people, and
+/// modes written with a zero in front (git-fsck(1), FSCK MESSAGES). Everything else that fsck reports stays refused.
+const HARMLESS: [&str; 12] = [
+    "badDate",
+    "badDateOverflow",
+    "badEmail",
+    "badName",
+    "badTimezone",
+    "missingEmail",
+    "missingNameBeforeEmail",
+    "missingSpaceBeforeDate",
+    "missingSpaceBeforeEmail",
+    "multipleAuthors",
+    "zeroPaddedDate",
+    "zeroPaddedFilemode",
+];
+
 impl Mirror<'_> {
-    /// Fetches the branch and returns its tip. `meanwhile` is called once, while git is at work.
+    /// Fetches the branch and returns its tip. `meanwhile` is called once, while git is at work. Where the branch still is
+    /// at `unfit`, a commit that could not be fetched for its own fault, that is returned and nothing is fetched.
     ///
     /// # Errors
-    /// `Refused` when the branch does not exist, `Fetch` when the remote does not answer, after tries with backoff for
-    /// a minute at most.
-    pub fn fetch(&self, meanwhile: impl FnOnce() -> Result<(), Error>) -> Result<String, Error> {
-        self.remove_stale_locks()?;
+    /// `Refused` when the branch does not exist, `Unfit` when it cannot be fetched as it is, `Full` when the disk has no
+    /// room, `Fetch` when the remote does not answer, after tries with backoff for a minute at most.
+    pub fn fetch(&self, unfit: Option<&str>, meanwhile: impl FnOnce() -> Result<(), Error>) -> Result<String, Error> {
         let mut meanwhile = Some(meanwhile);
         let (started, tries) = (Instant::now(), TRIES.min(self.fetch_limit()));
         let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(20));
+        let mut other_format = true;
         loop {
+            self.remove_left()?;
+            let room = Room::find(self)?;
             // Anew for every try: git forgets a token that a server refused.
             let access = Access::prepare(self.config, self.repository, &self.mirrors, &self.user)?;
-            let fetching = self.fetch_command(&access).prepare(None)?;
+            if let Some(unfit) = unfit
+                && self.remote_tip(&access).is_ok_and(|tip| tip.as_deref() == Some(unfit))
+            {
+                return Ok(unfit.to_owned());
+            }
+            let fetching = self.fetch_command(&access, &room).prepare(None)?;
             if let Some(meanwhile) = meanwhile.take() {
                 drop(self.objects()?);
                 meanwhile()?;
             }
             let error = match fetching.finish(b"") {
-                Ok(_) => return self.tip(),
+                Ok(_) => return self.fetched_tip(&access),
                 Err(error) => error,
             };
+            let received = self.remove_left()?;
+            let said = error.to_string();
+            if let Some(format) = said.split("server ").nth(1).filter(|_| said.contains("mismatched algorithms"))
+                && std::mem::take(&mut other_format)
+            {
+                self.make(if format.starts_with("sha256") { "sha256" } else { "sha1" })?;
+                continue;
+            }
+            if let Some(error) = self.fault(&access, &room, received, &error) {
+                return Err(error);
+            }
             let hung = matches!(error, command::Error::Deadline { .. });
-            if !hung && self.branch_is_missing(&access) {
+            if !hung && matches!(self.remote_tip(&access), Ok(None)) {
                 return Err(self.no_branch());
             }
             if !hung && !self.is_new() && self.is_damaged()? {
-                log::warn!("mirror_made_anew", repo = self.repository.name, error = error.to_string());
-                self.make()?;
+                log::warn!("mirror_made_anew", repo = self.repository.name, error = said);
+                self.make("sha1")?;
                 continue;
             }
             let wait = backoff.next_wait();
@@ -52,14 +89,49 @@ impl Mirror<'_> {
             if local || started.elapsed() + wait >= tries {
                 return Err(self.cannot_fetch(&access, &error));
             }
-            log::warn!(
-                "fetch_retried",
-                repo = self.repository.name,
-                error = error.to_string(),
-                wait_s = wait.as_secs()
-            );
+            log::warn!("fetch_retried", repo = self.repository.name, error = said, wait_s = wait.as_secs());
             std::thread::sleep(wait);
         }
+    }
+
+    /// What is wrong with the history or the disk, so that another try at once is worth nothing; none where it is
+    /// something else.
+    fn fault(&self, access: &Access, room: &Room, received: u64, error: &command::Error) -> Option<Error> {
+        let said = error.to_string();
+        if let Some(full) = room.fault(self, received, &said) {
+            return Some(if full.is_disk { Error::Full(full.reason) } else { self.unfit(access, full.reason) });
+        }
+        said.contains("fsck error").then(|| {
+            let reason = format!(
+                "the history of {} at {} has what git takes for dangerous: {said}; it is the history's fault, not the \
+                 network's: have it rewritten there without that object (git fsck names it)",
+                self.repository.branch,
+                self.repository.remote.url()
+            );
+            self.unfit(access, reason)
+        })
+    }
+
+    fn unfit(&self, access: &Access, reason: String) -> Error {
+        // Where the remote does not say what it has, it is fetched once more by the next run.
+        Error::Unfit { commit: self.remote_tip(access).ok().flatten(), reason }
+    }
+
+    /// The tip that was fetched. It is compared with what the remote named: from a remote that is shallow itself git takes
+    /// nothing that needs its missing history, warns, and ends well.
+    fn fetched_tip(&self, access: &Access) -> Result<String, Error> {
+        let named = self.objects()?.resolve("FETCH_HEAD")?;
+        if named.is_some() && self.objects()?.resolve(TIP)? == named {
+            return self.tip();
+        }
+        let (branch, url) = (&self.repository.branch, self.repository.remote.url());
+        Err(self.unfit(
+            access,
+            format!(
+                "{branch} at {url} moved and could not be taken over: that repository is shallow, its history is cut off; run \
+                 there: git fetch --unshallow"
+            ),
+        ))
     }
 
     fn remote_git(&self, access: &Access, limit: Duration) -> Command {
@@ -68,12 +140,8 @@ impl Mirror<'_> {
             // What a push brings is too little for threads; a first clone is not.
             .args(if self.is_new() { &[][..] } else { &["-c", "pack.threads=1"] })
             // A server that sends less than 1,000 bytes a second for 20 s has gone away.
-            .args(["-c", "http.lowSpeedLimit=1000", "-c", "http.lowSpeedTime=20"])
-            .args(["-c", "fetch.fsckObjects=true", "-c", "fetch.fsck.zeroPaddedFilemode=ignore"]);
-        let fetches_as_another = rustix::process::geteuid().as_raw() != self.user.uid;
-        if let Some(path) = self.repository.remote.local_path()
-            && fetches_as_another
-        {
+            .args(["-c", "http.lowSpeedLimit=1000", "-c", "http.lowSpeedTime=20"]);
+        if let Some(path) = self.repository.remote.local_path() {
             // git refuses to serve a repository of another user; the path is the operator's choice, and hub-git has
             // nothing to lose. `-c` does not reach the serving process, a global file does.
             command = command.env("GIT_CONFIG_GLOBAL", self.safe_directory(&path));
@@ -81,10 +149,15 @@ impl Mirror<'_> {
         access.apply(command)
     }
 
-    fn safe_directory(&self, path: &std::path::Path) -> PathBuf {
+    fn safe_directory(&self, path: &Path) -> PathBuf {
         let name = format!(".{}.config", repository_file_name(&self.repository.name));
-        let quoted = path.to_string_lossy().replace('\\', "\\\\").replace('"', "\\\"");
-        let content = format!("[safe]\n\tdirectory = \"{quoted}\"\n\tdirectory = \"{quoted}/.git\"\n");
+        let mut content = "[safe]\n".to_owned();
+        // git compares with the resolved path.
+        let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        for path in [path, &path.join(".git"), &real, &real.join(".git")] {
+            let quoted = path.to_string_lossy().replace('\\', "\\\\").replace('"', "\\\"");
+            content += &format!("\tdirectory = \"{quoted}\"\n");
+        }
         if let Err(error) = self.mirrors.publish(&name, content.as_bytes(), 0o644) {
             log::warn!("safe_directory_not_written", error = error.to_string());
         }
@@ -95,18 +168,29 @@ impl Mirror<'_> {
         Duration::from_secs(self.config.gitops.fetch_timeout_seconds)
     }
 
-    fn fetch_command(&self, access: &Access) -> Command {
+    fn fetch_command(&self, access: &Access, room: &Room) -> Command {
         let refspec = format!("+refs/heads/{}:{TIP}", self.repository.branch);
-        self.remote_git(access, self.fetch_limit())
-            .args(["fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--no-auto-maintenance"])
+        let mut command = self.remote_git(access, self.fetch_limit()).file_limit(room.bytes);
+        // One pack, whatever comes, so that the limit of a file is the limit of a fetch.
+        command = command.args(["-c", "fetch.unpackLimit=1", "-c", "fetch.fsckObjects=true"]);
+        for message in HARMLESS {
+            command = command.args(["-c", &format!("fetch.fsck.{message}=ignore")]);
+        }
+        command
+            .args(["fetch", "--quiet", "--no-tags", "--no-auto-maintenance"])
             .args(["--no-recurse-submodules", "--", self.repository.remote.url(), &refspec])
             .name(format!("git fetch {}", self.repository.remote.url()))
     }
 
-    /// `git ls-remote --exit-code` ends with 2 when the remote answers and has no such ref.
-    fn branch_is_missing(&self, access: &Access) -> bool {
-        let command = self.ls_remote(access, self.fetch_limit().min(Duration::from_secs(30)));
-        command.run().is_ok_and(|output| output.status.code() == Some(2))
+    /// What the remote has the branch at; none where it answers and has no such branch.
+    fn remote_tip(&self, access: &Access) -> Result<Option<String>, command::Error> {
+        let output = self.ls_remote(access, self.fetch_limit().min(Duration::from_secs(30))).run()?;
+        // `git ls-remote --exit-code` ends with 2 then.
+        if output.status.code() == Some(2) {
+            return Ok(None);
+        }
+        let text = output.require_success("git ls-remote")?.text();
+        Ok(Some(text.split_whitespace().next().unwrap_or_default().to_owned()))
     }
 
     pub(super) fn ls_remote(&self, access: &Access, limit: Duration) -> Command {
@@ -115,22 +199,73 @@ impl Mirror<'_> {
         command.args(["ls-remote", "--exit-code", "--", self.repository.remote.url(), &reference]).output_limit(1 << 16)
     }
 
-    /// A killed fetch leaves its locks; this run holds the repository's, so nobody else is at work here.
-    fn remove_stale_locks(&self) -> Result<(), Error> {
+    /// A killed fetch leaves its locks and what it had received; this run holds the repository's lock, so nobody else is
+    /// at work here. Returns how much of a pack there was, in bytes.
+    fn remove_left(&self) -> Result<u64, Error> {
         let locks = ["refs/hub/tip.lock", "packed-refs.lock", "shallow.lock", "config.lock", "HEAD.lock"];
-        if !locks.iter().any(|lock| std::fs::symlink_metadata(self.path.join(lock)).is_ok()) {
-            return Ok(());
+        let is_there = |name: &&str| std::fs::symlink_metadata(self.path.join(*name)).is_ok();
+        let mut left: Vec<String> = locks.into_iter().filter(is_there).map(str::to_owned).collect();
+        let packs = std::fs::read_dir(self.path.join("objects/pack")).into_iter().flatten().flatten();
+        let (mut count, mut received) = (0, 0);
+        for entry in packs {
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            count += usize::from(name.ends_with(".pack"));
+            if name.starts_with("tmp_") && left.len() < 1000 {
+                received = received.max(entry.metadata().map_or(0, |found| found.len()));
+                left.push(format!("objects/pack/{name}"));
+            }
         }
-        let remove = Command::new("rm", LOCAL).user(&self.user).folder(&self.path).args(["-f", "--"]).args(locks);
-        remove.succeed()?;
-        Ok(())
+        self.packs.set(count);
+        if !left.is_empty() {
+            let remove = Command::new("rm", LOCAL).user(&self.user).folder(&self.path).args(["-f", "--"]);
+            remove.args(left).name("rm").succeed()?;
+        }
+        Ok(received)
     }
 
     /// Why the remote cannot be fetched from, with what to do where that is known.
     pub(super) fn cannot_fetch(&self, access: &Access, error: &command::Error) -> Error {
+        let url = self.repository.remote.url().to_owned();
+        if let Some(reason) = self.repository.remote.local_path().and_then(|path| self.shut_out(&path)) {
+            return Error::Fetch { url, reason };
+        }
         let reason = error.to_string();
         let reason = access.advice(&reason).map_or(reason.clone(), |advice| format!("{reason}; {advice}"));
-        Error::Fetch { url: self.repository.remote.url().to_owned(), reason }
+        Error::Fetch { url, reason }
+    }
+
+    /// What keeps the fetching user from a local remote, and what to do; none where nothing does.
+    fn shut_out(&self, path: &Path) -> Option<String> {
+        let may = |option: &str, path: &Path| {
+            let test = Command::new("test", LOCAL).user(&self.user).args([option]).args([path]).run();
+            test.map_or(true, |output| output.status.success())
+        };
+        let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let user = &self.user.name;
+        let mut folders: Vec<&Path> = path.ancestors().chain(real.ancestors()).collect();
+        folders.sort_by_key(|folder| folder.components().count());
+        for folder in folders {
+            let shown = folder.display();
+            match std::fs::metadata(folder) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                    return Some(format!("there is no {shown}"));
+                }
+                Ok(found) if found.is_dir() && !may("-x", folder) => {
+                    return Some(format!(
+                        "{user}, who fetches, may not enter {shown}; let it pass with: setfacl -m u:{user}:x {shown}   or \
+                         move the repository to where it may go, such as /srv/git"
+                    ));
+                }
+                _ => {}
+            }
+        }
+        let parts = ["", "HEAD", "objects", ".git", ".git/HEAD", ".git/objects"].map(|part| real.join(part));
+        let closed = parts.iter().find(|part| part.exists() && !may("-r", part))?.display();
+        Some(format!(
+            "{user}, who fetches, may not read {closed}; let it with: setfacl -R -m u:{user}:rX {0} && setfacl -R -d -m \
+             u:{user}:rX {0}",
+            real.display()
+        ))
     }
 
     pub(super) fn no_branch(&self) -> Error {

@@ -1,0 +1,99 @@
+//! How a commit's objects come into a checkout. They are received in a folder of the hub's own below the checkout's
+//! objects and moved from there when they are whole: what a dead transfer left is known by its place, and what the owner's
+//! own git is receiving is nobody's business.
+
+use std::path::PathBuf;
+
+use super::Error;
+use super::checkout::Checkout;
+use super::git::LOCAL;
+use crate::command::{self, Command, Prepared};
+use crate::log;
+use crate::state::Folder;
+
+/// The folder, below the checkout's objects.
+const FOLDER: &str = "hub-incoming";
+
+/// A transfer that is ready and waits for the revisions.
+pub(super) struct Transfer {
+    pack: Prepared,
+    /// Moves the files that it is told to where git looks for them.
+    settling: Prepared,
+    folder: PathBuf,
+}
+
+impl Checkout<'_> {
+    /// The folder of objects, relative to the checkout.
+    fn objects(&self) -> Result<PathBuf, Error> {
+        let usual = std::fs::symlink_metadata(self.repository.path.join(".git")).is_ok_and(|found| found.is_dir());
+        if usual {
+            return Ok(PathBuf::from(".git/objects"));
+        }
+        Ok(PathBuf::from(self.git().args(["rev-parse", "--git-path", "objects"]).succeed()?.text()))
+    }
+
+    fn run(&self, program: &str, arguments: &[&str]) -> Command {
+        Command::new(program, LOCAL).user(&self.user).folder(&self.repository.path).args(arguments).name(program)
+    }
+
+    /// Makes the folder where it is missing, and empties it of what a dead transfer left.
+    pub fn clear_incoming(&self) -> Result<(), Error> {
+        let folder = Folder::open(&self.repository.path)
+            .and_then(|path| path.sub(".git")?.sub("objects")?.sub(FOLDER))
+            .and_then(|folder| match folder.sub("pack") {
+                Err(error) if error.is_missing() => Ok(true),
+                pack => pack.and_then(|pack| pack.entries(1)).map(|entries| entries.is_empty()),
+            });
+        if folder.is_ok_and(|is_empty| is_empty) {
+            return Ok(());
+        }
+        let folder = self.objects()?.join(FOLDER);
+        self.run("rm", &["-rf", "--"]).args([&folder]).succeed()?;
+        self.run("mkdir", &["-p", "--"]).args([&folder]).succeed()?;
+        Ok(())
+    }
+
+    /// Starts what brings the output of `pack` into the checkout.
+    pub fn transfer(&self, pack: Command) -> Result<Transfer, Error> {
+        let objects = self.objects()?;
+        let folder = objects.join(FOLDER);
+        let receive = self
+            .git()
+            .env("GIT_OBJECT_DIRECTORY", &folder)
+            .env("GIT_ALTERNATE_OBJECT_DIRECTORIES", &objects)
+            .args(["-c", "pack.writeReverseIndex=false", "index-pack", "--stdin", "--fix-thin"])
+            .name("git index-pack");
+        let settling = self.run("xargs", &["-0", "-r", "mv", "-f", "-t"]).args([&objects.join("pack")]).args(["--"]);
+        Ok(Transfer { pack: pack.prepare(Some(receive))?, settling: settling.name("mv").prepare(None)?, folder })
+    }
+
+    /// Brings in what `revisions` name. What a failed transfer left is removed.
+    pub fn take_in(&self, transfer: Transfer, revisions: &[u8]) -> Result<(), Error> {
+        let Transfer { pack, settling, folder } = transfer;
+        let taken = pack.finish(revisions).map_err(Error::from).and_then(|output| {
+            let text = output.text();
+            // git-index-pack(1): the word, a tab, and the hash in the pack's name.
+            let hash = text.split_once('\t').map(|(_, hash)| hash).filter(|hash| !hash.is_empty());
+            let hash = hash.ok_or_else(|| Error::unexpected("git index-pack", text.as_bytes()))?;
+            // git looks for packs by their index, so that one comes last.
+            let names = ["pack", "idx"].map(|kind| format!("{}/pack/pack-{hash}.{kind}\0", folder.display()));
+            settling.finish(names.concat().as_bytes()).map(drop).map_err(Error::from)
+        });
+        if taken.is_err()
+            && let Err(error) = self.clear_incoming()
+        {
+            log::warn!("incoming_not_cleared", repo = self.repository.name, error = error.to_string());
+        }
+        taken
+    }
+
+    /// The same error, or that the checkout's file system is full where that is the reason.
+    pub fn says_full(&self, error: Error) -> Error {
+        let said = error.to_string();
+        if !command::is_full_disk(&said) {
+            return error;
+        }
+        let path = self.repository.path.display();
+        Error::Full(format!("the file system of {path} has no room for the commit; free some space: {said}"))
+    }
+}
