@@ -320,6 +320,76 @@ fn an_instance_that_fails_is_taken_back() {
     sync(&machine, "infra").expect(3);
     assert_eq!(show(&machine, "app@1000.service", "ActiveState"), "active");
     assert_eq!(host(&machine), before);
+
+    // A default instance, and the one that is to take its place and fails.
+    let with_default = |instance: &str| template("/usr/bin/sleep %i") + &format!("DefaultInstance={instance}\n");
+    let first = [Gone("systemd/app@x.service"), Text("systemd/def@.service", &with_default("1000"))];
+    push(&machine, "infra", &first);
+    sync(&machine, "infra").expect(0);
+    let before = host(&machine);
+    push(&machine, "infra", &[Text("systemd/def@.service", &with_default("x"))]);
+    sync(&machine, "infra").expect(3);
+    assert_eq!(show(&machine, "def@1000.service", "ActiveState"), "active");
+    assert_eq!(show(&machine, "def@x.service", "ActiveState"), "inactive");
+    assert_eq!(without_times(&host(&machine)), without_times(&before));
+
+    // Without any it is stopped and enabled no more.
+    push(&machine, "infra", &[Text("systemd/def@.service", &template("/usr/bin/sleep %i"))]);
+    sync(&machine, "infra").expect(0);
+    assert_eq!(show(&machine, "def@1000.service", "ActiveState"), "inactive");
+    assert!(!machine.exists("/etc/systemd/system/multi-user.target.wants/def@1000.service"));
+
+    // What the template says is wanted elsewhere is so for the instance that did not change.
+    push(
+        &machine,
+        "infra",
+        &[Text("systemd/app@.service", &template("/usr/bin/sleep %i").replace("multi-user", "other"))],
+    );
+    sync(&machine, "infra").expect(0);
+    assert!(machine.exists("/etc/systemd/system/other.target.wants/app@1000.service"));
+    assert!(!machine.exists("/etc/systemd/system/multi-user.target.wants/app@1000.service"));
+    assert_eq!(show(&machine, "app@1000.service", "ActiveState"), "active");
+}
+
+/// Files that were put back have another time.
+fn without_times(host: &str) -> String {
+    let lines = host
+        .lines()
+        .map(|line| line.rsplit_once(' ').filter(|_| line.starts_with("./")).map_or(line, |(file, _)| file));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn a_link_that_nobody_planned_is_taken_back_and_the_deployment_fails() {
+    let Some(machine) = Machine::boot() else { return };
+    configure(&machine, &[repository("infra", "")]);
+    push(&machine, "infra", &[Text("systemd/app.service", &service("app", "1"))]);
+    sync(&machine, "infra").expect(0);
+    // What the hub does not follow says more than the commit: a drop-in that is a link.
+    machine.write("/srv/more.conf", "[Install]\nAlias=dbus-org.example.service\nRequiredBy=sysinit.target\n");
+    machine.ok(&["mkdir", "/etc/systemd/system/app.service.d", "/etc/systemd/system/new.service.d"]);
+    for unit in ["app", "new"] {
+        machine.ok(&["ln", "-s", "/srv/more.conf", &format!("/etc/systemd/system/{unit}.service.d/more.conf")]);
+    }
+    machine.ok(&["systemctl", "daemon-reload"]);
+    let before = host(&machine);
+    log(&machine);
+    push(&machine, "infra", &[Text("systemd/app.service", &service("app", "2").replace("multi-user", "other"))]);
+    let run = sync(&machine, "infra").expect(3);
+    for part in
+        ["links that the commit does not stand for", "dbus-org.example.service", "sysinit.target.requires/app.service"]
+    {
+        assert!(run.reason().contains(part), "{part}: {}", run.reason());
+    }
+    assert_eq!(without_times(&host(&machine)), without_times(&before));
+    assert_eq!(show(&machine, "app.service", "ActiveState"), "active");
+    push(
+        &machine,
+        "infra",
+        &[Text("systemd/app.service", &service("app", "1")), Text("systemd/new.service", &service("new", "1"))],
+    );
+    sync_with(&machine, &["acme/infra", "--adopt", "new.service"]).expect(3);
+    assert_eq!(without_times(&host(&machine)), without_times(&before));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{is_prefix, is_systemds_slice, is_unit_name, kind_of_all, template_of, unit_of};
+use super::{is_prefix, is_systemds_slice, is_template, is_unit_name, kind_of_all, template_of, unit_of};
 use crate::config::Repository;
 use crate::gitops::Error;
 use crate::gitops::mirror::Mirror;
@@ -109,6 +109,11 @@ impl Desired {
                         problems.push(format!(
                             "{unit}: Also={also} would enable a unit that the repository does not have; enable it by hand"
                         ));
+                    }
+                    for also in install.also.iter().filter(|also| is_template(also) && self.files.contains_key(*also)) {
+                        if self.install(also).is_ok_and(|template| template.default_instance.is_none()) {
+                            problems.push(format!("{unit}: Also={also} says nothing of the instance; name one, or add DefaultInstance= to it"));
+                        }
                     }
                     for alias in install.alias.iter().filter(|alias| *alias != unit) {
                         if !names.insert(alias.clone()) {
@@ -279,6 +284,10 @@ mod tests {
             (
                 &[("a.service", "x"), ("a.service.d/x.conf", "[Install]\nAlso=debug-shell.service\n")],
                 "enable it by hand",
+            ),
+            (
+                &[("a.service", "[Install]\nAlso=b@.service\n"), ("b@.service", "[Install]\nWantedBy=x.target\n")],
+                "says nothing of the instance",
             ),
             (&[("a.service", "[Install]\nAlias=b.service\n"), ("b.service", "x")], "another unit of the repository"),
             (

@@ -28,9 +28,8 @@ impl Host {
     pub(super) fn reenabled(&self, plan: &Plan) -> Result<Vec<Reenabled>, Error> {
         let old = self.installed(plan)?;
         let mut changed = Vec::new();
-        for unit in plan.units() {
-            let is_there = plan.desired.files.contains_key(&unit) && old.files.contains_key(&unit);
-            if !is_there || !plan.was_enabled_once(&unit) || !plan.may_restart(&unit) {
+        for unit in plan.concerned() {
+            if !old.files.contains_key(&unit) || !plan.was_enabled_once(&unit) || !plan.may_restart(&unit) {
                 continue;
             }
             // What the operator wrote there instead may be anything.
@@ -76,16 +75,17 @@ impl Host {
         let mut installs = BTreeMap::new();
         for line in plan.acting().filter(|line| unit_of(&line.file) == line.file && line.action != Action::Remove) {
             let install = self.install_of(plan, &line.file)?;
-            let lacks_instance = is_template(&line.file) && install.default_instance.is_none();
-            let is_anything = !install.links().is_empty() || !install.also.is_empty();
             let is_masked = is_masked(&self.folder, &self.other_paths, &started(&line.file, &install))?;
-            if is_anything && !lacks_instance && !is_masked && !plan.was_enabled_once(&line.file) {
+            if can_be_enabled(&line.file, &install) && !is_masked && !plan.was_enabled_once(&line.file) {
                 installs.insert(line.file.clone(), install);
             }
         }
         let new: Vec<String> = installs.keys().cloned().collect();
         for one in reenabled {
-            installs.insert(one.unit.clone(), self.install_of(plan, &one.unit)?);
+            let install = self.install_of(plan, &one.unit)?;
+            if can_be_enabled(&one.unit, &install) {
+                installs.insert(one.unit.clone(), install);
+            }
         }
         let units: Vec<String> = installs.keys().cloned().collect();
         let result = self.job(&["enable", "--no-reload", "--quiet"], &units);
@@ -176,6 +176,12 @@ impl Host {
     fn all_links(&self) -> Result<Links, Error> {
         Ok(self.enablement.all_links()?.into_iter().collect())
     }
+}
+
+/// True where `[Install]` has something for a unit, and a template has an instance that it is for.
+fn can_be_enabled(unit: &str, install: &Install) -> bool {
+    let lacks_instance = is_template(unit) && install.default_instance.is_none();
+    !lacks_instance && (!install.links().is_empty() || !install.also.is_empty())
 }
 
 /// The unit that is started where one is enabled: of a template its default instance.

@@ -120,6 +120,16 @@ impl Plan {
         !self.lines.iter().any(|line| line.file == unit && settled.contains(&line.action))
     }
 
+    /// The units of the commit for which a file, a drop-in or the template changes.
+    pub(super) fn concerned(&self) -> BTreeSet<String> {
+        let changed = self.units();
+        let is_changed = |unit: &&String| {
+            changed.contains(*unit) || template_of(unit).is_some_and(|template| changed.contains(&template))
+        };
+        let units = self.desired.files.keys().filter(|file| unit_of(file) == *file);
+        units.filter(is_changed).cloned().collect()
+    }
+
     /// The units (templates included) whose files change.
     pub fn units(&self) -> BTreeSet<String> {
         self.acting().map(|line| unit_of(&line.file).to_owned()).collect()

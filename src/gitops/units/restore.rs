@@ -101,6 +101,9 @@ impl Host {
         for (file, owned) in before.owned.iter().filter(|(file, _)| !file.contains('/') && !self.is_own(file)) {
             if matches!(before.files.get(file), Some(Previous::Missing)) {
                 started.extend(self.units_of(file)?);
+            } else if is_template(file) && before.files.contains_key(file) {
+                // Another default instance.
+                started.extend(self.units_of(file)?.into_iter().filter(|unit| !before.units.contains(unit)));
             } else if owned.as_ref().is_some_and(|owned| !owned.enabled_once) && !is_template(file) {
                 // It may have got its first [Install], and been started for that.
                 enabled.push(file.clone());

@@ -32,7 +32,7 @@ impl Host {
         for line in plan.lines.iter().filter(|line| line.action == Action::Add && unit_of(&line.file) == line.file) {
             names.insert(line.file.clone());
         }
-        for unit in plan.units() {
+        for unit in plan.concerned() {
             for alias in plan.desired.install(&unit).unwrap_or_default().alias {
                 if self.folder.look(&alias)? == OnDisk::Missing {
                     names.insert(alias);
