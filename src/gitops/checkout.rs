@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::Error;
 use super::git::{Change, LOCAL, git};
 use super::look::{Look, Touched, Unseen, parse_files, parse_status};
+use super::worktree::Yielding;
 use crate::command::{self, Account, Command};
 use crate::config::Repository;
 use crate::log;
@@ -145,15 +146,18 @@ impl<'a> Checkout<'a> {
         parse_status(&output.stdout).ok_or_else(|| Error::unexpected("git status", &output.stdout))
     }
 
-    /// Refuses what a fast-forward from `look` to a commit that makes `changes` would overwrite.
-    pub fn check(&self, look: &Look, changes: &[Change]) -> Result<(), Error> {
+    /// Refuses what a fast-forward from `look` to a commit that makes `changes` would overwrite, but for `yielding`.
+    pub fn check(&self, look: &Look, changes: &[Change], yielding: &Yielding) -> Result<(), Error> {
         let path = self.repository.path.display();
         let branch = &self.repository.branch;
         if look.branch.as_deref() != Some(branch) {
             let there = look.branch.as_deref().map_or_else(|| "no branch".to_owned(), |name| format!("branch {name}"));
-            return Err(refused(format!(
-                "{path} has {there} checked out, not {branch}; run: git -C {path} switch {branch}"
-            )));
+            let switch = match &look.branch {
+                _ if self.tip(branch)?.is_some() => format!("switch {branch}"),
+                Some(old) => format!("branch -m {old} {branch}"),
+                None => format!("switch -c {branch}"),
+            };
+            return Err(refused(format!("{path} has {there} checked out, not {branch}; run: git -C {path} {switch}")));
         }
         if look.unmerged {
             return Err(refused(format!(
@@ -164,7 +168,8 @@ impl<'a> Checkout<'a> {
             return Ok(());
         }
         let touched = Touched::new(changes);
-        let local: Vec<&[u8]> = look.changed.iter().map(Vec::as_slice).filter(|name| touched.overlaps(name)).collect();
+        let local = look.changed.iter().map(|file| file.path.as_slice());
+        let local: Vec<&[u8]> = local.filter(|path| touched.overlaps(path) && !yielding.has(path)).collect();
         if !local.is_empty() {
             return Err(refused(format!(
                 "{path} has local changes to {}, which the commit changes too; commit and push them, or undo them with: git -C {path} restore FILE",
@@ -178,7 +183,7 @@ impl<'a> Checkout<'a> {
                 listed(&hidden)
             )));
         }
-        let untracked = self.in_the_way(&look.unseen, changes)?;
+        let untracked = self.in_the_way(&look.unseen, changes, yielding)?;
         if !untracked.is_empty() {
             return Err(refused(format!(
                 "{path} has files that git does not track where the commit adds some: {}; move them away",
@@ -212,13 +217,14 @@ impl<'a> Checkout<'a> {
     }
 
     /// Files that git does not track (ignored ones too) at the places where a commit adds some.
-    fn in_the_way(&self, files: &Unseen, changes: &[Change]) -> Result<Vec<Vec<u8>>, Error> {
+    fn in_the_way(&self, files: &Unseen, changes: &[Change], yielding: &Yielding) -> Result<Vec<Vec<u8>>, Error> {
         let added = Touched::new(changes.iter().filter(|change| change.kind == b'A'));
         let mut found = Vec::new();
         let mut unclear = Vec::new();
         for entry in &files.untracked {
             match entry.strip_suffix(b"/") {
                 Some(folder) if !added.has(folder) => unclear.extend(added.below(folder)),
+                None if yielding.has(entry) => {}
                 None if !added.overlaps(entry) => {}
                 _ => found.push(entry.clone()),
             }

@@ -45,6 +45,7 @@ impl Run<'_> {
         match error {
             // git refused the fast-forward before it touched anything.
             Error::Refused(_) | Error::InUse(_) if entry.step == Step::Checkout => {
+                plan.checkout.take_back_way(&plan.yielding)?;
                 self.journal.end(repository)?;
                 return Err(error);
             }
@@ -92,14 +93,20 @@ impl Run<'_> {
                 Some(transfer) => transfer,
                 None => checkout.clear_incoming().and_then(|()| checkout.transfer(plan.mirror.pack()))?,
             };
+            if plan.yielding.takes_built() {
+                entry.restored = true;
+                self.journal.reach(repository, entry, Step::Checkout)?;
+            }
             let moved = checkout
                 .take_in(transfer, &Mirror::revisions(head, &plan.to))
+                .and_then(|()| checkout.give_way(&plan.yielding))
                 .and_then(|()| checkout.fast_forward(&plan.look, &plan.to));
             moved.map_err(|error| checkout.says_full(error))?;
         }
         if !repository.build.is_empty() && !live {
+            entry.local = checkout.persons(&self.store.built(repository))?;
             self.journal.reach(repository, entry, Step::Build)?;
-            commands::run(self.config, repository, checkout, self.commands_manager(), OwnStep::Build, &plan.to)?;
+            self.command(repository, checkout, OwnStep::Build, &plan.to, entry.local.as_deref())?;
         }
         if let (Some((host, units)), Some(before)) = (&plan.units, entry.units.clone()) {
             if !units.is_idle() {
@@ -116,8 +123,9 @@ impl Run<'_> {
             }
         }
         if !repository.after.is_empty() && !live {
+            entry.local = checkout.persons(&self.store.built(repository))?;
             self.journal.reach(repository, entry, Step::After)?;
-            commands::run(self.config, repository, checkout, self.commands_manager(), OwnStep::After, &plan.to)?;
+            self.command(repository, checkout, OwnStep::After, &plan.to, entry.local.as_deref())?;
         }
         self.probe(plan, entry, applied)
     }
@@ -183,16 +191,26 @@ impl Run<'_> {
         }
         if !checkout.is_missing() {
             checkout.undo(entry.from.as_deref(), &entry.to)?;
+            if entry.step > Step::Checkout {
+                if interrupted && matches!(entry.step, Step::Build | Step::After) {
+                    self.note_built(repository, checkout, entry.local.as_deref());
+                }
+                checkout.undo_built(&self.store.built(repository))?;
+            }
             Folder::open(&repository.path)?.sync_file_system()?;
         }
         if self.store.deployed(repository)?.is_some()
             && let Some(good) = &entry.from
         {
             // What these commands made for the failed commit is made again for the last good one.
-            for (step, own) in [(Step::Build, OwnStep::Build), (Step::After, OwnStep::After)] {
+            let commands =
+                [(Step::Build, OwnStep::Build, &repository.build), (Step::After, OwnStep::After, &repository.after)];
+            for (step, own, argv) in commands {
                 // Of an interrupted command nobody knows how far it came.
-                if step < entry.step || interrupted && step == entry.step {
-                    commands::run(self.config, repository, checkout, self.commands_manager(), own, good)?;
+                let ran = step < entry.step || interrupted && step == entry.step || entry.restored;
+                if ran && !argv.is_empty() {
+                    let persons = checkout.persons(&self.store.built(repository))?;
+                    self.command(repository, checkout, own, good, persons.as_deref())?;
                 }
             }
         }
@@ -201,6 +219,42 @@ impl Run<'_> {
         let restored = host.restore_jobs(before, &mut back);
         outcome.restarts.append(&mut back.actions);
         restored
+    }
+
+    /// Runs one of the repository's own commands and remembers what it left in files that were no person's before.
+    fn command(
+        &self,
+        repository: &Repository,
+        checkout: &Checkout,
+        step: OwnStep,
+        commit: &str,
+        persons: Option<&[String]>,
+    ) -> Result<(), Error> {
+        let result = commands::run(self.config, repository, checkout, self.commands_manager(), step, commit);
+        self.note_built(repository, checkout, persons);
+        result
+    }
+
+    /// Remembers how a command left files. Where that fails, or nobody knows whose they were, they count as a person's.
+    fn note_built(&self, repository: &Repository, checkout: &Checkout, persons: Option<&[String]>) {
+        let mut known = self.store.built(repository);
+        let built = persons.map_or_else(|| Ok(Vec::new()), |persons| checkout.built(persons));
+        let noted = built.and_then(|built| {
+            let is_new = |path: &str| !known.iter().any(|known| known.is_tracked() && known.path == path);
+            let tracked = built.iter().filter(|found| found.is_tracked()).map(|found| found.path.as_str());
+            let new: Vec<&str> = tracked.filter(|path| is_new(path)).take(5).collect();
+            if !new.is_empty() {
+                let note = "put back before the next fast-forward; let build and after write files that git ignores";
+                log::warn!("commands_changed_tracked_files", repo = repository.name, files = new, note = note);
+            }
+            // What another step wrote, or an earlier run, stands as it was then or is not taken for built.
+            known.retain(|known| !built.iter().any(|found| found.path == known.path));
+            known.extend(built);
+            self.store.set_built(repository, known).map_err(Into::into)
+        });
+        if let Err(error) = noted {
+            log::warn!("built_files_not_noted", repo = repository.name, error = error.to_string());
+        }
     }
 
     /// Undoes a deployment that was cut off.

@@ -21,6 +21,12 @@ pub(super) struct Entry {
     /// How the host's units were before; none where they are not deployed.
     #[serde(default)]
     pub units: Option<Before>,
+    /// Files that were a person's when the step of a command was begun; none where that is not known.
+    #[serde(default)]
+    pub local: Option<Vec<String>>,
+    /// True where files that `build` and `after` had written were put back first.
+    #[serde(default)]
+    pub restored: bool,
 }
 
 /// The steps of a deployment, in their order.
@@ -69,6 +75,8 @@ impl Journal {
             step: Step::Checkout,
             started: now(),
             units,
+            local: None,
+            restored: false,
         };
         self.folder.publish_json(&file(repository), &entry)?;
         Ok(entry)

@@ -13,11 +13,21 @@ pub(super) struct Look {
     /// The remote-tracking branch that the branch follows.
     pub upstream: Option<String>,
     /// Tracked files that differ from the commit.
-    pub changed: Vec<Vec<u8>>,
+    pub changed: Vec<Changed>,
     /// True where a merge left files that somebody has to decide about.
     pub unmerged: bool,
     /// The files that status does not tell about.
     pub unseen: Unseen,
+}
+
+/// A tracked file that differs from the commit.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Changed {
+    pub path: Vec<u8>,
+    /// git's mode of what is on the disk; `000000` where nothing is.
+    pub mode: String,
+    /// The committed file, where only the content of a regular file differs from it.
+    pub committed: Option<String>,
 }
 
 impl Look {
@@ -51,7 +61,14 @@ pub(super) fn parse_status(output: &[u8]) -> Option<Look> {
                 _ => return None,
             };
             look.unmerged |= fields == 11;
-            look.changed.push(entry.splitn(fields, |byte| *byte == b' ').nth(fields - 1)?.to_owned());
+            let parts: Vec<&[u8]> = entry.splitn(fields, |byte| *byte == b' ').collect();
+            let path = parts.get(fields - 1)?.to_vec();
+            let text = |at: usize| String::from_utf8_lossy(parts[at]).into_owned();
+            let mode = text(if fields == 9 { 5 } else { 6 });
+            let same =
+                fields == 9 && parts[1] == b".M" && parts[6] == parts[7] && parts[3..6].iter().all(|m| *m == parts[3]);
+            let committed = (same && mode.starts_with("100")).then(|| text(6));
+            look.changed.push(Changed { path, mode, committed });
         }
     }
     Some(look)
@@ -123,9 +140,18 @@ mod tests {
             "# branch.oid {head}\0# branch.head main\0# branch.upstream origin/main\0# branch.ab +0 -0\0{entry}\0"
         );
         let look = parse_status(output.as_bytes()).unwrap();
-        assert_eq!(look.head, Some(head));
+        assert_eq!(look.head, Some(head.clone()));
         assert_eq!((look.branch.as_deref(), look.upstream.as_deref()), (Some("main"), Some("origin/main")));
-        assert_eq!(look.changed, [b"a b\n#".to_vec()]);
+        let (path, mode) = (b"a b\n#".to_vec(), "100644".to_owned());
+        assert_eq!(look.changed, [Changed { path, mode, committed: Some(head.clone()) }]);
+        for other in [
+            entry.replace(".M", "M."),
+            entry.replacen("100644 1", "100755 1", 1),
+            entry.replacen(&format!(" {head} a"), &format!(" {} a", "2".repeat(40)), 1),
+            entry.replace("100644", "120000"),
+        ] {
+            assert_eq!(parse_status(other.as_bytes()).unwrap().changed[0].committed, None, "{other}");
+        }
         let look = parse_status(b"# branch.oid (initial)\0# branch.head (detached)\0").unwrap();
         assert_eq!(look, Look::default());
         assert!(parse_status(b"# branch.oid HEAD\0").is_none());

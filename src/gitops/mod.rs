@@ -4,6 +4,7 @@
 
 mod access;
 mod attempts;
+mod branch;
 pub mod check;
 mod checkout;
 mod claim;
@@ -34,6 +35,7 @@ mod sync;
 mod units;
 mod wake;
 mod worker;
+mod worktree;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -10,6 +10,7 @@ use super::look::Look;
 use super::mirror::Mirror;
 use super::sync::Run;
 use super::units::{self, Desired, Host};
+use super::worktree::Yielding;
 use super::{Error, Outcome, prune};
 use crate::config::Repository;
 use crate::log;
@@ -38,6 +39,8 @@ pub(super) struct Plan<'a> {
     pub mirror: Mirror<'a>,
     pub checkout: Checkout<'a>,
     pub look: Look,
+    /// Changed files that give way.
+    pub yielding: Yielding,
     pub transfer: Cell<Option<Transfer>>,
     /// The commit that is live, by the hub's own account.
     pub deployed: Option<String>,
@@ -131,7 +134,7 @@ impl Run<'_> {
             return Err(Error::Refused(format!("{path} is not empty and no git checkout; move its content away")));
         }
         let units = self.plan_units(repository, &mirror, &to, outcome)?;
-        let look = if missing {
+        let mut look = if missing {
             lines.push(format!("make the checkout {path} for user {}: there is none yet", checkout.user.name));
             if !self.dry_run {
                 checkout.make(object_format(&to))?;
@@ -155,8 +158,24 @@ impl Run<'_> {
             Some(head) if *head == to => Vec::new(),
             head => mirror.changes(head.as_deref(), &to)?,
         };
+        let mut yielding = Yielding::default();
         if !missing {
-            checkout.check(&look, &changes)?;
+            let renamed = if look.branch.as_ref() == Some(&repository.branch) {
+                None
+            } else {
+                checkout.renamed(&look, self.store.deployed(repository)?.as_ref(), &mirror)?
+            };
+            if let Some(renamed) = &renamed {
+                lines.push(renamed.describe(&checkout));
+                look = renamed.after(look, &repository.branch);
+            }
+            yielding = checkout.yielding(&look, &changes, &self.store.built(repository), &mirror)?;
+            checkout.check(&look, &changes, &yielding)?;
+            if let (Some(renamed), false) = (&renamed, self.dry_run) {
+                checkout.follow(renamed)?;
+                log::info!("branch_followed", repo = repository.name, note = renamed.describe(&checkout));
+            }
+            lines.extend(yielding.built.iter().map(|path| format!("restore {path}: build or after wrote it")));
         }
         let since_deployed = match &deployed {
             Some(old) if !repository.restart.is_empty() && *old != to && look.head.as_ref() != Some(old) => {
@@ -165,7 +184,20 @@ impl Run<'_> {
             _ => None,
         };
         let transfer = Cell::new(transfer);
-        Ok(Plan { repository, mirror, checkout, look, transfer, deployed, to, changes, since_deployed, units, lines })
+        Ok(Plan {
+            repository,
+            mirror,
+            checkout,
+            look,
+            yielding,
+            transfer,
+            deployed,
+            to,
+            changes,
+            since_deployed,
+            units,
+            lines,
+        })
     }
 
     /// Compares the commit's units with the host; none where the repository has neither units nor `restart` rules, or they

@@ -2,6 +2,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::units::digest;
+use super::worktree::Found;
 use super::{Outcome, Status};
 use crate::config::Repository;
 use crate::state::{Error, Folder, repository_file_name};
@@ -9,6 +10,11 @@ use crate::text;
 
 /// The hub's own units that wait for their restart.
 const OWN: &str = "own-units.json";
+
+/// More files than this are not remembered.
+const MOST_FOUND: usize = 20_000;
+/// As many paths with their digests.
+const MOST_BUILT: usize = 64 << 20;
 
 /// The commit that is live.
 #[derive(Debug, Serialize, Deserialize)]
@@ -19,6 +25,15 @@ pub(super) struct Deployed {
     /// What systemd ignores in its unit files, as `FILE:LINE: reason`; the first of many, and how many more.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ignored: Vec<serde_json::Value>,
+    /// The branch that it was deployed from; none where an older hub wrote it.
+    #[serde(default)]
+    pub branch: Option<String>,
+}
+
+/// What the repository's own commands left in tracked files.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Built {
+    files: Vec<Found>,
 }
 
 /// The commit that failed and is not tried again until the branch moves.
@@ -64,6 +79,7 @@ pub(super) struct Hold {
 pub(super) struct Store {
     pub folder: Folder,
     deployed: Folder,
+    built: Folder,
     bad: Folder,
     checked: Folder,
     hold: Folder,
@@ -73,6 +89,7 @@ impl Store {
     pub fn open(folder: Folder) -> Result<Self, Error> {
         Ok(Self {
             deployed: folder.sub_or_make("deployed", 0o750)?,
+            built: folder.sub_or_make("built", 0o750)?,
             bad: folder.sub_or_make("bad", 0o750)?,
             checked: folder.sub_or_make("checked", 0o750)?,
             hold: folder.sub_or_make("hold", 0o750)?,
@@ -90,9 +107,31 @@ impl Store {
         commit: &str,
         ignored: Vec<serde_json::Value>,
     ) -> Result<(), Error> {
-        let deployed = Deployed { repository: repository.name.clone(), commit: commit.to_owned(), at: now(), ignored };
+        let (repository_name, branch) = (repository.name.clone(), Some(repository.branch.clone()));
+        let deployed =
+            Deployed { repository: repository_name, commit: commit.to_owned(), at: now(), ignored, branch };
         self.deployed.publish_json(&file(repository), &deployed)?;
         self.bad.remove(file(repository).as_ref()).map(|_| ())
+    }
+
+    /// Tracked files as `build` and `after` left them, where they changed some.
+    pub fn built(&self, repository: &Repository) -> Vec<Found> {
+        match self.built.read_json_within::<Built>(&file(repository), MOST_BUILT) {
+            Ok(built) => built.unwrap_or_default().files,
+            Err(error) => {
+                // Then those files count as a person's.
+                crate::log::warn!("state_damaged", repo = repository.name, error = error.to_string());
+                Vec::new()
+            }
+        }
+    }
+
+    pub fn set_built(&self, repository: &Repository, files: Vec<Found>) -> Result<(), Error> {
+        // So many are no build's any more, and then they count as a person's.
+        if files.is_empty() || files.len() > MOST_FOUND {
+            return self.built.remove(file(repository).as_ref()).map(|_| ());
+        }
+        self.built.publish_json(&file(repository), &Built { files })
     }
 
     pub fn bad(&self, repository: &Repository) -> Result<Option<Bad>, Error> {

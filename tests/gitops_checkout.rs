@@ -1,0 +1,293 @@
+//! What in a checkout is a person's work and what is not: files that the repository's own commands wrote, files that are never
+//! clean, a branch that got another name.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail anywhere")]
+
+mod support;
+
+use std::os::unix::fs::PermissionsExt;
+
+use support::git;
+use support::gitops::{Ran, Site, sh};
+
+/// The site's repository is deployed, with these commands and files.
+fn deployed(repository: &str, files: &[(&str, &str)]) -> Site {
+    let site = Site::with("", repository);
+    site.origin.push(files);
+    site.sync().expect(0, "deployed");
+    site
+}
+
+fn says_once(run: &Ran) -> bool {
+    run.log.contains("commands_changed_tracked_files")
+}
+
+#[test]
+fn what_build_and_after_write_gives_way_and_is_said_once() {
+    let commands = sh(
+        "build",
+        "echo built $(cat source) > lock; mkdir -p 'a b'; echo x >> 'a b/ü.js'; rm -f gone; ln -sf two link",
+    ) + &sh("after", "chmod +x script; echo after >> script; git add lock");
+    let files = |version: &'static str| {
+        [("source", version), ("lock", version), ("a b/ü.js", version), ("gone", version), ("script", version)]
+    };
+    let site = Site::with("", &commands);
+    std::os::unix::fs::symlink("one", site.origin.work.join("link")).unwrap();
+    site.origin.push(&files("1"));
+    let run = site.sync().expect(0, "deployed");
+    assert!(says_once(&run) && run.log.contains("git ignores"), "{}", run.log);
+    for version in ["2", "3"] {
+        site.origin.push(&files(version));
+        let planned = site.run(&["--dry-run"]).expect(0, "planned");
+        assert!(
+            planned.report["repositories"][0]["plan"].to_string().contains("restore lock: build or after wrote it")
+        );
+        let run = site.sync().expect(0, "deployed");
+        assert!(!says_once(&run), "{}", run.log);
+        assert_eq!(site.read("lock"), format!("built {version}\n"));
+        assert_eq!(site.read("a b/ü.js"), format!("{version}x\n"));
+        assert_eq!(site.read("script"), format!("{version}after\n"));
+        assert!(!site.checkout.join("gone").exists());
+        assert_eq!(std::fs::read_link(site.checkout.join("link")).unwrap().to_str(), Some("two"));
+    }
+    // The commit drops what the build writes: the build writes it anew, and git does not know it any more.
+    std::fs::remove_file(site.origin.work.join("lock")).unwrap();
+    site.origin.push(&[("source", "4")]);
+    site.configure("", &sh("build", "true"));
+    let run = site.sync().expect(0, "deployed");
+    assert_eq!(git(&site.checkout, &["status", "--porcelain", "--untracked-files=no"]), "", "{}", run.log);
+    assert!(!site.checkout.join("lock").exists());
+}
+
+#[test]
+fn what_a_person_changed_since_is_refused_as_ever() {
+    type Change = fn(&Site);
+    let cases: [(&str, Change); 5] = [
+        ("edited", |site| site.write("lock", "mine\n")),
+        ("removed", |site| std::fs::remove_file(site.checkout.join("lock")).unwrap()),
+        ("made executable", |site| {
+            std::fs::set_permissions(site.checkout.join("lock"), PermissionsExt::from_mode(0o755)).unwrap();
+        }),
+        ("replaced by a link", |site| {
+            std::fs::remove_file(site.checkout.join("lock")).unwrap();
+            std::os::unix::fs::symlink("README", site.checkout.join("lock")).unwrap();
+        }),
+        ("a pipe", |site| {
+            std::fs::remove_file(site.checkout.join("lock")).unwrap();
+            assert!(std::process::Command::new("mkfifo").arg(site.checkout.join("lock")).status().unwrap().success());
+        }),
+    ];
+    for (case, change) in cases {
+        let site = deployed(&sh("build", "echo built > lock"), &[("lock", "1\n")]);
+        change(&site);
+        let commit = site.origin.push(&[("lock", "2\n")]);
+        site.sync().expect(5, "refused").says("local changes to lock");
+        site.assert_settled();
+        let _ = std::fs::remove_file(site.checkout.join("lock"));
+        site.write("lock", "built\n");
+        site.sync().expect(0, "deployed");
+        assert_eq!((site.head(), site.read("lock")), (commit, "built\n".to_owned()), "{case}");
+    }
+    // A file that a person had changed before the build touched it stays a person's.
+    let site = deployed(&sh("build", "test ! -e go || echo built >> lock"), &[("lock", "1\n")]);
+    site.write("lock", "mine\n");
+    site.origin.push(&[("go", "x")]);
+    site.sync().expect(0, "deployed");
+    assert_eq!(site.read("lock"), "mine\nbuilt\n");
+    site.origin.push(&[("lock", "2\n")]);
+    site.sync().expect(5, "refused").says("local changes to lock");
+    assert_eq!(site.read("lock"), "mine\nbuilt\n");
+    // Nothing is known of a person's change that no command made.
+    let site = deployed(&sh("build", "echo built > lock"), &[("lock", "1\n"), ("own", "1\n")]);
+    site.write("own", "mine\n");
+    site.origin.push(&[("lock", "2\n")]);
+    site.sync().expect(0, "deployed");
+    assert_eq!((site.read("own"), site.read("lock")), ("mine\n".to_owned(), "built\n".to_owned()));
+    site.origin.push(&[("own", "2\n")]);
+    site.sync().expect(5, "refused").says("local changes to own");
+}
+
+#[test]
+fn what_a_build_made_gives_way_to_the_same_file_of_a_commit() {
+    let site =
+        deployed(&sh("build", "echo made > new.lock; mkdir -p out; echo made > out/x; echo made > app/made"), &[]);
+    let commit = site.origin.push(&[("new.lock", "theirs\n"), ("app/made", "theirs\n")]);
+    let run = site.sync().expect(0, "deployed");
+    assert_eq!((site.head(), site.read("new.lock"), site.read("app/made")), (commit, "made\n".into(), "made\n".into()));
+    assert!(says_once(&run), "{}", run.log);
+    // What a person made is not taken for it, and neither is what lies in a folder that git does not know.
+    site.write("mine", "mine\n");
+    site.origin.push(&[("mine", "theirs\n")]);
+    site.sync().expect(5, "refused").says("does not track where the commit adds some: mine");
+    std::fs::remove_file(site.checkout.join("mine")).unwrap();
+    site.sync().expect(0, "deployed");
+    site.write("other.lock", "mine\n");
+    site.configure("", &sh("build", "echo built >> other.lock"));
+    site.origin.push(&[("README", "two\n")]);
+    site.sync().expect(0, "deployed");
+    site.origin.push(&[("other.lock", "theirs\n")]);
+    site.sync().expect(5, "refused").says("other.lock");
+    assert_eq!(site.read("other.lock"), "mine\nbuilt\n");
+}
+
+#[test]
+fn a_failing_deployment_leaves_the_build_of_the_last_good_commit() {
+    for step in ["build", "after"] {
+        let poison = "test ! -e poison";
+        let write = "echo built $(cat source) > lock";
+        let commands = match step {
+            "build" => sh("build", &format!("{write}; {poison}")),
+            _ => sh("build", write) + &sh("after", poison),
+        };
+        let site = deployed(&commands, &[("source", "1"), ("lock", "1\n"), ("other", "1\n")]);
+        let good = site.head();
+        site.origin.push(&[("poison", "x"), ("source", "2"), ("lock", "2\n")]);
+        site.sync().expect(3, "rolled_back");
+        assert_eq!((site.head(), site.read("lock")), (good, "built 1\n".to_owned()), "{step}");
+        // What the failed one wrote does not block the next, whether it touches the file or not.
+        std::fs::remove_file(site.origin.work.join("poison")).unwrap();
+        site.origin.push(&[("source", "3"), ("lock", "3\n")]);
+        site.sync().expect(0, "deployed");
+        assert_eq!(site.read("lock"), "built 3\n", "{step}");
+    }
+    // The same where the commit does not touch what the build writes.
+    let site = deployed(&sh("build", "cat source >> lock; test ! -e poison"), &[("source", "1\n"), ("lock", "")]);
+    site.origin.push(&[("poison", "x"), ("source", "2\n")]);
+    site.sync().expect(3, "rolled_back");
+    assert_eq!(site.read("lock"), "1\n");
+    std::fs::remove_file(site.origin.work.join("poison")).unwrap();
+    site.origin.push(&[("lock", "0\n")]);
+    site.sync().expect(0, "deployed");
+    assert_eq!(site.read("lock"), "0\n2\n");
+}
+
+#[test]
+fn a_run_that_was_killed_in_the_build_does_not_block_itself() {
+    let site = deployed(
+        &sh("build", "echo built $(cat source) > lock; test ! -e ../kill || { rm ../kill; kill -9 $PPID; }"),
+        &[("source", "1"), ("lock", "1\n")],
+    );
+    site.origin.push(&[("source", "2"), ("lock", "2\n")]);
+    std::fs::write(site.host.path("kill"), "").unwrap();
+    assert_eq!(site.sync().code, None);
+    site.sync().expect(0, "deployed");
+    assert_eq!(site.read("lock"), "built 2\n");
+    site.origin.push(&[("source", "3"), ("lock", "3\n")]);
+    site.sync().expect(0, "deployed");
+    assert_eq!(site.read("lock"), "built 3\n");
+}
+
+#[test]
+fn line_ends_that_only_git_minds_are_no_local_change() {
+    for (attributes, setting, blob) in [
+        ("*.txt text\n", None, "a\r\nb\r\n"),
+        ("* text eol=lf\n", None, "a\r\nb\r\n"),
+        ("*.txt filter=tool\n", Some(["filter.tool.clean", "tr a b"]), "aaa\n"),
+    ] {
+        let site = Site::new();
+        // Who pushes has the files as they are.
+        std::fs::write(site.origin.work.join(".git/info/attributes"), "* -text -filter\n").unwrap();
+        site.origin.push(&[("docs/a file.txt", blob), ("gone.txt", blob), ("stays.txt", blob)]);
+        site.sync().expect(0, "deployed");
+        if let Some([key, value]) = setting {
+            git(&site.checkout, &["config", key, value]);
+        }
+        if !attributes.is_empty() {
+            site.origin.push(&[(".gitattributes", attributes)]);
+            site.sync().expect(0, "deployed");
+        }
+        for name in ["docs/a file.txt", "gone.txt", "stays.txt"] {
+            // As an editor does that writes what it has read.
+            site.write(name, blob);
+            let path = site.checkout.join(name);
+            let later = std::time::SystemTime::now() + std::time::Duration::from_secs(7);
+            std::fs::File::options().append(true).open(path).unwrap().set_modified(later).unwrap();
+        }
+        let status = git(&site.checkout, &["status", "--porcelain", "--untracked-files=no"]);
+        assert_eq!(status.lines().count(), 3, "{attributes}: {status}");
+        std::fs::remove_file(site.origin.work.join("gone.txt")).unwrap();
+        let commit = site.origin.push(&[("docs/a file.txt", "new\n")]);
+        site.sync().expect(0, "deployed");
+        assert_eq!((site.head(), site.read("docs/a file.txt")), (commit, "new\n".to_owned()), "{attributes}");
+        assert!(!site.checkout.join("gone.txt").exists());
+        assert_eq!(site.read("stays.txt"), blob);
+        // A real change is one.
+        site.write("stays.txt", &format!("{blob}mine\r\n"));
+        site.origin.push(&[("stays.txt", "new\n")]);
+        site.sync().expect(5, "refused").says("local changes to stays.txt");
+        // And back again where the commit fails.
+        site.write("stays.txt", blob);
+        site.configure("", &sh("after", "false"));
+        site.sync().expect(3, "rolled_back");
+        assert_eq!((site.read("stays.txt"), site.read("docs/a file.txt")), (blob.to_owned(), "new\n".to_owned()));
+    }
+}
+
+#[test]
+fn the_checkout_follows_a_branch_that_got_another_name() {
+    for has_record in [true, false] {
+        let site = Site::empty();
+        let first = site.origin.commit(&[("README", "one\n")]);
+        git(&site.origin.work, &["push", "--quiet", "origin", "HEAD:master"]);
+        site.configure("", "branch = \"master\"\n");
+        site.sync().expect(0, "deployed");
+        let record = site.state("deployed/acme__infra.json");
+        assert!(std::fs::read_to_string(&record).unwrap().contains("\"branch\": \"master\""));
+        if !has_record {
+            let text = std::fs::read_to_string(&record).unwrap().replace("\"master\"", "null");
+            std::fs::write(&record, text).unwrap();
+        }
+        site.write("own", "mine\n");
+        site.write("README", "mine too\n");
+        git(&site.origin.bare, &["branch", "-m", "master", "main"]);
+        site.configure("", "");
+        // Nothing new: the branch changes, no file does.
+        let before = git(&site.checkout, &["rev-parse", "HEAD"]);
+        let planned = site.run(&["--dry-run"]);
+        assert_eq!((planned.code, git(&site.checkout, &["branch", "--show-current"])), (Some(0), "master".to_owned()));
+        let run = site.sync().expect(0, "unchanged");
+        assert!(run.log.contains("branch_followed"), "{}", run.log);
+        assert_eq!(git(&site.checkout, &["branch", "--show-current"]), "main");
+        assert_eq!((site.head(), site.read("README")), (before, "mine too\n".to_owned()));
+        site.write("README", "one\n");
+        let second = site.origin.push(&[("README", "two\n")]);
+        site.sync().expect(0, "deployed");
+        site.assert_exactly(&second);
+        assert_eq!(site.read("own"), "mine\n");
+        let status = git(&site.checkout, &["status", "--short", "--branch", "--untracked-files=no"]);
+        assert_eq!(status, "## main...origin/main");
+        assert_eq!(git(&site.checkout, &["rev-parse", "master"]), first);
+        // Back to a name that is there and behind: what was recorded says that the checkout came from main.
+        git(&site.origin.bare, &["branch", "-m", "main", "master"]);
+        site.configure("", "branch = \"master\"\n");
+        site.sync().expect(0, "unchanged");
+        assert_eq!((git(&site.checkout, &["branch", "--show-current"]), site.head()), ("master".to_owned(), second));
+    }
+}
+
+#[test]
+fn a_branch_with_work_of_its_own_is_not_left() {
+    let site = Site::empty();
+    site.origin.commit(&[("README", "one\n")]);
+    git(&site.origin.work, &["push", "--quiet", "origin", "HEAD:master"]);
+    site.configure("", "branch = \"master\"\n");
+    site.sync().expect(0, "deployed");
+    git(&site.origin.bare, &["branch", "-m", "master", "main"]);
+    site.configure("", "");
+    git(&site.checkout, &["commit", "--quiet", "--allow-empty", "-m", "mine"]);
+    site.sync().expect(5, "refused").says("has commits that the branch main does not have");
+    git(&site.checkout, &["reset", "--quiet", "--hard", "HEAD~"]);
+    // A branch of that name that goes elsewhere.
+    git(&site.checkout, &["checkout", "--quiet", "-b", "main"]);
+    git(&site.checkout, &["commit", "--quiet", "--allow-empty", "-m", "mine"]);
+    git(&site.checkout, &["checkout", "--quiet", "master"]);
+    site.sync().expect(5, "refused").says("switch main");
+    git(&site.checkout, &["branch", "--quiet", "-D", "main"]);
+    // Another branch than the one that was deployed.
+    git(&site.checkout, &["checkout", "--quiet", "-b", "experiment"]);
+    site.sync().expect(5, "refused").says("branch -m experiment main");
+    git(&site.checkout, &["checkout", "--quiet", "--detach"]);
+    site.sync().expect(5, "refused").says("switch -c main");
+    git(&site.checkout, &["checkout", "--quiet", "master"]);
+    site.sync().expect(0, "unchanged");
+    assert_eq!(git(&site.checkout, &["branch", "--show-current"]), "main");
+}
