@@ -291,3 +291,53 @@ fn a_branch_with_work_of_its_own_is_not_left() {
     site.sync().expect(0, "unchanged");
     assert_eq!(git(&site.checkout, &["branch", "--show-current"]), "main");
 }
+
+#[test]
+fn submodules_and_files_of_lfs_are_named_until_the_build_brings_them() {
+    let site = Site::new();
+    let elsewhere = support::Host::new();
+    let other = support::Origin::new(&elsewhere);
+    other.push(&[("inner", "x")]);
+    let add = |path: &str| {
+        let url = other.url();
+        git(&site.origin.work, &["-c", "protocol.file.allow=always", "submodule", "--quiet", "add", url, path]);
+    };
+    add("vendor/lib");
+    add("third party");
+    let pointer = format!("version https://git-lfs.github.com/spec/v1\noid sha256:{}\nsize 12\n", "a".repeat(64));
+    site.origin.push(&[
+        ("art/.gitattributes", "*.psd filter=lfs diff=lfs merge=lfs -text\n"),
+        ("art/deep/a b.psd", &pointer),
+        ("art/real.psd", "not a pointer\n"),
+        ("notes.txt", &pointer),
+    ]);
+    let run = site.sync().expect(0, "deployed");
+    let told = "submodules that are not fetched: third party, vendor/lib; \
+                pointers in the place of files of Git LFS: art/deep/a b.psd";
+    assert_eq!(run.report["repositories"][0]["left_out"], told, "{run:#?}");
+    site.sync().expect(0, "unchanged");
+    let said = || {
+        let output = site.host.run("hub", &["status", "--json"]);
+        let status: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let reasons = status["reasons"].as_array().unwrap().clone();
+        let reason = reasons
+            .into_iter()
+            .find(|one| one["about"] == "acme/infra" && one["reason"].to_string().contains("the hub fetches"));
+        reason.map(|one| one.to_string()).unwrap_or_default()
+    };
+    assert!(said().contains(told) && said().contains("submodule") && said().contains("build"), "{}", said());
+    // What a refusal says does not take the place of it.
+    site.write("README", "mine\n");
+    site.origin.push(&[("README", "two\n")]);
+    site.sync().expect(5, "refused");
+    assert!(said().contains(told), "{}", said());
+    site.write("README", "one\n");
+    // The build brings them, each in its way.
+    let build = "git -c protocol.file.allow=always submodule --quiet update --init && echo art > 'art/deep/a b.psd'";
+    site.configure("", &sh("build", build));
+    site.sync().expect(0, "deployed");
+    assert_eq!((site.read("vendor/lib/inner"), said()), ("x".to_owned(), String::new()));
+    site.origin.push(&[("README", "three\n")]);
+    site.sync().expect(0, "deployed");
+    assert_eq!(said(), "");
+}

@@ -11,6 +11,8 @@ use crate::state::{Entry, Error, Folder, Kind, repository_file_name};
 const FAILED: &str = "failed";
 /// Where mirrors are.
 const MIRRORS: &str = "mirror";
+/// Where the locks of repositories are.
+const LOCKS: &str = "locks";
 /// Where others' versions of unit files are.
 const SAVED: &str = "saved";
 /// More entries than this are nobody's repositories.
@@ -40,6 +42,7 @@ pub(super) fn kept(gitops: &Folder, is_meant: impl Fn(&str) -> bool) -> Result<V
                 Kind::Folder if place == MIRRORS => ".git",
                 Kind::Folder => "",
                 _ if place == MIRRORS => ".config",
+                _ if place == LOCKS => ".lock",
                 _ => ".json",
             };
             let name = entry.name.to_str().map(|name| name.strip_prefix('.').unwrap_or(name));

@@ -19,6 +19,7 @@ mod git;
 mod incoming;
 mod journal;
 mod kept;
+mod left_out;
 mod locks;
 mod look;
 mod mirror;

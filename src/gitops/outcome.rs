@@ -83,6 +83,9 @@ pub(super) struct Outcome {
     /// Why the commit's units were not deployed, where they were not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub not_deployed: Option<String>,
+    /// What of the commit the checkout does not have, where something is left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub left_out: Option<String>,
     /// Units that `--adopt` names and the commit does not have; empty where nobody came to look.
     #[serde(skip)]
     pub not_there: Vec<String>,
@@ -112,6 +115,7 @@ impl Outcome {
             units: Vec::new(),
             restarts: Vec::new(),
             not_deployed: None,
+            left_out: None,
             not_there: Vec::new(),
             duration_ms: 0,
             retry: false,

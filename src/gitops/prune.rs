@@ -8,6 +8,7 @@ use super::objects::LINK;
 use crate::config::Repository;
 use crate::log;
 use crate::records::short;
+use crate::text;
 
 /// A link's target is a path.
 const LONGEST_TARGET: u64 = 4096;
@@ -37,13 +38,11 @@ pub(super) fn check(repository: &Repository, mirror: &Mirror, commit: &str, inst
         )));
     }
     if units.len() > 1 {
-        let files: Vec<&str> = units.iter().take(5).map(|file| file.as_str()).collect();
-        let more = if units.len() > 5 { " ..." } else { "" };
         return Err(Error::Refused(format!(
-            "{to} has no unit in {folder} any more and would take away all {} of {name}: {}{more}; if that is meant, run: \
+            "{to} has no unit in {folder} any more and would take away all {} of {name}: {}; if that is meant, run: \
              gitops-sync {name} --remove-all, or write units = \"\" in hub.toml to leave them as they are",
             units.len(),
-            files.join(" ")
+            text::listed(&units, " ")
         )));
     }
     Ok(())

@@ -62,6 +62,9 @@ pub(super) struct Checked {
     /// Why the commit's units were not deployed, where they were not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_deployed: Option<String>,
+    /// What of the commit the checkout does not have, where something is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left_out: Option<String>,
 }
 
 /// Suspended deployments; written by `hub hold`.
@@ -108,8 +111,7 @@ impl Store {
         ignored: Vec<serde_json::Value>,
     ) -> Result<(), Error> {
         let (repository_name, branch) = (repository.name.clone(), Some(repository.branch.clone()));
-        let deployed =
-            Deployed { repository: repository_name, commit: commit.to_owned(), at: now(), ignored, branch };
+        let deployed = Deployed { repository: repository_name, commit: commit.to_owned(), at: now(), ignored, branch };
         self.deployed.publish_json(&file(repository), &deployed)?;
         self.bad.remove(file(repository).as_ref()).map(|_| ())
     }
@@ -171,9 +173,16 @@ impl Store {
             reason: outcome.reason.clone(),
             configuration: configuration(repository),
             not_deployed: outcome.not_deployed.clone(),
+            left_out: outcome.left_out.clone(),
         };
         // Where it is lost, the repository is looked at once more.
         self.checked.note_json(&file(repository), &checked)
+    }
+
+    /// What of the live commit the checkout did not have when it was looked at last.
+    pub fn left_out(&self, repository: &Repository) -> Option<String> {
+        // A damaged file is replaced by the look that asks.
+        self.checked.read_json::<Checked>(&file(repository)).ok().flatten()?.left_out
     }
 
     /// True where the repository was looked at, under its present name.

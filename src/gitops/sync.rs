@@ -95,6 +95,9 @@ impl Run<'_> {
     fn conclude(&self, repository: &Repository, outcome: &mut Outcome) {
         let word = outcome.status.word();
         outcome.reason = outcome.reason.take().map(|reason| text::cut(&reason, text::LONGEST_REASON).into_owned());
+        if !matches!(outcome.status, Status::Deployed | Status::Unchanged) {
+            outcome.left_out = self.store.left_out(repository);
+        }
         if !self.dry_run
             && let Err(error) = self.store.set_checked(repository, outcome)
         {
@@ -113,6 +116,7 @@ impl Run<'_> {
             to = outcome.to,
             reason = outcome.reason,
             units = outcome.not_deployed.as_ref().map(|reason| format!("not deployed: {reason}")),
+            left_out = outcome.left_out,
             look_again = is_open.then(|| format!("hub deploy {}", repository.name)),
             duration_ms = outcome.duration_ms,
         );
@@ -177,13 +181,18 @@ impl Run<'_> {
             if let (false, Some((host, units))) = (self.dry_run, &plan.units) {
                 host.record(units, &[])?;
             }
+            outcome.left_out = self.left_out(&plan);
             return Ok((Status::Unchanged, None));
         }
         if self.dry_run {
             outcome.plan = describe::plan(&plan, outcome.not_deployed.as_deref())?;
             return Ok((Status::Planned, None));
         }
-        self.deploy(&plan, outcome)
+        let end = self.deploy(&plan, outcome)?;
+        if end.0 == Status::Deployed {
+            outcome.left_out = self.left_out(&plan);
+        }
+        Ok(end)
     }
 
     /// Takes back a deployment that was interrupted; an end where that failed, or where a dry run may not do it.

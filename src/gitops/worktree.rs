@@ -198,16 +198,8 @@ fn is_as_committed(root: &Folder, file: &Changed, mirror: &Mirror) -> Result<boo
 /// followed on the way.
 fn content(root: &Folder, path: &[u8]) -> Result<Option<Option<Vec<u8>>>, Error> {
     let Ok(path) = std::str::from_utf8(path) else { return Ok(None) };
-    let (folders, name) = path.rsplit_once('/').map_or((None, path), |(folders, name)| (Some(folders), name));
-    let mut below: Option<Folder> = None;
-    for part in folders.into_iter().flat_map(|folders| folders.split('/')) {
-        match below.as_ref().unwrap_or(root).sub(part) {
-            Ok(folder) => below = Some(folder),
-            Err(error) if error.is_missing() => return Ok(Some(None)),
-            Err(StateError::NotFolder(_)) => return Ok(None),
-            Err(error) => return Err(error.into()),
-        }
-    }
+    let (folders, name) = path.rsplit_once('/').unwrap_or(("", path));
+    let Some(below) = walk(root, folders)? else { return Ok(Some(None)) };
     let folder = below.as_ref().unwrap_or(root);
     if let Some(target) = folder.link_target(name.as_ref())? {
         return Ok(Some(Some(target.into_os_string().into_encoded_bytes())));
@@ -217,4 +209,17 @@ fn content(root: &Folder, path: &[u8]) -> Result<Option<Option<Vec<u8>>>, Error>
         Err(StateError::NotRegular(_) | StateError::TooLarge { .. }) => Ok(None),
         Err(error) => Err(error.into()),
     }
+}
+
+/// A folder of the checkout, no link followed: none where it is not there, and none in it for the root.
+pub(super) fn walk(root: &Folder, folders: &str) -> Result<Option<Option<Folder>>, Error> {
+    let mut below: Option<Folder> = None;
+    for part in folders.split('/').filter(|part| !part.is_empty()) {
+        match below.as_ref().unwrap_or(root).sub(part) {
+            Ok(folder) => below = Some(folder),
+            Err(error) if error.is_missing() || matches!(error, StateError::NotFolder(_)) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(Some(below))
 }

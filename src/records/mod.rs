@@ -86,6 +86,9 @@ pub struct Checked {
     /// Why the commit's units were not deployed, where they were not.
     #[serde(default)]
     pub not_deployed: Option<String>,
+    /// What of the commit the checkout does not have: submodules, files of Git LFS.
+    #[serde(default)]
+    pub left_out: Option<String>,
 }
 
 /// `gitops/bad/<file>.json`
@@ -133,10 +136,8 @@ pub fn kept(record: &Record) -> BTreeMap<String, Kept> {
 
 /// What is said of a repository that owns these unit files and is not in hub.toml.
 pub fn gone(files: &[String]) -> String {
-    let shown: Vec<&str> = files.iter().take(5).map(String::as_str).collect();
-    let more = if files.len() > shown.len() { " ..." } else { "" };
-    let files = counted(files.len() as u64, "unit file");
-    format!("it is gone from hub.toml and still owns {files}: {}{more}", shown.join(" "))
+    let (count, files) = (counted(files.len() as u64, "unit file"), listed(files, " "));
+    format!("it is gone from hub.toml and still owns {count}: {files}")
 }
 
 /// The file systems that a run of system-metrics could not reach, `details.barred` in its record: mount points, each with

@@ -107,6 +107,14 @@ fn judge(facts: &Facts, known: records::Repository, worker: Option<u32>, reasons
             say(level, format!("{}: {why}", checked.status.replace('_', " ")), mend);
         }
         let poll = facts.poll_seconds(&name);
+        if let Some(left_out) = &checked.left_out {
+            let mend = format!(
+                "editor {}   # let build bring them: build = [\"/usr/bin/git\", \"{}\"]",
+                facts.path.display(),
+                if left_out.starts_with("sub") { "submodule\", \"update\", \"--init" } else { "lfs\", \"pull" }
+            );
+            say(Level::Degraded, format!("the checkout has {left_out}; the hub fetches from its own url only"), mend);
+        }
         if let Some(age) =
             checked.at.parse().ok().map(|at| seconds_between(at, facts.now)).filter(|age| *age > poll + LATE)
         {
