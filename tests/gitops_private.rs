@@ -181,11 +181,14 @@ fn a_token_that_a_killed_run_left_is_removed() {
     site.host.credential("infra-token", TOKEN);
     site.configure_url(&hangs, "", "token = \"infra-token\"");
     let mut child = site.host.command("gitops-sync").arg(REPO).stdout(Stdio::null()).spawn().unwrap();
-    let left = site.state("mirror/.access-acme__infra/token");
+    let left = site.state("access/acme__infra/token");
     eventually("the token is handed over", || left.exists());
     child.kill().unwrap();
     child.wait().unwrap();
     assert!(left.exists());
+    // As an earlier version left one.
+    std::fs::create_dir(site.state("mirror/.access-acme__infra")).unwrap();
+    std::fs::copy(&left, site.state("mirror/.access-acme__infra/token")).unwrap();
     // Even where the repository needs no token any more.
     site.configure("", "");
     site.sync().expect(0, "deployed");

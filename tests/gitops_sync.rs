@@ -159,10 +159,10 @@ fn root_makes_a_checkout_for_itself_where_that_is_written_or_there_is_no_user_hu
     };
     configure("");
     let marker = site.host.path("ran");
-    if std::process::Command::new("id").args(["-u", "hub"]).output().unwrap().status.success() {
+    if std::process::Command::new("id").args(["-u", "hub-checkout"]).output().unwrap().status.success() {
         site.sync().expect(0, "deployed");
         let owner = std::process::Command::new("stat").args(["-c", "%U"]).arg(&site.checkout).output().unwrap();
-        assert_eq!(owner.stdout, b"hub\n");
+        assert_eq!(owner.stdout, b"hub-checkout\n");
     } else {
         configure(&sh("build", &format!("touch {}", marker.display())));
         let run = site.sync().expect(0, "deployed");

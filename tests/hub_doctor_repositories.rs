@@ -78,10 +78,10 @@ fn a_checkout_that_cannot_be_used_is_told() {
         let (url, path) = (site.origin.url(), site.checkout.display());
         let text = format!("[[repository]]\nname = \"{REPO}\"\nurl = \"{url}\"\npath = \"{path}\"\n");
         site.host.configure(&text);
-        if Command::new("id").arg("hub").output().unwrap().status.success() {
-            doctor(&site.host).has("ok", &about, "will be made, for hub", "");
+        if Command::new("id").arg("hub-checkout").output().unwrap().status.success() {
+            doctor(&site.host).has("ok", &about, "will be made, for hub-checkout", "");
         } else {
-            let found = doctor(&site.host).has("warning", &about, "there is no user hub", "useradd");
+            let found = doctor(&site.host).has("warning", &about, "there is no user hub-checkout", "useradd");
             assert!(!found.text.contains("{\""), "a log line between the words: {}", found.text);
         }
         site.host.configure(&(text + "user = \"root\"\n"));

@@ -27,10 +27,15 @@ impl Account {
         uzers::get_user_by_uid(uid).map(|user| Self::from_user(&user))
     }
 
-    /// True where the user's primary or one of the supplementary groups has this id (getgrouplist(3)).
-    pub fn is_in_group(&self, gid: u32) -> bool {
+    /// The ids of the user's primary and supplementary groups (getgrouplist(3)).
+    pub fn groups(&self) -> Vec<u32> {
         let groups = uzers::get_user_groups(&self.name, self.gid).unwrap_or_default();
-        gid == self.gid || groups.iter().any(|group| group.gid() == gid)
+        std::iter::once(self.gid).chain(groups.iter().map(uzers::Group::gid)).collect()
+    }
+
+    /// True where one of the user's groups has this id.
+    pub fn is_in_group(&self, gid: u32) -> bool {
+        self.groups().contains(&gid)
     }
 
     fn from_user(user: &uzers::User) -> Self {

@@ -4,9 +4,10 @@ use std::process::{Child, ExitStatus};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::output::{STDERR_KEPT, Stream, Streams, timespec};
+use super::run::end_session;
 use super::{Error, Output};
 
 /// How long a child that closed its output may take to end.
@@ -141,11 +142,7 @@ impl Conversation {
         let group = Pid::from_child(&self.child);
         let ended = pidfd_open(group, PidfdFlags::empty())?;
         poll(&mut [PollFd::new(&ended, PollFlags::IN)], Some(&timespec(time)))?;
-        // Not waited for yet, so its number cannot have been given to another group.
-        match kill_process_group(group, Signal::KILL) {
-            Ok(()) | Err(rustix::io::Errno::SRCH | rustix::io::Errno::PERM) => {}
-            Err(error) => return Err(error.into()),
-        }
+        end_session(group)?;
         let status = self.child.wait()?;
         self.status = Some(status);
         Ok(status)

@@ -1,6 +1,7 @@
 //! Child processes: an argument vector, never a shell, always a deadline, output capped, the whole group ended.
 //! What a program's output means belongs to the capability that runs it; nothing here knows git or systemctl.
-//! Children die with the thread that started them (`setpriv --pdeathsig`), so start them from one that stays.
+//! Each child has a session of its own and no terminal; it dies with the thread that started it (`setpriv --pdeathsig`),
+//! so start it from one that stays.
 
 mod account;
 mod backoff;
@@ -15,7 +16,7 @@ pub use account::{Account, current};
 pub use backoff::Backoff;
 pub use conversation::Conversation;
 pub use error::{Error, is_full_disk};
-pub use orphans::{end_orphans, mark_children};
+pub use orphans::{end_orphans, mark_children, note_sessions};
 pub use output::Output;
 pub use prepared::Prepared;
 pub use run::Command;

@@ -1,3 +1,5 @@
+use std::fs::File;
+use std::io::Write;
 use std::path::Path;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -12,17 +14,26 @@ pub(super) const VARIABLE: &str = "HUB_RUN";
 const PATIENCE: Duration = Duration::from_secs(10);
 
 static MARK: OnceLock<String> = OnceLock::new();
+static SESSIONS: OnceLock<File> = OnceLock::new();
 
-/// The mark that every child of this process gets from the first call on: unique, and with the session in it.
+/// The mark that every child of this process gets from the first call on; unique.
 ///
 /// # Errors
-/// When the kernel gives no random bytes, or `/proc` no session.
+/// When the kernel gives no random bytes.
 pub fn mark_children() -> std::io::Result<&'static str> {
-    // Not getsid(2): for a session from outside the PID namespace (`docker exec`, nsenter) it is 0, which rustix does not
-    // expect.
-    let session = session(Path::new("/proc/self")).ok_or_else(|| std::io::Error::other("/proc/self/stat is odd"))?;
-    let mark = format!("{}.{session}", random::id()?);
+    let mark = random::id()?;
     Ok(MARK.get_or_init(|| mark))
+}
+
+/// Notes the sessions of all children from now on in a file that was opened for appending, a number a line: that is for
+/// the one who comes after a kill. The first file of a process is its file for good.
+pub fn note_sessions(file: File) {
+    SESSIONS.get_or_init(|| file);
+}
+
+/// Notes a child, whose session has its number.
+pub(super) fn note(child: u32) -> std::io::Result<()> {
+    SESSIONS.get().map_or(Ok(()), |mut file| file.write_all(format!("{child}\n").as_bytes()))
 }
 
 /// The mark of this process's children, where they get one.
@@ -33,11 +44,12 @@ pub(super) fn mark() -> Option<&'static str> {
 /// Kills what the children of a killed process left running and waits for its end; returns how many there were.
 ///
 /// A child dies with its parent, but its own children do not, nor does one whose parent was killed while setpriv(1) was
-/// still preparing it. Processes that left the session (daemons that a command started) are not touched.
+/// still preparing it. `sessions` are those of the children; what has left them (a daemon that a command started) is not
+/// touched.
 ///
 /// # Errors
 /// When `/proc` cannot be read, or a process does not end.
-pub fn end_orphans(mark: &str) -> std::io::Result<usize> {
+pub fn end_orphans(mark: &str, sessions: &[u32]) -> std::io::Result<usize> {
     let deadline = Instant::now() + PATIENCE;
     let mut ended = 0;
     loop {
@@ -47,7 +59,7 @@ pub fn end_orphans(mark: &str) -> std::io::Result<usize> {
             let pid = name.to_str().and_then(|name| name.parse().ok()).and_then(Pid::from_raw);
             // Opened before it is looked at, so that the signal cannot reach another process with the same number.
             let Some((pid, Ok(process))) = pid.map(|pid| (pid, pidfd_open(pid, PidfdFlags::empty()))) else { continue };
-            if !is_marked(Path::new("/proc").join(&name).as_path(), mark)
+            if !is_orphan(Path::new("/proc").join(&name).as_path(), mark, sessions)
                 || pidfd_send_signal(&process, Signal::KILL).is_err()
             {
                 continue;
@@ -68,19 +80,18 @@ pub fn end_orphans(mark: &str) -> std::io::Result<usize> {
     }
 }
 
-/// True for a living process in the mark's session with the mark in its environment (proc_pid_environ(5)).
-fn is_marked(folder: &Path, mark: &str) -> bool {
+/// True for a living process with the mark in its environment (proc_pid_environ(5)) in one of the sessions.
+fn is_orphan(folder: &Path, mark: &str, sessions: &[u32]) -> bool {
     let Ok(environment) = std::fs::read(folder.join("environ")) else { return false };
     let expected = format!("{VARIABLE}={mark}");
-    if !environment.split(|byte| *byte == 0).any(|entry| entry == expected.as_bytes()) {
-        return false;
-    }
-    session(folder).is_some_and(|session| mark.rsplit('.').next() == Some(&session))
+    environment.split(|byte| *byte == 0).any(|entry| entry == expected.as_bytes())
+        && session(folder).is_some_and(|session| sessions.contains(&session))
 }
 
-/// The session of a process, by its folder in /proc.
-fn session(folder: &Path) -> Option<String> {
+/// The session of a process, by its folder in /proc. Not getsid(2): for a session from outside the PID namespace
+/// (`docker exec`, nsenter) it is 0, which rustix does not expect.
+fn session(folder: &Path) -> Option<u32> {
     let stat = std::fs::read_to_string(folder.join("stat")).ok()?;
     // proc_pid_stat(5): after the name in parentheses come state, parent, group and session.
-    stat.rsplit(')').next()?.split_whitespace().nth(3).map(str::to_owned)
+    stat.rsplit(')').next()?.split_whitespace().nth(3)?.parse().ok()
 }

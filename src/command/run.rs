@@ -2,13 +2,15 @@ use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{ErrorKind, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_open, waitid};
+use rustix::io::Errno;
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, pidfd_open, waitid,
+};
 
 use super::output::{STDERR_KEPT, Stream, Streams, timespec};
 use super::{Account, Conversation, Error, Output, account};
@@ -82,6 +84,12 @@ impl Command {
     /// Runs as a user, with that user's groups. Another user than the caller's needs root.
     pub fn user(mut self, user: &Account) -> Self {
         self.user = Some(user.clone());
+        self
+    }
+
+    /// Ends it after another limit than `new` was given.
+    pub fn limit(mut self, limit: Duration) -> Self {
+        self.limit = limit;
         self
     }
 
@@ -179,13 +187,17 @@ impl Command {
         if find(&self.program, &path, self.folder.as_deref()).is_none() {
             return Err(Error::NotFound(program));
         }
-        // By its path: for a name, the standard library forks instead of calling posix_spawn(3), which costs more.
-        let setpriv = find("setpriv".as_ref(), &path, None).and_then(|path| std::path::absolute(path).ok());
-        let setpriv = setpriv.ok_or_else(|| Error::NotFound("setpriv (package util-linux)".to_owned()))?;
+        // By their paths: for a name, the standard library forks instead of calling posix_spawn(3), which costs more.
+        let [setsid, setpriv] = ["setsid", "setpriv"].map(|name| {
+            let found = find(name.as_ref(), &path, None).and_then(|path| std::path::absolute(path).ok());
+            found.ok_or_else(|| Error::NotFound(format!("{name} (package util-linux)")))
+        });
         let me = account::current();
         let user = self.user.clone().unwrap_or_else(|| me.clone());
-        let mut command = std::process::Command::new(setpriv);
-        command.args(["--pdeathsig", "KILL"]);
+        // A session of its own, while it is still the caller's: with the caller's terminal, the user that it becomes could
+        // type into the caller's shell (ioctl_tty(2), TIOCSTI).
+        let mut command = std::process::Command::new(setsid?);
+        command.arg(setpriv?).args(["--pdeathsig", "KILL"]);
         if user.uid != me.uid {
             command.args(["--reuid", &user.uid.to_string(), "--regid", &user.gid.to_string(), "--init-groups"]);
         }
@@ -207,14 +219,18 @@ impl Command {
         command.env("HOME", &user.home).env("USER", &user.name).env("LOGNAME", &user.name);
         command.envs(super::orphans::mark().map(|mark| (super::orphans::VARIABLE, mark)));
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
-        command.stdin(stdin).stdout(stdout).stderr(Stdio::piped()).process_group(0);
+        // Not in a group of its own yet: setsid(1) of a group's leader would have to fork, and this child be another one.
+        command.stdin(stdin).stdout(stdout).stderr(Stdio::piped());
         let child = command.spawn().map_err(|source| match source.kind() {
             // The working folder is the other thing that may be missing.
             ErrorKind::NotFound if self.folder.as_ref().is_none_or(|folder| folder.is_dir()) => {
-                Error::NotFound("setpriv (package util-linux)".to_owned())
+                Error::NotFound("setsid (package util-linux)".to_owned())
             }
             _ => Error::Start { program, source },
         })?;
+        if let Err(error) = super::orphans::note(child.id()) {
+            crate::log::warn!("child_not_noted", command = self.display_name(), error = error.to_string());
+        }
         Ok((child, input))
     }
 
@@ -224,11 +240,7 @@ impl Command {
         let group = Pid::from_child(child);
         let ended = pidfd_open(group, PidfdFlags::empty()).map_err(|error| lost(error.into()))?;
         let result = self.pump(child, &ended, input);
-        // The leader is still a zombie here, so its number cannot have been given to another group.
-        match kill_process_group(group, Signal::KILL) {
-            Ok(()) | Err(rustix::io::Errno::SRCH | rustix::io::Errno::PERM) => {}
-            Err(error) => return Err(lost(error.into())),
-        }
+        end_session(group).map_err(lost)?;
         let mut streams = match result {
             Ok(streams) => streams,
             Err(error) => {
@@ -268,7 +280,7 @@ impl Command {
                 return Err(Error::Deadline { command: self.display_name(), limit: self.limit, output });
             };
             match poll(&mut waited, Some(&timespec(left))) {
-                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Ok(_) | Err(Errno::INTR) => {}
                 Err(error) => return Err(lost(error.into())),
             }
             streams.read_available().map_err(lost)?;
@@ -290,6 +302,20 @@ impl Command {
                 return Ok(streams);
             }
         }
+    }
+}
+
+/// Kills a child that was not waited for yet, so that its number cannot have been given to another process, and what is in
+/// its group. Without the group the child itself: before setsid(1) has done its work there is none.
+pub(super) fn end_session(child: Pid) -> std::io::Result<()> {
+    match kill_process_group(child, Signal::KILL) {
+        Ok(()) => return Ok(()),
+        Err(Errno::SRCH | Errno::PERM) => {}
+        Err(error) => return Err(error.into()),
+    }
+    match kill_process(child, Signal::KILL) {
+        Ok(()) | Err(Errno::SRCH | Errno::PERM) => Ok(()),
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -19,7 +19,7 @@ pub struct Repository {
     pub remote: Remote,
     /// The checkout.
     pub path: PathBuf,
-    /// The user that owns the checkout and runs commands in it; none: the owner of `path`.
+    /// The user that owns the checkout and runs commands in it; none: whoever owned `path` first.
     pub user: Option<String>,
     /// The branch that is deployed.
     pub branch: String,

@@ -4,36 +4,82 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Gid, Mode, OFlags, Uid, fchown, openat};
+use rustix::process::geteuid;
 
 use super::Error;
 use crate::command::{Account, Command};
 use crate::config::{Config, Repository};
-use crate::state::{self, Folder};
+use crate::state::{self, Folder, require_roots};
 
-/// How the names of the folders with keys and tokens begin.
-const PREFIX: &str = ".access-";
+/// The folder in `<state>/gitops` for what fetches need. It is root's, so that the mirrors' user, whose the folders in it
+/// are, cannot put others in their places.
+const FOLDER: &str = "access";
+/// How the names of `hub doctor`'s folders in it begin; a repository's file name begins with its owner's.
+pub(super) const DOCTORS: &str = "doctor-";
 
-/// What a fetch from a private remote needs, for the time of the fetch: key or token in a folder that only the mirror's
-/// user can read, never in an argument. Dropping it removes the folder.
+/// What a fetch needs, for its time: key, token or settings in a folder that only the mirrors' user can read, never in an
+/// argument. Dropping it removes the folder.
 #[derive(Debug, Default)]
 pub(super) struct Access {
     folder: Option<PathBuf>,
     ssh_command: Option<String>,
     credential_helper: Option<String>,
+    global: Option<PathBuf>,
     known_hosts: PathBuf,
 }
 
+/// Opens the folder for what fetches need, made where it is missing; the mirrors' user can pass through it.
+pub(super) fn folder(gitops: &Folder, user: &Account) -> Result<Folder, Error> {
+    let folder = gitops.sub_or_make(FOLDER, 0o710)?;
+    let failed = |error: rustix::io::Errno| state::Error::io("hand over", folder.path(), error);
+    if rustix::fs::fstat(folder.fd()).map_err(failed)?.st_gid != user.gid {
+        fchown(folder.fd(), None, Some(Gid::from_raw(user.gid))).map_err(failed)?;
+    }
+    Ok(folder)
+}
+
+/// The file of pinned host keys, which root alone must be able to change. It may be missing.
+///
+/// # Errors
+/// `Refused`, with who can change it.
+pub(super) fn known_hosts(config: &Config) -> Result<&Path, Error> {
+    let path = &config.gitops.known_hosts;
+    match if geteuid().is_root() { require_roots(path) } else { Ok(()) } {
+        Err(error) if !error.is_missing() => Err(Error::Refused(format!("known_hosts: {error}"))),
+        _ => Ok(path),
+    }
+}
+
 impl Access {
-    /// Prepares what the repository's remote needs.
+    /// Prepares what the repository's remote needs, in a new folder `name` of `parent`.
     ///
     /// # Errors
-    /// When a credential that the configuration names is missing, or cannot be handed to the mirror's user.
-    pub fn prepare(config: &Config, repository: &Repository, mirrors: &Folder, user: &Account) -> Result<Self, Error> {
+    /// When a credential that the configuration names is missing, or cannot be handed to the mirrors' user.
+    pub fn prepare(
+        config: &Config,
+        repository: &Repository,
+        (parent, name): (&Folder, &str),
+        user: &Account,
+    ) -> Result<Self, Error> {
         let mut access = Self::default();
         match repository.remote.protocol() {
-            "ssh" => access.prepare_ssh(config, repository, mirrors, user)?,
-            "https" | "http" => access.prepare_token(config, repository, mirrors, user)?,
+            "ssh" => access.prepare_ssh(config, repository, (parent, name), user)?,
+            "https" | "http" => access.prepare_token(config, repository, (parent, name), user)?,
             _ => {}
+        }
+        if let Some(path) = repository.remote.local_path() {
+            // git refuses to serve a repository of another user; the path is the operator's choice, and hub-git has
+            // nothing to lose. `-c` does not reach the serving process, a global file does.
+            let mut content = "[safe]\n".to_owned();
+            // git compares with the resolved path.
+            let real = path.canonicalize().unwrap_or_else(|_| path.clone());
+            for path in [&path, &path.join(".git"), &real, &real.join(".git")] {
+                let quoted = path.to_string_lossy().replace('\\', "\\\\").replace('"', "\\\"");
+                content += &format!("\tdirectory = \"{quoted}\"\n");
+            }
+            let folder = access.private_folder((parent, name), user)?;
+            write_private(&folder, "config", content.as_bytes(), user)?;
+            access.global = Some(folder.path().join("config"));
         }
         Ok(access)
     }
@@ -52,6 +98,9 @@ impl Access {
         }
         if let Some(ssh) = &self.ssh_command {
             command = command.env("GIT_SSH_COMMAND", ssh).env("GIT_SSH_VARIANT", "ssh");
+        }
+        if let Some(global) = &self.global {
+            command = command.env("GIT_CONFIG_GLOBAL", global);
         }
         if let Some(helper) = &self.credential_helper {
             command = command.args(["-c", &format!("credential.helper={helper}")]);
@@ -92,10 +141,10 @@ impl Access {
         &mut self,
         config: &Config,
         repository: &Repository,
-        mirrors: &Folder,
+        place: (&Folder, &str),
         user: &Account,
     ) -> Result<(), Error> {
-        let known_hosts = word(&config.gitops.known_hosts)?;
+        let known_hosts = word(known_hosts(config)?)?;
         self.known_hosts.clone_from(&config.gitops.known_hosts);
         let mut ssh = format!(
             "ssh -F /dev/null -o BatchMode=yes -o StrictHostKeyChecking=yes -o UserKnownHostsFile={known_hosts} \
@@ -103,7 +152,7 @@ impl Access {
         );
         if let Some(name) = &repository.ssh_key {
             let key = config.credentials().require(name)?;
-            let folder = self.private_folder(repository, mirrors, user)?;
+            let folder = self.private_folder(place, user)?;
             write_private(&folder, "key", key.bytes(), user)?;
             ssh += &format!(" -o IdentitiesOnly=yes -i {}", word(&folder.path().join("key"))?);
         }
@@ -115,12 +164,12 @@ impl Access {
         &mut self,
         config: &Config,
         repository: &Repository,
-        mirrors: &Folder,
+        place: (&Folder, &str),
         user: &Account,
     ) -> Result<(), Error> {
         let Some(name) = &repository.token else { return Ok(()) };
         let token = config.credentials().require(name)?;
-        let folder = self.private_folder(repository, mirrors, user)?;
+        let folder = self.private_folder(place, user)?;
         let url = repository.remote.url();
         let (scheme, rest) = url.split_once("://").unwrap_or(("https", url));
         let authority = rest.split('/').next().unwrap_or(rest);
@@ -131,33 +180,36 @@ impl Access {
         Ok(())
     }
 
-    /// A new, empty folder that belongs to the mirror's user; one that a killed run left is removed first.
-    fn private_folder(&mut self, repository: &Repository, mirrors: &Folder, user: &Account) -> Result<Folder, Error> {
-        let name = format!("{PREFIX}{}", state::repository_file_name(&repository.name));
-        let path = mirrors.path().join(&name);
+    /// A new, empty folder that belongs to the mirrors' user; one that a killed run left is removed first.
+    fn private_folder(&mut self, (parent, name): (&Folder, &str), user: &Account) -> Result<Folder, Error> {
+        let path = parent.path().join(name);
         remove(&path)?;
-        let folder = mirrors.sub_or_make(&name, 0o700)?;
+        let folder = parent.sub_or_make(name, 0o700)?;
         self.folder = Some(path);
         give(folder.fd(), folder.path(), user)?;
         Ok(folder)
     }
 }
 
-/// Removes the keys and tokens that a killed run left in the folder of the mirrors, of those repositories that `is_idle`
-/// knows nobody at work on; it is asked by the repository's file name.
+/// Removes the keys and tokens that a killed run left, of those repositories that `is_idle` knows nobody at work on; it is
+/// asked by the repository's file name. Those of an earlier version lie among the mirrors.
 pub(super) fn remove_left(gitops: &Folder, is_idle: impl Fn(&str) -> Result<bool, Error>) -> Result<(), Error> {
-    let mirrors = gitops.path().join("mirror");
-    let failed = |source: std::io::Error| state::Error::io("list", &mirrors, source);
-    let entries = match std::fs::read_dir(&mirrors) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        other => other.map_err(failed)?,
-    };
-    for entry in entries {
-        let name = entry.map_err(failed)?.file_name();
-        if let Some(repository) = name.to_str().and_then(|name| name.strip_prefix(PREFIX))
-            && is_idle(repository)?
+    let now = jiff::Timestamp::now().as_second();
+    for (folder, prefix) in [(FOLDER, ""), ("mirror", ".access-")] {
+        let entries = match gitops
+            .sub(folder)
+            .and_then(|folder| if prefix.is_empty() { folder.entries(usize::MAX) } else { folder.unfinished() })
         {
-            remove(&mirrors.join(&name))?;
+            Err(error) if error.is_missing() => continue,
+            other => other?,
+        };
+        for entry in entries {
+            let Some(name) = entry.name.to_str().and_then(|name| name.strip_prefix(prefix)) else { continue };
+            // `hub doctor` has no lock, and is done within minutes.
+            let is_left = if name.starts_with(DOCTORS) { now - entry.modified > 3600 } else { is_idle(name)? };
+            if is_left {
+                remove(&gitops.path().join(folder).join(&entry.name))?;
+            }
         }
     }
     Ok(())
@@ -171,7 +223,8 @@ impl Drop for Access {
     }
 }
 
-fn remove(path: &Path) -> Result<(), Error> {
+/// Removes a folder of the mirrors' user; no link in it is followed.
+pub(super) fn remove(path: &Path) -> Result<(), Error> {
     match std::fs::remove_dir_all(path) {
         Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
             Err(state::Error::io("remove", path, source).into())
@@ -196,7 +249,7 @@ fn write_private(folder: &Folder, name: &str, content: &[u8], user: &Account) ->
     Ok(())
 }
 
-fn give(fd: impl std::os::fd::AsFd, path: &Path, user: &Account) -> Result<(), Error> {
+pub(super) fn give(fd: impl std::os::fd::AsFd, path: &Path, user: &Account) -> Result<(), Error> {
     fchown(fd, Some(Uid::from_raw(user.uid)), Some(Gid::from_raw(user.gid)))
         .map_err(|error| state::Error::io("hand over", path, error).into())
 }

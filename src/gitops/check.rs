@@ -1,10 +1,11 @@
 //! What `hub doctor` asks of this room: whether a repository could be deployed, without deploying or fetching anything.
 
+use std::path::Path;
 use std::time::Duration;
 
 use super::checkout::Checkout;
 use super::mirror::{self, Mirror};
-use super::{Error, signatures};
+use super::{Error, access, owner, signatures};
 use crate::config::{Config, Repository};
 
 /// How long a remote gets to answer.
@@ -18,19 +19,37 @@ pub fn check_access(config: &Config, repository: &Repository) -> Result<(), Erro
     Mirror::ask(config, repository, ANSWER)
 }
 
+/// Whose a checkout is, or will be.
+pub struct Owned {
+    /// The user's name.
+    pub user: String,
+    /// True where nobody wrote that, and it is a user of the hub's own services, whose files and secrets the repository's commands can see.
+    pub is_services: bool,
+}
+
 /// The user that the checkout belongs to, or will.
 ///
 /// # Errors
 /// When that user does not exist, does not own the path, or cannot be used by this caller; with what to do.
-pub fn check_checkout(repository: &Repository) -> Result<String, Error> {
-    let checkout = Checkout::find(repository)?;
+pub fn check_checkout(config: &Config, repository: &Repository) -> Result<Owned, Error> {
+    let checkout = Checkout::find(config, repository)?;
     if checkout.is_occupied() {
         let path = repository.path.display();
         return Err(Error::Refused(format!(
             "{path} holds files and no git repository; move them away, or choose another path"
         )));
     }
-    Ok(checkout.user.name)
+    // Who writes it wants it.
+    let is_services = repository.user.is_none() && owner::is_services(config, repository, checkout.user.uid)?;
+    Ok(Owned { user: checkout.user.name, is_services })
+}
+
+/// The file of pinned host keys, which may be missing.
+///
+/// # Errors
+/// Who else than root can change it, and what to do.
+pub fn check_known_hosts(config: &Config) -> Result<&Path, Error> {
+    access::known_hosts(config)
 }
 
 /// Whether the lists of signers are trusted and readable; what they are. Empty where none is asked for.

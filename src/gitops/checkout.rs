@@ -1,21 +1,23 @@
 use std::ffi::OsStr;
+use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::time::Duration;
 
 use super::Error;
 use super::git::{Change, LOCAL, git};
 use super::look::{Look, Touched, Unseen, parse_files, parse_status};
+use super::owner::{self, Known};
 use super::worktree::Yielding;
 use crate::command::{self, Account, Command};
-use crate::config::Repository;
+use crate::config::{Config, Repository};
 use crate::log;
-use crate::state::is_roots_alone;
+use crate::state::{self, Folder, Way, act_as};
 
-/// The user that owns checkouts which the hub makes.
-const USER: &str = "hub";
 /// Where a new checkout's `.git` is made.
 const UNFINISHED: &str = ".hub-unfinished";
+/// How long a look at a checkout may take. What it runs is partly its user's, and other repositories wait.
+const LOOK: Duration = Duration::from_secs(30);
 /// How many bytes of paths go onto one command line; the kernel takes 128 KiB an argument and 2 MiB in all.
 const PATHS_PER_CALL: usize = 64 << 10;
 
@@ -30,17 +32,19 @@ impl<'a> Checkout<'a> {
     /// Finds out whose the checkout is, or whose it will be.
     ///
     /// # Errors
-    /// `Refused`, with what to do, when the configured user does not exist, does not own the path, or cannot be used
-    /// by this caller.
-    pub fn find(repository: &'a Repository) -> Result<Self, Error> {
+    /// `Refused`, with what to do, when the configured user does not exist, does not own the path, or cannot be used by
+    /// this caller; when the checkout changed hands; when another user could say where the path leads.
+    pub fn find(config: &Config, repository: &'a Repository) -> Result<Self, Error> {
         let path = &repository.path;
-        let owner = match std::fs::metadata(path) {
-            Ok(found) if found.is_dir() => Some(found.uid()),
-            Ok(_) => return Err(refused(format!("{} is not a folder; move it away", path.display()))),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-            Err(error) => return Err(refused(format!("{} cannot be looked at: {error}", path.display()))),
+        let way = match Way::to_folder(path) {
+            Ok(way) => Some(way),
+            Err(error) if error.is_missing() => None,
+            Err(state::Error::NotFolder(part)) if part == *path => {
+                return Err(refused(format!("{} is not a folder; move it away", path.display())));
+            }
+            Err(error) => return Err(untrusted(path, &error)),
         };
-        let user = user_of(repository, owner)?;
+        let user = owner::decide(repository, way.as_ref().map(Way::owner), &Known::read(config, repository)?)?;
         let caller = command::current();
         if caller.uid != 0 && caller.uid != user.uid {
             return Err(refused(format!(
@@ -51,16 +55,39 @@ impl<'a> Checkout<'a> {
                 user.name
             )));
         }
-        if owner.is_some_and(|uid| uid != user.uid) {
-            let (path, name) = (path.display(), &user.name);
+        let checkout = Self { repository, user };
+        match way {
+            Some(way) => checkout.require_own(way).map(|_| checkout),
+            None => Ok(checkout),
+        }
+    }
+
+    /// The checkout's folder, opened without anybody else having a say in where its path leads.
+    ///
+    /// # Errors
+    /// `Refused` when it is not the user's, or others can change where the path leads; when it cannot be opened.
+    pub fn folder(&self) -> Result<Folder, Error> {
+        let path = &self.repository.path;
+        self.require_own(Way::to_folder(path).map_err(|error| untrusted(path, &error))?)
+    }
+
+    fn require_own(&self, way: Way) -> Result<Folder, Error> {
+        let (path, name) = (self.repository.path.display(), &self.user.name);
+        if way.owner() != self.user.uid {
             return Err(refused(format!(
                 "{path} does not belong to {name}: run chown -R {name}: {path}, or change user"
             )));
         }
-        Ok(Self { repository, user })
+        way.is_kept_by(Some(&self.user)).map_err(|error| untrusted(&self.repository.path, &error))?;
+        Ok(way.into_folder())
     }
 
-    /// True where git and the repository's commands run as root although nobody wrote that: there is no user `hub`.
+    /// True where there is something at the path.
+    pub fn is_there(&self) -> bool {
+        !matches!(Way::to_folder(&self.repository.path), Err(error) if error.is_missing())
+    }
+
+    /// True where git and the repository's commands run as root although nobody wrote that: the hub is not installed.
     pub fn is_roots_unasked(&self) -> bool {
         self.user.uid == 0 && self.repository.user.is_none()
     }
@@ -72,15 +99,19 @@ impl<'a> Checkout<'a> {
             .env("GIT_WORK_TREE", &self.repository.path)
     }
 
-    /// True where there is no repository yet.
+    /// True where there is no repository yet, as far as its user sees.
     pub fn is_missing(&self) -> bool {
-        std::fs::symlink_metadata(self.repository.path.join(".git")).is_err()
+        let looked = act_as(&self.user, || std::fs::symlink_metadata(self.repository.path.join(".git")));
+        matches!(looked, Ok(Err(error)) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory))
     }
 
     /// True where the path holds something that is no checkout.
     pub fn is_occupied(&self) -> bool {
-        let mut entries = std::fs::read_dir(&self.repository.path).into_iter().flatten().flatten();
-        self.is_missing() && entries.any(|entry| entry.file_name() != UNFINISHED)
+        let has_entries = || {
+            let mut entries = std::fs::read_dir(&self.repository.path).into_iter().flatten().flatten();
+            entries.any(|entry| entry.file_name() != UNFINISHED)
+        };
+        self.is_missing() && act_as(&self.user, has_entries).unwrap_or(true)
     }
 
     /// Makes an empty checkout that follows the configured branch. It is made under another name and renamed, so
@@ -89,9 +120,14 @@ impl<'a> Checkout<'a> {
         let path = &self.repository.path;
         let as_user = Command::new("mkdir", LOCAL).user(&self.user).args(["-p", "--"]).args([path]);
         if let Err(error) = as_user.succeed() {
-            make_as_root(path, &self.user)
+            if !rustix::process::geteuid().is_root() {
+                return Err(refused(format!("{} cannot be made: {error}", path.display())));
+            }
+            Way::make_folder(path, &self.user)
                 .map_err(|reason| refused(format!("{} cannot be made: {reason} ({error})", path.display())))?;
         }
+        // The user may have made it through a link of its own.
+        self.folder()?;
         let config = path.join(UNFINISHED).join("config");
         let run = |program: &str, arguments: &[&str]| -> Result<(), Error> {
             Command::new(program, LOCAL).user(&self.user).folder(path).args(arguments).succeed()?;
@@ -130,10 +166,14 @@ impl<'a> Checkout<'a> {
             .args(status)
             .args(["--no-renames", "--no-ahead-behind"])
             .output_limit(64 << 20)
+            .limit(LOOK)
             .name("git status");
         let output = command.succeed().map_err(|error| {
             let (path, name) = (self.repository.path.display(), &self.user.name);
             match &error {
+                command::Error::Deadline { .. } => Error::Slow(format!(
+                    "{error}; a filter of {path}/.git/config may hang, or the disk; see how long it takes: runuser -u {name} -- git -C {path} status"
+                )),
                 command::Error::Failed { output, .. } if output.contains("dubious ownership") => refused(format!(
                     "{path}/.git does not belong to {name} as {path} does; run: chown -R {name}: {path}"
                 )),
@@ -196,7 +236,7 @@ impl<'a> Checkout<'a> {
     fn ls_files(&self, options: &[&str], paths: &[&[u8]]) -> Result<Unseen, Error> {
         let command = self.git().args(["ls-files", "-v", "-z"]).args(options).args(["--"]).name("git ls-files");
         let command = command.args(paths.iter().map(|path| OsStr::from_bytes(path)));
-        let output = command.output_limit(256 << 20).succeed()?;
+        let output = command.output_limit(256 << 20).limit(LOOK).succeed()?;
         parse_files(&output.stdout).ok_or_else(|| Error::unexpected("git ls-files", &output.stdout))
     }
 
@@ -248,52 +288,8 @@ fn refused(reason: String) -> Error {
     Error::Refused(reason)
 }
 
-/// Whose the checkout is: the configured user, else the owner of the path, else `hub`. Root only where it is written, or
-/// where there is no user `hub` (a container, a first try).
-fn user_of(repository: &Repository, owner: Option<u32>) -> Result<Account, Error> {
-    if let Some(name) = &repository.user {
-        return Account::by_name(name)
-            .ok_or_else(|| refused(format!("the user {name} does not exist on this host; create it, or change user")));
-    }
-    let caller = command::current();
-    if caller.uid != 0 {
-        return Ok(match owner {
-            Some(uid) if uid != caller.uid => {
-                Account::by_uid(uid).unwrap_or(Account { name: uid.to_string(), uid, ..caller })
-            }
-            _ => caller,
-        });
-    }
-    if let Some(uid) = owner.filter(|uid| *uid != 0) {
-        return Account::by_uid(uid).ok_or_else(|| {
-            refused(format!("{} belongs to user id {uid}, which has no name on this host", repository.path.display()))
-        });
-    }
-    match (Account::by_name(USER), owner) {
-        (Some(hub), None) => Ok(hub),
-        (Some(_), Some(_)) => Err(refused(format!(
-            "{} belongs to root: write user = \"root\" to run git and the repository's commands as root, or chown it",
-            repository.path.display()
-        ))),
-        (None, _) => Ok(caller),
-    }
-}
-
-/// Makes a folder for a user in a place where only root may write.
-fn make_as_root(path: &Path, user: &Account) -> Result<(), String> {
-    if !rustix::process::geteuid().is_root() {
-        return Err("no permission".to_owned());
-    }
-    let existing =
-        path.ancestors().find(|ancestor| ancestor.exists()).map_or_else(|| PathBuf::from("/"), Path::to_owned);
-    // Elsewhere, another user could put a link in the way.
-    if !is_roots_alone(&existing).map_err(|error| error.to_string())? {
-        return Err(format!("{} is neither {}'s nor root's alone", existing.display(), user.name));
-    }
-    for folder in path.ancestors().take_while(|folder| *folder != existing).collect::<Vec<_>>().into_iter().rev() {
-        std::fs::create_dir(folder).map_err(|error| error.to_string())?;
-    }
-    std::os::unix::fs::lchown(path, Some(user.uid), Some(user.gid)).map_err(|error| error.to_string())
+fn untrusted(path: &Path, error: &state::Error) -> Error {
+    refused(format!("the checkout {}: {error}", path.display()))
 }
 
 fn listed(names: &[impl AsRef<[u8]>]) -> String {

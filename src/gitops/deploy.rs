@@ -12,7 +12,6 @@ use crate::command;
 use crate::config::Repository;
 use crate::log;
 use crate::records::short;
-use crate::state::Folder;
 use crate::text;
 
 impl Run<'_> {
@@ -150,7 +149,7 @@ impl Run<'_> {
         let forwarded = plan.look.head.as_ref() != Some(&plan.to);
         // A fast-forward is on disk already; what commands made, or somebody else's commit, may not be.
         if !forwarded || !repository.build.is_empty() || !repository.after.is_empty() {
-            Folder::open(&repository.path)?.sync_file_system()?;
+            plan.checkout.folder()?.sync_file_system()?;
         }
         if let Some((host, units)) = &plan.units {
             if !units.is_idle() {
@@ -197,7 +196,7 @@ impl Run<'_> {
                 }
                 checkout.undo_built(&self.store.built(repository))?;
             }
-            Folder::open(&repository.path)?.sync_file_system()?;
+            checkout.folder()?.sync_file_system()?;
         }
         if self.store.deployed(repository)?.is_some()
             && let Some(good) = &entry.from
@@ -279,7 +278,7 @@ impl Run<'_> {
             .deployed(repository)?
             .is_some_and(|deployed| deployed.commit == entry.to && deployed.at >= entry.started);
         if !live {
-            let checkout = Checkout::find(repository)?;
+            let checkout = Checkout::find(self.config, repository)?;
             if !checkout.is_missing() {
                 checkout.remove_stale_locks()?;
             }

@@ -12,6 +12,8 @@ pub enum Error {
     Refused(String),
     /// Somebody else's git is at work in the checkout; worth another try.
     InUse(String),
+    /// A look at the checkout was not over in time; worth another try.
+    Slow(String),
     /// The remote cannot be reached or does not answer; worth another try.
     Fetch {
         /// From where.
@@ -69,9 +71,11 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Busy => f.write_str("another gitops-sync is at work; try again when it is done"),
-            Self::Refused(reason) | Self::InUse(reason) | Self::Unfit { reason, .. } | Self::Full(reason) => {
-                f.write_str(reason)
-            }
+            Self::Refused(reason)
+            | Self::InUse(reason)
+            | Self::Slow(reason)
+            | Self::Unfit { reason, .. }
+            | Self::Full(reason) => f.write_str(reason),
             Self::Fetch { url, reason } => write!(f, "cannot fetch from {url}: {reason}"),
             Self::Step { step, reason } => write!(f, "{step} failed: {reason}"),
             Self::Command(error) => error.fmt(f),

@@ -5,7 +5,6 @@ use super::look::Look;
 use super::mirror::empty_tree;
 use crate::command::{self, Command};
 use crate::records::short;
-use crate::state::Folder;
 
 impl Checkout<'_> {
     /// Moves the branch to a commit whose objects were received, durably.
@@ -44,7 +43,7 @@ impl Checkout<'_> {
         let mut settling = settling?;
         settling.feed(update.as_bytes());
         // git does not fsync the files of a checkout; after a power cut they must be as whole as the record will say.
-        Folder::open(&self.repository.path)?.sync_file_system()?;
+        self.folder()?.sync_file_system()?;
         settling.finish(b"")?;
         Ok(())
     }

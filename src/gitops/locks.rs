@@ -8,6 +8,9 @@ use crate::config::Repository;
 use crate::log;
 use crate::state::{self, Folder, Lock, repository_file_name};
 
+/// A run starts a few dozen children for each repository that it looks at.
+const MOST_SESSIONS: usize = 1 << 20;
+
 /// The locks of gitops-sync. A repository has its own for as long as somebody is at work on it, its fetch above all; the
 /// global one is held to apply only. What must not wait for a remote, such as going back to an older commit, takes the
 /// global one alone. Nobody who holds it takes another.
@@ -15,13 +18,19 @@ use crate::state::{self, Folder, Lock, repository_file_name};
 pub(super) struct Locks {
     gitops: Folder,
     repositories: Folder,
+    /// A file for each run that is at work or was killed, by its mark: the sessions of its children.
+    sessions: Folder,
     /// Marks of killed runs whose processes were ended.
     ended: Mutex<Vec<String>>,
 }
 
 impl Locks {
     pub fn open(gitops: Folder) -> Result<Self, Error> {
-        Ok(Self { repositories: gitops.sub_or_make("locks", 0o750)?, gitops, ended: Mutex::default() })
+        let sessions = gitops.sub_or_make("sessions", 0o750)?;
+        let mark =
+            command::mark_children().map_err(|source| state::Error::io("name a file in", sessions.path(), source))?;
+        command::note_sessions(sessions.append(mark, 0o640)?);
+        Ok(Self { repositories: gitops.sub_or_make("locks", 0o750)?, gitops, sessions, ended: Mutex::default() })
     }
 
     /// Waits for the right to take requests from the queue: that of one run.
@@ -66,7 +75,8 @@ impl Locks {
         let earlier = lock.exchange(mark)?;
         let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
         if !earlier.is_empty() && earlier != mark && !ended.contains(&earlier) {
-            let processes = command::end_orphans(&earlier).map_err(failed)?;
+            let processes = command::end_orphans(&earlier, &self.sessions_of(&earlier)?).map_err(failed)?;
+            self.sessions.forget(earlier.as_ref())?;
             log::warn!("last_run_was_killed", processes_ended = processes);
             access::remove_left(&self.gitops, |name| {
                 Ok(own == Some(name) || Lock::attempt(&self.repositories, &file_name(name))?.is_some())
@@ -75,6 +85,33 @@ impl Locks {
         }
         Ok(Held(lock))
     }
+}
+
+impl Locks {
+    /// The sessions of a killed run's children. Runs of an earlier version had one for all, in the mark.
+    fn sessions_of(&self, mark: &str) -> Result<Vec<u32>, Error> {
+        if let Some((_, session)) = mark.rsplit_once('.') {
+            return Ok(session.parse().into_iter().collect());
+        }
+        let noted = if is_mark(mark) { self.sessions.read(mark, MOST_SESSIONS)? } else { None };
+        let noted = String::from_utf8_lossy(&noted.unwrap_or_default()).into_owned();
+        Ok(noted.lines().filter_map(|line| line.parse().ok()).collect())
+    }
+}
+
+impl Drop for Locks {
+    fn drop(&mut self) {
+        let forgotten = command::mark_children()
+            .map_err(|error| error.to_string())
+            .and_then(|mark| self.sessions.forget(mark.as_ref()).map_err(|error| error.to_string()));
+        if let Err(error) = forgotten {
+            log::warn!("sessions_not_forgotten", error = error);
+        }
+    }
+}
+
+fn is_mark(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 /// The name of a repository's lock, by its file name.

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use super::git::{Change, LOCAL, git, is_commit};
 use super::objects::{Node, Objects, TreeEntry};
-use super::{Error, signatures};
+use super::{Error, access, signatures};
 use crate::command::{self, Account, Command};
 use crate::config::{Config, Repository};
 use crate::log;
@@ -29,6 +29,8 @@ pub(super) struct Mirror<'a> {
     repository: &'a Repository,
     user: Account,
     mirrors: Folder,
+    /// Where keys and tokens are laid down.
+    access: Folder,
     path: PathBuf,
     objects: RefCell<Option<Objects>>,
     /// True where it was made in this run.
@@ -63,7 +65,7 @@ impl<'a> Mirror<'a> {
         let mirrors = gitops.sub_or_make("mirror", 0o750)?;
         own(&mirrors, user)?;
         if rustix::process::geteuid().as_raw() != user.uid {
-            let_through(gitops, user)?;
+            let_through(gitops)?;
         }
         let file_name = repository_file_name(&repository.name);
         let mirror = Self {
@@ -72,6 +74,7 @@ impl<'a> Mirror<'a> {
             user: user.clone(),
             path: mirrors.path().join(format!("{file_name}.git")),
             mirrors,
+            access: access::folder(gitops, user)?,
             objects: RefCell::default(),
             is_new: Cell::new(false),
             packs: Cell::new(0),
@@ -223,15 +226,16 @@ pub(super) fn empty_tree(git: Command) -> Result<String, Error> {
     if is_commit(&tree) { Ok(tree) } else { Err(Error::unexpected("git hash-object", tree.as_bytes())) }
 }
 
-/// Lets the mirrors' user pass through a folder: on the way to its mirror, git looks at every folder above. As installed
-/// it is in the folder's group; where somebody made the user by hand, everybody may pass, and nobody else list.
-fn let_through(folder: &Folder, user: &Account) -> Result<(), Error> {
+/// Lets everybody pass through a folder, and nobody else list it: on the way to its mirror, git looks at every folder above,
+/// and the mirrors' user is in no group of the hub's.
+fn let_through(folder: &Folder) -> Result<(), Error> {
     let failed = |error: rustix::io::Errno| state::Error::io("change the mode of", folder.path(), error);
     let found = rustix::fs::fstat(folder.fd()).map_err(failed)?;
-    let mode = rustix::fs::Mode::from_raw_mode(found.st_mode & 0o7777);
-    let (group, others) = (rustix::fs::Mode::XGRP, rustix::fs::Mode::XOTH);
-    let passes = mode.contains(others) || mode.contains(group) && user.is_in_group(found.st_gid);
-    if passes { Ok(()) } else { rustix::fs::fchmod(folder.fd(), mode | others).map_err(|error| failed(error).into()) }
+    let (mode, others) = (rustix::fs::Mode::from_raw_mode(found.st_mode & 0o7777), rustix::fs::Mode::XOTH);
+    if mode.contains(others) {
+        return Ok(());
+    }
+    rustix::fs::fchmod(folder.fd(), mode | others).map_err(|error| failed(error).into())
 }
 
 /// Hands a folder that root made to the mirrors' user.

@@ -25,6 +25,7 @@ mod look;
 mod mirror;
 mod objects;
 mod outcome;
+mod owner;
 mod plan;
 mod probe;
 mod prune;

@@ -68,10 +68,13 @@ impl Plan<'_> {
 impl Run<'_> {
     /// Fetches, and looks at the checkout meanwhile.
     pub(super) fn fetch<'b>(&'b self, repository: &'b Repository, outcome: &mut Outcome) -> Result<Fetched<'b>, Error> {
-        let checkout = Checkout::find(repository)?;
+        let checkout = Checkout::find(self.config, repository)?;
+        if !self.dry_run && checkout.is_there() {
+            self.store.keep_owner(repository, &checkout.user)?;
+        }
         if checkout.is_roots_unasked() {
             let effect = "git and the repository's commands run as root";
-            let remedy = "create the system user hub, or write user = \"root\"";
+            let remedy = "create the system user hub-checkout, or write user = \"root\"";
             log::warn!("hub_user_missing", repo = repository.name, effect = effect, remedy = remedy);
         }
         let mirror = self.mirror(repository)?;
@@ -126,7 +129,9 @@ impl Run<'_> {
         let Fetched { mirror, checkout, began, look, transfer, deployed, to } = fetched;
         // The remote, or another deployment, may have let this one wait.
         let is_fresh = began.elapsed() < FRESH;
-        let (look, transfer) = (look.filter(|_| is_fresh), transfer.filter(|_| is_fresh));
+        // A look that failed is not made again: what held it up would do so once more.
+        let look = look.filter(|look| is_fresh || look.is_err());
+        let transfer = transfer.filter(|_| is_fresh);
         let mut lines = Vec::new();
         let path = repository.path.display();
         let missing = checkout.is_missing();
@@ -137,6 +142,7 @@ impl Run<'_> {
         let mut look = if missing {
             lines.push(format!("make the checkout {path} for user {}: there is none yet", checkout.user.name));
             if !self.dry_run {
+                self.store.keep_owner(repository, &checkout.user)?;
                 checkout.make(object_format(&to))?;
             }
             Look::of_new(&repository.branch)

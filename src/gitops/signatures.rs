@@ -7,7 +7,7 @@ use super::objects::Objects;
 use crate::command::{Account, Command};
 use crate::config::Repository;
 use crate::records::short;
-use crate::state::{Folder, is_roots_alone, repository_file_name};
+use crate::state::{self, Folder, repository_file_name, require_roots};
 
 /// How long names of objects are where git uses SHA-1; with SHA-256 they are longer, and signatures have another header.
 const SHA1: usize = 40;
@@ -112,17 +112,20 @@ fn meaning(result: &str) -> &'static str {
     }
 }
 
-/// Whoever can write the list of signers decides what root runs.
+/// Whoever can write the list of signers, or say where its path leads, decides what root runs.
 fn trusted<'a>(path: &'a Path, key: &str) -> Result<&'a Path, Error> {
-    let safe = is_roots_alone(path)
-        .map_err(|error| Error::Refused(format!("{key}: {} cannot be read: {error}", path.display())))?;
-    if rustix::process::geteuid().is_root() && !safe {
-        let path = path.display();
-        return Err(Error::Refused(format!(
-            "{key}: {path} or a folder above it can be written by others than root; run: chown root: {path} && chmod go-w {path}, and keep it in a folder of root's"
-        )));
-    }
-    Ok(path)
+    let shown = path.display();
+    let found = if rustix::process::geteuid().is_root() {
+        require_roots(path)
+    } else {
+        std::fs::metadata(path).map(drop).map_err(|source| state::Error::io("inspect", path, source))
+    };
+    found.map(|()| path).map_err(|error| match error {
+        state::Error::Untrusted { .. } => Error::Refused(format!(
+            "{key}: {shown} or a folder above it can be written by others than root; run: chown root: {shown} && chmod go-w {shown}, and keep it in a folder of root's ({error})"
+        )),
+        error => Error::Refused(format!("{key}: {shown} cannot be read: {error}")),
+    })
 }
 
 /// A GnuPG home that holds the listed keys and no others, for one check.

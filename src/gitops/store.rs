@@ -1,9 +1,12 @@
 use jiff::{SignedDuration, Timestamp};
+use rustix::process::geteuid;
 use serde::{Deserialize, Serialize};
 
+use super::owner::{self, Owner};
 use super::units::digest;
 use super::worktree::Found;
 use super::{Outcome, Status};
+use crate::command::Account;
 use crate::config::Repository;
 use crate::state::{Error, Folder, repository_file_name};
 use crate::text;
@@ -86,6 +89,7 @@ pub(super) struct Store {
     bad: Folder,
     checked: Folder,
     hold: Folder,
+    checkouts: Folder,
 }
 
 impl Store {
@@ -96,6 +100,7 @@ impl Store {
             bad: folder.sub_or_make("bad", 0o750)?,
             checked: folder.sub_or_make("checked", 0o750)?,
             hold: folder.sub_or_make("hold", 0o750)?,
+            checkouts: folder.sub_or_make(owner::FOLDER, 0o750)?,
             folder,
         })
     }
@@ -164,6 +169,13 @@ impl Store {
 
     pub fn hold(&self, repository: &Repository) -> Result<Option<Hold>, Error> {
         self.hold.read_json(&file(repository))
+    }
+
+    /// Keeps whose the checkout is, for all runs to come. A run of another user than root decides nothing.
+    pub fn keep_owner(&self, repository: &Repository, user: &Account) -> Result<(), Error> {
+        let owner = Owner::new(repository, user);
+        let is_kept = || Ok(self.checkouts.read_json(&file(repository))?.as_ref() == Some(&owner));
+        if !geteuid().is_root() || is_kept()? { Ok(()) } else { self.checkouts.publish_json(&file(repository), &owner) }
     }
 
     pub fn set_checked(&self, repository: &Repository, outcome: &Outcome) -> Result<(), Error> {

@@ -262,7 +262,7 @@ impl Run<'_> {
         let tidied = self
             .mirror(repository)
             .and_then(|mirror| mirror.tidy())
-            .and_then(|()| Checkout::find(repository))
+            .and_then(|()| Checkout::find(self.config, repository))
             .and_then(|checkout| if checkout.is_missing() { Ok(()) } else { checkout.tidy() });
         if let Err(error) = tidied {
             log::warn!("tidying_failed", repo = repository.name, error = error.to_string());

@@ -1,6 +1,7 @@
 use std::sync::OnceLock;
 use std::time::Instant;
 
+use rustix::process::geteuid;
 use serde_json::Map;
 
 use super::attempts::Attempts;
@@ -26,7 +27,16 @@ const PATH_UNIT: &str = "gitops-sync.path";
 /// `Busy` when a manual run finds another one that changes the host, `State` when the state folder cannot be used.
 pub(super) fn run(config: &Config, request: &Request) -> Result<Vec<Outcome>, Error> {
     let root = Folder::open_or_make(&config.state_dir, 0o755)?;
-    let gitops = root.sub_or_make("gitops", 0o750)?;
+    let gitops = root.sub_or_make("gitops", 0o751)?;
+    if geteuid().is_root() {
+        // What is written down there is obeyed, and units are what root runs.
+        for path in [gitops.path(), &config.gitops.units_dir] {
+            match state::require_roots(path) {
+                Err(error) if !error.is_missing() => return Err(Error::Refused(error.to_string())),
+                _ => {}
+            }
+        }
+    }
     let locks = Locks::open(root.sub("gitops")?)?;
     let manual = request.is_manual();
     let queue_lock = if manual { None } else { Some(locks.queue()?) };

@@ -74,7 +74,7 @@ impl Checkout<'_> {
         if files.is_empty() || files.len() > MOST {
             return Ok(Vec::new());
         }
-        let root = Folder::open(&self.repository.path)?;
+        let root = self.folder()?;
         let mut all = Vec::new();
         for file in files {
             let Some(content) = content(&root, &file.path)? else { continue };
@@ -104,7 +104,7 @@ impl Checkout<'_> {
                 yielding.made.push(found.path);
             }
         }
-        let root = Folder::open(&self.repository.path)?;
+        let root = self.folder()?;
         for file in look.changed.iter().filter(|file| touched.overlaps(&file.path)) {
             let Ok(path) = std::str::from_utf8(&file.path) else { continue };
             if yielding.has(&file.path) || is_as_committed(&root, file, mirror)? {

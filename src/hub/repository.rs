@@ -105,7 +105,7 @@ impl<'a> Target<'a> {
 
     /// A folder of gitops-sync's state, made where missing.
     fn gitops(&self, folder: &str) -> Result<Folder, Error> {
-        let gitops = Folder::open_or_make(&self.state, 0o755)?.sub_or_make("gitops", 0o750)?;
+        let gitops = Folder::open_or_make(&self.state, 0o755)?.sub_or_make("gitops", 0o751)?;
         Ok(gitops.sub_or_make(folder, 0o750)?)
     }
 

@@ -28,6 +28,13 @@ pub enum Error {
         /// The limit in bytes.
         limit: usize,
     },
+    /// Another user than those who should can change the path, or where it leads.
+    Untrusted {
+        /// Which part of it.
+        path: PathBuf,
+        /// Who, and what to do.
+        reason: String,
+    },
     /// The file's content is not what the hub wrote there.
     Content {
         /// Which file.
@@ -68,6 +75,7 @@ impl fmt::Display for Error {
             Self::NotRegular(path) => write!(f, "{} is not a regular file", path.display()),
             Self::NotFolder(path) => write!(f, "{} is no folder of its own; a link is not followed", path.display()),
             Self::TooLarge { path, limit } => write!(f, "{} is longer than {limit} bytes", path.display()),
+            Self::Untrusted { path, reason } => write!(f, "{}: {reason}", path.display()),
             Self::Content { path, reason } => write!(f, "{} is damaged: {reason}", path.display()),
         }
     }

@@ -27,6 +27,11 @@ pub struct Folder {
 const OPEN_FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
 impl Folder {
+    /// A folder that is open already; the path is for messages and child processes.
+    pub(super) fn from_parts(fd: OwnedFd, path: &Path) -> Self {
+        Self { fd, path: path.to_owned() }
+    }
+
     /// Opens an existing folder; the path itself is trusted, links in it are followed.
     ///
     /// # Errors
@@ -171,6 +176,16 @@ impl Folder {
         let mut file = File::from(fd);
         let written = file.write_all(content).and_then(|()| file.set_len(content.len() as u64));
         written.and_then(|()| file.sync_all()).map(|()| true).map_err(|error| Error::io("write", &path, error))
+    }
+
+    /// Opens a regular file for appending, made where it is missing.
+    ///
+    /// # Errors
+    /// When it is a link or cannot be opened.
+    pub fn append(&self, name: &str, mode: u32) -> Result<File, Error> {
+        let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let opened = fs::openat(&self.fd, name, flags, Mode::from_raw_mode(mode));
+        opened.map(File::from).map_err(|error| Error::io("open", &self.path.join(name), error))
     }
 
     /// Reads a regular file of at most `limit` bytes; none where there is no such name.

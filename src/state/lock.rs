@@ -2,13 +2,18 @@ use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{FlockOperation, Mode, OFlags, flock, openat};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, Stat, flock, fstat, openat, renameat, statat};
 use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, geteuid, pidfd_open};
 
 use super::{Error, Folder};
 
 /// How long the lock of a process that is gone may be held by what it left behind.
 const LEFTOVER: Duration = Duration::from_millis(500);
+
+/// Its owner's alone: flock(2) takes no right but that to open the file.
+const MODE: Mode = Mode::from_raw_mode(0o600);
 
 /// An exclusive lock (flock(2)) on a file of a folder; dropping it, or the end of the process, releases it.
 #[derive(Debug)]
@@ -66,18 +71,82 @@ impl Lock {
 
     fn take(folder: &Folder, name: &str, operation: FlockOperation) -> Result<Option<Self>, Error> {
         let path = folder.path().join(name);
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd = openat(folder.fd(), name, flags, Mode::from_raw_mode(0o640))
-            .map_err(|error| Error::io("open", &path, error))?;
+        let failed = |act: &'static str| {
+            let path = path.clone();
+            move |error: Errno| Error::io(act, &path, error)
+        };
         loop {
+            let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let fd = openat(folder.fd(), name, flags, MODE).map_err(failed("open"))?;
+            let stat = fstat(&fd).map_err(failed("inspect"))?;
+            if is_shared(folder, &stat).map_err(failed("inspect"))? {
+                // Whoever may open it may hold it for ever, and whoever had it open does so whatever its mode is now.
+                match holder_in(&locks(), stat.st_ino).filter(|pid| is_trusted(*pid)) {
+                    None => make_anew(folder, name).map_err(failed("make anew"))?,
+                    Some(_) if operation == FlockOperation::NonBlockingLockExclusive => return Ok(None),
+                    // A run of an earlier version, at work.
+                    Some(pid) => wait_for_end(pid).map_err(failed("wait for the holder of"))?,
+                }
+                continue;
+            }
             match flock(&fd, operation) {
-                Ok(()) => return Ok(Some(Self { file: File::from(fd), path })),
-                Err(Errno::INTR) => {}
+                Ok(()) => {}
+                Err(Errno::INTR) => continue,
                 Err(Errno::WOULDBLOCK) => return Ok(None),
-                Err(error) => return Err(Error::io("lock", &path, error)),
+                Err(error) => return Err(failed("lock")(error)),
+            }
+            // Made anew while this one waited: a lock on a file that nobody finds any more locks nothing.
+            match statat(folder.fd(), name, AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(found) if (found.st_dev, found.st_ino) == (stat.st_dev, stat.st_ino) => {
+                    return Ok(Some(Self { file: File::from(fd), path }));
+                }
+                Ok(_) | Err(Errno::NOENT) => {}
+                Err(error) => return Err(failed("inspect")(error)),
             }
         }
     }
+}
+
+/// True for the lock in a folder of this process's user that somebody else could open: earlier versions made it so.
+fn is_shared(folder: &Folder, lock: &Stat) -> Result<bool, Errno> {
+    let me = geteuid().as_raw();
+    Ok(fstat(folder.fd())?.st_uid == me && (lock.st_uid != me || lock.st_mode & 0o077 != 0))
+}
+
+/// Puts a new file in a lock's place.
+fn make_anew(folder: &Folder, name: &str) -> Result<(), Errno> {
+    let unfinished = format!(".{name}.{}", std::process::id());
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    match openat(folder.fd(), &unfinished, flags, MODE) {
+        // Left by a process that was killed here and whose number this one has now.
+        Ok(_) | Err(Errno::EXIST) => renameat(folder.fd(), &unfinished, folder.fd(), name),
+        Err(error) => Err(error),
+    }
+}
+
+/// True for a process of root's or of this user's.
+fn is_trusted(pid: u32) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata(format!("/proc/{pid}")).is_ok_and(|found| [0, geteuid().as_raw()].contains(&found.uid()))
+}
+
+fn wait_for_end(pid: u32) -> Result<(), Errno> {
+    let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return Ok(()) };
+    match pidfd_open(pid, PidfdFlags::empty()) {
+        Ok(process) => loop {
+            match poll(&mut [PollFd::new(&process, PollFlags::IN)], None) {
+                Ok(_) => return Ok(()),
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error),
+            }
+        },
+        Err(Errno::SRCH) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+fn locks() -> String {
+    std::fs::read_to_string("/proc/locks").unwrap_or_default()
 }
 
 /// The process that holds the lock on a file of a folder, by `/proc/locks` (proc_locks(5)): looking takes nothing, so
@@ -88,13 +157,25 @@ impl Lock {
 /// # Errors
 /// When the file is there and cannot be looked at.
 pub fn lock_holder(folder: &Folder, name: &str) -> Result<Option<u32>, Error> {
-    let stat = match rustix::fs::statat(folder.fd(), name, rustix::fs::AtFlags::SYMLINK_NOFOLLOW) {
+    let stat = match statat(folder.fd(), name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(stat) => stat,
         Err(Errno::NOENT) => return Ok(None),
         Err(error) => return Err(Error::io("inspect", &folder.path().join(name), error)),
     };
-    let locks = std::fs::read_to_string("/proc/locks").unwrap_or_default();
-    Ok(holder_in(&locks, stat.st_ino))
+    Ok(holder_in(&locks(), stat.st_ino))
+}
+
+/// The processes that wait for the lock on a file of a folder; empty where the kernel does not say.
+///
+/// # Errors
+/// As `lock_holder`.
+pub fn lock_waiters(folder: &Folder, name: &str) -> Result<Vec<u32>, Error> {
+    let stat = match statat(folder.fd(), name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => stat,
+        Err(Errno::NOENT) => return Ok(Vec::new()),
+        Err(error) => return Err(Error::io("inspect", &folder.path().join(name), error)),
+    };
+    Ok(waiters_in(&locks(), stat.st_ino))
 }
 
 /// False for a process that is gone or only waits to be reaped (proc_pid_stat(5)).
@@ -113,15 +194,64 @@ fn holder_in(locks: &str, inode: u64) -> Option<u32> {
     })
 }
 
+fn waiters_in(locks: &str, inode: u64) -> Vec<u32> {
+    let waiter = |line: &str| {
+        let words: Vec<&str> = line.split_ascii_whitespace().collect();
+        let [_, "->", "FLOCK", _, "WRITE", pid, file, ..] = words[..] else { return None };
+        (file.rsplit(':').next()? == inode.to_string()).then(|| pid.parse().ok()).flatten()
+    };
+    locks.lines().filter_map(waiter).collect()
+}
+
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
     use super::*;
+
+    #[test]
+    fn a_lock_that_others_could_open_is_made_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::open(dir.path()).unwrap();
+        let file = dir.path().join("lock");
+        let with_mode = |mode| {
+            let old = File::create(&file).unwrap();
+            old.set_permissions(std::fs::Permissions::from_mode(mode)).unwrap();
+            old
+        };
+        // Nobody of whom this process need take note holds it; the kernel lets it be locked by a handle on the old file.
+        let old = with_mode(0o640);
+        let lock = Lock::attempt(&folder, "lock").unwrap().unwrap();
+        let found = std::fs::metadata(&file).unwrap();
+        assert_eq!((found.mode() & 0o7777, found.ino() == old.metadata().unwrap().ino()), (0o600, false));
+        assert!(Lock::attempt(&folder, "lock").unwrap().is_none());
+        drop(lock);
+        // A holder that is trusted is respected until it ends.
+        drop(std::fs::remove_file(&file));
+        drop(with_mode(0o660));
+        let mut holder = std::process::Command::new("flock");
+        let mut holder =
+            holder.arg("--no-fork").arg(&file).arg("cat").stdin(std::process::Stdio::piped()).spawn().unwrap();
+        while lock_holder(&folder, "lock").unwrap() != Some(holder.id()) {
+            std::thread::yield_now();
+        }
+        assert!(Lock::attempt(&folder, "lock").unwrap().is_none());
+        let waited = std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| Lock::wait(&folder, "lock"));
+            drop(holder.stdin.take());
+            holder.wait().unwrap();
+            waiting.join().unwrap()
+        });
+        assert!(waited.is_ok());
+        assert_eq!(std::fs::metadata(&file).unwrap().mode() & 0o7777, 0o600);
+    }
 
     #[test]
     fn a_holder_is_seen_and_waiters_are_not() {
         let locks = "1: POSIX  ADVISORY  WRITE 11 fd:01:77 0 EOF\n2: FLOCK  ADVISORY  WRITE 12 fd:01:78 0 EOF\n\
                      2: -> FLOCK  ADVISORY  WRITE 13 fd:01:79 0 EOF\n";
         assert_eq!([77, 78, 79, 8].map(|inode| holder_in(locks, inode)), [None, Some(12), None, None]);
+        assert_eq!([77, 78, 79].map(|inode| waiters_in(locks, inode)), [vec![], vec![], vec![13]]);
     }
 
     #[test]

@@ -8,15 +8,17 @@ mod lock;
 mod owner;
 mod record;
 mod reserve;
+mod way;
 
 use std::path::{Path, PathBuf};
 
 pub use error::Error;
 pub use folder::{Entry, Folder, Kind};
-pub use lock::{Lock, lock_holder};
-pub use owner::become_owner;
+pub use lock::{Lock, lock_holder, lock_waiters};
+pub use owner::{act_as, become_owner};
 pub use record::{Record, Run};
 pub use reserve::{give_up_half_of_reserve, give_up_reserve_if_full, keep_reserve};
+pub use way::{Way, require_roots};
 
 /// The state root of an installation whose units run under systemd.
 pub const SYSTEM_ROOT: &str = "/var/lib/observability-hub";
@@ -44,24 +46,6 @@ pub fn root(configured: Option<&Path>) -> Result<PathBuf, Error> {
         base.join("observability-hub")
     };
     std::path::absolute(&chosen).map_err(|source| Error::io("resolve", &chosen, source))
-}
-
-/// True where only root can change what `path` names: every folder on the way, links resolved, and the file or folder
-/// itself belong to root and nobody else can write them, or have the sticky bit.
-///
-/// # Errors
-/// When the path cannot be resolved or looked at.
-pub fn is_roots_alone(path: &Path) -> std::io::Result<bool> {
-    use std::os::unix::fs::MetadataExt;
-    const STICKY: u32 = 0o1000;
-    for part in path.canonicalize()?.ancestors() {
-        let found = std::fs::symlink_metadata(part)?;
-        let shared = found.mode() & 0o022 != 0 && !(found.is_dir() && found.mode() & STICKY != 0);
-        if found.uid() != 0 || shared {
-            return Ok(false);
-        }
-    }
-    Ok(true)
 }
 
 /// The file name of a repository in queue, mirror and state folders: `acme/infra` becomes `acme__infra`.

@@ -2,10 +2,11 @@ use std::path::Path;
 
 use rustix::fs::{AtFlags, CWD, FileType};
 use rustix::io::Errno;
-use rustix::process::{Gid, Uid, geteuid};
+use rustix::process::{Gid, Uid, geteuid, getgid, getuid};
 use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
 use super::Error;
+use crate::command::Account;
 
 /// Where root runs a command by hand on a folder that belongs to another user: becomes that user, so that no file in
 /// it is left that its owner cannot write. Nothing happens where the folder does not exist yet, for another user than
@@ -35,4 +36,30 @@ pub fn become_owner(folder: &Path) -> Result<(), Error> {
         .and_then(|()| set_thread_res_gid(gid, gid, gid))
         .and_then(|()| set_thread_res_uid(uid, uid, uid));
     change.map_err(|error| Error::io("become the owner of", folder, error))
+}
+
+/// Does something with the rights of a user on files, and that user's groups; as another user than root, with the caller's
+/// own. The process's other threads stay as they are, and the user gets no hold on this one: it stays root's, but for what
+/// it may open.
+///
+/// # Errors
+/// When the rights cannot be changed.
+pub fn act_as<T: Send>(user: &Account, act: impl FnOnce() -> T + Send) -> Result<T, Error> {
+    if !geteuid().is_root() || user.uid == 0 {
+        return Ok(act());
+    }
+    let failed = |error: std::io::Error| Error::io("act as the owner of", &user.home, error);
+    let body = || {
+        let groups: Vec<Gid> = user.groups().into_iter().map(Gid::from_raw).collect();
+        let (me, my_group) = (getuid(), getgid());
+        set_thread_groups(&groups)?;
+        set_thread_res_gid(my_group, Gid::from_raw(user.gid), my_group)?;
+        set_thread_res_uid(me, Uid::from_raw(user.uid), me)?;
+        Ok(act())
+    };
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().spawn_scoped(scope, body).map_err(failed)?;
+        let done = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        done.map_err(|error: Errno| failed(error.into()))
+    })
 }

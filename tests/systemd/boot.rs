@@ -12,11 +12,12 @@ use crate::machine::{Machine, describe};
 fn machine_runs_with_our_users_and_loopback_only() {
     let Some(machine) = Machine::boot() else { return };
     assert_eq!(machine.ok(&["systemctl", "is-system-running"]).trim(), "running");
-    assert_eq!(machine.ok(&["id", "-nG", "hub-git"]).trim(), "hub-git hub");
+    assert_eq!(machine.ok(&["id", "-nG", "hub-git"]).trim(), "hub-git");
+    assert_eq!(machine.ok(&["id", "-nG", "hub-checkout"]).trim(), "hub-checkout");
     assert_eq!(machine.ok(&["id", "-nG", "hub"]).trim(), "hub");
     let folders = machine.ok(&["sh", "-c", "cd /var/lib/observability-hub && stat -c '%U:%G %a %n' * */*"]);
     for line in
-        ["hub:hub 750 proxy/queue", "root:hub 750 gitops", "hub-git:hub-git 750 gitops/mirror", "hub:hub 750 data"]
+        ["hub:hub 750 proxy/queue", "root:hub 751 gitops", "hub-git:hub-git 750 gitops/mirror", "hub:hub 750 data"]
     {
         assert!(folders.lines().any(|folder| folder == line), "{line} is missing:\n{folders}");
     }

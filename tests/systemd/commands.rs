@@ -118,7 +118,7 @@ fn a_repository_without_units_has_its_commands_and_rules_all_the_same() {
 
     // The code that runs is older than the checkout where somebody else has moved that.
     push(&machine, "code", &[Text("app/main", "3")]);
-    let pull = "git -C /srv/code pull -q --ff-only /srv/origin/code.git main && chown -R hub:hub /srv/code";
+    let pull = "git -C /srv/code pull -q --ff-only /srv/origin/code.git main && chown -R hub-checkout: /srv/code";
     machine.ok(&["sh", "-c", &format!("git config --global safe.directory '*'; {pull}")]);
     let run = sync(&machine, "code").expect(0);
     assert_eq!(run.first()["status"], "deployed");

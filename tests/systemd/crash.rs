@@ -34,7 +34,7 @@ print journal();
 
 /// Prints what there is: the commit, the files, the links, and what the processes run with.
 const STATE: &str = r#"
-git() { runuser -u hub -- git -C /srv/infra "$@"; }
+git() { runuser -u hub-checkout -- git -C /srv/infra "$@"; }
 echo "head $(git rev-parse HEAD) status $(git status --porcelain -uno)"
 echo "deployed $(grep -o '"commit": "[0-9a-f]*"' /var/lib/observability-hub/gitops/deployed/acme__infra.json)"
 echo "journal $(ls /var/lib/observability-hub/gitops/journal)"

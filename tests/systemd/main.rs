@@ -46,6 +46,7 @@ mod migration;
 mod names;
 mod operator;
 mod own_units;
+mod owners;
 mod package;
 mod packaged;
 mod pipelines;

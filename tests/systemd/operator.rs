@@ -123,7 +123,7 @@ fn units_that_were_there_are_adopted() {
     let first = files("1");
     push(&machine, "infra", &first.each_ref().map(|(name, content)| Text(name, content)));
     machine.ok(&["git", "clone", "--quiet", "/srv/origin/infra.git", "/srv/infra"]);
-    machine.ok(&["chown", "-R", "hub:hub", "/srv/infra"]);
+    machine.ok(&["chown", "-R", "hub-checkout:", "/srv/infra"]);
     machine.ok(&["systemctl", "enable", "--now", "--quiet", "/srv/infra/systemd/linked.service"]);
     machine.write("/etc/systemd/system/equal.service", service("equal", "1"));
     machine.write("/etc/systemd/system/foreign.service", service("foreign", "theirs"));

@@ -22,7 +22,7 @@ const FOLDERS: &str = "\
 / root:root 755
 /data hub:hub 750
 /gate root:hub 750
-/gitops root:hub 750
+/gitops root:hub 751
 /gitops/mirror hub-git:hub-git 750
 /proxy hub:hub 750
 /proxy/queue hub:hub 750

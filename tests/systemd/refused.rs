@@ -80,7 +80,7 @@ fn each_kind_of_unit_that_must_not_be_deployed_is_refused_with_its_reason() {
         let branch = format!("case-{number}");
         machine.ok(&["git", "-C", "/srv/origin/infra.git", "branch", &branch, &good]);
         configure(&machine, &[repository("infra", &format!("branch = \"{branch}\"")), repository("other", "")]);
-        machine.ok(&["runuser", "-u", "hub", "--", "git", "-C", "/srv/infra", "branch", "-q", "-M", &branch]);
+        machine.ok(&["runuser", "-u", "hub-checkout", "--", "git", "-C", "/srv/infra", "branch", "-q", "-M", &branch]);
         files.push(Text("version", "2"));
         push_to(&machine, "infra", &branch, &files);
         let run = sync(&machine, "infra");

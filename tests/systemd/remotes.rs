@@ -94,6 +94,6 @@ fn the_packaged_worker_fetches_over_ssh_and_https_with_keys_and_tokens_by_loadcr
     let left =
         machine.run(&["grep", "-rlaF", TOKEN, "/var/lib/observability-hub", "/srv/https", "/run/log", "/var/log"]);
     assert_eq!(String::from_utf8_lossy(&left.stdout), "");
-    assert_eq!(machine.ok(&["find", "/var/lib/observability-hub/gitops/mirror", "-name", ".access-*"]), "");
+    assert_eq!(machine.ok(&["find", "/var/lib/observability-hub/gitops/access", "-mindepth", "1"]), "");
     nothing_denied(&machine, &["proxy.service", WORKER]);
 }

@@ -63,7 +63,10 @@ fn a_crash_looping_unit_is_taken_back_and_an_old_failure_does_not_count() {
     assert_eq!(now, links);
     assert_eq!(machine.read("/srv/infra/version"), "1");
     assert_eq!(deployed(&machine, "infra"), good);
-    assert_eq!(machine.ok(&["runuser", "-u", "hub", "--", "git", "-C", "/srv/infra", "status", "--porcelain"]), "");
+    assert_eq!(
+        machine.ok(&["runuser", "-u", "hub-checkout", "--", "git", "-C", "/srv/infra", "status", "--porcelain"]),
+        ""
+    );
     // The record tells both ways.
     let actions = run.actions();
     assert!(actions.contains(&"stopped crash.service".to_owned()), "{actions:?}");

@@ -1,6 +1,6 @@
 //! Fetching: what it takes to bring a branch into the mirror, and what is said where that fails.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::room::Room;
@@ -41,6 +41,7 @@ impl Mirror<'_> {
     /// room, `Fetch` when the remote does not answer, after tries with backoff for a minute at most.
     pub fn fetch(&self, unfit: Option<&str>, meanwhile: impl FnOnce() -> Result<(), Error>) -> Result<String, Error> {
         let mut meanwhile = Some(meanwhile);
+        let name = repository_file_name(&self.repository.name);
         let (started, tries) = (Instant::now(), TRIES.min(self.fetch_limit()));
         let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(20));
         let mut other_format = true;
@@ -48,7 +49,7 @@ impl Mirror<'_> {
             self.remove_left()?;
             let room = Room::find(self)?;
             // Anew for every try: git forgets a token that a server refused.
-            let access = Access::prepare(self.config, self.repository, &self.mirrors, &self.user)?;
+            let access = Access::prepare(self.config, self.repository, (&self.access, &name), &self.user)?;
             if let Some(unfit) = unfit
                 && self.remote_tip(&access).is_ok_and(|tip| tip.as_deref() == Some(unfit))
             {
@@ -135,33 +136,13 @@ impl Mirror<'_> {
     }
 
     fn remote_git(&self, access: &Access, limit: Duration) -> Command {
-        let mut command = git(&self.user, &self.path, limit)
+        let command = git(&self.user, &self.path, limit)
             .env("GIT_ALLOW_PROTOCOL", self.repository.remote.protocol())
             // What a push brings is too little for threads; a first clone is not.
             .args(if self.is_new() { &[][..] } else { &["-c", "pack.threads=1"] })
             // A server that sends less than 1,000 bytes a second for 20 s has gone away.
             .args(["-c", "http.lowSpeedLimit=1000", "-c", "http.lowSpeedTime=20"]);
-        if let Some(path) = self.repository.remote.local_path() {
-            // git refuses to serve a repository of another user; the path is the operator's choice, and hub-git has
-            // nothing to lose. `-c` does not reach the serving process, a global file does.
-            command = command.env("GIT_CONFIG_GLOBAL", self.safe_directory(&path));
-        }
         access.apply(command)
-    }
-
-    fn safe_directory(&self, path: &Path) -> PathBuf {
-        let name = format!(".{}.config", repository_file_name(&self.repository.name));
-        let mut content = "[safe]\n".to_owned();
-        // git compares with the resolved path.
-        let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-        for path in [path, &path.join(".git"), &real, &real.join(".git")] {
-            let quoted = path.to_string_lossy().replace('\\', "\\\\").replace('"', "\\\"");
-            content += &format!("\tdirectory = \"{quoted}\"\n");
-        }
-        if let Err(error) = self.mirrors.publish(&name, content.as_bytes(), 0o644) {
-            log::warn!("safe_directory_not_written", error = error.to_string());
-        }
-        self.mirrors.path().join(name)
     }
 
     fn fetch_limit(&self) -> Duration {

@@ -12,7 +12,7 @@ use super::restore::saved_name;
 use super::{OWN, is_prefix, is_unit_name, template_of, unit_of};
 use crate::gitops::Error;
 use crate::records::short;
-use crate::state::Folder;
+use crate::state::Way;
 
 /// What is to be done with one unit file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -353,7 +353,7 @@ impl Context<'_> {
 
     fn linked_content(&self, target: &Path) -> Option<Vec<u8>> {
         let path = self.folder.path().join(target);
-        let folder = Folder::open(path.parent()?).ok()?;
+        let folder = Way::to_folder(path.parent()?).ok()?.into_folder();
         folder.read(path.file_name()?.to_str()?, 1 << 20).ok().flatten()
     }
 }

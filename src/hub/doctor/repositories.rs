@@ -6,7 +6,7 @@ use super::{Finding, Findings, Patient, is_denied, past};
 use crate::command::{self, Command};
 use crate::config::{Config, Repository};
 use crate::gitops::Error;
-use crate::gitops::check::{check_access, check_checkout, check_signers};
+use crate::gitops::check::{Owned, check_access, check_checkout, check_known_hosts, check_signers};
 use crate::hub::units;
 
 /// How long a look into a local file may take.
@@ -20,7 +20,7 @@ pub(super) fn repository(patient: &Patient<'_>, config: &Config, repository: &Re
     if has_credentials && has_host {
         access(patient, config, repository, &mut findings);
     }
-    checkout(patient, repository, &mut findings);
+    checkout(patient, config, repository, &mut findings);
     match check_signers(repository) {
         Ok(lists) if lists.is_empty() => {}
         Ok(lists) => findings.ok(format!("only signed commits are taken: {}", lists.join(", "))),
@@ -67,7 +67,13 @@ fn known_host(config: &Config, repository: &Repository, findings: &mut Findings)
     if repository.remote.protocol() != "ssh" {
         return true;
     }
-    let (hosts, host) = (&config.gitops.known_hosts, repository.remote.host());
+    let (hosts, host) = match check_known_hosts(config) {
+        Ok(hosts) => (hosts, repository.remote.host()),
+        Err(error) => {
+            findings.problem(error.to_string(), format!("ls -l {}", config.gitops.known_hosts.display()));
+            return false;
+        }
+    };
     let port = repository.remote.url().split("://").nth(1).and_then(|rest| rest.split('/').next()?.rsplit_once(':'));
     let port =
         port.map(|(_, port)| port).filter(|port| port.bytes().all(|byte| byte.is_ascii_digit()) && *port != "22");
@@ -106,23 +112,34 @@ fn access(patient: &Patient<'_>, config: &Config, repository: &Repository, findi
     }
 }
 
-fn checkout(patient: &Patient<'_>, repository: &Repository, findings: &mut Findings) {
+fn checkout(patient: &Patient<'_>, config: &Config, repository: &Repository, findings: &mut Findings) {
     let path = repository.path.display();
     let edit = format!("editor {}", patient.path.display());
     let make_user =
         |user: &str| format!("useradd --system --no-create-home --shell /usr/sbin/nologin {user}, or {edit}");
-    match check_checkout(repository) {
-        Ok(user) if user == "root" && repository.user.is_none() => findings.warning(
+    match check_checkout(config, repository) {
+        Ok(Owned { user, .. }) if user == "root" && repository.user.is_none() => findings.warning(
             format!(
-                "there is no user hub: git and the commands of {path} run as root, as user = \"root\" would have it"
+                "there is no user hub-checkout: git and the commands of {path} run as root, as user = \"root\" would have it"
             ),
-            make_user("hub"),
+            make_user("hub-checkout"),
         ),
-        Ok(user) if repository.path.exists() => findings.ok(format!("the checkout {path} belongs to {user}")),
-        Ok(user) => findings.ok(format!("the checkout {path} will be made, for {user}")),
+        Ok(Owned { user, is_services: true }) => findings.warning(
+            format!(
+                "the checkout {path} belongs to {user}, as earlier versions made it: the commands of {} see the secrets \
+                 of the services, and they its files. Have it made anew for hub-checkout, and bring over from {path}.old \
+                 by hand what git does not track",
+                repository.name
+            ),
+            format!("mv {path} {path}.old && {}", patient.hub(&format!("deploy {}", repository.name))),
+        ),
+        Ok(Owned { user, .. }) if repository.path.exists() => {
+            findings.ok(format!("the checkout {path} belongs to {user}"));
+        }
+        Ok(Owned { user, .. }) => findings.ok(format!("the checkout {path} will be made, for {user}")),
         Err(error) if !patient.sees_all() => findings.skipped(format!("the checkout {path}: {error}")),
         Err(error) => {
-            let user = repository.user.as_deref().unwrap_or("hub");
+            let user = repository.user.as_deref().unwrap_or("hub-checkout");
             let is_roots = std::fs::metadata(&repository.path).is_ok_and(|found| found.uid() == 0);
             let mend = if repository.user.is_none() && is_roots {
                 edit.clone()

@@ -4,7 +4,7 @@ use std::path::Path;
 use super::{Finding, Findings, Patient, is_denied};
 use crate::command::{Account, current};
 use crate::config::{self, Config, DEFAULT_PATH};
-use crate::state::is_roots_alone;
+use crate::state::require_roots;
 
 const TMPFILES: &str = "systemd-tmpfiles --create observability-hub.conf";
 const SYSUSERS: &str = "systemd-sysusers observability-hub.conf";
@@ -48,9 +48,9 @@ fn distrust(patient: &Patient<'_>) -> Option<String> {
     let found = std::fs::metadata(&patient.path).ok()?;
     let path = patient.path.display();
     if patient.is_system || patient.path == Path::new(DEFAULT_PATH) {
-        let safe = is_roots_alone(&patient.path).unwrap_or(false);
-        return (!safe)
-            .then(|| format!("{path}, or a folder above it, can be changed by others than root, and root obeys it"));
+        return require_roots(&patient.path).err().map(|error| {
+            format!("{path}, or a folder above it, can be changed by others than root, and root obeys it: {error}")
+        });
     }
     (found.mode() & 0o022 != 0)
         .then(|| format!("{path} can be written by group or others, who would decide what runs here"))
@@ -71,14 +71,22 @@ fn mend(patient: &Patient<'_>, error: &config::Error) -> String {
 pub(super) fn users(patient: &Patient<'_>) -> Vec<Finding> {
     let mut findings = Findings::new("users");
     let name = patient.service_user();
-    let git = Account::by_name("hub-git");
+    let (git, checkout) = (Account::by_name("hub-git"), Account::by_name("hub-checkout"));
+    if patient.is_system && checkout.is_none() {
+        findings.problem("there is no user hub-checkout, whom new checkouts belong to", SYSUSERS);
+    }
     if patient.is_system {
         match Account::by_name(&name) {
-            Some(user) => {
+            Some(_) => {
                 findings.ok(format!("the user {name} of the services is there"));
-                if let Some(git) = git.as_ref().filter(|git| name == "hub" && !git.is_in_group(user.gid)) {
-                    let finding = format!("{} is not in the group hub, and cannot reach its mirrors", git.name);
-                    findings.problem(finding, "usermod -aG hub hub-git");
+                for other in [&git, &checkout]
+                    .into_iter()
+                    .flatten()
+                    .filter(|other| hub_group().is_some_and(|group| other.is_in_group(group)))
+                {
+                    let finding =
+                        format!("{} is in the group hub, and can read what the services leave there", other.name);
+                    findings.problem(finding, format!("gpasswd --delete {} hub", other.name));
                 }
             }
             None => findings.problem(format!("there is no user {name}, and the services run as it"), SYSUSERS),
@@ -95,12 +103,16 @@ pub(super) fn users(patient: &Patient<'_>) -> Vec<Finding> {
         _ => {}
     }
     let me = current();
-    let is_in = || uzers::get_group_by_name("hub").is_some_and(|group| me.is_in_group(group.gid()));
+    let is_in = || hub_group().is_some_and(|group| me.is_in_group(group));
     if patient.is_system && !patient.is_root && !is_in() {
         let finding = format!("{} is not in the group hub, so hub status cannot read the records", me.name);
         findings.warning(finding, format!("sudo usermod -aG hub {}", me.name));
     }
     findings.all
+}
+
+fn hub_group() -> Option<u32> {
+    uzers::get_group_by_name("hub").map(|group| group.gid())
 }
 
 /// The state folders of an installation: owner, and nobody else may write. As systemd/observability-hub.tmpfiles makes them.
@@ -158,6 +170,8 @@ pub(super) fn state(patient: &Patient<'_>) -> Vec<Finding> {
                 if !owns || found.mode() & 0o022 != 0 {
                     let finding = format!("{shown} must belong to {owner}, and nobody else may write it");
                     findings.problem(finding, format!("chown {owner} {shown} && chmod go-w {shown}"));
+                } else if folder == "gitops" && found.mode() & 0o001 == 0 {
+                    findings.problem(format!("hub-git cannot pass through {shown} to its mirrors"), TMPFILES);
                 }
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {

@@ -8,6 +8,7 @@ mod repositories;
 mod services;
 mod states;
 mod table;
+mod waits;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -126,6 +127,7 @@ fn collect(facts: &Facts) -> Status {
         repositories = repositories::all(facts, &mut reader, &mut reasons);
         repositories::gone(facts, &mut reader, &mut reasons);
         queue = repositories::queue(facts, &mut reader, &mut reasons);
+        reasons.extend(waits::reasons(&mut reader, facts.now));
         unreadable.append(&mut reader.unreadable);
     }
     let pipelines = Pipeline::all(facts.pipelines().map(|pipeline| pipeline.name.clone()), &records);

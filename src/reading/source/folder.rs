@@ -11,11 +11,12 @@ use rustix::fs::{Access, AtFlags, Mode, OFlags};
 
 use super::input::Input;
 use super::{Acknowledge, Batch, Finished, Identity, Limits, Opened, Read, Total, identity};
+use crate::command::Account;
 use crate::config::Json;
 use crate::log;
 use crate::reading::Error;
 use crate::records::counted;
-use crate::state::{self, Entry, Folder, Kind};
+use crate::state::{self, Entry, Folder, Kind, Way};
 
 /// A file that was written to within this time is taken to be in the making.
 const REST: Duration = Duration::from_secs(10);
@@ -83,7 +84,11 @@ pub(super) fn failed_files(path: &Path) -> Result<u64, Error> {
 }
 
 fn inbox(path: &Path) -> Result<Folder, Error> {
-    Folder::open(path).map_err(|error| {
+    let opened = Way::to_folder(path).and_then(|way| {
+        way.is_kept_by(Account::by_uid(way.owner()).as_ref())?;
+        Ok(way.into_folder())
+    });
+    opened.map_err(|error| {
         let advice = "make the folder, let the user of the proxy read and write it, or set pipeline.source";
         Error::SourceRefused(format!("inbox: {error}; {advice}"))
     })
