@@ -224,13 +224,14 @@ impl Parsed {
     }
 
     pub(super) fn repositories(&self) -> Result<Vec<Repository>, Error> {
-        let (mut repositories, mut lines) = (Vec::new(), Vec::new());
+        let (mut repositories, mut lines, mut places) = (Vec::new(), Vec::new(), Vec::new());
         for (index, spanned) in self.content.repository.iter().enumerate() {
             let start = spanned.span().start;
             let at = |(key, reason)| self.at(start, format!("repository[{index}].{key}"), reason);
             repositories.push(spanned.get_ref().check(self.content.gitops.poll_minutes).map_err(at)?);
             lines.push(self.line(start));
-            names::check(&repositories, &lines).map_err(at)?;
+            places.extend(repositories.last().map(names::Place::of));
+            names::check(&repositories, &lines, &places).map_err(at)?;
         }
         names::check_former(&repositories, &lines).map_err(|(index, reason)| {
             let start = self.content.repository[index].span().start;

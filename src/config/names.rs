@@ -1,16 +1,36 @@
 //! What tells the repositories of one file apart: names, branches, checkouts.
 
+use std::path::PathBuf;
+
 use super::Repository;
 use super::repository::{at_forge, real_path};
 use crate::state::repository_file_name;
 
-/// Checks the last of `repositories` against those before it; `lines` are where each begins in the file.
+/// Where a repository is on disk; found once, for a file of hundreds of them.
+pub(super) struct Place {
+    /// On disk names differ in more than letter case only on some file systems.
+    file: String,
+    path: PathBuf,
+}
+
+impl Place {
+    pub(super) fn of(repository: &Repository) -> Self {
+        Self { file: repository_file_name(&repository.name).to_lowercase(), path: real_path(&repository.path) }
+    }
+}
+
+/// Checks the last of `repositories` against those before it; `lines` are where each begins in the file, `places` where
+/// each is on disk.
 ///
 /// # Errors
 /// The key that clashes, and why.
-pub(super) fn check(repositories: &[Repository], lines: &[usize]) -> Result<(), (&'static str, String)> {
-    let Some((last, earlier)) = repositories.split_last() else { return Ok(()) };
-    for (other, line) in earlier.iter().zip(lines) {
+pub(super) fn check(
+    repositories: &[Repository],
+    lines: &[usize],
+    places: &[Place],
+) -> Result<(), (&'static str, String)> {
+    let (Some((last, earlier)), Some(place)) = (repositories.split_last(), places.last()) else { return Ok(()) };
+    for ((other, line), other_place) in earlier.iter().zip(lines).zip(places) {
         if other.full_name.eq_ignore_ascii_case(&last.full_name) {
             let (name, branch) = (&last.full_name, &last.branch);
             if other.full_name != *name {
@@ -30,13 +50,11 @@ pub(super) fn check(repositories: &[Repository], lines: &[usize]) -> Result<(), 
                 return Err(("id", format!("{reason}; give one of the two another, such as id = \"{name}@{branch}\"")));
             }
         }
-        // On disk names differ in more than letter case only on some file systems.
-        let file = |repository: &Repository| repository_file_name(&repository.name).to_lowercase();
-        if file(other) == file(last) {
+        if other_place.file == place.file {
             let reason = format!("the repository in line {line} has a name with the same file name");
             return Err(("name", format!("{reason}; every repository needs its own")));
         }
-        if real_path(&other.path) == real_path(&last.path) {
+        if other_place.path == place.path {
             let reason = format!("the repository in line {line} has the path {} too", other.path.display());
             return Err(("path", format!("{reason}; every repository needs its own")));
         }
