@@ -401,12 +401,12 @@ fn packaged_units_get_drop_ins_where_the_operator_says_so() {
     let before = show(&machine, "ssh.service", "InvocationID");
     let files = [
         Text("systemd/ssh.service.d/x.conf", sshd),
-        Text("systemd/getty@tty1.service.d/x.conf", "[Service]\nEnvironment=FROM=repository\n"),
+        Text("systemd/getty@tty2.service.d/x.conf", "[Service]\nEnvironment=FROM=repository\n"),
     ];
     push(&machine, "infra", &files);
     sync(&machine, "infra").expect(0);
     assert_eq!(show(&machine, "ssh.service", "Environment"), "FROM=repository");
-    assert_eq!(show(&machine, "getty@tty1.service", "Environment"), "FROM=repository");
+    assert_eq!(show(&machine, "getty@tty2.service", "Environment"), "FROM=repository");
     assert_ne!(show(&machine, "ssh.service", "InvocationID"), before);
     assert_eq!(show(&machine, "ssh.service", "ActiveState"), "active");
 
@@ -420,7 +420,7 @@ fn packaged_units_get_drop_ins_where_the_operator_says_so() {
     assert_eq!(show(&machine, "ssh.service", "Environment"), "FROM=repository");
 
     // They go with the commit, and the unit stays.
-    push(&machine, "infra", &[Gone("systemd/ssh.service.d/x.conf"), Gone("systemd/getty@tty1.service.d/x.conf")]);
+    push(&machine, "infra", &[Gone("systemd/ssh.service.d/x.conf"), Gone("systemd/getty@tty2.service.d/x.conf")]);
     sync(&machine, "infra").expect(0);
     assert_eq!(show(&machine, "ssh.service", "Environment"), "");
     assert_eq!(show(&machine, "ssh.service", "ActiveState"), "active");
@@ -608,6 +608,40 @@ fn what_went_wrong_elsewhere_goes_right() {
          ./fixed.target.wants/handler@inst.service\n./multi-user.target.wants/bare@a.service\n\
          ./multi-user.target.wants/bare@b.service\n"
     );
+
+    // systemd#23694: the alias of a package that is gone still points to it; percona-xtradb-cluster#576, systemd#661:
+    // a template with a plain alias, a plain unit with an instance's; systemd#9680: a slice for all users.
+    machine.ok(&["ln", "-s", "/usr/lib/systemd/system/gone.service", "/etc/systemd/system/left.service"]);
+    let aliased = |alias: &str| service("x", "1").replace(ALL, &format!("[Install]\nAlias={alias}\n"));
+    for (file, content, part) in [
+        (
+            "systemd/x.service",
+            aliased("left.service"),
+            "left.service is a link to /usr/lib/systemd/system/gone.service",
+        ),
+        ("systemd/x@.service", aliased("y.service"), "not a name for it"),
+        ("systemd/x.service", aliased("y@foo.service"), "not a name for it"),
+        ("systemd/user-.slice", "[Slice]\nTasksMax=5\n".to_owned(), "begins so"),
+    ] {
+        push(&machine, "infra", &[Text(file, &content)]);
+        let refused = sync(&machine, "infra").expect(5);
+        assert!(refused.reason().contains(part), "{file} {part}: {}", refused.reason());
+        push(&machine, "infra", &[Gone(file)]);
+    }
+
+    // systemd#10583, nixpkgs#252591: a mask in a folder that counts less than the unit's is meant as one all the same; so is
+    // the one in the folder of transient units, which is the advice there.
+    for folder in ["/run/systemd/system", "/run/systemd/transient"] {
+        machine.ok(&["mkdir", "-p", folder]);
+        machine.ok(&["systemctl", "stop", "mark.service"]);
+        machine.ok(&["ln", "-s", "/dev/null", &format!("{folder}/mark.service")]);
+        machine.ok(&["systemctl", "daemon-reload"]);
+        log(&machine);
+        push(&machine, "infra", &[Text("systemd/mark.service", &service("mark", folder))]);
+        sync(&machine, "infra").expect(0);
+        assert_eq!(log(&machine), Vec::<String>::new(), "{folder}");
+        machine.ok(&["rm", &format!("{folder}/mark.service")]);
+    }
 
     // systemd#26857: [Install] in the drop-ins of a prefix is none; such drop-ins are refused as a whole.
     push(&machine, "infra", &[Text("systemd/chomped-.service.d/base.conf", ALL)]);

@@ -341,6 +341,12 @@ impl Context<'_> {
         match self.folder.look(alias).map_err(|error| error.to_string())? {
             OnDisk::Missing => Ok(()),
             OnDisk::Link(target) if ours(&target) => Ok(()),
+            // What a package left when it went may point nowhere.
+            OnDisk::Link(target) => Err(format!(
+                "is the name of another unit of this host: {} is a link to {}",
+                self.folder.path().join(alias).display(),
+                target.display()
+            )),
             _ => Err("is the name of another unit of this host".to_owned()),
         }
     }
