@@ -264,3 +264,41 @@ fn a_repository_that_is_gone_from_the_configuration_is_named_adopted_from_and_re
     let again = machine.run(&["hub", "remove", "acme/nobody"]);
     assert_eq!(again.status.code(), Some(2), "{}", describe(&again));
 }
+
+#[test]
+fn two_branches_of_one_repository_have_units_and_builds_of_their_own() {
+    let Some(machine) = Machine::boot() else { return };
+    let build = "build = [\"/usr/bin/sh\", \"-c\", \"echo $HUB_REPOSITORY $(id -un) > built\"]";
+    let second = repository("infra", &format!("{build}\nbranch = \"staging\"\nid = \"acme/infra@staging\""))
+        .replace("path = \"/srv/infra\"", "path = \"/srv/staging\"");
+    configure(&machine, &[repository("infra", build), second]);
+    push(&machine, "infra", &[Text("systemd/a.service", &service("a", "1")), Text("lock", "1")]);
+    let staging = [Text("systemd/a-staging.service", &service("a-staging", "1")), Text("built", "tracked")];
+    crate::gitops::push_to(&machine, "infra", "staging", &staging);
+    crate::gitops::start_hub(&machine);
+    machine.ok(&["hub", "webhook-test", "acme/infra"]);
+    machine.ok(&["hub", "webhook-test", "Acme/Infra@staging"]);
+    for unit in ["a.service", "a-staging.service"] {
+        machine.wait_for(unit, crate::gitops::SOON, || show(&machine, unit, "ActiveState") == "active");
+    }
+    for (id, checkout) in [("acme__infra", "infra"), ("acme__infra@staging", "staging")] {
+        machine.wait_for(id, crate::gitops::SOON, || machine.exists(&format!("{STATE}/deployed/{id}.json")));
+        assert_eq!(machine.read(&format!("/srv/{checkout}/built")), "acme/infra hub\n");
+    }
+    machine.wait_for("the worker to end", crate::gitops::SOON, || {
+        show(&machine, "gitops-sync.service", "ActiveState") != "activating"
+    });
+    assert_eq!(owners(&machine), ["a-staging.service acme/infra@staging", "a.service acme/infra"]);
+    // The build's own change does not block the next commit, and units are not the other's to take.
+    crate::gitops::push_to(
+        &machine,
+        "infra",
+        "staging",
+        &[Text("built", "other"), Text("systemd/a.service", &service("a", "2"))],
+    );
+    let run = sync_with(&machine, &["acme/infra@staging"]).expect(5);
+    assert!(run.reason().contains("a.service belongs to the repository acme/infra;"), "{}", run.reason());
+    crate::gitops::push_to(&machine, "infra", "staging", &[Gone("systemd/a.service")]);
+    sync_with(&machine, &["acme/infra@staging"]).expect(0);
+    assert_eq!(machine.read("/srv/staging/built"), "acme/infra hub\n");
+}
