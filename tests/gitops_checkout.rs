@@ -265,6 +265,29 @@ fn the_checkout_follows_a_branch_that_got_another_name() {
 }
 
 #[test]
+fn a_deployment_that_was_cut_off_is_undone_on_the_branch_that_it_was_on() {
+    let site = Site::empty();
+    let push = |files: &[(&str, &str)]| {
+        let commit = site.origin.commit(files);
+        git(&site.origin.work, &["push", "--quiet", "origin", "HEAD:master"]);
+        commit
+    };
+    push(&[("README", "one\n")]);
+    let build = sh("build", "test ! -e ../kill || { rm ../kill; kill -9 $PPID; }");
+    site.configure("", &format!("branch = \"master\"\n{build}"));
+    site.sync().expect(0, "deployed");
+    let second = push(&[("README", "two\n")]);
+    std::fs::write(site.host.path("kill"), "").unwrap();
+    assert_eq!(site.sync().code, None);
+    git(&site.origin.bare, &["branch", "-m", "master", "main"]);
+    site.configure("", &build);
+    let run = site.sync().expect(0, "deployed");
+    assert!(run.log.contains("interrupted_deployment_undone") && run.log.contains("branch_followed"), "{}", run.log);
+    site.assert_exactly(&second);
+    assert_eq!(git(&site.checkout, &["branch", "--show-current"]), "main");
+}
+
+#[test]
 fn a_branch_with_work_of_its_own_is_not_left() {
     let site = Site::empty();
     site.origin.commit(&[("README", "one\n")]);

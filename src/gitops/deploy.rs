@@ -55,7 +55,9 @@ impl Run<'_> {
                 self.mark_bad(repository, &plan.to, &error, true);
             }
             // The only error after which a git that was killed may have left its locks.
-            Error::Command(command::Error::Deadline { .. }) => plan.checkout.remove_stale_locks()?,
+            Error::Command(command::Error::Deadline { .. }) => {
+                plan.checkout.remove_stale_locks(entry.branch(repository))?
+            }
             _ => {}
         }
         let host = plan.units.as_ref().map(|(host, _)| host);
@@ -189,7 +191,7 @@ impl Run<'_> {
             restored?;
         }
         if !checkout.is_missing() {
-            checkout.undo(entry.from.as_deref(), &entry.to)?;
+            checkout.undo(entry.branch(repository), entry.from.as_deref(), &entry.to)?;
             if entry.step > Step::Checkout {
                 if interrupted && matches!(entry.step, Step::Build | Step::After) {
                     self.note_built(repository, checkout, entry.local.as_deref());
@@ -280,7 +282,7 @@ impl Run<'_> {
         if !live {
             let checkout = Checkout::find(self.config, repository)?;
             if !checkout.is_missing() {
-                checkout.remove_stale_locks()?;
+                checkout.remove_stale_locks(entry.branch(repository))?;
             }
             self.take_back(repository, &checkout, host.as_ref(), entry, true, outcome)?;
         }

@@ -48,15 +48,15 @@ impl Checkout<'_> {
         Ok(())
     }
 
-    /// Puts back what a fast-forward from one commit (none: from an empty branch) to another changed, however far it
+    /// Puts back what a fast-forward of `branch` from one commit (none: from an empty branch) to another changed, however far it
     /// came. Files that the two commits do not differ in, and files that git does not track, stay as they are: the
     /// fast-forward was begun only after a check that nothing of the operator's was in its way.
-    pub fn undo(&self, from: Option<&str>, to: &str) -> Result<(), Error> {
+    pub fn undo(&self, branch: &str, from: Option<&str>, to: &str) -> Result<(), Error> {
         if !self.has(to)? {
             // The fast-forward cannot have begun before the commit was there.
             return Ok(());
         }
-        let (path, branch) = (self.repository.path.display(), &self.repository.branch);
+        let path = self.repository.path.display();
         let look = self.look()?;
         if look.branch.as_deref() != Some(branch) {
             return Err(Error::Refused(format!(
@@ -92,9 +92,9 @@ impl Checkout<'_> {
 
     /// Removes the locks that a killed git left. Only for when the journal says that a fast-forward of the hub was cut
     /// off: otherwise they may be those of an operator's git at work.
-    pub fn remove_stale_locks(&self) -> Result<(), Error> {
-        let branch = format!("refs/heads/{}.lock", self.repository.branch);
-        let tracking = format!("refs/remotes/origin/{}.lock", self.repository.branch);
+    pub fn remove_stale_locks(&self, branch: &str) -> Result<(), Error> {
+        let tracking = format!("refs/remotes/origin/{branch}.lock");
+        let branch = format!("refs/heads/{branch}.lock");
         let names = ["index.lock", "HEAD.lock", "ORIG_HEAD.lock", "packed-refs.lock", &branch, &tracking];
         let mut command = self.git().args(["rev-parse"]);
         for name in names {

@@ -12,6 +12,9 @@ use crate::state::{Error, Folder, give_up_half_of_reserve, give_up_reserve_if_fu
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Entry {
     pub repository: String,
+    /// The branch that was checked out; none where an older hub wrote it.
+    #[serde(default)]
+    pub branch: Option<String>,
     /// The checkout's commit before; none where the branch had none.
     pub from: Option<String>,
     pub to: String,
@@ -27,6 +30,13 @@ pub(super) struct Entry {
     /// True where files that `build` and `after` had written were put back first.
     #[serde(default)]
     pub restored: bool,
+}
+
+impl Entry {
+    /// The branch that was checked out; hub.toml may name another one by now.
+    pub fn branch<'a>(&'a self, repository: &'a Repository) -> &'a str {
+        self.branch.as_deref().unwrap_or(&repository.branch)
+    }
 }
 
 /// The steps of a deployment, in their order.
@@ -70,6 +80,7 @@ impl Journal {
         keep_reserve(&self.gitops)?;
         let entry = Entry {
             repository: repository.name.clone(),
+            branch: Some(repository.branch.clone()),
             from: from.map(str::to_owned),
             to: to.to_owned(),
             step: Step::Checkout,
