@@ -21,7 +21,8 @@ impl Run<'_> {
         let from = plan.look.head.as_deref();
         let before = match &plan.units {
             Some((host, units)) => {
-                let others: Vec<String> = repository.restart.iter().flat_map(|rule| rule.units.clone()).collect();
+                let concerned = repository.restart.iter().filter(|rule| rule.matching(plan.code_changes()).is_some());
+                let others: Vec<String> = concerned.flat_map(|rule| rule.units.clone()).collect();
                 Some(host.before(units, &repository.name, &others)?)
             }
             None => None,
@@ -30,6 +31,7 @@ impl Run<'_> {
         let mut applied = Applied::new(&repository.name, outcome.from.as_deref(), Some(&plan.to));
         let result = self.apply(plan, &mut entry, &mut applied);
         outcome.restarts.append(&mut applied.actions);
+        outcome.noticed.append(&mut applied.noticed);
         let Err(error) = result else {
             return self.keep(plan, &applied).map(|()| (Status::Deployed, None));
         };
@@ -109,7 +111,7 @@ impl Run<'_> {
             self.journal.reach(repository, entry, Step::Build)?;
             self.command(repository, checkout, OwnStep::Build, &plan.to, entry.local.as_deref())?;
         }
-        if let (Some((host, units)), Some(before)) = (&plan.units, entry.units.clone()) {
+        if let (Some((host, units)), Some(mut before)) = (&plan.units, entry.units.clone()) {
             if !units.is_idle() {
                 self.journal.reach(repository, entry, Step::Verify)?;
                 let warnings = host.validate(units, &repository.name)?;
@@ -119,6 +121,11 @@ impl Run<'_> {
                 applied.ignored = Some(units::ignored(&warnings, units));
             }
             if !units.is_idle() || !repository.restart.is_empty() {
+                if !repository.build.is_empty() && !live {
+                    // What happened while the build ran is not the deployment's.
+                    host.look_before(&mut before)?;
+                    entry.units = Some(before.clone());
+                }
                 self.journal.reach(repository, entry, Step::Units)?;
                 host.apply(units, &repository.restart, plan.code_changes(), &before, applied)?;
             }
@@ -128,19 +135,21 @@ impl Run<'_> {
             self.journal.reach(repository, entry, Step::After)?;
             self.command(repository, checkout, OwnStep::After, &plan.to, entry.local.as_deref())?;
         }
-        self.probe(plan, entry, applied)
+        self.probe(plan, entry, applied)?;
+        plan.units.as_ref().map_or(Ok(()), |(host, _)| host.stop_last(applied))
     }
 
-    fn probe(&self, plan: &Plan, entry: &mut Entry, applied: &Applied) -> Result<(), Error> {
+    /// What has to hold at the end of the grace period: the moved units first, then the health URL.
+    fn probe(&self, plan: &Plan, entry: &mut Entry, applied: &mut Applied) -> Result<(), Error> {
         let repository = plan.repository;
-        if repository.health.url.is_none() && !applied.has_watched() {
+        if repository.health.url.is_none() && !applied.has_moved() {
             return Ok(());
         }
         self.journal.reach(repository, entry, Step::Health)?;
         let grace = Duration::from_secs(repository.health.grace_seconds);
         let started = Instant::now();
-        if let (Some((host, _)), Some(before)) = (&plan.units, &entry.units) {
-            host.watch(applied, before, grace)?;
+        if let (Some((host, units)), Some(before)) = (&plan.units, &entry.units) {
+            host.watch(units, before, applied, grace)?;
         }
         probe::wait_healthy(repository, started + grace)
     }
@@ -157,7 +166,7 @@ impl Run<'_> {
             if !units.is_idle() {
                 host.sync()?;
             }
-            host.record(units, &applied.enabled)?;
+            host.record(units, Some(applied))?;
         }
         self.store.add_own(&applied.own)?;
         let ignored = match (&applied.ignored, &plan.units) {
@@ -185,10 +194,11 @@ impl Run<'_> {
         self.journal.make_room();
         let mut back = Applied::new(&repository.name, Some(&entry.to), entry.from.as_deref());
         let units = host.zip(entry.units.as_ref());
+        let mut moved = None;
         if let Some((host, before)) = units.filter(|_| entry.step >= Step::Units) {
             let restored = host.restore_files(before, &repository.name, &mut back);
             outcome.restarts.append(&mut back.actions);
-            restored?;
+            moved = Some(restored?);
         }
         if !checkout.is_missing() {
             checkout.undo(entry.branch(repository), entry.from.as_deref(), &entry.to)?;
@@ -217,7 +227,7 @@ impl Run<'_> {
         }
         // At any step: a unit that came up meanwhile, after a power cut for one, came up on the failed commit's files.
         let Some((host, before)) = units else { return Ok(()) };
-        let restored = host.restore_jobs(before, &mut back);
+        let restored = host.restore_jobs(before, moved.as_ref(), &mut back);
         outcome.restarts.append(&mut back.actions);
         restored
     }

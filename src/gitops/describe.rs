@@ -35,6 +35,7 @@ pub(super) fn plan(plan: &Plan, not_deployed: Option<&str>) -> Result<Vec<String
         }
     }
     if let Some((host, units)) = &plan.units {
+        lines.extend(host.preview(units)?);
         match host.validate(units, &plan.repository.name) {
             Ok(warnings) => lines.extend(warnings.into_iter().map(|warning| format!("warning: {warning}"))),
             // The commit's files and what the build makes may be what the units miss now.

@@ -80,6 +80,9 @@ pub(super) struct Outcome {
     /// What was done to units, and why.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub restarts: Vec<Restart>,
+    /// What else happened to units meanwhile; it does not count.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub noticed: Vec<String>,
     /// Why the commit's units were not deployed, where they were not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub not_deployed: Option<String>,
@@ -114,6 +117,7 @@ impl Outcome {
             plan: Vec::new(),
             units: Vec::new(),
             restarts: Vec::new(),
+            noticed: Vec::new(),
             not_deployed: None,
             left_out: None,
             not_there: Vec::new(),

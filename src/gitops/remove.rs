@@ -39,8 +39,8 @@ pub fn remove(config: &Config, name: &str, dry_run: bool) -> Result<Option<Vec<S
             commands::end_leftovers(found.manager, name)?;
             let mut back = Applied::new(name, Some(&entry.to), entry.from.as_deref());
             if let Some(before) = entry.units.as_ref().filter(|_| entry.step >= Step::Units) {
-                host.restore_files(before, name, &mut back)?;
-                host.restore_jobs(before, &mut back)?;
+                let moved = host.restore_files(before, name, &mut back)?;
+                host.restore_jobs(before, Some(&moved), &mut back)?;
             }
         }
         lines = remove_units(&host, &found, name, dry_run)?;
@@ -68,12 +68,15 @@ fn remove_units(host: &Host, found: &Found, name: &str, dry_run: bool) -> Result
     let mut lines: Vec<String> = own.iter().map(|file| format!("{file} is the hub's own and stays")).collect();
     let word = if dry_run { "to stop and remove" } else { "stopped and removed" };
     lines.extend(plan.lines.iter().map(|line| format!("{word} {}", line.file)));
+    // What others require is not taken from them.
+    host.validate(&plan, name)?;
     if !dry_run {
         let before = host.before(&plan, name, &[])?;
         let mut applied = Applied::new(name, None, None);
         host.apply(&plan, &[], &[], &before, &mut applied)?;
+        host.stop_last(&mut applied)?;
         host.sync()?;
-        host.record(&plan, &[])?;
+        host.record(&plan, None)?;
         commands::end_leftovers(found.manager, name)?;
     }
     Ok(lines)

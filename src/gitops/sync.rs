@@ -179,7 +179,7 @@ impl Run<'_> {
         }
         if plan.is_live() && plan.units.as_ref().is_none_or(|(_, units)| units.is_idle()) {
             if let (false, Some((host, units))) = (self.dry_run, &plan.units) {
-                host.record(units, &[])?;
+                host.record(units, None)?;
             }
             outcome.left_out = self.left_out(&plan);
             return Ok((Status::Unchanged, None));

@@ -20,7 +20,8 @@
 //!
 //! Nothing outlives the test process, not even `kill -9` of it: see the head of `supervise`.
 //!
-//! Environment: `HUB_TEST_PREVIOUS_DEB` names the package that `upgrade` starts from; `HUB_TEST_CACHE`, `HUB_TEST_MIRROR`; `HUB_TEST_REQUIRE=all` makes a skip a failure;
+//! Environment: `HUB_TEST_SEEDS` and `HUB_TEST_SEED` (see `whole`), `HUB_TEST_CRASHES` (see `crash`);
+//! `HUB_TEST_PREVIOUS_DEB` names the package that `upgrade` starts from; `HUB_TEST_CACHE`, `HUB_TEST_MIRROR`; `HUB_TEST_REQUIRE=all` makes a skip a failure;
 //! `HUB_TEST_WITHOUT_SYSTEMD=1` skips in any case.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "the harness reports by failing the test")]
@@ -43,6 +44,7 @@ mod machine;
 mod measured;
 #[cfg(all(feature = "postgres", feature = "mongodb"))]
 mod migration;
+mod moved;
 mod names;
 mod operator;
 mod own_units;
@@ -55,11 +57,13 @@ mod remotes;
 mod rollback;
 mod sandbox;
 mod sockets;
+mod starts;
 mod status;
 mod timers;
 mod unit_names;
 mod units;
 mod upgrade;
+mod whole;
 mod without_systemd;
 
 #[path = "../support/authority.rs"]

@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use crate::gitops::{
-    Gone, SOON, Text, configure, deliver, push, record, repository, show, start_hub, starts, wait_deployed,
+    Gone, SOON, Text, configure, dangling, deliver, push, record, repository, show, start_hub, starts, sync, sync_with,
+    wait_deployed,
 };
 use crate::machine::Machine;
 
@@ -84,4 +85,35 @@ fn a_push_that_changes_the_hubs_own_units_is_recorded_and_the_next_delivery_work
     assert!(!machine.exists("/etc/systemd/system/multi-user.target.wants/proxy.service"));
     assert_eq!(show(&machine, "gitops-sync.timer", "ActiveState"), "inactive");
     assert_eq!(show(&machine, "gitops-sync.path", "ActiveState"), "active");
+}
+
+#[test]
+fn the_gateway_is_probed_like_any_other_unit_and_a_packaged_unit_comes_back_as_it_was() {
+    let Some(machine) = Machine::boot() else { return };
+    configure(&machine, &[repository("hub", "own = true\nhealth = { grace_seconds = 2 }")]);
+    start_hub(&machine);
+    let marked = |name: &str| shipped(name).replace("[Unit]\n", "[Unit]\n# ours\n");
+    let (proxy, timer) = (marked("proxy.service"), marked("system-metrics.timer"));
+    let names = ["proxy.service", "system-metrics.timer"];
+    let packaged = names.map(|name| show(&machine, name, "FragmentPath"));
+    push(&machine, "hub", &[Text("systemd/proxy.service", &proxy), Text("systemd/system-metrics.timer", &timer)]);
+    sync(&machine, "hub").expect(0);
+    for name in names {
+        assert_eq!(show(&machine, name, "FragmentPath"), format!("/etc/systemd/system/{name}"));
+        assert_eq!(show(&machine, name, "ActiveState"), "active", "{name}");
+    }
+    // A gateway that does not run is taken back.
+    let broken = proxy.replace("ExecStart=/usr/bin/proxy", "ExecStart=/usr/bin/false");
+    assert_ne!(broken, proxy);
+    push(&machine, "hub", &[Text("systemd/proxy.service", &broken)]);
+    let run = sync(&machine, "hub").expect(3);
+    assert!(run.reason().contains("proxy.service"), "{}", run.reason());
+    assert_eq!(show(&machine, "proxy.service", "ActiveState"), "active");
+    // The packaged ones come to light: one ran and was enabled, the other not.
+    push(&machine, "hub", &[Gone("systemd/proxy.service"), Gone("systemd/system-metrics.timer")]);
+    sync_with(&machine, &["--remove-all", "acme/hub"]).expect(0);
+    assert_eq!(names.map(|name| show(&machine, name, "FragmentPath")), packaged);
+    assert_eq!(names.map(|name| show(&machine, name, "ActiveState")), ["active", "inactive"]);
+    assert_eq!(names.map(|name| show(&machine, name, "UnitFileState")), ["enabled", "disabled"]);
+    assert_eq!(dangling(&machine), "");
 }

@@ -1,12 +1,15 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use serde::Serialize;
 
 use super::disk::OnDisk;
+use super::manifest::Packaged;
 use super::plan::{Action, Line};
+use super::reach::Job;
 use super::restore::{Before, concerns};
-use super::{Host, Plan, is_template, unit_of};
+use super::state::UnitState;
+use super::{Host, Plan, unit_of};
 use crate::config::RestartRule;
 use crate::gitops::Error;
 use crate::gitops::git::Change;
@@ -35,11 +38,21 @@ pub(in crate::gitops) struct Applied {
     to: Option<String>,
     pub actions: Vec<Restart>,
     /// Files whose units were enabled.
-    pub enabled: Vec<String>,
-    /// Units that were started or restarted, to be watched.
-    pub(super) watched: Vec<String>,
-    /// The hub's own units whose turn comes when the result is durable.
+    pub(super) enabled: Vec<String>,
+    /// Of the files that stand over a packaged unit: how that one was.
+    pub(super) packaged: BTreeMap<String, Packaged>,
+    /// The units that were asked to start or stop.
+    pub(super) jobs: Vec<(String, Job)>,
+    /// Those, and all that their jobs can have moved along: they are watched.
+    pub(super) moved: BTreeMap<String, Job>,
+    /// What else happened to units meanwhile, in sentences.
+    pub noticed: Vec<String>,
+    /// Units that go and could not be started again: they are stopped when the deployment went well.
+    pub(super) last: Vec<String>,
+    /// The worker's own units, whose turn comes when the result is durable.
     pub own: Vec<String>,
+    /// Instances that nothing in the commit stands for any more.
+    pub(super) ended: BTreeSet<String>,
     /// What systemd ignores in the commit's unit files; none where nobody asked it.
     pub ignored: Option<Vec<String>>,
 }
@@ -51,9 +64,9 @@ impl Applied {
         Self { repository: repository.to_owned(), from, to, ..Self::default() }
     }
 
-    /// True where something was started or restarted that should be watched.
-    pub fn has_watched(&self) -> bool {
-        !self.watched.is_empty()
+    /// True where units were moved, which should be watched.
+    pub fn has_moved(&self) -> bool {
+        !self.moved.is_empty()
     }
 
     pub(super) fn repository(&self) -> &str {
@@ -75,12 +88,18 @@ impl Applied {
         let (unit, reason, file) = (unit.to_owned(), reason.to_owned(), file.map(str::to_owned));
         self.actions.push(Restart { unit, action, reason, file, from, to });
     }
+
+    /// True where something was done to this unit.
+    pub(super) fn has_touched(&self, unit: &str) -> bool {
+        self.actions.iter().any(|done| done.unit == unit)
+    }
 }
 
 impl Host {
-    /// Makes the host what the plan says: stops and removes, installs, reloads once, enables and starts what is new,
-    /// restarts what changed, by its files or by the repository's rules for its code. What was done is in `applied` also
-    /// when a step fails.
+    /// Makes the host what the plan says, in this order: installs what stays, while the files of what goes are still there;
+    /// stops what goes under its own settings and removes it; enables what is new; then, by the new relations, starts what
+    /// is new and restarts what changed, by its files or by the repository's rules for its code. What jobs took down along
+    /// the way is started again. What was done is in `applied` also when a step fails.
     pub fn apply(
         &self,
         plan: &Plan,
@@ -89,89 +108,135 @@ impl Host {
         before: &Before,
         applied: &mut Applied,
     ) -> Result<(), Error> {
-        if !plan.is_idle() {
-            self.install(plan, applied)?;
-        }
-        self.restart(plan, rules, changes, before, applied)
+        let new = if plan.is_idle() { Vec::new() } else { self.install(plan, applied)? };
+        let stale = self.stale(plan, rules, changes, before)?;
+        self.run_jobs(plan, &new, stale, before, applied)
     }
 
-    fn install(&self, plan: &Plan, applied: &mut Applied) -> Result<(), Error> {
+    /// Returns the units that are enabled now, and are to be started.
+    fn install(&self, plan: &Plan, applied: &mut Applied) -> Result<Vec<String>, Error> {
         let reenabled = self.reenabled(plan)?;
-        self.remove(plan, applied)?;
-        let left = self.left_instances(plan, &reenabled);
-        self.job(&["stop"], &left)?;
-        for unit in left {
-            applied.did(&unit, "stopped", "it is not its template's default instance any more", None);
-        }
+        let mut gone = Vec::new();
         for line in plan.acting() {
             match plan.desired.files.get(&line.file) {
                 Some(wanted) if wanted.is_link => self.folder.link(&line.file, Path::new(&wanted.content))?,
                 Some(wanted) => self.folder.install(&line.file, wanted.content.as_bytes())?,
-                // A mask is the operator's and stays.
-                None if self.folder.look(&line.file)? == OnDisk::Masked => {}
-                None => self.folder.remove(&line.file)?,
+                None => gone.push(line),
             }
             if line.action == Action::Drift {
                 log::warn!("drift_repaired", repo = applied.repository, file = line.file, reason = line.reason);
             }
         }
-        let started = self.enable(plan, &reenabled, applied)?;
+        let leaving: Vec<&Line> = plan.leaving().collect();
+        let (mut uncovered, mut late) = (Vec::new(), Vec::new());
+        if !leaving.is_empty() {
+            uncovered = self.unlink(plan, &leaving)?;
+            self.manager.reload()?;
+            late = self.stop_leaving(&leaving, applied)?;
+        }
+        let left = self.left_instances(plan, &reenabled);
+        self.job("stop", &left, &[])?;
+        for unit in left {
+            applied.did(&unit, "stopped", "it is not its template's default instance any more", None);
+            applied.jobs.push((unit.clone(), Job::STOP));
+            applied.ended.insert(unit);
+        }
+        for line in gone {
+            // A mask is the operator's and stays.
+            if self.folder.look(&line.file)? != OnDisk::Masked {
+                self.folder.remove(&line.file)?;
+            }
+        }
+        self.set(&["reenable", "--no-reload", "--quiet"], &uncovered)?;
+        self.note_packaged(plan, applied)?;
+        let new = self.enable(plan, &reenabled, applied)?;
         self.manager.reload()?;
-        self.start(plan, &started, applied)
+        self.job("stop", &late, &[])?;
+        Ok(new)
     }
 
-    /// Stops and disables the units that go, those that start others first.
-    fn remove(&self, plan: &Plan, applied: &mut Applied) -> Result<(), Error> {
-        let removed = |line: &&Line| line.action == Action::Remove && unit_of(&line.file) == line.file;
-        let mut lines: Vec<&Line> = plan.lines.iter().filter(removed).collect();
-        lines.sort_by_key(|line| line.file.ends_with(".service"));
-        for line in &lines {
-            if self.is_own(&line.file) {
-                applied.own.push(line.file.clone());
-                continue;
-            }
-            let units = self.running(&line.file)?;
-            let states = self.manager.show(&units)?;
-            let failed = |unit: &&String| states.get(*unit).is_some_and(|state| state.active == "failed");
-            let (failed, up): (Vec<&String>, Vec<&String>) = units.iter().partition(failed);
-            let up: Vec<String> = up.into_iter().cloned().collect();
-            self.job(&["stop"], &up)?;
-            self.job(&["reset-failed"], &failed.into_iter().cloned().collect::<Vec<_>>())?;
-            for unit in up {
-                applied.did(&unit, "stopped", &line.reason, Some(&line.file));
+    /// Stops what goes with a deployment that went well and could not have been taken back.
+    pub fn stop_last(&self, applied: &mut Applied) -> Result<(), Error> {
+        let units = std::mem::take(&mut applied.last);
+        let result = self.job("stop", &units, &[]);
+        for unit in units {
+            applied.did(&unit, "stopped", "not in the commit any more", None);
+        }
+        result
+    }
+
+    /// Takes away the links that enable what goes. Returns the packaged units that come to light and were enabled: their
+    /// links are to be made anew.
+    fn unlink(&self, plan: &Plan, leaving: &[&Line]) -> Result<Vec<String>, Error> {
+        let mut uncovered = Vec::new();
+        for line in leaving.iter().filter(|line| self.is_packaged(&line.file)) {
+            let was_enabled = match plan.packaged(&line.file) {
+                Some(packaged) => packaged.enabled,
+                None => self.manager.is_enabled(&line.file)?,
+            };
+            if was_enabled {
+                uncovered.push(line.file.clone());
             }
         }
         // Not `systemctl disable`: it wants the file, which the operator may have removed, and takes `Also=` along.
-        let gone: BTreeSet<String> = lines.iter().map(|line| line.file.clone()).collect();
+        let gone: BTreeSet<String> = leaving.iter().map(|line| line.file.clone()).collect();
         for (link, _) in self.enablement.links(|name| concerns(&gone, name))? {
             self.enablement.remove(&link)?;
         }
+        Ok(uncovered)
+    }
+
+    /// Stops the units that go, those that start others first. Returns those that refuse to be stopped while their files are
+    /// there.
+    fn stop_leaving(&self, leaving: &[&Line], applied: &mut Applied) -> Result<Vec<String>, Error> {
+        let (mut triggers, mut others, mut failed, mut late) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for line in leaving {
+            if self.is_workers(&line.file) {
+                applied.own.push(line.file.clone());
+                continue;
+            }
+            // It goes on with the packaged version, or is stopped, when that has come to light.
+            if self.is_packaged(&line.file) {
+                continue;
+            }
+            let units = self.units_of(&line.file)?;
+            for (unit, state) in self.manager.show(&units)? {
+                let starts_others =
+                    [".socket", ".timer", ".path", ".automount"].iter().any(|kind| unit.ends_with(kind));
+                match state.active.as_str() {
+                    "inactive" => continue,
+                    "failed" => {
+                        failed.push(unit);
+                        continue;
+                    }
+                    // What could not be started again goes when all is well.
+                    _ if !state.can_start => {
+                        applied.last.push(unit);
+                        continue;
+                    }
+                    _ if !state.can_stop => late.push(unit.clone()),
+                    _ if starts_others => triggers.push(unit.clone()),
+                    _ => others.push(unit.clone()),
+                }
+                applied.jobs.push((unit.clone(), Job::STOP));
+                applied.did(&unit, "stopped", &line.reason, Some(&line.file));
+            }
+        }
+        self.job("stop", &triggers, &[])?;
+        self.job("stop", &others, &[])?;
+        self.forget_failures(&failed)?;
+        Ok(late)
+    }
+
+    /// Takes down how the packaged units were that new files stand over.
+    fn note_packaged(&self, plan: &Plan, applied: &mut Applied) -> Result<(), Error> {
+        for line in plan.acting().filter(|line| line.action == Action::Add && unit_of(&line.file) == line.file) {
+            if self.is_packaged(&line.file) {
+                let enabled = self.manager.is_enabled(&line.file)?;
+                let active = self.manager.show([&line.file])?.get(&line.file).is_some_and(UnitState::is_active);
+                applied.packaged.insert(line.file.clone(), Packaged { enabled, active });
+            }
+        }
         Ok(())
-    }
-
-    /// The unit, or a template's instances, where they are not inactive.
-    fn running(&self, unit: &str) -> Result<Vec<String>, Error> {
-        if is_template(unit) {
-            return self.manager.instances(unit).map_err(Into::into);
-        }
-        let this = vec![unit.to_owned()];
-        let idle = self.manager.show(&this)?.get(unit).is_none_or(|state| state.active == "inactive");
-        Ok(if idle { Vec::new() } else { this })
-    }
-
-    fn start(&self, plan: &Plan, units: &[String], applied: &mut Applied) -> Result<(), Error> {
-        let states = self.manager.show(units)?;
-        // What runs already is restarted instead, as stale.
-        let idle = |unit: &String| states.get(unit).is_some_and(|state| !state.is_oneshot() && !state.is_active());
-        let (own, units): (Vec<String>, Vec<String>) = units.iter().cloned().partition(|unit| self.is_own(unit));
-        applied.own.extend(own);
-        let units: Vec<String> = units.into_iter().filter(idle).collect();
-        let result = self.job(&["start"], &units);
-        for unit in units {
-            let file = plan.desired.files.keys().find(|file| **file == unit).map(String::as_str);
-            applied.did(&unit, "started", "new in the repository", file);
-            applied.watched.push(unit);
-        }
-        result
     }
 }

@@ -1,16 +1,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::plan::Action;
 use super::{is_prefix, is_systemds_slice, is_template, is_unit_name, kind_of_all, template_of, unit_of};
 use crate::config::Repository;
 use crate::gitops::Error;
 use crate::gitops::mirror::Mirror;
 use crate::gitops::objects::TreeEntry;
 use crate::systemd::install::Install;
+use crate::systemd::syntax::{Assignment, assignments};
 
 /// A unit file is a page; a drop-in a few lines.
 const LARGEST_FILE: u64 = 256 << 10;
 /// More files than this in one repository are a mistake.
 const MOST_FILES: usize = 1000;
+/// With `no`, a unit is not restarted when it changes; systemd itself knows no such key.
+const KEEP: &str = "X-RestartIfChanged";
 /// git's mode of a link.
 const LINK: &str = "120000";
 
@@ -128,6 +132,44 @@ impl Desired {
         self.problems.append(&mut problems);
     }
 
+    /// True for a unit of the commit, or an instance of one of its templates.
+    pub(super) fn has_unit(&self, unit: &str) -> bool {
+        self.files.contains_key(unit) || template_of(unit).is_some_and(|template| self.files.contains_key(&template))
+    }
+
+    /// What a unit's file and its drop-ins say about one thing together; none where they are silent.
+    pub(super) fn flag(&self, unit: &str, section: &str, key: &str) -> Option<bool> {
+        let template = template_of(unit);
+        let is_of = |file: &str| unit_of(file) == unit || template.as_deref() == Some(unit_of(file));
+        // Files of drop-ins come after their unit's, in the order of their names.
+        let mut files: Vec<(&String, &UnitFile)> = self.files.iter().filter(|(file, _)| is_of(file)).collect();
+        files.sort_by_key(|(file, _)| (file.contains('/'), *file));
+        files.into_iter().filter_map(|(_, file)| file.flag(section, key)).next_back()
+    }
+
+    /// True where a unit asks to be left as it is when it changes (`X-RestartIfChanged=no`).
+    pub(super) fn keeps_running(&self, unit: &str) -> bool {
+        self.flag(unit, "Unit", KEEP) == Some(false)
+    }
+
+    /// What a plan says of a file whose unit is not started or restarted like others.
+    pub(super) fn exception(&self, file: &str, action: Action) -> &'static str {
+        let unit = unit_of(file);
+        let is = |key: &str| self.flag(unit, "Unit", key) == Some(true);
+        match action {
+            Action::Keep | Action::Masked | Action::Remove => "",
+            Action::Add if unit == file && (is("RefuseManualStart") || is("RefuseManualStop")) => {
+                "; not started: it refuses to be started or stopped by hand (RefuseManualStart=, RefuseManualStop=)"
+            }
+            Action::Add if unit == file => "",
+            _ if self.keeps_running(unit) => "; not restarted: X-RestartIfChanged=no",
+            _ if is("RefuseManualStart") || is("RefuseManualStop") => {
+                "; not restarted: it refuses to be started or stopped by hand (RefuseManualStart=, RefuseManualStop=)"
+            }
+            _ => "",
+        }
+    }
+
     /// True where the commit has this unit, a drop-in for it, or this file.
     pub fn has(&self, name: &str) -> bool {
         self.files.keys().any(|file| file == name || unit_of(file) == name)
@@ -158,6 +200,28 @@ impl Desired {
         match file {
             Some((name, file)) => Install::read(unit, (name, file.content.as_bytes()), drop_ins.into_values()),
             None => Install::read(unit, (unit, b"\n"), drop_ins.into_values()),
+        }
+    }
+}
+
+impl UnitFile {
+    /// What it says, as systemd reads it; nothing where systemd takes nothing from it.
+    pub(super) fn assignments(&self) -> Vec<Assignment> {
+        if self.is_link { Vec::new() } else { assignments(self.content.as_bytes()).unwrap_or_default() }
+    }
+
+    /// The last value of a key.
+    pub(super) fn value(&self, section: &str, key: &str) -> Option<String> {
+        let found = self.assignments().into_iter().filter(|one| one.section == section && one.key == key);
+        found.map(|one| one.value).next_back()
+    }
+
+    /// The last value of a key that says yes or no, as systemd reads it.
+    pub(super) fn flag(&self, section: &str, key: &str) -> Option<bool> {
+        match self.value(section, key)?.to_ascii_lowercase().as_str() {
+            "1" | "yes" | "y" | "true" | "t" | "on" => Some(true),
+            "0" | "no" | "n" | "false" | "f" | "off" => Some(false),
+            _ => None,
         }
     }
 }

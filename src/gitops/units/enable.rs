@@ -88,7 +88,7 @@ impl Host {
             }
         }
         let units: Vec<String> = installs.keys().cloned().collect();
-        let result = self.job(&["enable", "--no-reload", "--quiet"], &units);
+        let result = self.set(&["enable", "--no-reload", "--quiet"], &units);
         let made = self.check_links(plan, &before, &installs)?;
         result?;
         let mut start = Vec::new();

@@ -1,11 +1,12 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::disk::UnitsFolder;
 use super::manager::Found;
 use super::manifest::Manifest;
 use super::plan::Context;
-use super::{Action, Desired, Line, Manager, OWN, Plan, unit_of};
+use super::{Action, Applied, Desired, LAST, Line, Manager, OWN, Plan, unit_of};
 use crate::command::Error as CommandError;
 use crate::config::{Config, Repository};
 use crate::gitops::Error;
@@ -20,7 +21,11 @@ pub(in crate::gitops) struct Host {
     /// Where `systemctl enable` makes its links.
     pub(super) enablement: UnitsFolder,
     pub(super) gitops: Folder,
+    /// The folders that the manager loads units from, and those of them that are not the units folder.
+    pub(super) unit_path: Vec<PathBuf>,
     pub(super) other_paths: Vec<PathBuf>,
+    /// How long a job may take whose unit has no limit.
+    pub(super) command_timeout: Duration,
     /// What the repositories of hub.toml are called, and were.
     known: Vec<String>,
 }
@@ -38,7 +43,10 @@ impl Host {
         let is_other = |other: &PathBuf| other.canonicalize().map_or(true, |other| other != real);
         let other_paths = found.unit_path.iter().filter(|other| is_other(other)).cloned().collect();
         let known = config.repositories.iter().flat_map(|known| names(known).map(str::to_owned)).collect();
-        Ok(Self { manager, folder, enablement, gitops: Folder::open(gitops)?, other_paths, known })
+        let unit_path = found.unit_path.clone();
+        let command_timeout = Duration::from_secs(config.gitops.command_timeout_seconds);
+        let gitops = Folder::open(gitops)?;
+        Ok(Self { manager, folder, enablement, gitops, unit_path, other_paths, command_timeout, known })
     }
 
     /// Compares what a commit wants with what is installed.
@@ -66,15 +74,18 @@ impl Host {
         Ok(plan)
     }
 
-    /// Records what is installed now. `enabled` are the files whose units were enabled in this run.
-    pub fn record(&self, plan: &Plan, enabled: &[String]) -> Result<(), Error> {
+    /// Records what is installed now, and what of it this run enabled.
+    pub fn record(&self, plan: &Plan, applied: Option<&Applied>) -> Result<(), Error> {
         let mut manifest = Manifest::read(&self.gitops)?;
         let before = manifest.files.clone();
         for (file, owned) in &plan.files {
             match owned {
                 Some(owned) => {
                     let mut owned = owned.clone();
-                    owned.enabled_once |= enabled.contains(file);
+                    if let Some(applied) = applied {
+                        owned.enabled_once |= applied.enabled.contains(file);
+                        owned.packaged = owned.packaged.or(applied.packaged.get(file).copied());
+                    }
                     manifest.files.insert(file.clone(), owned);
                 }
                 None => {
@@ -91,6 +102,16 @@ impl Host {
     /// True for the hub's own units, where they are the host's.
     pub(super) fn is_own(&self, unit: &str) -> bool {
         self.manager == Manager::System && OWN.contains(&unit)
+    }
+
+    /// True for the worker's own units, where they are the host's: their turn comes when the result is durable.
+    pub(super) fn is_workers(&self, unit: &str) -> bool {
+        self.manager == Manager::System && LAST.contains(&unit)
+    }
+
+    /// True where a package, or somebody else, has a unit of the same name that a file in the units folder stands over.
+    pub(super) fn is_packaged(&self, file: &str) -> bool {
+        self.other_paths.iter().any(|folder| folder.join(file).symlink_metadata().is_ok())
     }
 
     /// Makes files and links durable that systemctl made.
@@ -143,9 +164,9 @@ impl Host {
         Ok((plan, own))
     }
 
-    /// Runs a verb on units; a failing job is the deployed commit's fault, not the hub's.
-    pub(super) fn job(&self, verb: &[&str], units: &[String]) -> Result<(), Error> {
+    /// Changes links or marks of units; where that fails, the deployed commit is at fault, not the hub.
+    pub(super) fn set(&self, verb: &[&str], units: &[String]) -> Result<(), Error> {
         let step = |error: CommandError| Error::Step { step: "units", reason: error.to_string() };
-        self.manager.act(verb, units).map_err(step)
+        self.manager.set(verb, units).map_err(step)
     }
 }

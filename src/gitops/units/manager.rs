@@ -1,14 +1,19 @@
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::state::UnitState;
 use crate::command::{self, Command, Error};
 use crate::systemd;
 
-/// A job may wait for a slow service to start or stop (DefaultTimeoutStartSec is 90 s).
-const JOB: Duration = Duration::from_secs(300);
+/// What changes links or makes the manager read its files: its generators may take their time.
+const CHANGE: Duration = Duration::from_secs(300);
 /// A question to the manager.
 const QUESTION: Duration = Duration::from_secs(30);
+/// Of the relations of some thousand units.
+const MOST_OUTPUT: usize = 32 << 20;
+/// Bytes of names in one command; the kernel takes 2 MiB of arguments and environment.
+const LONGEST_NAMES: usize = 1 << 20;
 
 /// The systemd manager that units are deployed to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,43 +24,18 @@ pub(in crate::gitops) enum Manager {
     User,
 }
 
-/// What the manager says of a unit (`systemctl show`).
-#[derive(Clone, Debug, Default)]
-pub(in crate::gitops) struct UnitState {
-    pub load: String,
-    pub active: String,
-    pub sub: String,
-    /// `Type=` of a service; empty for other units.
-    pub kind: String,
-    pub file_state: String,
-    pub result: String,
-    pub restarts: u64,
-    /// Changes with every start.
-    pub invocation: String,
-    /// The units that are restarted with it, because they require it or are part of it (systemd.unit(5)).
-    pub pulled: Vec<String>,
-}
-
-impl UnitState {
-    pub fn is_active(&self) -> bool {
-        matches!(self.active.as_str(), "active" | "reloading" | "activating")
-    }
-
-    pub fn is_failed(&self) -> bool {
-        self.active == "failed" || self.sub == "auto-restart"
-    }
-
-    pub fn is_oneshot(&self) -> bool {
-        self.kind == "oneshot"
-    }
-}
-
 /// A manager that answered.
 #[derive(Clone, Debug)]
 pub(in crate::gitops) struct Found {
     pub manager: Manager,
     /// The folders that it loads units from.
     pub unit_path: Vec<PathBuf>,
+}
+
+/// How the whole host was at one moment: every loaded unit, by its own name and by the one that was asked for.
+#[derive(Clone, Debug, Default)]
+pub(in crate::gitops) struct Snapshot {
+    pub units: HashMap<String, UnitState>,
 }
 
 impl Manager {
@@ -110,40 +90,57 @@ impl Manager {
         configured.unwrap_or_else(|| command::current().home.join(".config")).join("systemd/user")
     }
 
-    /// The state of each of these units.
-    pub fn show(self, units: &[String]) -> Result<HashMap<String, UnitState>, Error> {
-        if units.is_empty() {
-            return Ok(HashMap::new());
-        }
-        let properties = "--property=Id,LoadState,ActiveState,SubState,Type,UnitFileState,Result,NRestarts,\
-                          InvocationID,RequiredBy,RequisiteOf,BoundBy,ConsistsOf";
+    /// Looks at the whole host, in two questions: the loaded units, and `more` that may not be loaded.
+    pub fn snapshot<'a>(self, more: impl IntoIterator<Item = &'a String>) -> Result<Snapshot, Error> {
+        let text = self.list(&["--all"])?;
+        let loaded = text.lines().filter_map(|line| line.split_whitespace().next()).map(str::to_owned);
+        let names: BTreeSet<String> = loaded.chain(more.into_iter().cloned()).collect();
+        let mut units = self.show(&names.into_iter().collect::<Vec<_>>())?;
+        let by_id: Vec<UnitState> =
+            units.iter().filter(|(name, state)| **name != state.id).map(|(_, state)| state.clone()).collect();
+        units.extend(by_id.into_iter().map(|state| (state.id.clone(), state)));
+        Ok(Snapshot { units })
+    }
+
+    /// Lists units: UNIT LOAD ACTIVE SUB DESCRIPTION.
+    fn list(self, arguments: &[&str]) -> Result<String, Error> {
+        let command = self.systemctl(QUESTION, &["list-units", "--plain", "--no-legend", "--full"]).args(arguments);
+        command.output_limit(MOST_OUTPUT).succeed().map(|output| output.text())
+    }
+
+    /// The units that have failed.
+    pub fn failed(self) -> Result<BTreeSet<String>, Error> {
+        let text = self.list(&["--state=failed"])?;
+        Ok(text.lines().filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect())
+    }
+
+    /// The state of each of these units, by the name that was asked for.
+    pub fn show<'a>(self, units: impl IntoIterator<Item = &'a String>) -> Result<HashMap<String, UnitState>, Error> {
         let mut found = HashMap::new();
-        for batch in units.chunks(200) {
-            let command = self.systemctl(QUESTION, &["show", properties, "--"]).args(batch).output_limit(4 << 20);
-            let text = command.succeed()?.text();
+        let mut left: Vec<&String> = units.into_iter().collect();
+        while !left.is_empty() {
+            // One question, but for what no command line holds.
+            let mut length = 0;
+            let fits = left.iter().take_while(|unit| {
+                length += unit.len() + 1;
+                length < LONGEST_NAMES
+            });
+            let rest = left.split_off(fits.count().max(1));
+            let batch = std::mem::replace(&mut left, rest);
+            let command = self.systemctl(QUESTION, &["show", UnitState::PROPERTIES, "--"]).args(&batch);
+            let text = command.name("systemctl show").output_limit(MOST_OUTPUT).succeed()?.text();
             // One block a unit, in the order of the arguments; an alias has another Id than its name.
-            for (unit, block) in batch.iter().zip(text.split("\n\n")) {
-                let mut state = UnitState::default();
-                for (key, value) in block.lines().filter_map(|line| line.split_once('=')) {
-                    match key {
-                        "LoadState" => state.load = value.to_owned(),
-                        "InvocationID" => state.invocation = value.to_owned(),
-                        "ActiveState" => state.active = value.to_owned(),
-                        "SubState" => state.sub = value.to_owned(),
-                        "Type" => state.kind = value.to_owned(),
-                        "UnitFileState" => state.file_state = value.to_owned(),
-                        "Result" => state.result = value.to_owned(),
-                        "NRestarts" => state.restarts = value.parse().unwrap_or(0),
-                        "RequiredBy" | "RequisiteOf" | "BoundBy" | "ConsistsOf" => {
-                            state.pulled.extend(value.split_whitespace().map(str::to_owned));
-                        }
-                        _ => {}
-                    }
-                }
-                found.insert(unit.clone(), state);
-            }
+            let blocks = text.split("\n\n").map(UnitState::read);
+            found.extend(batch.into_iter().cloned().zip(blocks));
         }
         Ok(found)
+    }
+
+    /// Units with a job that is not done.
+    pub fn busy(self) -> Result<BTreeSet<String>, Error> {
+        let text = self.systemctl(QUESTION, &["list-jobs", "--plain", "--no-legend", "--full"]).succeed()?.text();
+        // JOB UNIT TYPE STATE
+        Ok(text.lines().filter_map(|line| line.split_whitespace().nth(1)).map(str::to_owned).collect())
     }
 
     /// True where a unit file or template is enabled; it need not be loaded.
@@ -153,17 +150,10 @@ impl Manager {
         Ok(output.text() == "enabled")
     }
 
-    /// The units that a socket, timer or path starts.
-    pub fn triggered(self, unit: &str) -> Result<Vec<String>, Error> {
-        let output = self.systemctl(QUESTION, &["show", "--property=Triggers", "--value", "--", unit]).succeed()?;
-        Ok(output.text().split_whitespace().map(str::to_owned).collect())
-    }
-
     /// The loaded instances of a template that are not inactive.
     pub fn instances(self, template: &str) -> Result<Vec<String>, Error> {
         let pattern = template.replacen("@.", "@*.", 1);
-        let arguments = ["list-units", "--plain", "--no-legend", "--full", "--all", "--", &pattern];
-        let text = self.systemctl(QUESTION, &arguments).succeed()?.text();
+        let text = self.list(&["--all", "--", &pattern])?;
         let columns = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
         // UNIT LOAD ACTIVE SUB DESCRIPTION
         let up = columns.filter(|columns| columns.len() > 3 && columns[2] != "inactive");
@@ -175,7 +165,7 @@ impl Manager {
         let states = self.show(units)?;
         let active = |unit: &&String| states.get(*unit).is_some_and(UnitState::is_active);
         let active: Vec<String> = units.iter().filter(active).cloned().collect();
-        self.act(&["stop"], &active)
+        self.act(&["stop"], &active, CHANGE)
     }
 
     /// Forgets a failure of a unit and starts it; done where it had not failed.
@@ -184,20 +174,25 @@ impl Manager {
         if self.show(&this)?.get(unit).is_none_or(|state| state.active != "failed") {
             return Ok(false);
         }
-        self.act(&["reset-failed"], &this)?;
-        self.act(&["start", "--no-block"], &this).map(|()| true)
+        self.set(&["reset-failed"], &this)?;
+        self.set(&["start", "--no-block"], &this).map(|()| true)
     }
 
     /// Makes the manager read all unit files again.
     pub fn reload(self) -> Result<(), Error> {
-        self.systemctl(JOB, &["daemon-reload"]).succeed().map(|_| ())
+        self.systemctl(CHANGE, &["daemon-reload"]).succeed().map(|_| ())
     }
 
-    /// Runs one verb (`start`, `try-restart`, `enable --no-reload` …) on units and waits for it.
-    pub fn act(self, verb: &[&str], units: &[String]) -> Result<(), Error> {
+    /// Runs one verb that starts no job (`enable --no-reload`, `reset-failed`), or does not wait for it.
+    pub fn set(self, verb: &[&str], units: &[String]) -> Result<(), Error> {
+        self.act(verb, units, CHANGE)
+    }
+
+    /// Runs one verb (`start`, `restart` …) on units and waits for it.
+    pub fn act(self, verb: &[&str], units: &[String], limit: Duration) -> Result<(), Error> {
         if units.is_empty() {
             return Ok(());
         }
-        self.systemctl(JOB, verb).args(["--"]).args(units).succeed().map(|_| ())
+        self.systemctl(limit, verb).args(["--"]).args(units).succeed().map(|_| ())
     }
 }

@@ -28,6 +28,16 @@ pub(super) struct Owned {
     /// It was enabled once; what the operator did with it since is the operator's.
     #[serde(default)]
     pub enabled_once: bool,
+    /// How the packaged unit was that the file stands over, so that it is the same when the file goes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub packaged: Option<Packaged>,
+}
+
+/// How a packaged unit was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Packaged {
+    pub enabled: bool,
+    pub active: bool,
 }
 
 impl Manifest {

@@ -3,6 +3,7 @@
 //! Content comes from the mirror by object id, and the host is asked through `systemctl` and `systemd-analyze` alone.
 
 mod apply;
+mod back;
 mod desired;
 mod disk;
 mod enable;
@@ -10,11 +11,17 @@ mod host;
 mod manager;
 mod manifest;
 mod plan;
+mod preview;
 mod probe;
+mod reach;
 mod restart;
 mod restore;
+mod rule;
+mod settle;
+mod state;
 mod taken;
 mod validate;
+mod verdict;
 
 pub(super) use apply::{Applied, Restart};
 pub(super) use desired::Desired;
@@ -26,6 +33,10 @@ pub(super) use restore::Before;
 pub(super) use validate::ignored;
 
 use crate::systemd::OWN_UNITS as OWN;
+
+/// Of the hub's own units those that the worker needs to end its work: they come last, when the result is durable, and are
+/// not waited for.
+const LAST: [&str; 3] = ["gitops-sync.path", "gitops-sync.service", "gitops-sync.timer"];
 
 /// The kinds of units that are deployed (systemd.unit(5)).
 const KINDS: [&str; 9] =

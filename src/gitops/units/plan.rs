@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::desired::{Desired, UnitFile};
 use super::disk::{OnDisk, UnitsFolder, is_masked};
-use super::manifest::{Manifest, Owned, digest};
+use super::manifest::{Manifest, Owned, Packaged, digest};
 use super::restore::saved_name;
 use super::{OWN, is_prefix, is_unit_name, template_of, unit_of};
 use crate::gitops::Error;
@@ -79,6 +79,8 @@ pub(in crate::gitops) struct Plan {
     pub desired: Desired,
     /// The manifest as it will be.
     pub(super) files: BTreeMap<String, Option<Owned>>,
+    /// Of the files that go: the packaged units that come to light, as they were.
+    packaged: BTreeMap<String, Packaged>,
 }
 
 /// What a plan is made from.
@@ -130,10 +132,32 @@ impl Plan {
         units.filter(is_changed).cloned().collect()
     }
 
+    /// True for a unit whose file goes with this plan, or the file of its template.
+    pub(super) fn takes_away(&self, unit: &str) -> bool {
+        let gone = |name: &str| self.lines.iter().any(|line| line.file == name && line.action == Action::Remove);
+        gone(unit) || template_of(unit).is_some_and(|template| gone(&template) && !self.desired.has(unit))
+    }
+
+    /// The unit files that go, drop-ins left out.
+    pub(super) fn leaving(&self) -> impl Iterator<Item = &Line> {
+        self.lines.iter().filter(|line| line.action == Action::Remove && unit_of(&line.file) == line.file)
+    }
+
+    /// How the packaged unit was that a file stood over.
+    pub(super) fn packaged(&self, file: &str) -> Option<Packaged> {
+        self.packaged.get(file).copied()
+    }
+
     /// The units (templates included) whose files change.
     pub fn units(&self) -> BTreeSet<String> {
         self.acting().map(|line| unit_of(&line.file).to_owned()).collect()
     }
+}
+
+/// True where a unit file refuses that its unit is stopped by hand.
+fn refuses_stop(content: &[u8]) -> bool {
+    let content = String::from_utf8_lossy(content).into_owned();
+    UnitFile { object: String::new(), content, is_link: false }.flag("Unit", "RefuseManualStop") == Some(true)
 }
 
 impl Context<'_> {
@@ -159,7 +183,7 @@ impl Context<'_> {
                 None => self.unowned(file, wanted, &disk),
             };
             let (action, reason, stale) = match judged {
-                Ok(judged) => judged,
+                Ok((action, reason, stale)) => (action, reason + desired.exception(file, action), stale),
                 Err(problem) => {
                     problems.push(problem);
                     continue;
@@ -176,6 +200,7 @@ impl Context<'_> {
                 // Who had it before the hub decided about its enablement already.
                 enabled_once: owned.is_some_and(|owned| owned.enabled_once)
                     || (owned.is_none() && action != Action::Add),
+                packaged: owned.and_then(|owned| owned.packaged),
             };
             // What stands under a mask is still the version that was installed.
             let stays =
@@ -202,8 +227,16 @@ impl Context<'_> {
         }
         for (file, owned) in self.manifest.of(self.repository) {
             if !desired.files.contains_key(file) {
-                let stays = if self.folder.look(file)? == OnDisk::Masked { "; its mask stays" } else { "" };
-                let reason = format!("not in {} any more{stays}", short(self.commit));
+                let there = self.folder.look(file)?;
+                let more = match &there {
+                    OnDisk::Masked => "; its mask stays",
+                    OnDisk::File(content) if refuses_stop(content) => {
+                        "; it refuses to be stopped by hand and is stopped when its file is gone (RefuseManualStop=)"
+                    }
+                    _ => "",
+                };
+                let reason = format!("not in {} any more{more}", short(self.commit));
+                plan.packaged.extend(owned.packaged.map(|packaged| (file.clone(), packaged)));
                 let (old, new) = (Some(owned.object.clone()), None);
                 plan.files.insert(file.clone(), None);
                 plan.lines.push(Line { file: file.clone(), action: Action::Remove, reason, old, new, stale: true });

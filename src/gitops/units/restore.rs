@@ -4,10 +4,13 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::disk::OnDisk;
-use super::manager::UnitState;
+use super::manager::Snapshot;
 use super::manifest::{Manifest, Owned, digest};
+use super::reach::{Job, is_left_out};
+use super::state::UnitState;
 use super::{Applied, Host, Plan, is_template, template_of};
 use crate::gitops::Error;
+use crate::log;
 use crate::records::short;
 use crate::state::{Folder, repository_file_name};
 
@@ -20,12 +23,18 @@ pub(in crate::gitops) struct Before {
     links: Vec<(String, PathBuf)>,
     /// The manifest's entries of the files.
     owned: BTreeMap<String, Option<Owned>>,
-    /// Every unit that may be started, stopped or restarted.
+    /// The units that the deployment itself may start, stop or restart.
     units: BTreeSet<String>,
-    /// Those of them that were active, each with the id of its present run.
+    /// All units of the host that were active, each with the id of its present run; none where no unit is touched.
     active: BTreeMap<String, String>,
-    /// Those of them that had failed.
+    /// All units that had failed.
     failed: BTreeSet<String>,
+    /// The boot that all this is of.
+    #[serde(default)]
+    boot: String,
+    /// All that was seen of the host; not in the journal, whose reader looks again.
+    #[serde(skip)]
+    pub(super) world: Snapshot,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -40,6 +49,43 @@ impl Before {
     /// True where a unit was active, and is none that runs once.
     pub(super) fn was_active(&self, unit: &str) -> bool {
         self.active.contains_key(unit)
+    }
+
+    /// Nothing but the units that a plan concerns.
+    pub(super) fn of(plan: &Plan) -> Self {
+        Self { units: plan.units(), ..Self::default() }
+    }
+
+    /// The units that were active.
+    pub(super) fn active(&self) -> impl Iterator<Item = &String> {
+        self.active.keys()
+    }
+
+    /// The units that the deployment itself may have touched.
+    pub(super) fn units(&self) -> &BTreeSet<String> {
+        &self.units
+    }
+
+    /// True where the host has not been booted since.
+    pub(super) fn is_of_this_boot(&self) -> bool {
+        self.boot == boot()
+    }
+
+    /// What the deployment may have asked of its own units.
+    pub(super) fn jobs(&self) -> Vec<(String, Job)> {
+        let units = self.units.iter().filter(|unit| !is_template(unit));
+        units.map(|unit| (unit.clone(), Job::RESTART)).collect()
+    }
+
+    /// The id of a unit's run before.
+    pub(super) fn invocation(&self, unit: &str) -> Option<&String> {
+        self.active.get(unit)
+    }
+
+    /// True for a unit that was stopped and has not failed since. One that ends with an error when it is stopped has: its run
+    /// is the one of before.
+    pub(super) fn lost(&self, unit: &str, now: &UnitState) -> bool {
+        !now.is_active() && (!now.is_failed() || self.invocation(unit) == Some(&now.invocation))
     }
 
     /// True where a unit had failed already.
@@ -83,41 +129,90 @@ impl Host {
         for template in before.units.clone().iter().filter(|unit| is_template(unit)) {
             before.units.extend(self.manager.instances(template)?);
         }
-        let asked: Vec<String> = before.units.iter().filter(|unit| !is_template(unit)).cloned().collect();
-        for (unit, state) in self.manager.show(&asked)? {
-            if state.is_failed() {
-                before.failed.insert(unit);
-            } else if state.is_active() && !state.is_oneshot() && state.file_state != "masked" {
-                before.active.insert(unit, state.invocation);
-            }
-        }
+        self.look_before(&mut before)?;
         Ok(before)
     }
 
-    /// Puts files, enablement and manifest back as they were. What the deployment started and was not active before is
-    /// stopped first, while its file is still there.
-    pub fn restore_files(&self, before: &Before, repository: &str, back: &mut Applied) -> Result<(), Error> {
-        let (mut started, mut enabled) = (Vec::new(), Vec::new());
-        for (file, owned) in before.owned.iter().filter(|(file, _)| !file.contains('/') && !self.is_own(file)) {
-            if matches!(before.files.get(file), Some(Previous::Missing)) {
-                started.extend(self.units_of(file)?);
-            } else if is_template(file) && before.files.contains_key(file) {
-                // Another default instance.
-                started.extend(self.units_of(file)?.into_iter().filter(|unit| !before.units.contains(unit)));
-            } else if owned.as_ref().is_some_and(|owned| !owned.enabled_once) && !is_template(file) {
-                // It may have got its first [Install], and been started for that.
-                enabled.push(file.clone());
+    /// Looks at the states that a deployment finds; nothing is asked where it touches no unit.
+    pub fn look_before(&self, before: &mut Before) -> Result<(), Error> {
+        if before.units.is_empty() {
+            return Ok(());
+        }
+        before.boot = boot();
+        before.world = self.manager.snapshot(before.units.iter().filter(|unit| !is_template(unit)))?;
+        before.active.clear();
+        before.failed.clear();
+        for (unit, state) in &before.world.units {
+            let is_process = [".slice", ".scope", ".device"].iter().any(|kind| unit.ends_with(kind));
+            if state.is_failed() {
+                before.failed.insert(unit.clone());
+            } else if state.is_active() && !state.is_passing() && state.file_state != "masked" && !is_process {
+                before.active.insert(unit.clone(), state.invocation.clone());
             }
         }
-        let states = self.manager.show(&[started.as_slice(), &enabled].concat())?;
-        let is = |unit: &String, what: fn(&UnitState) -> bool| states.get(unit).is_some_and(what);
-        started.retain(|unit| is(unit, |state| state.is_active() || state.is_failed()));
-        enabled.retain(|unit| !before.was_active(unit) && is(unit, |state| state.is_active() && !state.is_oneshot()));
-        started.append(&mut enabled);
-        self.job(&["stop"], &started)?;
-        for unit in &started {
+        Ok(())
+    }
+
+    /// Puts files, enablement and manifest back as they were. What the deployment started and was not active before is
+    /// stopped first, while its file is still there; what refuses that, when the file is gone. Returns how the host was.
+    pub fn restore_files(&self, before: &Before, repository: &str, back: &mut Applied) -> Result<Snapshot, Error> {
+        let mut look = self.manager.snapshot(before.active.keys())?;
+        let jobs = before.jobs();
+        let moved = self.reach_all(&jobs, &mut look, &before.world)?;
+        let (mut started, mut late, mut failed) = (Vec::new(), Vec::new(), Vec::new());
+        for (unit, state) in &look.units {
+            let new = self.is_new(before, unit);
+            if self.is_workers(unit) || !(new || self.came_up(before, unit, &moved)) {
+                continue;
+            }
+            if state.is_failed() && !before.had_failed(unit) {
+                failed.push(unit.clone());
+            }
+            if (state.is_active() || state.is_failed()) && (new || !state.is_passing()) {
+                if state.can_stop {
+                    started.push(unit.clone())
+                } else if new {
+                    late.push(unit.clone())
+                }
+            }
+        }
+        self.try_job("stop", &started, &[&look]);
+        for unit in started.iter().chain(&late) {
             back.did(unit, "stopped", "its deployment is taken back", None);
         }
+        self.put_files(before, repository)?;
+        self.manager.reload()?;
+        self.try_job("stop", &late, &[&look]);
+        // A unit that crashed until systemd gave up keeps its failure, and its name, until it is forgotten.
+        failed.extend(started);
+        self.forget_failures(&failed)?;
+        Ok(look)
+    }
+
+    /// True for a unit whose file the deployment brought, and the instances of such a template.
+    fn is_new(&self, before: &Before, unit: &str) -> bool {
+        let missing = |file: &str| matches!(before.files.get(file), Some(Previous::Missing));
+        (missing(unit) || template_of(unit).is_some_and(|template| missing(&template))) && !self.is_packaged(unit)
+    }
+
+    /// True for a unit that the deployment may have started, or whose failure it may be, and that was down before.
+    fn came_up(&self, before: &Before, unit: &str, moved: &BTreeMap<String, Job>) -> bool {
+        if before.was_active(unit) || before.had_failed(unit) || is_left_out(unit) {
+            return false;
+        }
+        // It may have got its first [Install], and been started for that.
+        let owned = before.owned.get(unit).and_then(Option::as_ref);
+        let is_enabled_first = owned.is_some_and(|owned| !owned.enabled_once);
+        // Another default instance.
+        let is_other_instance = template_of(unit).is_some_and(|template| before.files.contains_key(&template));
+        if is_other_instance && !before.units.contains(unit) {
+            return true;
+        }
+        // What another boot started, it would have started without the deployment.
+        is_enabled_first || before.is_of_this_boot() && moved.contains_key(unit)
+    }
+
+    fn put_files(&self, before: &Before, repository: &str) -> Result<(), Error> {
         let saved = self.saved(repository)?;
         for (file, previous) in &before.files {
             self.folder.remove_unfinished(file)?;
@@ -146,53 +241,25 @@ impl Host {
                 None => manifest.files.remove(file),
             };
         }
-        manifest.write(&self.gitops)?;
-        self.manager.reload()?;
-        // A unit that crashed until systemd gave up keeps its failure, and its name, until it is forgotten.
-        let still = self.manager.show(&started)?;
-        started.retain(|unit| still.get(unit).is_some_and(UnitState::is_failed));
-        self.manager.act(&["reset-failed"], &started).map_err(Into::into)
+        manifest.write(&self.gitops).map_err(Into::into)
     }
 
-    /// Brings the units that were active back to running the restored version; those that the deployment did not touch
-    /// go on running.
-    ///
-    /// # Errors
-    /// When some of them do not come back, with the state that each is in.
-    pub fn restore_jobs(&self, before: &Before, back: &mut Applied) -> Result<(), Error> {
-        let asked: Vec<String> = before.active.keys().filter(|unit| !self.is_own(unit)).cloned().collect();
-        let states = self.manager.show(&asked)?;
-        let touched = |unit: &&String| {
-            unit.ends_with(".mount")
-                || states.get(*unit).is_none_or(|state| !state.is_active() || state.invocation != before.active[*unit])
-        };
-        let touched: Vec<String> = asked.iter().filter(touched).cloned().collect();
-        let failed = |unit: &&String| states.get(*unit).is_some_and(|state| state.active == "failed");
-        self.manager.act(&["reset-failed"], &touched.iter().filter(failed).cloned().collect::<Vec<_>>())?;
-        let mut problems = Vec::new();
-        for unit in &touched {
-            let is_active = states.get(unit).is_some_and(UnitState::is_active);
-            match self.bring_back(unit, is_active) {
-                Ok(()) => back.did(unit, "restarted", "its deployment was taken back", None),
-                Err(error) => problems.push(error.to_string()),
-            }
+    /// Runs a verb on units whose failure does not end the way back: what is not as it was is named at its end.
+    fn try_job(&self, verb: &str, units: &[String], looks: &[&Snapshot]) {
+        if let Err(error) = self.job(verb, units, looks) {
+            log::warn!("job_failed", verb = verb, error = error.to_string());
         }
-        let states = self.manager.show(&touched)?;
-        let state = |unit: &String| states.get(unit).map_or("unknown", |state| state.active.as_str());
-        let up = |unit: &&String| states.get(*unit).is_some_and(|state| state.is_active() && !state.is_failed());
-        let down: Vec<String> =
-            touched.iter().filter(|unit| !up(unit)).map(|unit| format!("{unit} is {}", state(unit))).collect();
-        if down.is_empty() && problems.is_empty() {
-            return Ok(());
-        }
-        let reason = format!("the last good version does not run: {}", [down, problems].concat().join("; "));
-        Err(Error::Step { step: "rollback", reason })
     }
 
     fn saved(&self, repository: &str) -> Result<Folder, Error> {
         let saved = self.gitops.sub_or_make("saved", 0o750)?;
         saved.sub_or_make(&repository_file_name(repository), 0o750).map_err(Into::into)
     }
+}
+
+/// What tells this boot from others; empty where the kernel does not say.
+fn boot() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
 }
 
 /// The name under which another's version of a file is kept.

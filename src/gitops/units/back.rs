@@ -1,0 +1,133 @@
+//! The way back of what runs: after the files were put back, the units that were active run their versions again.
+
+use std::collections::BTreeMap;
+
+use super::manager::Snapshot;
+use super::probe::is_no_loss;
+use super::reach::{Job, is_grouping};
+use super::state::UnitState;
+use super::{Applied, Before, Host};
+use crate::gitops::Error;
+use crate::log;
+
+impl Host {
+    /// Brings the units that were active back: those of the deployment to running the restored version, and whatever its
+    /// jobs took down, whoever owns it. What the deployment did not touch goes on running. `moved` is how the host was
+    /// before the files were put back.
+    ///
+    /// # Errors
+    /// When some of them do not come back, with the state that each is in.
+    pub fn restore_jobs(&self, before: &Before, moved: Option<&Snapshot>, back: &mut Applied) -> Result<(), Error> {
+        let mut look = self.manager.snapshot(before.active())?;
+        let jobs = before.jobs();
+        let nothing = Snapshot::default();
+        let reached = self.reach_all(&jobs, &mut look, moved.unwrap_or(&nothing))?;
+        let looks = [&look, moved.unwrap_or(&nothing)];
+        let is_down = |unit: &String| look.units.get(unit).is_none_or(|state| !state.is_active());
+        let other_run =
+            |unit: &String| look.units.get(unit).is_some_and(|s| Some(&s.invocation) != before.invocation(unit));
+        let was_up = |unit: &&String| before.was_active(unit) && !self.is_workers(unit);
+        // A mount is read again in any case; for the others a new run means that they came up on other files.
+        let touched: Vec<String> = before
+            .units()
+            .iter()
+            .filter(was_up)
+            .filter(|unit| unit.ends_with(".mount") || is_down(unit) || other_run(unit))
+            .cloned()
+            .collect();
+        let along = reached.keys().filter(was_up).filter(|unit| is_down(unit) && !before.units().contains(*unit));
+        let along: Vec<String> = along.cloned().collect();
+        let failed = |unit: &&String| look.units.get(*unit).is_some_and(|state| state.active == "failed");
+        let all: Vec<String> = touched.iter().chain(&along).cloned().collect();
+        self.forget_failures(&all.iter().filter(failed).cloned().collect::<Vec<_>>())?;
+        let mut problems = self.bring_back(&touched, &looks, back);
+        problems.extend(self.start_along(before, &reached, along, &looks, back)?);
+        self.check_back(before, &reached, problems)
+    }
+
+    /// Brings units that the deployment itself touched back to running their restored files; returns what went wrong.
+    fn bring_back(&self, units: &[String], looks: &[&Snapshot], back: &mut Applied) -> Vec<String> {
+        let state = |unit: &String| looks.iter().find_map(|look| look.units.get(unit));
+        let (mut results, mut restarts, mut starts) = (Vec::new(), Vec::new(), Vec::new());
+        for unit in units {
+            let is_active = state(unit).is_some_and(UnitState::is_active);
+            let refuses = state(unit).is_some_and(|state| !state.can_start || !state.can_stop && state.is_active());
+            match unit.rsplit('.').next().unwrap_or_default() {
+                _ if refuses => {
+                    log::warn!("unit_left", unit = unit, note = "it refuses to be started or stopped by hand");
+                    continue;
+                }
+                _ if is_grouping(unit) => continue,
+                // A stop may be refused, and then a restart is, too.
+                _ if !is_active => starts.push(unit.clone()),
+                "slice" | "target" | "automount" | "swap" => {}
+                // Restarting a mount would take the file system away from who uses it.
+                "mount" => results.push(self.job("reload", std::slice::from_ref(unit), looks)),
+                "socket" => {
+                    let up = |service: &&String| state(service).is_some_and(UnitState::is_active);
+                    let services = state(unit).map(|state| &state.triggers).into_iter().flatten().filter(up);
+                    let services: Vec<String> = services.cloned().collect();
+                    results.push(self.restart_socket(unit, &services, looks));
+                }
+                _ => restarts.push(unit.clone()),
+            }
+            back.did(unit, "restarted", "its deployment was taken back", None);
+        }
+        results.push(self.job("start", &starts, looks));
+        results.push(self.restart_each_once(&restarts, looks));
+        results.into_iter().filter_map(|result| result.err().map(|error| error.to_string())).collect()
+    }
+
+    /// Starts what is down with the units that came back, and was not their deployment's own; returns what went wrong.
+    fn start_along(
+        &self,
+        before: &Before,
+        reached: &BTreeMap<String, Job>,
+        along: Vec<String>,
+        looks: &[&Snapshot],
+        back: &mut Applied,
+    ) -> Result<Vec<String>, Error> {
+        let mut problems = Vec::new();
+        if let Err(error) = self.wait_for_jobs(reached.keys().cloned().collect(), looks) {
+            problems.push(error.to_string());
+        }
+        // Where another boot did not start a target, nobody took it down.
+        let groups = before.active().filter(|unit| is_grouping(unit) && before.is_of_this_boot());
+        let states = self.manager.show(reached.keys().chain(groups))?;
+        let down = |unit: &&String| states.get(*unit).is_none_or(|state| !state.is_active() && state.can_start);
+        let mut left: Vec<String> = states
+            .keys()
+            .filter(|unit| before.was_active(unit) && !self.is_workers(unit))
+            .filter(down)
+            .cloned()
+            .collect();
+        let groups: Vec<String> = left.iter().filter(|unit| is_grouping(unit)).cloned().collect();
+        left.retain(|unit| !is_grouping(unit));
+        let results = [self.job("start", &left, looks), self.regroup(&groups)];
+        problems.extend(results.into_iter().filter_map(|result| result.err().map(|error| error.to_string())));
+        for unit in along.iter().filter(|unit| !is_grouping(unit)) {
+            back.did(unit, "started", "it was stopped with what it depends on", None);
+        }
+        Ok(problems)
+    }
+
+    /// Whether everything that was moved is as it was.
+    fn check_back(&self, before: &Before, reached: &BTreeMap<String, Job>, problems: Vec<String>) -> Result<(), Error> {
+        let states = self.manager.show(reached.keys())?;
+        let is_back = |now: &UnitState| {
+            now.is_active() && !now.is_failed()
+                || problems.is_empty() && is_no_loss(now, Job::START, &[])
+                || !now.can_start && !now.is_failed()
+        };
+        let down = reached.keys().filter(|unit| before.was_active(unit) && !self.is_workers(unit)).filter_map(|unit| {
+            let state = states.get(unit)?;
+            (!is_back(state)).then(|| format!("{unit} is {}", state.active))
+        });
+        let down: Vec<String> = down.collect();
+        if down.is_empty() && problems.is_empty() {
+            return Ok(());
+        }
+        let reason = format!("the last good version does not run: {}", [down, problems].concat().join("; "));
+        Err(Error::Step { step: "rollback", reason })
+    }
+}
