@@ -15,6 +15,21 @@ pub struct Reader<'a> {
     pub unreadable: Vec<String>,
 }
 
+/// More entries than this are nobody's deployments.
+const MOST_ENTRIES: usize = 10_000;
+
+/// A deployment that was cut off: the unit files that it was to install.
+#[derive(Deserialize)]
+struct CutOff {
+    repository: String,
+    units: Option<CutOffUnits>,
+}
+
+#[derive(Deserialize)]
+struct CutOffUnits {
+    files: BTreeMap<String, serde::de::IgnoredAny>,
+}
+
 impl<'a> Reader<'a> {
     /// A reader of a state root.
     pub fn new(root: &'a Folder) -> Self {
@@ -45,7 +60,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The unit files that gitops-sync installed, by the repository that they belong to.
+    /// The unit files that gitops-sync installed, by the repository that they belong to; with those of a deployment that was
+    /// cut off.
     pub fn owners(&mut self) -> BTreeMap<String, Vec<String>> {
         #[derive(Deserialize)]
         struct Manifest {
@@ -61,6 +77,17 @@ impl<'a> Reader<'a> {
         for (file, owned) in manifest.into_iter().flat_map(|manifest| manifest.files) {
             owners.entry(owned.repository).or_default().push(file);
         }
+        let journal = self.folder("gitops/journal");
+        let entries = journal.and_then(|journal| self.heard(journal.entries(MOST_ENTRIES)));
+        for entry in entries.into_iter().flatten() {
+            let Some(name) = entry.name.to_str() else { continue };
+            let read = self.open("gitops/journal").and_then(|journal| journal.read_json_within(name, LONGEST_ENTRY));
+            let Some(cut) = self.heard::<Option<CutOff>>(read).flatten() else { continue };
+            let files = owners.entry(cut.repository).or_default();
+            let more = cut.units.into_iter().flat_map(|units| units.files.into_keys());
+            files.extend(more.filter(|file| !files.contains(file)).collect::<Vec<_>>());
+        }
+        owners.retain(|_, files| !files.is_empty());
         owners
     }
 

@@ -302,3 +302,39 @@ fn two_branches_of_one_repository_have_units_and_builds_of_their_own() {
     sync_with(&machine, &["acme/infra@staging"]).expect(0);
     assert_eq!(machine.read("/srv/staging/built"), "acme/infra hub\n");
 }
+
+#[test]
+fn a_repository_that_went_in_the_middle_of_its_first_deployment_is_named_and_removed() {
+    let Some(machine) = Machine::boot() else { return };
+    machine.write("/etc/systemd/system/taken.service", service("taken", "theirs"));
+    machine.ok(&["systemctl", "enable", "--now", "--quiet", "taken.service"]);
+    configure(&machine, &[repository("infra", "after = [\"/usr/bin/sleep\", \"infinity\"]")]);
+    push(
+        &machine,
+        "infra",
+        &[Text("systemd/a.service", &service("a", "1")), Text("systemd/taken.service", &service("taken", "1"))],
+    );
+    machine.ok(&["systemd-run", "--unit=run", "--collect", "gitops-sync", "acme/infra", "--adopt", "taken.service"]);
+    machine.wait_for("the last step", crate::gitops::SOON, || {
+        machine.run(&["grep", "-q", "\"after\"", &format!("{STATE}/journal/acme__infra.json")]).status.success()
+    });
+    machine.ok(&["systemctl", "kill", "--signal=KILL", "run.service"]);
+    assert_eq!(show(&machine, "a.service", "ActiveState"), "active");
+    configure(&machine, &[]);
+    for said in told(&machine, "acme/infra") {
+        assert!(
+            said.contains("2 unit files: a.service taken.service") && said.contains("hub remove acme/infra"),
+            "{said}"
+        );
+    }
+    machine.ok(&["hub", "remove", "acme/infra", "--dry-run"]);
+    assert_eq!(show(&machine, "a.service", "ActiveState"), "active");
+    machine.ok(&["hub", "remove", "acme/infra"]);
+    assert_eq!(show(&machine, "a.service", "LoadState"), "not-found");
+    // What was somebody's before is that again.
+    assert_eq!(machine.read("/etc/systemd/system/taken.service"), service("taken", "theirs"));
+    assert_eq!(show(&machine, "taken.service", "Description"), "taken theirs");
+    assert_eq!(show(&machine, "taken.service", "ActiveState"), "active");
+    assert_eq!((told(&machine, "acme/infra"), dangling(&machine)), ([String::new(), String::new()], String::new()));
+    assert_eq!(machine.run(&["systemctl", "is-active", "hub-after-acme__infra.service"]).stdout, b"inactive\n");
+}
