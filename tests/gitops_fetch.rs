@@ -5,6 +5,7 @@ mod support;
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -352,6 +353,50 @@ fn a_local_remote_of_another_owner_is_fetched_from() {
         assert_eq!(site.head(), commit);
         assert!(Command::new("chown").args(["-R", "0:0"]).arg(&site.origin.bare).status().unwrap().success());
     }
+}
+
+#[test]
+fn a_folder_that_shuts_the_fetching_user_out_is_named() {
+    const NOBODY: &str = "65534";
+    if !is_root() {
+        return skip("a_folder_that_shuts_the_fetching_user_out_is_named", "root");
+    }
+    let site = Site::new();
+    let home = site.host.path("home");
+    let url = home.join("origin.git");
+    std::fs::create_dir(&home).unwrap();
+    std::fs::rename(&site.origin.bare, &url).unwrap();
+    let own = site.host.path("own");
+    std::fs::create_dir_all(&own).unwrap();
+    site.host.configure(&format!(
+        "[[repository]]\nname = \"{REPO}\"\nurl = \"{}\"\npath = \"{}/checkout\"\nunits = \"\"\n",
+        url.display(),
+        own.display()
+    ));
+    assert!(Command::new("chown").args([NOBODY]).arg(&own).status().unwrap().success());
+    // The folder that it is built in may be root's alone.
+    let program = site.host.path("gitops-sync");
+    std::fs::copy(env!("CARGO_BIN_EXE_gitops-sync"), &program).unwrap();
+    let run = || {
+        let mut command = Command::new("setpriv");
+        command
+            .args(["--reuid", NOBODY, "--regid", NOBODY, "--clear-groups", "--"])
+            .arg(&program)
+            .args(["--json", REPO]);
+        command.arg("--config").arg(site.host.path("hub.toml")).env("HUB_STATE_DIR", own.join("state"));
+        support::gitops::ran(command)
+    };
+    let mode = |path: &Path, mode: u32| std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
+    mode(&home, 0o700);
+    run().expect(1, "failed").says(&format!("nobody, who fetches, may not enter {};", home.display()));
+    mode(&home, 0o711);
+    let objects = url.join("objects");
+    mode(&objects, 0o700);
+    run().expect(1, "failed").says(&format!("nobody, who fetches, may not read {};", objects.display()));
+    mode(&objects, 0o755);
+    run().expect(0, "deployed");
+    std::fs::rename(&url, home.join("moved.git")).unwrap();
+    run().expect(1, "failed").says(&format!("there is no {}", url.display()));
 }
 
 #[test]

@@ -17,9 +17,7 @@ const FOLDER: &str = "hub-incoming";
 /// A transfer that is ready and waits for the revisions.
 pub(super) struct Transfer {
     pack: Prepared,
-    /// Moves the files that it is told to where git looks for them.
-    settling: Prepared,
-    folder: PathBuf,
+    objects: PathBuf,
 }
 
 impl Checkout<'_> {
@@ -63,21 +61,24 @@ impl Checkout<'_> {
             .env("GIT_ALTERNATE_OBJECT_DIRECTORIES", &objects)
             .args(["-c", "pack.writeReverseIndex=false", "index-pack", "--stdin", "--fix-thin"])
             .name("git index-pack");
-        let settling = self.run("xargs", &["-0", "-r", "mv", "-f", "-t"]).args([&objects.join("pack")]).args(["--"]);
-        Ok(Transfer { pack: pack.prepare(Some(receive))?, settling: settling.name("mv").prepare(None)?, folder })
+        Ok(Transfer { pack: pack.prepare(Some(receive))?, objects })
     }
 
     /// Brings in what `revisions` name. What a failed transfer left is removed.
     pub fn take_in(&self, transfer: Transfer, revisions: &[u8]) -> Result<(), Error> {
-        let Transfer { pack, settling, folder } = transfer;
-        let taken = pack.finish(revisions).map_err(Error::from).and_then(|output| {
+        let Transfer { mut pack, objects } = transfer;
+        pack.feed(revisions);
+        // It gets ready while the pack is made, and moves the files that it is told to where git looks for them.
+        let settling = self.run("xargs", &["-0", "-r", "mv", "-f", "-t"]).args([&objects.join("pack")]).args(["--"]);
+        let settling = settling.name("mv").prepare(None);
+        let taken = pack.finish(b"").map_err(Error::from).and_then(|output| {
             let text = output.text();
             // git-index-pack(1): the word, a tab, and the hash in the pack's name.
             let hash = text.split_once('\t').map(|(_, hash)| hash).filter(|hash| !hash.is_empty());
             let hash = hash.ok_or_else(|| Error::unexpected("git index-pack", text.as_bytes()))?;
             // git looks for packs by their index, so that one comes last.
-            let names = ["pack", "idx"].map(|kind| format!("{}/pack/pack-{hash}.{kind}\0", folder.display()));
-            settling.finish(names.concat().as_bytes()).map(drop).map_err(Error::from)
+            let names = ["pack", "idx"].map(|kind| format!("{}/{FOLDER}/pack/pack-{hash}.{kind}\0", objects.display()));
+            settling?.finish(names.concat().as_bytes()).map(drop).map_err(Error::from)
         });
         if taken.is_err()
             && let Err(error) = self.clear_incoming()

@@ -68,7 +68,8 @@ impl Locks {
         lock.map(|lock| self.held(lock, Some(&own))).transpose()
     }
 
-    /// Notes in the lock, that of the repository `own` or another, whose it is. A note that is there already is that of a killed run: what it left is ended first.
+    /// Notes in the lock, that of the repository `own` or another, whose it is. A note that is there already is that of a
+    /// killed run: what it left is ended first.
     fn held(&self, mut lock: Lock, own: Option<&str>) -> Result<Held, Error> {
         let failed = |source| state::Error::io("end what is left of the last run in", self.gitops.path(), source);
         let mark = command::mark_children().map_err(failed)?;
