@@ -70,7 +70,7 @@ fn hold_says_who_and_why_and_release_queues_what_was_missed() {
     let hold = host.json("state/gitops/hold/acme__infra.json");
     assert_eq!((&hold["by"], &hold["reason"]), (&user().into(), &"moving the \"database\"".into()));
     assert!(hold["since"].as_str().unwrap().parse::<jiff::Timestamp>().is_ok());
-    assert_eq!(mode(&host.path("state/gitops")), 0o750);
+    assert_eq!(mode(&host.path("state/gitops")), 0o751);
     let queued = host.path("state/proxy/queue/acme__infra.json");
     assert!(!queued.exists());
 

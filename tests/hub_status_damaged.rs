@@ -95,7 +95,7 @@ fn who_may_not_read_is_told_how_to() {
         })
     };
     std::os::unix::fs::chown(site.state(""), None, Some(4242)).unwrap();
-    for folder in ["deployed", "checked", "bad", "hold", "active", "retry", "failed"] {
+    for folder in ["deployed", "checked", "bad", "hold", "active", "retry", "failed", "journal", "locks"] {
         std::os::unix::fs::chown(site.state(folder), None, Some(4242)).unwrap();
     }
     for file in ["run.json".to_owned(), format!("deployed/{FILE}"), format!("checked/{FILE}")] {
