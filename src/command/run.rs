@@ -188,16 +188,20 @@ impl Command {
             return Err(Error::NotFound(program));
         }
         // By their paths: for a name, the standard library forks instead of calling posix_spawn(3), which costs more.
-        let [setsid, setpriv] = ["setsid", "setpriv"].map(|name| {
-            let found = find(name.as_ref(), &path, None).and_then(|path| std::path::absolute(path).ok());
-            found.ok_or_else(|| Error::NotFound(format!("{name} (package util-linux)")))
-        });
+        let at = |name: &str, path: &OsStr| {
+            find(name.as_ref(), path, None).and_then(|program| std::path::absolute(program).ok())
+        };
+        let missing = |name: &str| Error::NotFound(format!("{name} (package util-linux)"));
+        let setpriv = at("setpriv", &path).ok_or_else(|| missing("setpriv"))?;
+        // Of the same package; a PATH that was made for the hub may have it without this one.
+        let setsid = at("setsid", &path).or_else(|| at("setsid", DEFAULT_PATH.as_ref()));
+        let setsid = setsid.ok_or_else(|| missing("setsid"))?;
         let me = account::current();
         let user = self.user.clone().unwrap_or_else(|| me.clone());
         // A session of its own, while it is still the caller's: with the caller's terminal, the user that it becomes could
         // type into the caller's shell (ioctl_tty(2), TIOCSTI).
-        let mut command = std::process::Command::new(setsid?);
-        command.arg(setpriv?).args(["--pdeathsig", "KILL"]);
+        let mut command = std::process::Command::new(setsid);
+        command.arg(setpriv).args(["--pdeathsig", "KILL"]);
         if user.uid != me.uid {
             command.args(["--reuid", &user.uid.to_string(), "--regid", &user.gid.to_string(), "--init-groups"]);
         }

@@ -319,3 +319,85 @@ fn doctor_makes_nothing_where_another_user_could_put_something_in_its_place() {
     let open = machine.ok(&["find", &format!("{STATE}/gitops"), "-mindepth", "1", "-maxdepth", "1", "-perm", "/027"]);
     assert_eq!(open, "");
 }
+
+#[test]
+fn links_in_the_services_folders_lead_root_nowhere() {
+    let Some(machine) = Machine::boot() else { return };
+    push(&machine, "infra", &[Text("file", "1")]);
+    configure(&machine, &[repository("infra", "units = \"\"")]);
+    machine.ok(&["install", "-d", "-m", "755", "/srv/target"]);
+    machine.write("/srv/target/acme__infra.json", "{}");
+    let owners =
+        || machine.ok(&["stat", "-c", "%n %U %a", "/srv/target", "/srv/target/acme__infra.json", "/etc/shadow"]);
+    let (before, secret) = (owners(), machine.read("/etc/shadow"));
+    // What runs as hub can put anything into its own folders, and root comes by: at boot, by an upgrade, by hand.
+    as_user(
+        &machine,
+        "hub",
+        &format!(
+            "cd {STATE}/proxy; rmdir queue; ln -s /srv/target queue; ln -s /etc/shadow ../data/hub.db; ln -s /etc/shadow ../reading/run.json"
+        ),
+    );
+    machine.run(&["systemd-tmpfiles", "--create", "observability-hub.conf"]);
+    let run = machine.run(&["systemctl", "start", "gitops-sync.service"]);
+    assert!(!run.status.success(), "a queue that is a link is told of");
+    for command in [
+        &["hub", "status"][..],
+        &["hub", "doctor"],
+        &["hub", "deploy", "acme/infra"],
+        &["hub", "hold", "acme/infra"],
+        &["hub", "dead-letters"],
+    ] {
+        let said = describe(&machine.run(command));
+        assert!(!said.contains(secret.lines().next().expect("a line")), "{command:?}: {said}");
+    }
+    assert_eq!(owners(), before);
+    assert_eq!(machine.read("/srv/target/acme__infra.json"), "{}");
+}
+
+#[test]
+fn a_repository_of_root_is_not_run_with_another_users_git_folder() {
+    let Some(machine) = Machine::boot() else { return };
+    machine.ok(&["useradd", "mallory"]);
+    push(&machine, "infra", &[Text("file", "1")]);
+    configure(&machine, &[repository("infra", "user = \"root\"\nunits = \"\"")]);
+    let trap = "git init -q -b main .; git config core.fsmonitor 'touch /srv/pwned'; git config filter.x.clean 'touch /srv/pwned; cat'; \
+                echo '* filter=x' >.gitattributes; echo 1 >file; git add -A 2>/dev/null || true; rm -f /srv/pwned";
+    // In the folder itself, and above one that is empty.
+    for folder in ["/srv/infra", "/srv"] {
+        machine.ok(&["sh", "-ec", "rm -rf /srv/infra /srv/.git; mkdir /srv/infra /srv/trap; chown mallory /srv/trap"]);
+        as_user(&machine, "mallory", &format!("export HOME=/srv/trap; cd /srv/trap; {trap}"));
+        machine.ok(&["sh", "-ec", &format!("rm -f /srv/pwned; mv /srv/trap/.git {folder}/.git; rm -rf /srv/trap")]);
+        let run = sync(&machine, "infra");
+        assert!(!machine.exists("/srv/pwned"), "{folder}: {:#}", run.result);
+        assert_eq!(run.exit, if folder == "/srv" { 0 } else { 5 }, "{folder}: {:#}", run.result);
+    }
+}
+
+#[test]
+fn a_daemon_of_a_build_holds_no_lock() {
+    let Some(machine) = Machine::boot() else { return };
+    machine.ok(&["useradd", "--create-home", "alice"]);
+    let table = repository(
+        "infra",
+        "user = \"alice\"\nbuild = [\"sh\", \"-c\", \"ls -l /proc/self/fd >seen; setsid sleep 5555 >/dev/null 2>&1 &\"]",
+    );
+    machine.ok(&["install", "-d", "-o", "alice", "/srv/infra"]);
+    // As a child of the worker's, as it is without systemd, and as a unit.
+    for (number, prefix) in
+        [&[][..], &["unshare", "--mount", "sh", "-c", "mount -t tmpfs none /run/systemd && exec \"$@\"", "sh"]]
+            .iter()
+            .enumerate()
+    {
+        configure(&machine, std::slice::from_ref(&table));
+        push(&machine, "infra", &[Text("file", &number.to_string())]);
+        for _ in 0..2 {
+            let argv = [prefix, &["gitops-sync", "--json", "acme/infra"][..]].concat();
+            let run = machine.run(&argv);
+            assert_eq!(run.status.code(), Some(0), "{}", describe(&run));
+        }
+        let seen = machine.read("/srv/infra/seen");
+        assert!(!seen.contains(STATE) && seen.contains("/dev/null"), "{seen}");
+        machine.run(&["pkill", "-fx", "sleep 5555"]);
+    }
+}
