@@ -448,3 +448,25 @@ fn timescaledb_and_citus_get_their_own_sql() {
     assert_eq!(store.delete_old_metrics(30).unwrap(), 4);
     assert_eq!(database.number("SELECT count(*) FROM calls WHERE call = 'distribute system_metrics host'"), 1);
 }
+
+#[test]
+fn what_somebody_dropped_is_made_again_and_is_the_hub_s() {
+    let Some(cluster) = shared() else { return };
+    let database = cluster.database("dropped");
+    let mut superuser = database.superuser();
+    // A table that the hub adopted, and its own one after it.
+    superuser
+        .batch_execute(
+            "CREATE TABLE system_metrics (time TIMESTAMPTZ NOT NULL, host TEXT NOT NULL, os TEXT NOT NULL, \
+             metric_type TEXT NOT NULL, payload JSONB NOT NULL); ALTER TABLE system_metrics OWNER TO dropped",
+        )
+        .unwrap();
+    drop(open(&database.url()).unwrap());
+    assert_eq!(database.number("SELECT count(*) FROM hub_schema WHERE adopted"), 1);
+    for _ in 0..2 {
+        superuser.batch_execute("DROP TABLE system_metrics CASCADE").unwrap();
+        open(&database.url()).unwrap().insert_metrics(&sample("web", 0)).unwrap();
+        assert_eq!(database.number("SELECT count(*) FROM metrics_disk"), 2, "its views went with it");
+        assert_eq!(database.number("SELECT count(*) FROM hub_schema WHERE adopted"), 0);
+    }
+}

@@ -413,3 +413,18 @@ fn a_read_only_file_system_is_named() {
     let error = Store::open(&config(&host)).and_then(|mut store| store.insert_metrics(&sample("web", 1))).unwrap_err();
     assert!(error.to_string().contains("read-write"), "{error}");
 }
+
+#[test]
+fn what_somebody_dropped_is_made_again() {
+    let host = Host::new();
+    let pipeline = "[[pipeline]]\nname = \"reading\"\nsource = \"file:/srv/inbox\"\ntable = \"reading_analytics\"\n";
+    let config = support::rows::config(&host, "sqlite:hub.db", pipeline);
+    drop(Store::open(&config).unwrap());
+    for dropped in ["system_metrics", "dead_letters", "reading_analytics"] {
+        // The views stay where their table goes.
+        Connection::open(file(&host)).unwrap().execute_batch(&format!("DROP TABLE {dropped}")).unwrap();
+        Store::open(&config).unwrap().insert_metrics(&sample("web", 0)).unwrap();
+        assert_eq!(number(&host, &format!("SELECT count(*) FROM {dropped} WHERE false")), 0);
+        assert_eq!(number(&host, "SELECT count(*) FROM metrics_disk"), 2, "{dropped}");
+    }
+}

@@ -4,6 +4,9 @@ use crate::config::Config;
 /// The table that says which steps a database has seen: one row an object.
 pub(super) const SCHEMA_TABLE: &str = "hub_schema";
 
+/// What is said of an object that was made before and is gone.
+pub(super) const DROPPED: &str = "it was made before and is gone; somebody dropped it with its rows";
+
 /// What the hub makes in a database. Each has its own version, so that a pipeline added later brings its tables then.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Object {

@@ -132,11 +132,20 @@ fn update(client: &mut Client, needed: &[Object]) -> Result<Updated, Stop> {
             let remedy = "rename them, or make panels of your own".to_owned();
             warnings.push(Warning { without: "some views for panels", reason, remedy });
         }
+        if version == 0 && !was_there && was_made(&mut transaction, object)? {
+            log::warn!("made_again", object = object.name(), error = schema::DROPPED);
+        }
         transaction.batch_execute(&record(object, was_there))?;
         metrics = server::look(&mut transaction)?.1;
     }
     transaction.commit()?;
     Ok((server, metrics, adopted, warnings))
+}
+
+/// True where an object was made before. What is made in its place is the hub's own.
+fn was_made(transaction: &mut Transaction<'_>, object: &Object) -> Result<bool, postgres::Error> {
+    let sql = format!("UPDATE {SCHEMA_TABLE} SET adopted = FALSE WHERE object = '{}'", object.name());
+    transaction.execute(&sql, &[]).map(|rows| rows > 0)
 }
 
 /// Runs a statement; what is lost, where it failed and the update goes on.

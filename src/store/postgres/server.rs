@@ -1,6 +1,6 @@
 use postgres::{GenericClient, Row};
 
-use crate::store::schema::{SCHEMA_TABLE, Version};
+use crate::store::schema::{Object, SCHEMA_TABLE, Version};
 use crate::store::views::VIEWS;
 
 /// What kind of server it is, as far as the SQL differs.
@@ -93,10 +93,22 @@ fn read(row: &Row) -> Result<(Server, Metrics), postgres::Error> {
     Ok((Server { kind, has_schema_table, taken_views: row.try_get(7)? }, metrics))
 }
 
-/// The rows of `hub_schema`, and whether `system_metrics` was there before the hub.
+/// The rows of `hub_schema` whose objects are there, as one that somebody dropped is made again, and whether `system_metrics` was there before the hub.
 pub(super) fn versions(client: &mut impl GenericClient) -> Result<(Vec<Version>, bool), postgres::Error> {
-    let rows = client
-        .query_typed(&format!("SELECT object, version::bigint, oldest::bigint, adopted FROM {SCHEMA_TABLE}"), &[])?;
+    let views: Vec<String> = VIEWS.iter().map(|view| format!("'{}'", view.name)).collect();
+    // A table may be named with its schema.
+    let rows = client.query_typed(
+        &format!(
+            "SELECT object, version::bigint, oldest::bigint, adopted FROM {SCHEMA_TABLE} WHERE CASE WHEN object = '{}' \
+             THEN EXISTS (SELECT FROM unnest(ARRAY[{}]) AS name WHERE to_regclass(name) IS NOT NULL) \
+             ELSE to_regclass(array_to_string(ARRAY(SELECT quote_ident(part) \
+                                                    FROM unnest(string_to_array(object, '.')) AS part), '.')) \
+                  IS NOT NULL END",
+            Object::MetricViews.name(),
+            views.join(", ")
+        ),
+        &[],
+    )?;
     let mut versions = Vec::new();
     let mut metrics_adopted = false;
     for row in rows {

@@ -92,6 +92,9 @@ impl Sqlite {
                 log::warn!("schema_incomplete", database = target, without = "some views for panels", error = reason);
             }
             transaction.execute_batch(&steps(object, version, &foreign)).map_err(failed)?;
+            if version == 0 && is_known(&transaction, object).map_err(failed)? {
+                log::warn!("made_again", database = target, object = object.name(), error = schema::DROPPED);
+            }
             transaction
                 .execute(
                     &format!("INSERT OR REPLACE INTO {SCHEMA_TABLE} (object, version, oldest) VALUES (?1, ?2, ?3)"),
@@ -107,15 +110,29 @@ fn missing<'a>(target: &str, needed: &'a [Object], found: &[Version]) -> Result<
     schema::missing(needed, found).map_err(|version| schema::newer(target, needed, version))
 }
 
-/// The rows of `hub_schema`; none in a database that has no such table yet.
+/// The rows of `hub_schema` whose objects are there: one that somebody dropped is made again. None in a database that has
+/// no such table yet.
 fn versions(connection: &Connection) -> Result<Vec<Version>, rusqlite::Error> {
     if !has_table(connection, SCHEMA_TABLE)? {
         return Ok(Vec::new());
     }
-    let mut statement = connection.prepare(&format!("SELECT object, version, oldest FROM {SCHEMA_TABLE}"))?;
+    let views: Vec<String> = VIEWS.iter().map(|view| format!("'{}'", view.name)).collect();
+    let sql = format!(
+        "SELECT object, version, oldest FROM {SCHEMA_TABLE} WHERE EXISTS (SELECT 1 FROM sqlite_schema
+         WHERE name = object COLLATE NOCASE OR object = '{}' AND name IN ({}))",
+        Object::MetricViews.name(),
+        views.join(", ")
+    );
+    let mut statement = connection.prepare(&sql)?;
     let rows = statement
         .query_map([], |row| Ok(Version { object: row.get(0)?, version: row.get(1)?, oldest: row.get(2)? }))?;
     rows.collect()
+}
+
+/// True where it was made before.
+fn is_known(connection: &Connection, object: &Object) -> Result<bool, rusqlite::Error> {
+    let sql = format!("SELECT 1 FROM {SCHEMA_TABLE} WHERE object = ?1");
+    Ok(connection.query_row(&sql, [object.name()], |_| Ok(())).optional()?.is_some())
 }
 
 fn has_table(connection: &Connection, name: &str) -> Result<bool, rusqlite::Error> {
