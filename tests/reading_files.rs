@@ -63,7 +63,9 @@ fn files_become_rows_once_and_are_put_away() {
     assert_eq!((row.2.as_str(), row.3.as_str()), ("agent-0", "cpu_reading"));
     let payload: Value = serde_json::from_str(&row.4).unwrap();
     assert_eq!(payload["value"], 42);
-    assert_eq!(serde_json::from_str::<Value>(&row.5).unwrap(), json!({"host": "web-1", "agent": "1.2.3"}));
+    let meta = json!({"unmapped": {"status": "ingested"}, "host": "web-1", "agent": "1.2.3"});
+    assert_eq!(serde_json::from_str::<Value>(&row.5).unwrap(), meta);
+    assert_eq!(result["unmapped_fields"], 3500);
     assert_eq!(site.synced("reading")["processed_count"], 0);
     let record = site.host.json("state/reading/run.json");
     assert_eq!((&record["service"], &record["status"]), (&json!("reading-sync"), &json!("nothing")));

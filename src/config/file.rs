@@ -8,9 +8,10 @@ use rustix::fs::OFlags;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::values::{AbsolutePath, Address, FetchMax, Json, Minutes, Name, Port, Size, Socket, Source, Table};
+use super::values::{AbsolutePath, Address, FetchMax, Minutes, Port, Size, Socket};
 use super::{
-    Database, DatabaseUrl, Error, Gate, Gitops, Metrics, Pipeline, Proxy, Repository, names, repository, wording,
+    Database, DatabaseUrl, Error, Gate, Gitops, Metrics, Pipeline, Proxy, Repository, names, pipeline, repository,
+    wording,
 };
 
 /// A configuration is a page or two; whatever is longer is a mistake.
@@ -98,7 +99,7 @@ struct Content {
     repository: Vec<Spanned<repository::Section>>,
     gate: GateSection,
     metrics: MetricsSection,
-    pipeline: Vec<Spanned<PipelineSection>>,
+    pipeline: Vec<Spanned<pipeline::Section>>,
 }
 
 #[derive(Deserialize, Default)]
@@ -138,19 +139,6 @@ struct GateSection {
 #[serde(default, deny_unknown_fields)]
 struct MetricsSection {
     retention_days: Option<u32>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct PipelineSection {
-    name: Name,
-    #[serde(default)]
-    source: Source,
-    database: Option<String>,
-    collection: Option<String>,
-    table: Option<Table>,
-    #[serde(default)]
-    json: Json,
 }
 
 impl Parsed {
@@ -211,14 +199,21 @@ impl Parsed {
                     format!("{:?} is the name of the pipeline in line {} too", section.name.0, self.line(earlier));
                 return Err(self.at(spanned.span().start, format!("pipeline[{index}].name"), reason));
             }
-            pipelines.push(Pipeline {
-                name: section.name.0.clone(),
-                source: section.source.clone(),
-                database: section.database.clone().unwrap_or_else(|| "analytics".to_owned()),
-                collection: section.collection.clone().unwrap_or_else(|| "events".to_owned()),
-                table: section.table.as_ref().map_or_else(|| "reading_analytics".to_owned(), |table| table.0.clone()),
-                json: section.json,
-            });
+            let start = spanned.span().start;
+            let wrong = |(key, reason)| self.at(start, format!("pipeline[{index}].{key}"), reason);
+            let pipeline = section.check().map_err(wrong)?;
+            let (table, days) = (&pipeline.table, pipeline.retention_days);
+            let other =
+                pipelines.iter().find(|other: &&Pipeline| other.table == *table && other.retention_days != days);
+            if let Some(other) = other {
+                let line = self.line(first.get(other.name.as_str()).copied().unwrap_or(0));
+                let theirs = other.retention_days;
+                let reason = format!(
+                    "is {days}, and the pipeline in line {line} fills the same table with {theirs}; write one number"
+                );
+                return Err(wrong(("retention_days", reason)));
+            }
+            pipelines.push(pipeline);
         }
         Ok(pipelines)
     }

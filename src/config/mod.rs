@@ -8,6 +8,7 @@ mod error;
 mod file;
 mod mongo;
 mod names;
+mod pipeline;
 mod remote;
 mod repository;
 mod values;
@@ -20,6 +21,7 @@ pub use credentials::{Credentials, Secret};
 pub use database::DatabaseUrl;
 pub use error::Error;
 pub use mongo::MongoUri;
+pub use pipeline::{FieldPath, Map, Pipeline, Select};
 pub use remote::Remote;
 pub use repository::{Health, Repository, RestartRule};
 pub use values::{Json, Source};
@@ -104,23 +106,6 @@ pub struct Gate {
 pub struct Metrics {
     /// Days that samples are kept; 0 keeps all; none where the file does not say.
     pub retention_days: Option<u32>,
-}
-
-/// `[[pipeline]]`
-#[derive(Clone, Debug)]
-pub struct Pipeline {
-    /// Its name in `POST /api/sync/<name>`.
-    pub name: String,
-    /// Where documents come from.
-    pub source: Source,
-    /// MongoDB database.
-    pub database: String,
-    /// MongoDB collection.
-    pub collection: String,
-    /// The table that rows go to.
-    pub table: String,
-    /// How documents become JSON.
-    pub json: Json,
 }
 
 impl Config {

@@ -85,12 +85,5 @@ pub(super) fn check_names(pipelines: &[Pipeline]) -> Result<(), Error> {
 
 /// The pipeline of an installation of the Go version, which has `MONGO_URI` and no hub.toml.
 pub(super) fn implied() -> Option<Pipeline> {
-    environment("MONGO_URI").map(|_| Pipeline {
-        name: "reading".to_owned(),
-        source: Source::MongoDb,
-        database: "analytics".to_owned(),
-        collection: "events".to_owned(),
-        table: "reading_analytics".to_owned(),
-        json: super::Json::Plain,
-    })
+    environment("MONGO_URI").map(|_| Pipeline::new("reading".to_owned()))
 }

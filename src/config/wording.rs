@@ -47,6 +47,7 @@ fn right(key: &str, found: &str, expected: &str) -> Option<String> {
         "u32" => whole_number(key, "0 to 4294967295"),
         "u64" => whole_number(key, "0 or more"),
         "a nonzero u32" => whole_number(key, "1 to 4294967295"),
+        _ if expected.starts_with("\"status\" or") => expected.to_owned(),
         _ if expected.starts_with("struct ") && is_section => format!("[{key}]"),
         _ if expected.starts_with("struct ") => "a table: { … }".to_owned(),
         _ => return None,

@@ -1,9 +1,11 @@
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::{Error, say};
 use crate::config::Config;
 use crate::log::rfc3339;
 use crate::reading::dead_letters::{DeadLetters, Retried};
+use crate::records::counted;
 use crate::store::DeadLetter;
 use crate::text::shown;
 
@@ -13,10 +15,11 @@ use crate::text::shown;
     subcommand,
     name = "dead-letters",
     note = "Without a command it lists them. A document is kept whole until it is stored or dropped.",
-    example = "hub dead-letters\nhub dead-letters --pipeline reading retry\nhub dead-letters show 3"
+    example = "hub dead-letters\nhub dead-letters --pipeline reading retry\nhub dead-letters show 3\n\
+               hub dead-letters drop 3 4 5\nhub dead-letters --pipeline old retry --as reading"
 )]
 pub(super) struct Arguments {
-    /// only those of this pipeline
+    /// only those of this pipeline, configured or not
     #[argh(option, arg_name = "NAME")]
     pipeline: Option<String>,
     /// the configuration file
@@ -39,6 +42,9 @@ enum Command {
 #[derive(argh::FromArgs)]
 #[argh(subcommand, name = "list")]
 struct List {
+    /// only those of this pipeline, configured or not
+    #[argh(option, arg_name = "NAME")]
+    pipeline: Option<String>,
     /// the configuration file
     #[argh(option, arg_name = "PATH")]
     config: Option<PathBuf>,
@@ -56,25 +62,40 @@ struct Show {
     config: Option<PathBuf>,
 }
 
-/// Transform and store one again, or all.
+/// Transform and store some again, or all.
 #[derive(argh::FromArgs)]
 #[argh(subcommand, name = "retry")]
 struct Retry {
     #[argh(positional, arg_name = "ID")]
-    /// its number in the list; default: all
-    id: Option<i64>,
+    /// their numbers in the list; default: all
+    ids: Vec<i64>,
+    /// all of them, or all of --pipeline
+    #[argh(switch)]
+    all: bool,
+    /// as this pipeline's, for those of one that has another name now
+    #[argh(option, arg_name = "NAME", long = "as")]
+    target: Option<String>,
+    /// only those of this pipeline, configured or not
+    #[argh(option, arg_name = "NAME")]
+    pipeline: Option<String>,
     /// the configuration file
     #[argh(option, arg_name = "PATH")]
     config: Option<PathBuf>,
 }
 
-/// Remove one for good.
+/// Remove some for good.
 #[derive(argh::FromArgs)]
 #[argh(subcommand, name = "drop")]
 struct Drop {
     #[argh(positional, arg_name = "ID")]
-    /// its number in the list
-    id: i64,
+    /// their numbers in the list
+    ids: Vec<i64>,
+    /// all of them, or all of --pipeline
+    #[argh(switch)]
+    all: bool,
+    /// only those of this pipeline, configured or not
+    #[argh(option, arg_name = "NAME")]
+    pipeline: Option<String>,
     /// the configuration file
     #[argh(option, arg_name = "PATH")]
     config: Option<PathBuf>,
@@ -82,11 +103,20 @@ struct Drop {
 
 impl Command {
     fn config(&self) -> Option<&Path> {
-        let (Self::List(List { config })
+        let (Self::List(List { config, .. })
         | Self::Show(Show { config, .. })
         | Self::Retry(Retry { config, .. })
         | Self::Drop(Drop { config, .. })) = self;
         config.as_deref()
+    }
+
+    fn pipeline(&self) -> Option<&str> {
+        match self {
+            Self::List(List { pipeline, .. })
+            | Self::Retry(Retry { pipeline, .. })
+            | Self::Drop(Drop { pipeline, .. }) => pipeline.as_deref(),
+            Self::Show(_) => None,
+        }
     }
 }
 
@@ -94,21 +124,32 @@ pub(super) fn main(arguments: &Arguments) -> Result<(), Error> {
     let flag = arguments.command.as_ref().and_then(Command::config);
     let config = Config::load(flag.or(arguments.config.as_deref()))?;
     let mut letters = DeadLetters::open(&config)?;
-    let pipeline = arguments.pipeline.as_deref();
+    let pipeline = arguments.command.as_ref().and_then(Command::pipeline).or(arguments.pipeline.as_deref());
     match &arguments.command {
-        None | Some(Command::List(_)) => list(&letters.list(pipeline)?),
+        None | Some(Command::List(_)) => list(&mut letters, pipeline)?,
         Some(Command::Show(Show { id, .. })) => {
-            of_pipeline(&mut letters, pipeline, *id)?;
-            let (letter, document) = letters.show(*id)?.ok_or_else(|| unknown(*id))?;
+            let id = chosen(&mut letters, pipeline, &[*id], false)?[0];
+            let (letter, document) = letters.show(id)?.ok_or_else(|| unknown(id))?;
             show(&letter, &document);
         }
-        Some(Command::Retry(Retry { id, .. })) => return retry(&mut letters, pipeline, *id),
-        Some(Command::Drop(Drop { id, .. })) => {
-            of_pipeline(&mut letters, pipeline, *id)?;
-            if !letters.discard(*id)? {
-                return Err(unknown(*id));
+        Some(Command::Retry(Retry { ids, all, target, .. })) => {
+            let ids = chosen(&mut letters, pipeline, ids, *all || ids.is_empty())?;
+            retry(&mut letters, &ids, target.as_deref())?;
+        }
+        Some(Command::Drop(Drop { ids, all, .. })) => {
+            if ids.is_empty() && !all {
+                return Err(Error::Usage("name the numbers of dead letters, or --all".to_owned()));
             }
-            say(&format!("Dropped dead letter {id}."));
+            let mut dropped = Vec::new();
+            for id in chosen(&mut letters, pipeline, ids, *all)? {
+                if letters.discard(id)? {
+                    dropped.push(id.to_string());
+                }
+            }
+            match &dropped[..] {
+                [id] => say(&format!("Dropped dead letter {id}.")),
+                dropped => say(&format!("Dropped {}.", counted(dropped.len() as u64, "dead letter"))),
+            }
         }
     }
     Ok(())
@@ -118,36 +159,67 @@ fn unknown(id: i64) -> Error {
     Error::Usage(format!("there is no dead letter {id}; hub dead-letters list shows those that are"))
 }
 
-/// Refuses a number of another pipeline than the one that was named.
-fn of_pipeline(letters: &mut DeadLetters<'_>, pipeline: Option<&str>, id: i64) -> Result<(), Error> {
-    let Some(pipeline) = pipeline else { return Ok(()) };
-    if letters.list(Some(pipeline))?.iter().any(|letter| letter.id == id) { Ok(()) } else { Err(unknown(id)) }
+/// The numbers that are meant; one that is not there, or of another pipeline than the one that was named, is refused
+/// before anything is done.
+fn chosen(letters: &mut DeadLetters<'_>, pipeline: Option<&str>, ids: &[i64], all: bool) -> Result<Vec<i64>, Error> {
+    let known: Vec<i64> = letters.list(pipeline)?.iter().map(|letter| letter.id).collect();
+    if all && !ids.is_empty() {
+        return Err(Error::Usage("name numbers or --all, not both".to_owned()));
+    }
+    match ids.iter().find(|id| !known.contains(id)) {
+        Some(id) => Err(unknown(*id)),
+        None if all => Ok(known),
+        None => Ok(ids.to_vec()),
+    }
 }
 
-fn list(letters: &[DeadLetter]) {
-    if letters.is_empty() {
+/// Where a document is from, for a person: file and line, else its key.
+fn origin(letter: &DeadLetter) -> String {
+    let key = || shown(&letter.source_id).into_owned();
+    let Some((file, line)) = letter.place.as_deref().and_then(|place| place.rsplit_once(':')) else { return key() };
+    let place = format!("{}, line {}", shown(file), line.replace('#', ", document "));
+    // The key of a document without an id tells nothing more.
+    if letter.source_id.contains("sha256:") { place } else { format!("{place}, _id {}", key()) }
+}
+
+fn list(letters: &mut DeadLetters<'_>, pipeline: Option<&str>) -> Result<(), Error> {
+    let all = letters.list(pipeline)?;
+    if all.is_empty() {
         say("No dead letters.");
     }
-    for letter in letters {
+    let mut orphans = BTreeSet::new();
+    for letter in &all {
+        let is_orphan = !letters.is_configured(&letter.pipeline);
         say(&format!(
-            "{}  {}  {}  {} bytes, tried {}x, last {}: {}",
+            "{}  {}{}  {}  {} bytes, tried {}x, last {}: {}",
             letter.id,
             letter.pipeline,
-            shown(&letter.source_id),
+            if is_orphan { " (not configured)" } else { "" },
+            origin(letter),
             letter.size,
             letter.attempts,
             time(letter.last_failed),
             shown(&letter.reason)
         ));
+        if is_orphan {
+            orphans.insert(&letter.pipeline);
+        }
     }
+    for name in orphans {
+        say(&format!(
+            "{name} is not configured; as another pipeline's: hub dead-letters --pipeline {name} retry --as NAME"
+        ));
+    }
+    Ok(())
 }
 
 fn show(letter: &DeadLetter, document: &str) {
     say(&format!(
-        "id            {}\npipeline      {}\nsource id     {}\nreason        {}\nattempts      {}\n\
+        "id            {}\npipeline      {}\nplace         {}\nsource id     {}\nreason        {}\nattempts      {}\n\
          first failed  {}\nlast failed   {}\ndocument      {} bytes\n\n{document}",
         letter.id,
         letter.pipeline,
+        letter.place.as_deref().map_or("-".into(), shown),
         shown(&letter.source_id),
         shown(&letter.reason),
         letter.attempts,
@@ -157,27 +229,32 @@ fn show(letter: &DeadLetter, document: &str) {
     ));
 }
 
-fn retry(letters: &mut DeadLetters<'_>, pipeline: Option<&str>, id: Option<i64>) -> Result<(), Error> {
-    let ids = match id {
-        Some(id) => {
-            of_pipeline(letters, pipeline, id)?;
-            vec![id]
-        }
-        None => letters.list(pipeline)?.iter().map(|letter| letter.id).collect(),
-    };
+fn retry(letters: &mut DeadLetters<'_>, ids: &[i64], target: Option<&str>) -> Result<(), Error> {
     let mut all = Retried::default();
-    for one in ids {
-        match letters.retry(one)? {
-            Some(retried) => {
-                all.stored += retried.stored;
-                all.dead += retried.dead;
-            }
-            None if id.is_some() => return Err(unknown(one)),
-            // Somebody else was faster.
-            None => {}
+    let mut left = BTreeMap::new();
+    for id in ids {
+        if let Some(target) = target
+            && !letters.give(*id, target)?
+            && letters.show(*id)?.is_some()
+        {
+            say(&format!("Dead letter {id} stays: {target} has one of the same document; drop one of them."));
+            continue;
         }
+        let pipeline = letters.show(*id)?.map(|(letter, _)| letter.pipeline);
+        if let Some(name) = pipeline.filter(|name| !letters.is_configured(name)) {
+            *left.entry(name).or_insert(0) += 1;
+            continue;
+        }
+        // Where there is none any more, somebody else was faster.
+        let retried = letters.retry(*id)?.unwrap_or_default();
+        all.stored += retried.stored;
+        all.dead += retried.dead;
     }
     say(&format!("{} stored, {} still dead letters.", all.stored, all.dead));
+    for (name, count) in left {
+        let count = counted(count, "dead letter");
+        say(&format!("{count} of {name}, which is not configured; name a pipeline for them with: retry --as NAME"));
+    }
     Ok(())
 }
 

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use super::Error;
-use super::load::rejected;
+use super::columns::Rules;
+use super::load::printable;
 use super::run::pipeline;
 use super::transform::{Form, Oddities, readable, transform};
 use crate::config::Config;
-use crate::store::{self, DeadLetter, Readings, Store};
+use crate::store::{self, DeadLetter, Readings, Rejected, Store};
 
 /// What came of a retry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,23 +29,41 @@ impl<'a> DeadLetters<'a> {
     /// Opens the database.
     ///
     /// # Errors
-    /// When no pipeline is configured, or the database cannot be used.
+    /// When no pipeline is configured and none ever was, or the database cannot be used.
     pub fn open(config: &'a Config) -> Result<Self, Error> {
-        if config.pipelines.is_empty() {
+        let mut store = Store::open(config)?;
+        // Their table is made for the first pipeline, and outlives it.
+        if config.pipelines.is_empty() && store.count_dead_letters().is_err() {
             return Err(Error::NoPipeline);
         }
-        Ok(Self { config, store: Store::open(config)? })
+        Ok(Self { config, store })
     }
 
-    /// Those of a pipeline, or of all, oldest first.
+    /// Those of a pipeline, or of all, oldest first; of one that is not configured any more too.
     ///
     /// # Errors
-    /// When the pipeline is not configured, or the database cannot be used.
+    /// When the pipeline is not configured and has none, or the database cannot be used.
     pub fn list(&mut self, name: Option<&str>) -> Result<Vec<DeadLetter>, Error> {
-        if let Some(name) = name {
+        let letters = self.store.dead_letters(name)?;
+        if let (Some(name), true) = (name, letters.is_empty()) {
             pipeline(self.config, name)?;
         }
-        Ok(self.store.dead_letters(name)?)
+        Ok(letters)
+    }
+
+    /// Whether a pipeline is configured.
+    pub fn is_configured(&self, name: &str) -> bool {
+        pipeline(self.config, name).is_ok()
+    }
+
+    /// Gives one to another pipeline; false where there is none of this number, or that pipeline has one of the same
+    /// document.
+    ///
+    /// # Errors
+    /// When that pipeline is not configured, or the database cannot be used.
+    pub fn give(&mut self, id: i64, name: &str) -> Result<bool, Error> {
+        pipeline(self.config, name)?;
+        Ok(self.store.move_dead_letter(id, name)?)
     }
 
     /// One of them with its document as text: Extended JSON, or what can be printed of it. None where there is none
@@ -67,7 +86,9 @@ impl<'a> DeadLetters<'a> {
         let pipeline = pipeline(self.config, &letter.pipeline)?;
         let key = letter.source_id;
         let batch = Readings { pipeline: letter.pipeline, table: pipeline.table.clone(), ..Readings::default() };
-        let outcome = transform(&document, Form::of(&document), "", pipeline.json, &mut Oddities::default());
+        let rules = Rules::new(pipeline, self.store.keys(&pipeline.table)?);
+        let place = letter.place.as_deref().unwrap_or_default();
+        let outcome = transform(&document, Form::of(&document), place, &rules, &mut Oddities::default());
         let reason = match outcome {
             Ok(mut row) => {
                 // The place of a document without an id is not known any more; its key is.
@@ -83,7 +104,8 @@ impl<'a> DeadLetters<'a> {
             }
             Err((_, rejection)) => rejection.to_string(),
         };
-        let batch = Readings { rejected: vec![rejected(&key, &reason, &document)], ..batch };
+        let rejected = Rejected { source_id: key, place: letter.place, reason: printable(&reason), document };
+        let batch = Readings { rejected: vec![rejected], ..batch };
         self.store.insert_readings(&Arc::new(batch))?;
         Ok(Some(Retried { stored: 0, dead: 1 }))
     }

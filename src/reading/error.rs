@@ -10,8 +10,16 @@ use crate::{config, state, store};
 pub(super) enum Rejection {
     /// It is no sound BSON.
     Bson(String),
-    /// It is no sound JSON, or no Extended JSON.
+    /// It is no JSON.
+    NotJson(String),
+    /// It is JSON, but no document, or no Extended JSON.
     Json(String),
+    /// It ends before it is complete.
+    Unfinished,
+    /// After the document comes more.
+    More,
+    /// In the shape `extended`: it has a number that no type of BSON holds.
+    Number,
     /// It is nested too deeply.
     TooDeep,
     /// It would take too much memory.
@@ -28,7 +36,12 @@ impl fmt::Display for Rejection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Bson(reason) => write!(f, "it is not sound BSON: {reason}"),
-            Self::Json(reason) => write!(f, "it is not sound Extended JSON: {reason}"),
+            Self::NotJson(reason) | Self::Json(reason) => write!(f, "it is not sound Extended JSON: {reason}"),
+            Self::Unfinished => f.write_str("it is not sound Extended JSON: it ends before it is complete"),
+            Self::More => f.write_str("it is not sound Extended JSON: after the document comes more in the same line"),
+            Self::Number => f.write_str(
+                "it has a number that 64 bits cannot hold, and json = \"extended\" may not round it or make it a text",
+            ),
             Self::TooDeep => write!(f, "it is nested deeper than {} levels", super::bson::DEPTH),
             Self::TooManyValues => {
                 write!(f, "it has more than {} values, which no document of MongoDB has", super::json_text::VALUES)
@@ -85,6 +98,13 @@ pub enum Error {
     SourceRefused(String),
     /// The database.
     Store(store::Error),
+    /// The database refuses every document for the same reason, which is then none of theirs.
+    RefusedAlike {
+        /// How many in a row.
+        count: u64,
+        /// What it says of one of them.
+        reason: String,
+    },
     /// The state folder.
     State(state::Error),
     /// Something of this process failed.
@@ -96,7 +116,7 @@ impl Error {
     pub fn side(&self) -> Side {
         match self {
             Self::SourceDown(_) | Self::SourceRefused(_) | Self::SourceAddress(_) => Side::Source,
-            Self::Store(_) => Side::Database,
+            Self::Store(_) | Self::RefusedAlike { .. } => Side::Database,
             _ => Side::Pipeline,
         }
     }
@@ -108,7 +128,11 @@ impl Error {
             Self::Busy(_) => 409,
             Self::Store(error) if error.is_unavailable() => 503,
             Self::SourceDown(_) | Self::State(_) | Self::Internal(_) => 503,
-            Self::SourceRefused(_) | Self::Store(_) | Self::Config(_) | Self::SourceAddress(_) => 502,
+            Self::SourceRefused(_)
+            | Self::Store(_)
+            | Self::RefusedAlike { .. }
+            | Self::Config(_)
+            | Self::SourceAddress(_) => 502,
         }
     }
 
@@ -139,6 +163,12 @@ impl fmt::Display for Error {
             Self::Busy(name) => write!(f, "a run of {name} is going on already; it drains everything, so wait for it"),
             Self::SourceDown(reason) | Self::SourceRefused(reason) | Self::Internal(reason) => f.write_str(reason),
             Self::Store(error) => error.fmt(f),
+            Self::RefusedAlike { count, reason } => write!(
+                f,
+                "the database refuses every document alike, {count} in a row, so the table is to blame: {reason}; nothing \
+                 of them is kept as a dead letter, and the source has them as before; change the table (a column of its \
+                 owner's takes a default, or has to be allowed to be null) and run again"
+            ),
             Self::State(error) => error.fmt(f),
         }
     }

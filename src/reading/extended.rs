@@ -1,10 +1,11 @@
-//! Extended JSON v2 to BSON (MongoDB specifications, "Extended JSON", 2.1), canonical, relaxed or mixed.
+//! Extended JSON to BSON: version 2, canonical, relaxed or mixed (MongoDB specifications, "Extended JSON", 2.1), and the
+//! "strict mode" of version 1, which mongoexport wrote before 4.2.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::json_text::{Json, parse};
-use super::{Rejection, decimal};
+use super::{Rejection, decimal, time};
 
 /// Keys that make an object a value of another type. A document that really has such a key cannot be told from one.
 pub(super) const WRAPPERS: [&str; 16] = [
@@ -28,13 +29,21 @@ pub(super) const WRAPPERS: [&str; 16] = [
 
 type Members = [(String, Json)];
 
+/// A document that was Extended JSON.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Converted {
+    pub bson: Vec<u8>,
+    /// How many of its numbers no type of BSON holds but as a text or a decimal.
+    pub beyond: u64,
+}
+
 /// The BSON of a line of Extended JSON, which must be an object.
-pub(super) fn to_bson(line: &[u8]) -> Result<Vec<u8>, Rejection> {
+pub(super) fn to_bson(line: &[u8]) -> Result<Converted, Rejection> {
     match parse(line)? {
-        Json::Object(members) => {
-            let mut bytes = Vec::with_capacity(line.len());
-            document(&mut bytes, members.iter().map(|(key, value)| (key.as_str(), value)))?;
-            Ok(bytes)
+        (Json::Object(members), beyond) => {
+            let mut bson = Vec::with_capacity(line.len());
+            document(&mut bson, members.iter().map(|(key, value)| (key.as_str(), value)))?;
+            Ok(Converted { bson, beyond })
         }
         _ => Err(Rejection::Json("a line must be one object: {…}".to_owned())),
     }
@@ -113,6 +122,17 @@ fn element(bytes: &mut Vec<u8>, value: &Json) -> Result<u8, Rejection> {
             string(bytes, text)?;
             0x02
         }
+        // A decimal tells it from a text; of one that is too long for that, its digits are all there is.
+        Json::Beyond(number) => match decimal::from_text(number).filter(|bits| decimal::to_text(*bits) == *number) {
+            Some(bits) => {
+                bytes.extend(bits);
+                0x13
+            }
+            None => {
+                string(bytes, number)?;
+                0x02
+            }
+        },
         Json::Array(items) => {
             let keys: Vec<String> = (0..items.len()).map(|index| index.to_string()).collect();
             document(bytes, keys.iter().map(String::as_str).zip(items))?;
@@ -121,6 +141,11 @@ fn element(bytes: &mut Vec<u8>, value: &Json) -> Result<u8, Rejection> {
         Json::Object(members) => {
             let wrapper = members.iter().find(|(key, _)| WRAPPERS.contains(&key.as_str()));
             match wrapper {
+                _ if let Some([Json::Text(pattern), Json::Text(options)]) =
+                    exactly(members, ["$regex", "$options"]) =>
+                {
+                    regex(bytes, pattern, options)?
+                }
                 Some((wrapper, inner)) => wrapped(bytes, wrapper, inner, members)?,
                 None => {
                     document(bytes, members.iter().map(|(key, value)| (key.as_str(), value)))?;
@@ -171,6 +196,9 @@ fn wrapped(bytes: &mut Vec<u8>, wrapper: &str, inner: &Json, members: &Members) 
     if wrapper == "$code" {
         return code(bytes, inner, members);
     }
+    if let Some([Json::Text(content), subtype]) = exactly(members, ["$binary", "$type"]) {
+        return old_binary(bytes, content, subtype);
+    }
     if members.len() != 1 {
         return Err(wrong(wrapper, "no other key beside it"));
     }
@@ -196,12 +224,7 @@ fn wrapped(bytes: &mut Vec<u8>, wrapper: &str, inner: &Json, members: &Members) 
         "$regularExpression" => {
             let parts = object(inner, ["pattern", "options"]).and_then(|[p, o]| Some((text(p)?, text(o)?)));
             let (pattern, options) = parts.ok_or_else(|| wrong(wrapper, "{\"pattern\": text, \"options\": text}"))?;
-            cstring(bytes, pattern)?;
-            // BSON wants them in alphabetical order.
-            let mut options: Vec<char> = options.chars().collect();
-            options.sort_unstable();
-            cstring(bytes, &options.into_iter().collect::<String>())?;
-            Ok(0x0b)
+            regex(bytes, pattern, options)
         }
         "$dbPointer" => {
             let parts = object(inner, ["$ref", "$id"]).and_then(|[name, id]| {
@@ -218,6 +241,15 @@ fn wrapped(bytes: &mut Vec<u8>, wrapper: &str, inner: &Json, members: &Members) 
         "$maxKey" if *inner == Json::Int(1) => Ok(0x7f),
         other => Err(wrong(other, if other == "$undefined" { "true" } else { "1" })),
     }
+}
+
+fn regex(bytes: &mut Vec<u8>, pattern: &str, options: &str) -> Result<u8, Rejection> {
+    cstring(bytes, pattern)?;
+    // BSON wants them in alphabetical order.
+    let mut options: Vec<char> = options.chars().collect();
+    options.sort_unstable();
+    cstring(bytes, &options.into_iter().collect::<String>())?;
+    Ok(0x0b)
 }
 
 fn code(bytes: &mut Vec<u8>, code: &Json, members: &Members) -> Result<u8, Rejection> {
@@ -238,12 +270,18 @@ fn code(bytes: &mut Vec<u8>, code: &Json, members: &Members) -> Result<u8, Rejec
 
 fn number(bytes: &mut Vec<u8>, wrapper: &str, inner: &Json) -> Result<u8, Rejection> {
     let refused = || wrong(wrapper, "a number of its type as text");
-    let value = text(inner).ok_or_else(refused)?;
+    // Version 1 has them as they are.
+    let value = match inner {
+        Json::Text(text) => text.clone(),
+        Json::Int(value) if wrapper != "$numberDecimal" => value.to_string(),
+        Json::Double(value) if wrapper == "$numberDouble" => format!("{value:?}"),
+        _ => return Err(refused()),
+    };
     match wrapper {
         "$numberInt" => bytes.extend(value.parse::<i32>().map_err(|_| refused())?.to_le_bytes()),
         "$numberLong" => bytes.extend(value.parse::<i64>().map_err(|_| refused())?.to_le_bytes()),
-        "$numberDouble" => bytes.extend(double(value).ok_or_else(refused)?.to_le_bytes()),
-        _ => bytes.extend(decimal::from_text(value).ok_or_else(refused)?),
+        "$numberDouble" => bytes.extend(double(&value).ok_or_else(refused)?.to_le_bytes()),
+        _ => bytes.extend(decimal::from_text(&value).ok_or_else(refused)?),
     }
     Ok(match wrapper {
         "$numberInt" => 0x10,
@@ -279,7 +317,30 @@ fn binary(bytes: &mut Vec<u8>, wrapper: &str, inner: &Json) -> Result<u8, Reject
         });
         parts.ok_or_else(|| wrong(wrapper, "{\"base64\": text, \"subType\": two hex digits}"))?
     };
-    let length = |count: usize| i32::try_from(count).map_err(|_| wrong(wrapper, "at most 2 GiB"));
+    write_binary(bytes, subtype, &content)
+}
+
+/// Version 1 has the subtype beside the content, and those of users with the sign of a signed byte: `ffffff80`.
+fn old_binary(bytes: &mut Vec<u8>, content: &str, subtype: &Json) -> Result<u8, Rejection> {
+    let subtype = match subtype {
+        Json::Int(value) => u8::try_from(*value).ok(),
+        Json::Text(digits) => {
+            let digits = if digits.len() == 8 { digits.strip_prefix("ffffff") } else { Some(digits.as_str()) };
+            let is_hex =
+                |digits: &&str| (1..=2).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_hexdigit());
+            digits.filter(is_hex).and_then(|digits| u8::from_str_radix(digits, 16).ok())
+        }
+        _ => None,
+    };
+    let content = STANDARD.decode(content).ok();
+    let (Some(subtype), Some(content)) = (subtype, content) else {
+        return Err(wrong("$binary", "base64 as text, and $type beside it two hex digits"));
+    };
+    write_binary(bytes, subtype, &content)
+}
+
+fn write_binary(bytes: &mut Vec<u8>, subtype: u8, content: &[u8]) -> Result<u8, Rejection> {
+    let length = |count: usize| i32::try_from(count).map_err(|_| wrong("$binary", "at most 2 GiB"));
     if subtype == 2 {
         bytes.extend(length(content.len() + 4)?.to_le_bytes());
         bytes.push(subtype);
@@ -294,10 +355,57 @@ fn binary(bytes: &mut Vec<u8>, wrapper: &str, inner: &Json) -> Result<u8, Reject
 
 fn date(bytes: &mut Vec<u8>, inner: &Json) -> Result<u8, Rejection> {
     let milliseconds = match inner {
-        Json::Text(text) => text.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_millisecond),
-        other => object(other, ["$numberLong"]).and_then(|[value]| text(value)?.parse().ok()),
+        Json::Int(milliseconds) => Some(*milliseconds),
+        Json::Double(value) if value.fract() == 0.0 && value.abs() < 9e15 => Some(*value as i64),
+        Json::Text(text) => time::instant(text),
+        other => match object(other, ["$numberLong"]) {
+            Some([Json::Int(milliseconds)]) => Some(*milliseconds),
+            Some([Json::Text(text)]) => text.parse().ok(),
+            _ => None,
+        },
     };
-    let milliseconds: i64 = milliseconds.ok_or_else(|| wrong("$date", "RFC 3339 or {\"$numberLong\": text}"))?;
+    let milliseconds: i64 =
+        milliseconds.ok_or_else(|| wrong("$date", "RFC 3339, milliseconds since 1970, or {\"$numberLong\": text}"))?;
     bytes.extend(milliseconds.to_le_bytes());
     Ok(0x09)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_strict_mode_of_version_1_is_taken() {
+        for (old, new) in [
+            (r#"{"$date":1393804800000}"#, r#"{"$date":{"$numberLong":"1393804800000"}}"#),
+            (r#"{"$date":-62135596800000}"#, r#"{"$date":{"$numberLong":"-62135596800000"}}"#),
+            (r#"{"$date":{"$numberLong":1393804800000}}"#, r#"{"$date":{"$numberLong":"1393804800000"}}"#),
+            (r#"{"$date":"2014-03-03T00:00:00"}"#, r#"{"$date":{"$numberLong":"1393804800000"}}"#),
+            (r#"{"$date":"2014-03-03"}"#, r#"{"$date":{"$numberLong":"1393804800000"}}"#),
+            (r#"{"$date":"2014-03-02T19:00:00.000-0500"}"#, r#"{"$date":{"$numberLong":"1393804800000"}}"#),
+            (r#"{"$date":"2014-03-03T00:00:00.000+0000"}"#, r#"{"$date":{"$numberLong":"1393804800000"}}"#),
+            (r#"{"$numberLong":5}"#, r#"{"$numberLong":"5"}"#),
+            (r#"{"$numberInt":5}"#, r#"{"$numberInt":"5"}"#),
+            (r#"{"$numberDouble":5.25}"#, r#"{"$numberDouble":"5.25"}"#),
+            (r#"{"$binary":"AQID","$type":"00"}"#, r#"{"$binary":{"base64":"AQID","subType":"00"}}"#),
+            (r#"{"$type":"05","$binary":"AQID"}"#, r#"{"$binary":{"base64":"AQID","subType":"05"}}"#),
+            (r#"{"$binary":"AQID","$type":"ffffff80"}"#, r#"{"$binary":{"base64":"AQID","subType":"80"}}"#),
+            (r#"{"$binary":"AQID","$type":2}"#, r#"{"$binary":{"base64":"AQID","subType":"02"}}"#),
+            (r#"{"$regex":"^a","$options":"mi"}"#, r#"{"$regularExpression":{"pattern":"^a","options":"im"}}"#),
+        ] {
+            let of = |value: &str| to_bson(format!(r#"{{"a":{value}}}"#).as_bytes());
+            assert!(of(new).is_ok() && of(old) == of(new), "{old}: {:?}", of(old));
+        }
+        for wrong in [
+            r#"{"$date":"soon"}"#,
+            r#"{"$date":1.5}"#,
+            r#"{"$date":"2014-03-03T00:00:00[Europe/Prague]"}"#,
+            r#"{"$binary":"?","$type":"00"}"#,
+            r#"{"$binary":"AQID","$type":"100"}"#,
+            r#"{"$numberLong":5.5}"#,
+            r#"{"$numberInt":3000000000}"#,
+        ] {
+            assert!(to_bson(format!(r#"{{"a":{wrong}}}"#).as_bytes()).is_err(), "{wrong}");
+        }
+    }
 }

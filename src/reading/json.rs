@@ -19,10 +19,39 @@ pub(super) enum Shape {
     Extended,
     /// Canonical Extended JSON v2, for keys: every type is told from every other.
     Canonical,
+    /// The same, but an integer and a whole double of one value are one, as in MongoDB's own index of `_id`.
+    Value,
+}
+
+/// What of a document is not written.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Without<'a> {
+    /// Fields of its own.
+    pub top: Vec<&'a str>,
+    /// Fields inside of others, each as the names that lead to it. What holds nothing else is not written either.
+    pub deep: Vec<&'a [String]>,
+}
+
+impl<'a> Without<'a> {
+    /// What is not written of the field `key`; none where it is written whole.
+    fn inside(&self, key: &str) -> Option<Without<'a>> {
+        let mut inside = Self::default();
+        for path in &self.deep {
+            match path {
+                [first, last] if first == key => inside.top.push(last),
+                [first, rest @ ..] if first == key => inside.deep.push(rest),
+                _ => {}
+            }
+        }
+        (!inside.top.is_empty() || !inside.deep.is_empty()).then_some(inside)
+    }
 }
 
 /// Stands for a NUL character, which PostgreSQL cannot store ("8.14. JSON Types"): the symbol for it.
 const NUL_SYMBOL: char = '\u{2400}';
+
+/// Beyond 2^63 no integer can be meant.
+const WHOLE: f64 = 9_223_372_036_854_775_808.0;
 
 /// Writes values to one text.
 pub(super) struct Writer<'o> {
@@ -41,9 +70,10 @@ pub(super) fn value_text(value: Raw<'_>, shape: Shape, oddities: &mut Oddities) 
 
 /// Milliseconds since 1970 as RFC 3339 in UTC, without trailing zeros; none outside the years 0 to 9999.
 pub(super) fn rfc3339(milliseconds: i64) -> Option<String> {
-    let time = jiff::Timestamp::from_millisecond(milliseconds).ok()?;
-    let year = jiff::tz::TimeZone::UTC.to_datetime(time).year();
-    (0..=9999).contains(&year).then(|| time.to_string())
+    // A timestamp of jiff ends a day before the year 9999 does, a date and its time of day do not.
+    let since = jiff::SignedDuration::from_millis(milliseconds);
+    let time = jiff::civil::date(1970, 1, 1).at(0, 0, 0, 0).checked_add(since).ok()?;
+    (0..=9999).contains(&time.year()).then(|| format!("{time}Z"))
 }
 
 /// A text with NUL replaced.
@@ -63,12 +93,14 @@ impl Writer<'_> {
     pub(super) fn value(&mut self, value: Raw<'_>) -> Result<(), Rejection> {
         match value {
             Raw::String(text) => self.string(text),
-            Raw::Document(document) => self.document(document),
+            Raw::Document(document) => self.document(document, &Without::default()).map(drop),
             Raw::Array(array) => self.array(array),
             Raw::Null => self.raw("null"),
             Raw::Bool(value) => self.raw(if value { "true" } else { "false" }),
             Raw::Int32(value) if self.shape == Shape::Canonical => self.wrapped("$numberInt", &value.to_string()),
             Raw::Int64(value) if self.shape == Shape::Canonical => self.wrapped("$numberLong", &value.to_string()),
+            Raw::Int32(value) if self.shape == Shape::Value => self.integer(value.into()),
+            Raw::Int64(value) if self.shape == Shape::Value => self.integer(value),
             Raw::Int32(value) => self.number(value),
             Raw::Int64(value) => self.number(value),
             Raw::Double(value) => self.double(value),
@@ -86,6 +118,11 @@ impl Writer<'_> {
         // Writing to a String cannot fail.
         let _ = write!(self.text, "{value}");
         Ok(())
+    }
+
+    fn integer(&mut self, value: i64) -> Result<(), Rejection> {
+        let wrapper = if i32::try_from(value).is_ok() { "$numberInt" } else { "$numberLong" };
+        self.wrapped(wrapper, &value.to_string())
     }
 
     fn wrapped(&mut self, wrapper: &str, text: &str) -> Result<(), Rejection> {
@@ -126,37 +163,51 @@ impl Writer<'_> {
             }
             Shape::Extended => return Err(Rejection::Nul),
             // A key is a text, not jsonb, and the escape is only characters there.
-            Shape::Canonical => self.text.push_str("\\u0000"),
+            Shape::Canonical | Shape::Value => self.text.push_str("\\u0000"),
         }
         Ok(())
     }
 
-    fn document(&mut self, document: &[u8]) -> Result<(), Rejection> {
-        let members = elements(document)?.collect::<Result<Vec<_>, _>>()?;
-        let ambiguous = members.iter().find(|(key, _)| WRAPPERS.contains(key));
-        if let (Some((key, _)), Shape::Extended) = (ambiguous, self.shape) {
-            return Err(Rejection::Ambiguous((*key).to_owned()));
+    /// Writes a document without some of its fields; how many it has written.
+    pub(super) fn document(&mut self, document: &[u8], without: &Without<'_>) -> Result<u64, Rejection> {
+        let mut members = elements(document)?.collect::<Result<Vec<_>, _>>()?;
+        if !without.top.is_empty() {
+            members.retain(|(key, _)| !without.top.contains(key));
+        }
+        if let (Some(key), Shape::Extended) = (ambiguous(&members), self.shape) {
+            return Err(Rejection::Ambiguous(key.to_owned()));
         }
         let repeated = self.repeated(&members)?;
         self.text.push('{');
-        let mut first = true;
+        let mut written = 0;
         for (index, (key, value)) in members.iter().enumerate() {
             if repeated.as_ref().is_some_and(|repeated| repeated.contains(&index)) {
                 continue;
             }
-            if !std::mem::take(&mut first) {
+            let before = self.text.len();
+            if written > 0 {
                 self.text.push(',');
             }
             self.string(key)?;
             self.text.push(':');
-            self.value(*value)?;
+            match (value, without.inside(key)) {
+                (Raw::Document(inner), Some(inside)) => {
+                    if self.document(inner, &inside)? == 0 {
+                        self.text.truncate(before);
+                        continue;
+                    }
+                }
+                _ => self.value(*value)?,
+            }
+            written += 1;
         }
-        self.raw("}")
+        self.text.push('}');
+        Ok(written)
     }
 
     /// The places of members whose key comes again later: the last one wins, as in PostgreSQL's jsonb.
     fn repeated(&mut self, members: &[(&str, Raw<'_>)]) -> Result<Option<Vec<usize>>, Rejection> {
-        if self.shape == Shape::Canonical || members.len() < 2 {
+        if matches!(self.shape, Shape::Canonical | Shape::Value) || members.len() < 2 {
             return Ok(None);
         }
         let mut order: Vec<usize> = (0..members.len()).collect();
@@ -183,6 +234,10 @@ impl Writer<'_> {
     }
 
     fn double(&mut self, value: f64) -> Result<(), Rejection> {
+        let whole = value.fract() == 0.0;
+        if self.shape == Shape::Value && whole && value.abs() < WHOLE {
+            return self.integer(value as i64);
+        }
         let name = match value {
             _ if value.is_nan() => Some("NaN"),
             f64::INFINITY => Some("Infinity"),
@@ -197,10 +252,12 @@ impl Writer<'_> {
                 self.string(name)
             }
             (Some(name), _) => self.wrapped("$numberDouble", name),
-            (None, Shape::Canonical) => self.wrapped("$numberDouble", &format!("{value:?}")),
+            (None, Shape::Canonical | Shape::Value) => self.wrapped("$numberDouble", &format!("{value:?}")),
             // Go writes whole numbers without a point, and dashboards cast them to integers.
             (None, Shape::Plain) if value == 0.0 => self.raw("0"),
-            (None, Shape::Plain) if value.fract() == 0.0 && value.abs() < 1e21 => self.number(value),
+            (None, Shape::Plain) if whole && value.abs() < 1e21 => self.number(format_args!("{value:.0}")),
+            // With a point: PostgreSQL's numbers have no exponent, and an integer could not be told from it.
+            (None, Shape::Extended) if whole && value.abs() < WHOLE => self.number(format_args!("{value:.1}")),
             (None, _) => self.number(format_args!("{value:?}")),
         }
     }
@@ -258,7 +315,7 @@ impl Writer<'_> {
                 self.raw("{\"$code\":")?;
                 self.string(code)?;
                 self.raw(",\"$scope\":")?;
-                self.document(scope)?;
+                self.document(scope, &Without::default())?;
                 self.raw("}")
             }
             Raw::DbPointer { name, id } => {
@@ -280,6 +337,14 @@ impl Writer<'_> {
             None => self.number(format_args!("{{\"$date\":{{\"$numberLong\":\"{milliseconds}\"}}}}")),
         }
     }
+}
+
+/// A key with which Extended JSON says a type; a document that really has it cannot be told from one.
+fn ambiguous<'a>(members: &[(&'a str, Raw<'_>)]) -> Option<&'a str> {
+    let is_text = |key: &str| members.iter().any(|(name, value)| *name == key && matches!(value, Raw::String(_)));
+    let is_regex = members.len() == 2 && is_text("$regex") && is_text("$options");
+    let wrapper = members.iter().map(|(key, _)| *key).find(|key| WRAPPERS.contains(key));
+    wrapper.or_else(|| is_regex.then_some("$regex"))
 }
 
 fn uuid(bytes: &[u8]) -> String {

@@ -3,6 +3,7 @@
 //! No HTTP answer is made here, no statement is written here: the proxy and the store do that.
 
 mod bson;
+mod columns;
 #[cfg(test)]
 mod corpus;
 pub mod dead_letters;
@@ -17,7 +18,10 @@ mod run;
 mod shown;
 mod source;
 mod sync;
+mod time;
 mod transform;
+mod tries;
+mod wording;
 
 use error::Rejection;
 use transform::Oddities;

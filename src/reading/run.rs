@@ -1,5 +1,6 @@
 //! One run of a pipeline in a process of its own: everything that waits is moved, and the progress told on stdout.
 
+use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
@@ -19,6 +20,9 @@ use crate::{exit, log};
 
 /// The name under which the proxy's binary runs a pipeline; the pipeline's name follows.
 pub const RUN: &str = "reading-run";
+
+/// Names of files that are not read, in a record.
+const MOST_NAMED: usize = 10;
 
 /// Bytes of documents in a batch: with the next one being read, the memory of a run.
 const BATCH_BYTES: usize = 4 << 20;
@@ -54,7 +58,7 @@ pub fn run_main() -> ExitCode {
 }
 
 /// What a run has done so far.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Counts {
     read: u64,
     processed: u64,
@@ -62,10 +66,12 @@ struct Counts {
     oddities: Oddities,
     /// Files that were put into `failed/`.
     damaged: u64,
-    /// What is kept in all of dead letters and of damaged files; none where it could not be counted.
-    kept: Option<(u64, u64)>,
+    /// Rows that were older than they are kept.
+    expired: u64,
     advanced: u64,
     total: u64,
+    /// What is kept; none where it could not be counted.
+    kept: Option<BTreeMap<String, Kept>>,
 }
 
 fn run(config: &Config, name: &str, counts: &mut Counts) -> Result<(), Error> {
@@ -76,11 +82,22 @@ fn run(config: &Config, name: &str, counts: &mut Counts) -> Result<(), Error> {
     };
     let limits = Limits { documents: config.batch_size, bytes: BATCH_BYTES };
     let mut loader = Loader::open(config, pipeline)?;
-    let (mut reader, mut receipts) = source::open(config, pipeline)?;
-    let total = reader.total()?;
+    let rules = loader.rules()?;
+    let open = || source::open(config, pipeline, &rules, loader.position());
+    let (mut reader, mut receipts) = source::patiently(open)?;
+    let total = source::patiently(|| reader.total())?;
     counts.total = total.amount;
     say(progress(name, "started", counts, total));
     let moved = drain(name, &mut *reader, &mut *receipts, &mut loader, limits, counts, total);
+    let moved = moved.and_then(|()| {
+        counts.expired = loader.delete_old()?;
+        Ok(())
+    });
+    if counts.oddities.empty_rows > 0 {
+        let note =
+            "they have nothing but their key: no field of theirs has a column, or is left; look at map in hub.toml";
+        log::warn!("rows_without_content", pipeline = name, count = counts.oddities.empty_rows, note = note);
+    }
     counts.kept = match kept(pipeline, &mut loader) {
         Ok(kept) => kept,
         Err(error) => {
@@ -91,11 +108,20 @@ fn run(config: &Config, name: &str, counts: &mut Counts) -> Result<(), Error> {
     moved
 }
 
-/// What the pipeline keeps: dead letters, damaged files.
-fn kept(pipeline: &Pipeline, loader: &mut Loader<'_>) -> Result<Option<(u64, u64)>, Error> {
-    let letters = loader.dead_letters()?;
-    let files = source::failed_files(pipeline)?;
-    Ok(letters.map(|letters| (letters, files)))
+/// What is kept: the dead letters of every pipeline, configured or not, and the files that this one does not read.
+fn kept(pipeline: &Pipeline, loader: &mut Loader<'_>) -> Result<Option<BTreeMap<String, Kept>>, Error> {
+    let Some(letters) = loader.dead_letters()? else { return Ok(None) };
+    let counted = log::rfc3339(jiff::Timestamp::now());
+    let of = |dead_letters| Kept { dead_letters, damaged_files: 0, not_read: Vec::new(), counted: counted.clone() };
+    let mut kept: BTreeMap<String, Kept> = letters.into_iter().map(|(name, count)| (name, of(count))).collect();
+    let own = kept.entry(pipeline.name.clone()).or_insert_with(|| of(0));
+    own.damaged_files = source::failed_files(pipeline)?;
+    own.not_read = source::unread_files(pipeline)?;
+    if !own.not_read.is_empty() {
+        own.not_read.truncate(MOST_NAMED);
+        log::warn!("files_not_read", pipeline = pipeline.name, note = records::not_read(&own.not_read));
+    }
+    Ok(Some(kept))
 }
 
 /// Passes over the source until one does nothing.
@@ -147,7 +173,7 @@ fn pass(
         let (sender, batches) = sync_channel::<Batch>(0);
         let (receipt, receipts_given) = channel::<u64>();
         let reading = std::thread::Builder::new().name("reader".to_owned()).spawn_scoped(scope, move || {
-            while let Some(batch) = reader.next(limits)? {
+            while let Some(batch) = source::patiently(|| reader.next(limits))? {
                 if sender.send(batch).is_err() {
                     break;
                 }
@@ -177,14 +203,34 @@ fn store(
     counts: &mut Counts,
     tell: &dyn Fn(&Counts, u64),
 ) -> Result<(), Error> {
+    // Documents that were acknowledged, and may have to be taken back.
+    let mut unsettled = 0;
     for batch in batches {
         counts.read += batch.documents.len() as u64;
-        let loaded = loader.load(&batch.documents)?;
+        let loaded = match loader.load(&batch) {
+            Err(error @ Error::RefusedAlike { .. }) => {
+                // The source first: what waits twice is stored once, what is nowhere is lost.
+                receipts.take_back()?;
+                counts.loaded.dead = counts.loaded.dead.saturating_sub(loader.take_back()?);
+                counts.processed = counts.processed.saturating_sub(unsettled);
+                return Err(error);
+            }
+            loaded => loaded?,
+        };
+        if loaded.took_any {
+            receipts.settle();
+            unsettled = 0;
+        }
         counts.loaded.stored += loaded.stored;
         counts.loaded.unchanged += loaded.unchanged;
         counts.loaded.dead += loaded.dead;
         counts.oddities += batch.oddities;
-        let acknowledged = receipts.acknowledge(&batch)?;
+        let acknowledged = source::patiently(|| receipts.acknowledge(&batch))?;
+        unsettled += acknowledged;
+        if !loader.is_refusing() {
+            receipts.settle();
+            unsettled = 0;
+        }
         counts.processed += acknowledged;
         counts.damaged += batch.finished.iter().filter(|file| file.damage.is_some()).count() as u64;
         counts.advanced += batch.advanced;
@@ -225,8 +271,10 @@ fn counted(counts: &Counts) -> Map<String, Value> {
     {
         map.insert(name.into(), count.into());
     }
-    if counts.damaged > 0 {
-        map.insert("damaged_files".into(), counts.damaged.into());
+    for (name, count) in [("damaged_files", counts.damaged), ("expired", counts.expired)] {
+        if count > 0 {
+            map.insert(name.into(), count.into());
+        }
     }
     if let Value::Object(oddities) = json!(counts.oddities) {
         map.extend(oddities.into_iter().filter(|(_, count)| *count != json!(0)));
@@ -253,7 +301,7 @@ fn record(
     let mut numbers = counted(counts);
     numbers.insert("processed_count".into(), counts.processed.into());
     let written = folder(&config.state_dir).and_then(|folder| {
-        let details = details(&folder, name, counts.kept);
+        let details = details(&folder, name, counts.kept.as_ref());
         let run = Run {
             started: log::rfc3339(started),
             duration_ms: begin.elapsed().as_millis() as u64,
@@ -286,19 +334,29 @@ pub fn record_death(state_dir: &Path, name: &str, started: jiff::Timestamp, reas
     Record::add(&folder, SERVICE, run)
 }
 
-fn folder(state_dir: &Path) -> Result<Folder, state::Error> {
+pub(super) fn folder(state_dir: &Path) -> Result<Folder, state::Error> {
     Folder::open_or_make(state_dir, 0o755)?.sub_or_make("reading", 0o750)
 }
 
-/// The pipeline of a run, and what every pipeline keeps: a run counts its own, the others' come from the record before,
-/// and so does its own where it could not count.
-fn details(folder: &Folder, name: &str, counted: Option<(u64, u64)>) -> Value {
+/// The pipeline of a run, and what every pipeline keeps: a run counts the dead letters of all, and its own files; other
+/// pipelines' files come from the record before, and so does everything where it could not be counted.
+fn details(folder: &Folder, name: &str, counted: Option<&BTreeMap<String, Kept>>) -> Value {
     // A damaged record is told of where it is replaced.
     let before = Record::read(folder).ok().flatten();
     let mut kept = before.map(|record| records::kept(&record)).unwrap_or_default();
-    if let Some((dead_letters, damaged_files)) = counted {
-        let counted = log::rfc3339(jiff::Timestamp::now());
-        kept.insert(name.to_owned(), Kept { dead_letters, damaged_files, counted });
+    if let Some(counted) = counted {
+        kept.retain(|other, files| {
+            files.dead_letters = 0;
+            counted.contains_key(other) || files.damaged_files > 0
+        });
+        for (other, found) in counted {
+            let entry = kept.entry(other.clone()).or_insert_with(|| found.clone());
+            if other == name {
+                *entry = found.clone();
+            } else {
+                entry.dead_letters = found.dead_letters;
+            }
+        }
     }
     json!({ "pipeline": name, "kept": kept })
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::shown::{Shown, complain, failed, finish, tell_unreachable};
-use super::{SERVICE, record_death};
+use super::{SERVICE, record_death, tries};
 use crate::command::Backoff;
 use crate::config::{self, Config, reachable};
 use crate::exit::{self, Exit};
@@ -21,7 +21,10 @@ use crate::{http, log};
     example = "reading-sync\nreading-sync --pipeline reading --deadline 600",
     error_code(1, "A pipeline failed, or the proxy is down; the message says which side and what to do."),
     error_code(2, "The command line is wrong, or the pipeline is not configured."),
-    error_code(75, "A run is going on already."),
+    error_code(
+        75,
+        "A run is going on already, or as a unit it has failed for six hours and is not tried again for now."
+    ),
     error_code(78, "The configuration is wrong.")
 )]
 struct Arguments {
@@ -49,7 +52,7 @@ const LONGEST_LINE: u64 = 64 << 10;
 /// The program `reading-sync`.
 ///
 /// Returns 0 when everything was moved, 1 when a pipeline failed or the proxy is down, 2 for a wrong command line, 75
-/// while a run is going on, 78 for a wrong configuration.
+/// while a run is going on or where a unit gives up, 78 for a wrong configuration.
 pub fn main() -> ExitCode {
     log::start(SERVICE);
     let arguments: Arguments = match exit::arguments("reading-sync") {
@@ -80,6 +83,8 @@ pub fn main() -> ExitCode {
         complain(&format!("reading-sync: --url {base:?} {reason}; write one such as http://127.0.0.1:8086"));
         return Exit::Usage.into();
     }
+    let started = jiff::Timestamp::now();
+    let is_own = state_dir.is_some();
     let client = Client { base, token, state_dir, deadline: Duration::from_secs(arguments.deadline.max(1)) };
     let mut worst = Exit::Done;
     for name in &names {
@@ -88,7 +93,8 @@ pub fn main() -> ExitCode {
             worst = code;
         }
     }
-    worst.into()
+    let end = if is_own { tries::end(&config.state_dir, started, worst) } else { worst };
+    end.into()
 }
 
 fn token(config: &Config) -> Result<Option<String>, config::Error> {

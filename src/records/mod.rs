@@ -125,6 +125,9 @@ pub struct Kept {
     pub dead_letters: u64,
     /// Files in `failed/` of the inbox.
     pub damaged_files: u64,
+    /// The first names of files in the inbox that are not read for their ending.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_read: Vec<String>,
     /// When a run counted them, RFC 3339.
     pub counted: String,
 }
@@ -144,6 +147,11 @@ pub fn gone(files: &[String]) -> String {
 /// the folder that bars the way.
 pub fn barred(record: &Record) -> BTreeMap<String, String> {
     serde_json::from_value(record.last.details["barred"].clone()).unwrap_or_default()
+}
+
+/// That files are not read, in words.
+pub fn not_read(names: &[String]) -> String {
+    format!("not read for their ending (.jsonl, .ndjson or .json, also with .gz, is): {}", names.join(", "))
 }
 
 /// How to look at the damaged files of an inbox.
@@ -171,6 +179,8 @@ pub fn failed_repositories(run: &Run) -> Option<String> {
 pub struct Pipeline {
     /// Its name.
     pub pipeline: String,
+    /// Whether hub.toml has it; what one that it has not any more keeps is there still.
+    pub configured: bool,
     /// What it keeps; none where that is not known.
     pub kept: Option<Kept>,
     /// Why its newest run failed; none where it did not. The record's newest run may be another pipeline's.
@@ -178,7 +188,7 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    /// The pipelines of these names, by the records of the services.
+    /// The pipelines of these names, by the records of the services, and those of other names that have dead letters.
     pub fn all(names: impl IntoIterator<Item = String>, records: &[Record]) -> Vec<Self> {
         let record = records.iter().find(|record| record.service == "reading-sync");
         let kept = record.map(kept).unwrap_or_default();
@@ -186,15 +196,27 @@ impl Pipeline {
             let run = run_of(record?, pipeline).filter(|run| Outcome::of(run) == Outcome::Failed)?;
             Some(run.error.clone().unwrap_or_else(|| run.status.clone()))
         };
-        let read = |pipeline: String| Self { kept: kept.get(&pipeline).cloned(), failed: failed(&pipeline), pipeline };
-        names.into_iter().map(read).collect()
+        let read = |pipeline: String, configured| Self {
+            kept: kept.get(&pipeline).cloned(),
+            failed: failed(&pipeline).filter(|_| configured),
+            configured,
+            pipeline,
+        };
+        let mut all: Vec<Self> = names.into_iter().map(|name| read(name, true)).collect();
+        let is_orphan = |(name, kept): &(&String, &Kept)| {
+            kept.dead_letters > 0 && !all.iter().any(|known| known.pipeline == **name)
+        };
+        let orphans: Vec<String> = kept.iter().filter(is_orphan).map(|(name, _)| name.clone()).collect();
+        all.extend(orphans.into_iter().map(|name| read(name, false)));
+        all
     }
 
     /// What it has as dead letters, in words; none where there are none, or nobody knows.
     pub fn dead_letters(&self) -> Option<String> {
         let kept = self.kept.as_ref().filter(|kept| kept.dead_letters > 0)?;
         let (count, verb) = (counted(kept.dead_letters, "document"), if kept.dead_letters == 1 { "is" } else { "are" });
-        Some(format!("{}: {count} could not be stored and {verb} kept", self.pipeline))
+        let orphan = if self.configured { "" } else { "; hub.toml has no such pipeline any more" };
+        Some(format!("{}: {count} could not be stored and {verb} kept{orphan}", self.pipeline))
     }
 
     /// What it has as damaged files, in words; none where there are none, or nobody knows.

@@ -32,6 +32,7 @@ impl Batch {
             if let Some(field) = field {
                 return Err(Error::Row {
                     index,
+                    code: "22021".to_owned(),
                     reason: format!("{field} has a NUL character, which cannot be stored"),
                 });
             }

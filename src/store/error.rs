@@ -50,6 +50,8 @@ pub enum Error {
     Row {
         /// The row's place in the batch, from 0.
         index: usize,
+        /// What kind of refusal it is, in the words of the engine: an SQLSTATE, or a result code of SQLite.
+        code: String,
         /// What is wrong with it.
         reason: String,
     },
@@ -95,7 +97,7 @@ impl fmt::Display for Error {
                 "{target}: damaged: {reason}; keep a copy, then try: sqlite3 {target} .recover | sqlite3 new.db, or \
                  move the file away to start an empty one"
             ),
-            Self::Row { index, reason } => write!(f, "row {index} of the batch: {reason}"),
+            Self::Row { index, reason, .. } => write!(f, "row {index} of the batch: {reason}"),
             Self::State(error) => write!(f, "database folder: {error}"),
             Self::Statement { target, act, reason } => write!(f, "{target}: cannot {act}: {reason}"),
         }

@@ -16,13 +16,15 @@ mod view_list;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod views;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::config::Config;
 use batch::Batch;
 
 pub use error::Error;
-pub use readings::{DeadLetter, Reading, Readings, Rejected};
+pub use readings::{DeadLetter, Keys, Position, Reading, Readings, Rejected};
 
 /// The table of metrics, as installations of the Go version named it.
 pub const METRICS_TABLE: &str = "system_metrics";
@@ -53,9 +55,14 @@ trait Engine: ReadingStore + Send {
 trait ReadingStore {
     fn insert_readings(&mut self, batch: &Arc<Readings>) -> Result<u64, Error>;
     fn dead_letters(&mut self, pipeline: Option<&str>) -> Result<Vec<DeadLetter>, Error>;
-    fn count_dead_letters(&mut self, pipeline: &str) -> Result<u64, Error>;
+    fn count_dead_letters(&mut self) -> Result<BTreeMap<String, u64>, Error>;
     fn dead_letter(&mut self, id: i64) -> Result<Option<(DeadLetter, Vec<u8>)>, Error>;
     fn drop_dead_letter(&mut self, id: i64) -> Result<bool, Error>;
+    fn move_dead_letter(&mut self, id: i64, pipeline: &str) -> Result<bool, Error>;
+    fn keys(&mut self, table: &str) -> Result<Keys, Error>;
+    fn position(&mut self, pipeline: &str) -> Result<Option<Position>, Error>;
+    fn take_back(&mut self, pipeline: &str, ids: &[String], position: Option<&Position>) -> Result<(), Error>;
+    fn delete_old_readings(&mut self, table: &str, days: u32, until: Instant) -> Result<u64, Error>;
 }
 
 /// An open database whose schema is the one this program knows.
@@ -134,12 +141,12 @@ impl Store {
         self.engine.dead_letters(pipeline)
     }
 
-    /// How many a pipeline has.
+    /// How many every pipeline has, by name; those that have none are missing.
     ///
     /// # Errors
     /// When the database cannot be used.
-    pub fn count_dead_letters(&mut self, pipeline: &str) -> Result<u64, Error> {
-        self.engine.count_dead_letters(pipeline)
+    pub fn count_dead_letters(&mut self) -> Result<BTreeMap<String, u64>, Error> {
+        self.engine.count_dead_letters()
     }
 
     /// A dead letter with its document; none where there is none of this number.
@@ -156,6 +163,49 @@ impl Store {
     /// When the database cannot be used.
     pub fn drop_dead_letter(&mut self, id: i64) -> Result<bool, Error> {
         self.engine.drop_dead_letter(id)
+    }
+
+    /// Gives a dead letter to another pipeline; false where there is none of this number, or that pipeline has one of
+    /// the same document.
+    ///
+    /// # Errors
+    /// When the database cannot be used.
+    pub fn move_dead_letter(&mut self, id: i64, pipeline: &str) -> Result<bool, Error> {
+        self.engine.move_dead_letter(id, pipeline)
+    }
+
+    /// Which ids are one in a pipeline's table.
+    ///
+    /// # Errors
+    /// When the database cannot be used.
+    pub fn keys(&mut self, table: &str) -> Result<Keys, Error> {
+        self.engine.keys(table)
+    }
+
+    /// How far a pipeline with a cursor is; none where it has not begun.
+    ///
+    /// # Errors
+    /// When the database cannot be used.
+    pub fn position(&mut self, pipeline: &str) -> Result<Option<Position>, Error> {
+        self.engine.position(pipeline)
+    }
+
+    /// Takes back the dead letters of these ids that were made by one try, and puts the pipeline's position where it was.
+    ///
+    /// # Errors
+    /// When the database cannot be used.
+    pub fn take_back(&mut self, pipeline: &str, ids: &[String], position: Option<&Position>) -> Result<(), Error> {
+        self.engine.take_back(pipeline, ids, position)
+    }
+
+    /// Deletes rows of a pipeline's table whose events, or where that is not known they themselves, are older than
+    /// `days`, in batches with a transaction each, until `until`; what is left is for the next call. 0 keeps all. Returns
+    /// how many rows went.
+    ///
+    /// # Errors
+    /// When the database cannot be used or the role may not delete.
+    pub fn delete_old_readings(&mut self, table: &str, days: u32, until: Instant) -> Result<u64, Error> {
+        if days == 0 { Ok(0) } else { self.engine.delete_old_readings(table, days, until) }
     }
 
     /// One cheap round trip that touches the hub's own table.

@@ -1,10 +1,21 @@
 use std::sync::Arc;
 
+/// Which ids of documents are one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keys {
+    /// Every type is told from every other, as in tables of earlier versions.
+    Types,
+    /// Integers and whole doubles of one value are one, as in MongoDB itself.
+    Values,
+}
+
 /// One row of a pipeline's table. Texts are free of NUL, JSON is valid: the pipeline has seen to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reading {
     /// The document's id as text; unique in the table.
     pub mongo_id: String,
+    /// The id in its plain form, to be joined with; none where the document has no id.
+    pub source_id: Option<String>,
     /// When the event happened, in milliseconds since 1970.
     pub event_timestamp: Option<i64>,
     /// Who sent it.
@@ -22,6 +33,8 @@ pub struct Reading {
 pub struct Rejected {
     /// The document's id as text; unique among the pipeline's dead letters.
     pub source_id: String,
+    /// The file and the line it came from; none for MongoDB.
+    pub place: Option<String>,
     /// Why it cannot be stored.
     pub reason: String,
     /// The document as it came: BSON, or the bytes of a line.
@@ -41,6 +54,21 @@ pub struct Readings {
     pub rejected: Vec<Rejected>,
     /// Ids whose dead letters go, because their documents are stored now.
     pub settled: Vec<String>,
+    /// How far the pipeline is with it.
+    pub position: Option<Position>,
+}
+
+/// How far a pipeline with a cursor is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// What it reads and fills; with another one it begins anew.
+    pub source: String,
+    /// The cursor's field; with another one it begins anew.
+    pub field: String,
+    /// The field's last value, as canonical Extended JSON.
+    pub value: String,
+    /// How many documents with this value are done.
+    pub passed: i64,
 }
 
 /// A dead letter without its document.
@@ -52,6 +80,8 @@ pub struct DeadLetter {
     pub pipeline: String,
     /// The document's id as text.
     pub source_id: String,
+    /// The file and the line it came from, where that is known.
+    pub place: Option<String>,
     /// Why it could not be stored the last time.
     pub reason: String,
     /// How often it was tried.
@@ -67,3 +97,11 @@ pub struct DeadLetter {
 /// The table of dead letters.
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub(super) const TABLE: &str = "dead_letters";
+
+/// The table of positions.
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+pub(super) const POSITIONS: &str = "hub_positions";
+
+/// Longer retention than this is none: two thousand years, and PostgreSQL can still subtract it.
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+pub(super) const MOST_DAYS: u32 = 1_000_000;

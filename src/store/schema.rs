@@ -1,5 +1,6 @@
+use super::readings::POSITIONS;
 use super::{Error, METRICS_TABLE};
-use crate::config::Config;
+use crate::config::{Config, Select};
 
 /// The table that says which steps a database has seen: one row an object.
 pub(super) const SCHEMA_TABLE: &str = "hub_schema";
@@ -18,7 +19,13 @@ pub(super) enum Object {
     Readings(String),
     /// The documents that no pipeline could store.
     DeadLetters,
+    /// How far pipelines with a cursor are.
+    Positions,
 }
+
+/// Tables of pipelines that are this old or newer, by the oldest version that may write to them, have one key for an
+/// integer and a double of one value.
+pub(super) const KEYS_OF_VALUES: i64 = 2;
 
 impl Object {
     /// Its name in `hub_schema`.
@@ -28,6 +35,7 @@ impl Object {
             Self::MetricViews => "metric_views",
             Self::Readings(table) => table,
             Self::DeadLetters => "dead_letters",
+            Self::Positions => POSITIONS,
         }
     }
 
@@ -35,15 +43,18 @@ impl Object {
     pub(super) fn version(&self) -> i64 {
         match self {
             Self::MetricViews => 3,
-            Self::Metrics | Self::Readings(_) | Self::DeadLetters => 1,
+            Self::Readings(_) | Self::DeadLetters => 2,
+            Self::Metrics | Self::Positions => 1,
         }
     }
 
     /// The oldest version that a program must know to write to what this program makes: with many hosts on one
     /// database, those that are updated later go on until a step really shuts them out.
-    pub(super) fn oldest(&self) -> i64 {
+    /// `made`: it was not there before, so that nothing in it has to go on as it was.
+    pub(super) fn oldest(&self, made: bool) -> i64 {
         match self {
-            Self::Metrics | Self::MetricViews | Self::Readings(_) | Self::DeadLetters => 1,
+            Self::Readings(_) if made => KEYS_OF_VALUES,
+            Self::Metrics | Self::MetricViews | Self::Readings(_) | Self::DeadLetters | Self::Positions => 1,
         }
     }
 }
@@ -59,6 +70,9 @@ pub(super) fn needed(config: &Config) -> Vec<Object> {
         if !objects.contains(&table) {
             objects.push(table);
         }
+    }
+    if config.pipelines.iter().any(|pipeline| matches!(pipeline.select, Select::Cursor { .. })) {
+        objects.push(Object::Positions);
     }
     objects
 }
@@ -107,8 +121,9 @@ mod tests {
         let needed = [Object::Metrics, Object::Readings("r".into())];
         let version = |object: &str, version, oldest| Version { object: object.into(), version, oldest };
         assert_eq!(missing(&needed, &[]).unwrap().len(), 2);
-        let found = [version("system_metrics", 9, 1), version("r", 1, 1)];
+        let found = [version("system_metrics", 9, 1), version("r", 2, 2)];
         assert!(missing(&needed, &found).unwrap().is_empty());
+        assert_eq!(missing(&needed, &[version("system_metrics", 1, 1), version("r", 1, 1)]).unwrap().len(), 1);
         assert_eq!(missing(&needed, &[version("r", 9, 9)]).unwrap_err().object, "r");
     }
 }

@@ -56,7 +56,8 @@ pub(super) fn pipeline(patient: &Patient<'_>, config: &Config, pipeline: &Pipeli
         };
         findings.problem(finding, format!("{again}   # once that is done"));
     }
-    for known in records::Pipeline::all([pipeline.name.clone()], &services) {
+    let all = records::Pipeline::all([pipeline.name.clone()], &services);
+    for known in all.into_iter().filter(|known| known.configured) {
         if let Some(what) = known.dead_letters() {
             findings.warning(what, patient.hub("dead-letters"));
         }

@@ -3,7 +3,7 @@ use std::fmt::Write;
 use super::services::Service;
 use super::{Level, Status};
 use crate::hub::terminal::{Terminal, Tone, fit};
-use crate::records::{ago, counted, ended_ago, milliseconds, span};
+use crate::records::{ago, counted, ended_ago, milliseconds, not_read, span};
 use crate::text;
 
 impl Level {
@@ -178,10 +178,16 @@ fn rest(text: &mut String, status: &Status, terminal: Terminal) -> std::fmt::Res
     if !status.pipelines.is_empty() {
         let told = status.pipelines.iter().map(|pipeline| match &pipeline.kept {
             None => format!("{}: not known", pipeline.pipeline),
-            Some(kept) if kept.damaged_files == 0 => format!("{}: {}", pipeline.pipeline, kept.dead_letters),
             Some(kept) => {
-                let files = counted(kept.damaged_files, "damaged file");
-                format!("{}: {}, {files}", pipeline.pipeline, kept.dead_letters)
+                let orphan = if pipeline.configured { "" } else { " (not configured)" };
+                let mut told = format!("{}{orphan}: {}", pipeline.pipeline, kept.dead_letters);
+                if kept.damaged_files > 0 {
+                    told = format!("{told}, {}", counted(kept.damaged_files, "damaged file"));
+                }
+                if !kept.not_read.is_empty() {
+                    told = format!("{told}, {}", not_read(&kept.not_read));
+                }
+                told
             }
         });
         line(text, "dead letters", &told.collect::<Vec<_>>().join("; "), terminal)?;

@@ -1,4 +1,4 @@
-//! A folder of Extended JSON lines, as mongoexport writes them: `*.jsonl`, `*.ndjson`, `*.json`, each also as `.gz`.
+//! A folder of Extended JSON, as mongoexport writes it: `*.jsonl`, `*.ndjson`, `*.json`, each also as `.gz`.
 
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
@@ -12,10 +12,10 @@ use rustix::fs::{Access, AtFlags, Mode, OFlags};
 use super::input::Input;
 use super::{Acknowledge, Batch, Finished, Identity, Limits, Opened, Read, Total, identity};
 use crate::command::Account;
-use crate::config::Json;
 use crate::log;
 use crate::reading::Error;
-use crate::records::counted;
+use crate::reading::columns::Rules;
+use crate::records::{counted, not_read};
 use crate::state::{self, Entry, Folder, Kind, Way};
 
 /// A file that was written to within this time is taken to be in the making.
@@ -31,10 +31,10 @@ pub fn is_input(name: &OsStr) -> bool {
     !name.starts_with(b".") && ENDINGS.iter().any(|ending| name.ends_with(ending.as_bytes()))
 }
 
-pub(super) fn open(path: &Path, json: Json) -> Result<Opened, Error> {
+pub(super) fn open(path: &Path, rules: &Rules) -> Result<Opened, Error> {
     let reader = Inbox {
         folder: inbox(path)?,
-        json,
+        rules: rules.clone(),
         seen: HashSet::new(),
         passed_over: HashSet::new(),
         waiting: None,
@@ -45,7 +45,7 @@ pub(super) fn open(path: &Path, json: Json) -> Result<Opened, Error> {
         problem: None,
     };
     // Before anything is read: without these nothing could be finished.
-    let receipts = Receipts { folder: inbox(path)? };
+    let receipts = Receipts { folder: inbox(path)?, put_away: Vec::new() };
     receipts.target("processed")?;
     Ok((Box::new(reader), Box::new(receipts)))
 }
@@ -70,7 +70,26 @@ pub(super) fn check(path: &Path) -> Result<String, Error> {
         }
     }
     let verb = if waiting == 1 { "waits" } else { "wait" };
-    Ok(format!("inbox {}: {} {verb}", path.display(), counted(waiting, "file")))
+    let unread: Vec<String> = entries.iter().filter(|entry| is_unread(entry)).map(name_of).collect();
+    let unread = if unread.is_empty() { String::new() } else { format!("; {}", not_read(&unread)) };
+    Ok(format!("inbox {}: {} {verb}{unread}", path.display(), counted(waiting, "file")))
+}
+
+/// A file that somebody put there, and whose name is none of one to read.
+fn is_unread(entry: &Entry) -> bool {
+    entry.kind == Kind::File && !is_input(&entry.name) && !entry.name.as_encoded_bytes().starts_with(b".")
+}
+
+fn name_of(entry: &Entry) -> String {
+    entry.name.display().to_string()
+}
+
+/// The names of files that are not read, sorted.
+pub(super) fn unread_files(path: &Path) -> Result<Vec<String>, Error> {
+    let entries = inbox(path)?.entries(MOST_FILES).map_err(|error| failed(&error))?;
+    let mut names: Vec<String> = entries.iter().filter(|entry| is_unread(entry)).map(name_of).collect();
+    names.sort();
+    Ok(names)
 }
 
 /// How many files were put into `failed/`.
@@ -118,7 +137,7 @@ fn in_the_making(metadata: &Metadata, now: SystemTime) -> Option<Duration> {
 
 struct Inbox {
     folder: Folder,
-    json: Json,
+    rules: Rules,
     /// Files of this run: one that stays, because it is written on, waits for the next.
     seen: HashSet<(OsString, Identity)>,
     /// What is no file, told of once.
@@ -197,7 +216,7 @@ impl Inbox {
             let Some(mut input) = self.current.take().map_or_else(|| self.open_next(), |input| Ok(Some(input)))? else {
                 break;
             };
-            if input.read(&mut batch, self.json, limits) {
+            if input.read(&mut batch, &self.rules, limits) {
                 self.current = Some(input);
             }
         }
@@ -249,6 +268,8 @@ impl Inbox {
 /// Moves files whose rows are committed.
 struct Receipts {
     folder: Folder,
+    /// The names that files had, and where they are, since the last `settle`.
+    put_away: Vec<(OsString, Folder, OsString)>,
 }
 
 impl Acknowledge for Receipts {
@@ -257,6 +278,22 @@ impl Acknowledge for Receipts {
             self.put_away(finished)?;
         }
         Ok(batch.documents.len() as u64)
+    }
+
+    fn settle(&mut self) {
+        self.put_away.clear();
+    }
+
+    fn take_back(&mut self) -> Result<(), Error> {
+        for (name, folder, moved) in self.put_away.drain(..) {
+            if self.folder.path().join(&name).exists() {
+                let file = folder.path().join(&moved).display().to_string();
+                log::warn!("file_not_taken_back", file = file, note = "there is another of its name; it stays");
+            } else {
+                folder.move_to(&moved, &self.folder, &name).map_err(|error| failed(&error))?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -273,7 +310,7 @@ impl Receipts {
         })
     }
 
-    fn put_away(&self, finished: &Finished) -> Result<(), Error> {
+    fn put_away(&mut self, finished: &Finished) -> Result<(), Error> {
         let path: PathBuf = self.folder.path().join(&finished.name);
         let now = match std::fs::symlink_metadata(&path) {
             Ok(metadata) => identity(&metadata),
@@ -299,6 +336,8 @@ impl Receipts {
             name = finished.name.clone();
             name.push(format!(".{number}"));
         }
-        self.folder.move_to(&finished.name, &target, &name).map_err(|error| failed(&error))
+        self.folder.move_to(&finished.name, &target, &name).map_err(|error| failed(&error))?;
+        self.put_away.push((finished.name.clone(), target, name));
+        Ok(())
     }
 }

@@ -2,19 +2,27 @@
 //! No source knows tables or JSON shapes; a document passes through as it came, beside its transformed row.
 //! What a source has not got back is read again by the next run.
 
+#[cfg(feature = "mongodb")]
+mod cursor;
 mod folder;
+mod format;
 mod input;
 #[cfg(feature = "mongodb")]
 mod mongodb;
+mod scan;
+mod text;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::transform::{Form, Oddities, transform};
+use super::columns::Rules;
+use super::transform::{Oddities, Outcome};
 use super::{Error, Rejection};
-use crate::config::{Config, Json, Pipeline, Source};
-use crate::store::Reading;
+use crate::command::Backoff;
+use crate::config::{Config, Pipeline, Source};
+use crate::log;
+use crate::store::{Position, Reading};
 
 pub use folder::is_input;
 
@@ -28,6 +36,8 @@ pub(super) struct Limits {
 /// A document as it came, and what became of it.
 pub(super) struct Document {
     pub raw: Vec<u8>,
+    /// The file and the line; none for MongoDB.
+    pub place: Option<String>,
     pub outcome: Result<Arc<Reading>, (String, Rejection)>,
 }
 
@@ -41,13 +51,14 @@ pub(super) struct Batch {
     pub advanced: u64,
     /// Files that end in this batch.
     pub finished: Vec<Finished>,
+    /// How far the source is read with it, where it keeps a position.
+    pub position: Option<Position>,
 }
 
 impl Batch {
-    pub(super) fn push(&mut self, raw: Vec<u8>, form: Form, place: &str, json: Json) {
+    pub(super) fn add(&mut self, raw: Vec<u8>, place: Option<String>, outcome: Outcome) {
         self.bytes += raw.len();
-        let outcome = transform(&raw, form, place, json, &mut self.oddities).map(Arc::new);
-        self.documents.push(Document { raw, outcome });
+        self.documents.push(Document { raw, place, outcome: outcome.map(Arc::new) });
     }
 
     pub(super) fn is_full(&self, limits: Limits) -> bool {
@@ -99,16 +110,48 @@ pub(super) trait Acknowledge {
     /// Marks the documents, or moves the files, so that they are not read again. Returns how many documents are done;
     /// the others have changed meanwhile and are read once more.
     fn acknowledge(&mut self, batch: &Batch) -> Result<u64, Error>;
+
+    /// The batches so far stay as they are: nothing of them is taken back any more.
+    fn settle(&mut self);
+
+    /// Makes the documents that were acknowledged since the last `settle` wait again.
+    fn take_back(&mut self) -> Result<(), Error>;
 }
 
 /// A reader and its receipts.
 pub(super) type Opened = (Box<dyn Read>, Box<dyn Acknowledge>);
 
-/// Opens the source of a pipeline.
-pub(super) fn open(config: &Config, pipeline: &Pipeline) -> Result<Opened, Error> {
+/// Opens the source of a pipeline; `position` is how far an earlier run has read it.
+pub(super) fn open(
+    config: &Config,
+    pipeline: &Pipeline,
+    rules: &Rules,
+    position: Option<Position>,
+) -> Result<Opened, Error> {
     match &pipeline.source {
-        Source::Folder(path) => folder::open(path, pipeline.json),
-        Source::MongoDb => open_mongodb(config, pipeline),
+        Source::Folder(path) => folder::open(path, rules),
+        Source::MongoDb => open_mongodb(config, pipeline, rules, position),
+    }
+}
+
+/// How long a side that is away, a restart or an election for instance, is waited for before the run gives up.
+pub(super) const PATIENCE: Duration = Duration::from_secs(45);
+
+/// Asks the source until it answers, for as long as a database is waited for.
+pub(super) fn patiently<T>(mut ask: impl FnMut() -> Result<T, Error>) -> Result<T, Error> {
+    let until = std::time::Instant::now() + PATIENCE;
+    let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(3));
+    loop {
+        let error = match ask() {
+            Err(error @ Error::SourceDown(_)) => error,
+            other => return other,
+        };
+        let wait = backoff.next_wait();
+        if std::time::Instant::now() + wait > until {
+            return Err(error);
+        }
+        log::warn!("source_away", error = error.to_string(), again_in_ms = wait.as_millis() as u64);
+        std::thread::sleep(wait);
     }
 }
 
@@ -149,12 +192,17 @@ fn check_mongodb(_: &Config, pipeline: &Pipeline) -> Result<String, Error> {
 }
 
 #[cfg(feature = "mongodb")]
-fn open_mongodb(config: &Config, pipeline: &Pipeline) -> Result<Opened, Error> {
-    mongodb::open(config, pipeline)
+fn open_mongodb(
+    config: &Config,
+    pipeline: &Pipeline,
+    rules: &Rules,
+    position: Option<Position>,
+) -> Result<Opened, Error> {
+    mongodb::open(config, pipeline, rules, position)
 }
 
 #[cfg(not(feature = "mongodb"))]
-fn open_mongodb(_: &Config, pipeline: &Pipeline) -> Result<Opened, Error> {
+fn open_mongodb(_: &Config, pipeline: &Pipeline, _: &Rules, _: Option<Position>) -> Result<Opened, Error> {
     Err(left_out(pipeline))
 }
 
@@ -164,6 +212,14 @@ fn left_out(pipeline: &Pipeline) -> Error {
         "pipeline {} reads MongoDB, which this build leaves out; build with: cargo build --release --features mongodb",
         pipeline.name
     ))
+}
+
+/// The names of files in a pipeline's inbox that are not read, sorted.
+pub(super) fn unread_files(pipeline: &Pipeline) -> Result<Vec<String>, Error> {
+    match &pipeline.source {
+        Source::Folder(path) => folder::unread_files(path),
+        Source::MongoDb => Ok(Vec::new()),
+    }
 }
 
 /// How many damaged files lie in `failed/` of a pipeline's inbox.

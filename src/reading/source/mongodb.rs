@@ -1,19 +1,23 @@
 //! A MongoDB collection: documents with `status: "ingested"`, read raw, marked `processed` after the commit.
+//! What is read by a cursor's field is in `cursor`; the connection is the same.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use mongodb::bson::{Bson, Document, RawDocument, RawDocumentBuf, doc};
 use mongodb::error::{Error as DriverError, ErrorKind};
-use mongodb::options::ClientOptions;
+use mongodb::options::{ClientOptions, ReadPreference, SelectionCriteria};
 use mongodb::sync::{Client, Collection};
 
+use super::cursor::{self, Cursor};
 use super::{Acknowledge, Batch, Limits, Opened, Read, Total};
-use crate::config::{Config, Json, Pipeline};
+use crate::config::{Config, FieldPath, Pipeline, Select};
 use crate::log;
 use crate::reading::bson::Raw;
-use crate::reading::transform::Form;
+use crate::reading::columns::Rules;
+use crate::reading::transform::{Form, transform};
 use crate::reading::{Error, bson};
+use crate::store::Position;
 
 /// How long the driver looks for a server that can be used; the driver's own 30 s would make a person give up first.
 const SELECTION: Duration = Duration::from_secs(10);
@@ -21,7 +25,7 @@ const SELECTION: Duration = Duration::from_secs(10);
 const CHECK_SELECTION: Duration = Duration::from_secs(3);
 const CONNECT: Duration = Duration::from_secs(10);
 /// What the server may take for one reply or one update.
-const SERVER_TIME: Duration = Duration::from_secs(120);
+pub(super) const SERVER_TIME: Duration = Duration::from_secs(120);
 
 /// What `listIndexes` answers where there is no such collection (MongoDB's manual, "Error Codes").
 const NAMESPACE_NOT_FOUND: i32 = 26;
@@ -30,20 +34,43 @@ const NAMESPACE_NOT_FOUND: i32 = 26;
 const PASSING: [i32; 15] = [6, 7, 50, 89, 91, 134, 189, 262, 9001, 10107, 11600, 11602, 13435, 13436, 13388];
 
 /// Documents whose reply is shorter than the 48 MB of a message, however large each of them is.
-const SAFE_REPLY: usize = 2;
+pub(super) const SAFE_REPLY: usize = 2;
 
 /// Opens the collection and makes sure that the server answers.
-pub(super) fn open(config: &Config, pipeline: &Pipeline) -> Result<Opened, Error> {
-    let Connected { documents, target, .. } = connect(config, pipeline, SELECTION)?;
-    say_index(&documents);
-    let reader = Reader { documents: documents.clone(), json: pipeline.json, target: target.clone() };
-    Ok((Box::new(reader), Box::new(Marks { documents, target })))
+pub(super) fn open(
+    config: &Config,
+    pipeline: &Pipeline,
+    rules: &Rules,
+    position: Option<Position>,
+) -> Result<Opened, Error> {
+    let connected = connect(config, pipeline, SELECTION)?;
+    match &pipeline.select {
+        Select::Status => {
+            let Connected { documents, target, .. } = connected;
+            say_index(&documents, "status", "{status: 1, _id: 1}");
+            let reader = Reader { documents: documents.clone(), rules: rules.clone(), target: target.clone() };
+            Ok((Box::new(reader), Box::new(Marks { documents, target, marked: Vec::new() })))
+        }
+        Select::Cursor { field, overlap } => {
+            if field.text != "_id" {
+                say_index(&connected.documents, &field.text, &format!("{{{:?}: 1, _id: 1}}", field.text));
+            }
+            let source = format!("{} to {}", connected.name, pipeline.table);
+            let cursor = Cursor::open(connected, rules, (field, *overlap), source, position)?;
+            Ok((Box::new(cursor), Box::new(cursor::Nothing)))
+        }
+    }
 }
 
 /// Logs in and looks whether the collection can be read; says what is in it.
 pub(super) fn check(config: &Config, pipeline: &Pipeline) -> Result<String, Error> {
     let Connected { documents, target, name } = connect(config, pipeline, CHECK_SELECTION)?;
     let failed = |error: DriverError| explain(&target, &error);
+    if let Select::Cursor { field: FieldPath { text, .. }, .. } = &pipeline.select {
+        let is_there = documents.find_one(doc! {}).max_time(CHECK_SELECTION).run().map_err(failed)?.is_some();
+        let state = if is_there { format!("it is read by {text}") } else { "it is empty, or not there yet".to_owned() };
+        return Ok(format!("{target}: {name} can be read, {state}"));
+    }
     let waiting = documents.find_one(ingested()).max_time(CHECK_SELECTION).run().map_err(failed)?.is_some();
     let is_there = waiting || documents.find_one(doc! {}).max_time(CHECK_SELECTION).run().map_err(failed)?.is_some();
     let state = match (waiting, is_there) {
@@ -54,11 +81,11 @@ pub(super) fn check(config: &Config, pipeline: &Pipeline) -> Result<String, Erro
     Ok(format!("{target}: {name} can be read, {state}"))
 }
 
-struct Connected {
-    documents: Collection<RawDocumentBuf>,
-    target: String,
+pub(super) struct Connected {
+    pub documents: Collection<RawDocumentBuf>,
+    pub target: String,
     /// Database and collection.
-    name: String,
+    pub name: String,
 }
 
 fn connect(config: &Config, pipeline: &Pipeline, longest_selection: Duration) -> Result<Connected, Error> {
@@ -78,6 +105,8 @@ fn connect(config: &Config, pipeline: &Pipeline, longest_selection: Duration) ->
     let selection = options.server_selection_timeout.map_or(longest_selection, |given| given.min(longest_selection));
     options.server_selection_timeout = Some(selection);
     options.connect_timeout.get_or_insert(CONNECT);
+    // A secondary may be behind the primary, where documents are marked: what is compared and what is marked would be two.
+    options.selection_criteria = Some(SelectionCriteria::ReadPreference(ReadPreference::Primary));
     options.app_name.get_or_insert_with(|| "observability-hub".to_owned());
     let (database, collection) = config.mongo_names(pipeline);
     let name = format!("{database}.{collection}");
@@ -89,8 +118,8 @@ fn connect(config: &Config, pipeline: &Pipeline, longest_selection: Duration) ->
 }
 
 /// Asks for the index that keeps every batch from reading the whole collection; the operator makes it.
-fn say_index(documents: &Collection<RawDocumentBuf>) {
-    let on_status = |index: &mongodb::IndexModel| index.keys.keys().next().is_some_and(|key| key == "status");
+fn say_index(documents: &Collection<RawDocumentBuf>, field: &str, keys: &str) {
+    let on_field = |index: &mongodb::IndexModel| index.keys.keys().next().is_some_and(|key| key == field);
     let name = documents.name();
     let indexes = match documents.list_indexes().run().and_then(Iterator::collect::<Result<Vec<_>, _>>) {
         Ok(indexes) => indexes,
@@ -101,8 +130,8 @@ fn say_index(documents: &Collection<RawDocumentBuf>) {
             return log::warn!("indexes_not_listed", collection = name, error = error);
         }
     };
-    if !indexes.iter().any(on_status) {
-        let make = format!("db.getCollection({name:?}).createIndex({{status: 1, _id: 1}})");
+    if !indexes.iter().any(on_field) {
+        let make = format!("db.getCollection({name:?}).createIndex({keys})");
         log::warn!("index_missing", collection = name, note = "every run reads the whole collection", make = make);
     }
 }
@@ -111,7 +140,7 @@ fn ingested() -> Document {
     doc! { "status": "ingested" }
 }
 
-fn explain(target: &str, error: &DriverError) -> Error {
+pub(super) fn explain(target: &str, error: &DriverError) -> Error {
     let reason = log::printable(error.to_string().as_bytes());
     let what = match &*error.kind {
         ErrorKind::Authentication { message, .. } => {
@@ -143,7 +172,7 @@ fn explain(target: &str, error: &DriverError) -> Error {
 
 struct Reader {
     documents: Collection<RawDocumentBuf>,
-    json: Json,
+    rules: Rules,
     target: String,
 }
 
@@ -180,7 +209,9 @@ impl Reader {
         let mut batch = Batch::default();
         while !batch.is_full(limits) && cursor.advance()? {
             // Raw, and never by serde: that takes documents with keys such as $oid for other types.
-            batch.push(cursor.current().as_bytes().to_vec(), Form::Bson, "", self.json);
+            let raw = cursor.current().as_bytes().to_vec();
+            let outcome = transform(&raw, Form::Bson, "", &self.rules, &mut batch.oddities);
+            batch.add(raw, None, outcome);
             batch.advanced += 1;
         }
         Ok(batch)
@@ -190,6 +221,8 @@ impl Reader {
 struct Marks {
     documents: Collection<RawDocumentBuf>,
     target: String,
+    /// The ids of what was marked since the last `settle`.
+    marked: Vec<Bson>,
 }
 
 impl Acknowledge for Marks {
@@ -204,14 +237,30 @@ impl Acknowledge for Marks {
         if unchanged.is_empty() {
             return Ok(0);
         }
-        let filter = doc! { "_id": { "$in": unchanged }, "status": "ingested" };
-        let processed = doc! { "$set": { "status": "processed" } };
-        let marked = self.documents.update_many(filter, processed).run();
-        Ok(marked.map_err(|error| explain(&self.target, &error))?.modified_count)
+        self.marked.extend_from_slice(&unchanged);
+        self.mark(unchanged, "ingested", "processed")
+    }
+
+    fn settle(&mut self) {
+        self.marked.clear();
+    }
+
+    fn take_back(&mut self) -> Result<(), Error> {
+        let marked = std::mem::take(&mut self.marked);
+        if marked.is_empty() {
+            return Ok(());
+        }
+        super::patiently(|| self.mark(marked.clone(), "processed", "ingested")).map(drop)
     }
 }
 
 impl Marks {
+    fn mark(&self, ids: Vec<Bson>, from: &str, to: &str) -> Result<u64, Error> {
+        let filter = doc! { "_id": { "$in": ids }, "status": from };
+        let marked = self.documents.update_many(filter, doc! { "$set": { "status": to } }).run();
+        Ok(marked.map_err(|error| explain(&self.target, &error))?.modified_count)
+    }
+
     /// The ids of the documents that are still as they were read: a newer form is read again instead of marked.
     fn unchanged(&self, read: &HashMap<&[u8], &[u8]>) -> Result<Vec<Bson>, Error> {
         let failed = |error: &DriverError| explain(&self.target, error);

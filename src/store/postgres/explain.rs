@@ -53,8 +53,8 @@ pub(super) fn explain(address: &Address, act: &str, error: &postgres::Error) -> 
     }
 }
 
-/// Why the server refuses a row for what is in it; none where the error is of another kind.
-pub(super) fn refusal(error: &postgres::Error) -> Option<String> {
+/// The SQLSTATE and the reason where the server refuses a row for what is in it; none where the error is of another kind.
+pub(super) fn refusal(error: &postgres::Error) -> Option<(String, String)> {
     let said = error.as_db_error()?;
     if *said.code() == SqlState::SEQUENCE_GENERATOR_LIMIT_EXCEEDED {
         // No row gets a number any more.
@@ -62,7 +62,8 @@ pub(super) fn refusal(error: &postgres::Error) -> Option<String> {
     }
     // Data exceptions, integrity constraints, views that check, limits of the program such as the size of an index
     // entry, exceptions that a trigger raises ("Appendix A").
-    matches!(&said.code().code()[..2], "22" | "23" | "44" | "54" | "P0").then(|| sentence(said))
+    let code = said.code().code();
+    matches!(&code[..2], "22" | "23" | "44" | "54" | "P0").then(|| (code.to_owned(), sentence(said)))
 }
 
 /// What the server says, without the driver's words around it.

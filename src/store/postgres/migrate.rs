@@ -122,6 +122,7 @@ fn update(client: &mut Client, needed: &[Object]) -> Result<Updated, Stop> {
     for (object, version) in schema::missing(needed, &versions).map_err(Stop::Newer)? {
         let was_there = version == 0 && *object == Object::Metrics && metrics.exists;
         adopted |= was_there;
+        let made = version == 0 && is_missing(&mut transaction, object)?;
         for statement in steps::steps(object, version, &server, &metrics) {
             warnings.extend(run(&mut transaction, &statement)?);
         }
@@ -135,7 +136,7 @@ fn update(client: &mut Client, needed: &[Object]) -> Result<Updated, Stop> {
         if version == 0 && !was_there && was_made(&mut transaction, object)? {
             log::warn!("made_again", object = object.name(), error = schema::DROPPED);
         }
-        transaction.batch_execute(&record(object, was_there))?;
+        transaction.batch_execute(&record(object, was_there, made))?;
         metrics = server::look(&mut transaction)?.1;
     }
     transaction.commit()?;
@@ -162,9 +163,8 @@ fn run(transaction: &mut Transaction<'_>, statement: &Statement) -> Result<Optio
     match attempt.batch_execute(sql) {
         Ok(()) => attempt.commit().map(|()| None),
         // Whoever may not do it must be told what to run.
-        Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) || error.as_db_error().is_none() => {
-            Err(error)
-        }
+        Err(error) if error.as_db_error().is_none() => Err(error),
+        Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) && !statement.for_the_owner => Err(error),
         Err(error) => {
             attempt.rollback()?;
             let sql = statement.by_hand.as_deref().unwrap_or(&statement.sql);
@@ -182,13 +182,19 @@ fn schema_table() -> String {
     )
 }
 
-fn record(object: &Object, adopted: bool) -> String {
+/// Whether nothing of the object's name is there.
+fn is_missing(transaction: &mut Transaction<'_>, object: &Object) -> Result<bool, postgres::Error> {
+    let Object::Readings(table) = object else { return Ok(false) };
+    transaction.query_typed_one("SELECT to_regclass($1) IS NULL", &[(&table_name(table), Type::TEXT)])?.try_get(0)
+}
+
+fn record(object: &Object, adopted: bool, made: bool) -> String {
     format!(
         "INSERT INTO {SCHEMA_TABLE} (object, version, oldest, adopted) VALUES ('{}', {}, {}, {adopted}) \
          ON CONFLICT (object) DO UPDATE SET version = excluded.version, oldest = excluded.oldest",
         object.name(),
         object.version(),
-        object.oldest()
+        object.oldest(made)
     )
 }
 
@@ -207,7 +213,7 @@ fn script(missing: &[(&Object, i64)], server: &Server, metrics: &Metrics, role: 
             other => Some(other.name().to_owned()),
         };
         lines.extend(table.map(|table| format!("GRANT SELECT, INSERT, UPDATE, DELETE ON {table} TO {role}")));
-        lines.push(record(object, *object == Object::Metrics && metrics.exists));
+        lines.push(record(object, *object == Object::Metrics && metrics.exists, false));
     }
     lines.join(";\n") + ";"
 }

@@ -85,7 +85,7 @@ impl Engine for Postgres {
                 Ok(()) => Ok(()),
             })?;
         outcome.map_err(|(error, index)| match (index, explain::refusal(&error)) {
-            (Some(index), Some(reason)) => Error::Row { index, reason },
+            (Some(index), Some((code, reason))) => Error::Row { index, code, reason },
             _ => explain::explain(&self.address, "store metrics", &error),
         })
     }

@@ -137,13 +137,15 @@ fn is_locked(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
 }
 
-/// Why SQLite refuses a row for what is in it; none where the error is of another kind.
-pub(super) fn refusal(error: &rusqlite::Error) -> Option<String> {
+/// The extended result code and the reason where SQLite refuses a row for what is in it; none where the error is of
+/// another kind.
+pub(super) fn refusal(error: &rusqlite::Error) -> Option<(String, String)> {
     let for_itself = matches!(
         error.sqlite_error_code(),
         Some(ErrorCode::ConstraintViolation | ErrorCode::TooBig | ErrorCode::TypeMismatch)
     );
-    for_itself.then(|| error.to_string())
+    let code = error.sqlite_error().map(|error| error.extended_code.to_string());
+    for_itself.then(|| (code.unwrap_or_default(), error.to_string()))
 }
 
 /// An error of SQLite in words that help.

@@ -1,9 +1,10 @@
-use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
+use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 
 use super::{Sqlite, views};
 use crate::config::Config;
 use crate::log;
 use crate::store::Error;
+use crate::store::readings::POSITIONS;
 use crate::store::schema::{self, Object, SCHEMA_TABLE, Version};
 use crate::store::views::VIEWS;
 
@@ -26,6 +27,7 @@ const DEAD_LETTERS: &str = "
         source_id TEXT NOT NULL,
         reason TEXT NOT NULL,
         document BLOB NOT NULL,
+        place TEXT,
         attempts INTEGER NOT NULL DEFAULT 1,
         first_failed INTEGER NOT NULL DEFAULT (CAST(unixepoch('subsec') * 1000 AS INTEGER)),
         last_failed INTEGER NOT NULL DEFAULT (CAST(unixepoch('subsec') * 1000 AS INTEGER)),
@@ -43,8 +45,28 @@ fn readings(table: &str) -> String {
             event_type TEXT,
             payload TEXT CHECK (json_valid(payload)),
             meta TEXT CHECK (json_valid(meta)),
-            created_at INTEGER NOT NULL DEFAULT (CAST(unixepoch('subsec') * 1000 AS INTEGER))
+            created_at INTEGER NOT NULL DEFAULT (CAST(unixepoch('subsec') * 1000 AS INTEGER)),
+            source_id TEXT,
+            updated_at INTEGER
         ) STRICT;"
+    )
+}
+
+/// A table of more rows gets its indexes from the operator: making them would hold every writer off.
+const FEW_ROWS: i64 = 500_000;
+
+fn indexes(table: &str) -> String {
+    let index = |column| format!("CREATE INDEX IF NOT EXISTS \"{table}_{column}\" ON \"{table}\" ({column});");
+    ["event_timestamp", "updated_at", "source_id"].map(index).join(" ")
+}
+
+/// The table with times as SQLite's `datetime()` reads them, in UTC.
+fn view(table: &str) -> String {
+    let time = |column| format!("strftime('%Y-%m-%d %H:%M:%f', {column} / 1000.0, 'unixepoch') AS {column}");
+    let [event, created, updated] = ["event_timestamp", "created_at", "updated_at"].map(time);
+    format!(
+        "CREATE VIEW \"{table}_view\" AS SELECT id, mongo_id, source_id, {event}, source, event_type, payload, meta, \
+         {created}, {updated} FROM \"{table}\";"
     )
 }
 
@@ -54,7 +76,16 @@ fn steps(object: &Object, from: i64, foreign: &[&str]) -> String {
         Object::Metrics if from < 1 => METRICS.to_owned(),
         Object::MetricViews => views::sql(foreign),
         Object::Readings(table) if from < 1 => readings(table),
+        Object::Readings(table) if from < 2 => {
+            let add = |column| format!("ALTER TABLE \"{table}\" ADD COLUMN {column};");
+            ["source_id TEXT", "updated_at INTEGER"].map(add).concat()
+        }
         Object::DeadLetters if from < 1 => DEAD_LETTERS.to_owned(),
+        Object::DeadLetters if from < 2 => "ALTER TABLE dead_letters ADD COLUMN place TEXT".to_owned(),
+        Object::Positions if from < 1 => format!(
+            "CREATE TABLE {POSITIONS} (pipeline TEXT PRIMARY KEY, source TEXT NOT NULL, field TEXT NOT NULL,
+             value TEXT NOT NULL, passed INTEGER NOT NULL) STRICT"
+        ),
         _ => String::new(),
     }
 }
@@ -95,15 +126,43 @@ impl Sqlite {
             if version == 0 && is_known(&transaction, object).map_err(failed)? {
                 log::warn!("made_again", database = target, object = object.name(), error = schema::DROPPED);
             }
+            if let Object::Readings(table) = object
+                && version < 2
+            {
+                follow(&transaction, &target, table).map_err(failed)?;
+            }
             transaction
                 .execute(
                     &format!("INSERT OR REPLACE INTO {SCHEMA_TABLE} (object, version, oldest) VALUES (?1, ?2, ?3)"),
-                    params![object.name(), object.version(), object.oldest()],
+                    params![object.name(), object.version(), object.oldest(version == 0)],
                 )
                 .map_err(failed)?;
         }
         transaction.commit().map_err(failed)
     }
+}
+
+/// What follows downstream asks for: indexes, and a view with times that can be read.
+fn follow(transaction: &Transaction<'_>, target: &str, table: &str) -> Result<(), rusqlite::Error> {
+    let incomplete = |without: &str, reason: &str, remedy: &str| {
+        log::warn!("schema_incomplete", database = target, without = without, error = reason, remedy = remedy);
+    };
+    let last: Option<i64> = transaction.query_row(&format!("SELECT max(id) FROM \"{table}\""), [], |row| row.get(0))?;
+    if last.unwrap_or(0) <= FEW_ROWS {
+        transaction.execute_batch(&indexes(table))?;
+    } else {
+        incomplete("indexes of readings", "the table has many rows", &format!("run {}", indexes(table)));
+    }
+    let name = format!("{table}_view");
+    if has_table(transaction, &name)? {
+        incomplete(
+            "the view of readings",
+            &format!("there is a relation {name} already"),
+            &format!("run {}", view(table)),
+        );
+        return Ok(());
+    }
+    transaction.execute_batch(&view(table))
 }
 
 fn missing<'a>(target: &str, needed: &'a [Object], found: &[Version]) -> Result<Vec<(&'a Object, i64)>, Error> {

@@ -103,7 +103,7 @@ impl Engine for Sqlite {
                         batch.payloads[index]
                     ])
                     .map_err(|error| match file::refusal(&error) {
-                        Some(reason) => Error::Row { index, reason },
+                        Some((code, reason)) => Error::Row { index, code, reason },
                         None => failed(error),
                     })?;
             }

@@ -1,0 +1,50 @@
+//! What a file is by its first bytes, where it is no text that can be read.
+
+/// Beginnings of files of other kinds, and what to do with them.
+const KINDS: [(&[u8], &str); 8] = [
+    (b"\xff\xfe\0\0", "it is UTF-32; write UTF-8: iconv -f UTF-32 -t UTF-8"),
+    (b"\xff\xfe", UTF_16),
+    (b"\xfe\xff", UTF_16),
+    (b"\x1f\x8b", "it is compressed with gzip, and its name does not end in .gz"),
+    (b"\x28\xb5\x2f\xfd", "it is compressed with zstd; unpack it: zstd -d"),
+    (b"BZh", "it is compressed with bzip2; unpack it: bunzip2"),
+    (b"\xfd7zXZ\0", "it is compressed with xz; unpack it: unxz"),
+    (b"PK\x03\x04", "it is a ZIP archive; unpack it: unzip"),
+];
+
+const UTF_16: &str = "it is UTF-16; write UTF-8: iconv -f UTF-16 -t UTF-8";
+
+/// How much of the beginning is looked at.
+const LOOKED_AT: usize = 4096;
+
+/// Why nothing of a file that begins like this can be read; none where it may be.
+pub(super) fn unreadable(beginning: &[u8]) -> Option<&'static str> {
+    if let Some((_, reason)) = KINDS.iter().find(|(bytes, _)| beginning.starts_with(bytes)) {
+        return Some(reason);
+    }
+    let beginning = &beginning[..beginning.len().min(LOOKED_AT)];
+    // JSON has no NUL; without a mark, every second byte of UTF-16 is one where the text is English.
+    let zero = beginning.iter().position(|byte| *byte == 0)?;
+    let is_wide = beginning.iter().skip(zero).step_by(2).take(8).all(|byte| *byte == 0) && beginning.len() > zero + 2;
+    Some(if zero < 2 && is_wide { UTF_16 } else { "it is no text: a zero byte is among its first" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn other_kinds_of_files_are_told_by_their_beginning() {
+        let wide = |order: fn(u16) -> [u8; 2]| "{\"a\":1}\n".encode_utf16().flat_map(order).collect::<Vec<u8>>();
+        for bytes in
+            [wide(u16::to_le_bytes), wide(u16::to_be_bytes), [&b"\xff\xfe"[..], &wide(u16::to_le_bytes)].concat()]
+        {
+            assert_eq!(unreadable(&bytes), Some(UTF_16));
+        }
+        assert!(unreadable(b"\x16\0\0\0\x02hello\0").unwrap().contains("zero byte"));
+        assert!(unreadable(b"\x28\xb5\x2f\xfd\x04").unwrap().contains("zstd"));
+        for text in [&b"{\"a\":1}"[..], b"", b"[", b"\xef\xbb\xbf{}", "ž".as_bytes()] {
+            assert_eq!(unreadable(text), None);
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! The time of an event, from every shape that producers wrote.
+
+use super::bson::Raw;
+
+/// A number below this is no time: it is a year, a date in digits or a counter. As seconds it is March 1973.
+const FIRST: f64 = 1e8;
+/// Numbers below this are seconds since 1970 (until the year 5138), others milliseconds (since 1973).
+const FIRST_MILLISECOND: f64 = 1e11;
+
+/// From the beginning of the year 1 to the end of 9999.
+const TIMES: std::ops::RangeInclusive<i64> = -62_135_596_800_000..=253_402_300_799_999;
+
+/// Milliseconds since 1970 of a date, of RFC 3339 (without an offset: UTC), of seconds and milliseconds as numbers or
+/// digits. None for what is no time between the years 1 and 9999.
+pub(super) fn milliseconds(value: Raw<'_>) -> Option<i64> {
+    let milliseconds = match value {
+        Raw::DateTime(milliseconds) => milliseconds,
+        Raw::Timestamp { seconds, .. } => i64::from(seconds) * 1000,
+        Raw::Int32(value) => of_number(f64::from(value))?,
+        Raw::Int64(value) => of_number(value as f64)?,
+        Raw::Double(value) => of_number(value)?,
+        Raw::String(text) => of_text(text.trim())?,
+        _ => return None,
+    };
+    TIMES.contains(&milliseconds).then_some(milliseconds)
+}
+
+fn of_number(value: f64) -> Option<i64> {
+    let size = value.abs();
+    // A double has 53 bits, more than a time between the years 1 and 9999 takes; farther out no time is.
+    if !(FIRST..1e15).contains(&size) || is_calendar(size) {
+        return None;
+    }
+    let milliseconds = if size < FIRST_MILLISECOND { value * 1000.0 } else { value };
+    Some(milliseconds.floor() as i64)
+}
+
+/// Whether a number is a date in digits, `202401011230` or `20240101123000`: as milliseconds it would be a day of 1976,
+/// or of the 26th century.
+fn is_calendar(size: f64) -> bool {
+    let number = size as u64;
+    let minutes = match number {
+        190_000_000_000..=209_999_999_999 => number,
+        19_000_000_000_000..=20_999_999_999_999 if number % 100 < 60 => number / 100,
+        _ => return false,
+    };
+    let part = |divisor: u64| minutes / divisor % 100;
+    let is_date = (1..=12).contains(&part(1_000_000)) && (1..=31).contains(&part(10_000));
+    size.fract() == 0.0 && is_date && part(100) < 24 && part(1) < 60
+}
+
+fn of_text(text: &str) -> Option<i64> {
+    let is_digit = |byte: u8| byte.is_ascii_digit();
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    // Ten digits are seconds from 2001 to 2286, thirteen are milliseconds: no date in digits has so many.
+    if matches!(whole.len(), 10 | 13) && whole.bytes().chain(fraction.bytes()).all(is_digit) {
+        return text.parse().ok().and_then(of_number);
+    }
+    // A number is no date, although 20240101 could be read as one.
+    if !text.contains('-') && !text.contains(':') {
+        return None;
+    }
+    instant(text)
+}
+
+/// RFC 3339, its offset also without a colon or left out, which is UTC; a date alone is its midnight.
+pub(super) fn instant(text: &str) -> Option<i64> {
+    // The name of a zone would not be looked at below.
+    if text.contains('[') {
+        return None;
+    }
+    if let Ok(instant) = text.parse::<jiff::Timestamp>() {
+        return Some(instant.as_millisecond());
+    }
+    let text = text.strip_suffix(['Z', 'z']).unwrap_or(text);
+    // An offset would not be looked at either; what has one and is no instant lies beyond the years that there are.
+    if text.split_once(['T', 't', ' ']).is_some_and(|(_, time)| time.contains(['+', '-'])) {
+        return None;
+    }
+    let local = text.parse::<jiff::civil::DateTime>().ok()?;
+    let since = local.duration_since(jiff::civil::date(1970, 1, 1).at(0, 0, 0, 0));
+    i64::try_from(since.as_millis()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digits_that_are_no_time_are_none() {
+        for text in [
+            "20240101",
+            "2024",
+            "202401",
+            "202401011230",
+            "20240101123000",
+            "0",
+            "1",
+            "42",
+            "-5",
+            "1.5",
+            "12:30",
+            "12",
+            "999999999",
+            "17675280000",
+            "1767528000000000",
+            "1e9",
+            "",
+            "-",
+            "2024-13-01",
+            "1767528000.1.2",
+            "+1767528000",
+            "9999-12-31T23:59:59-04:00",
+            "2026-01-04T12:00:00+99:00",
+            "2026-01-04T12:00:00[Europe/Prague]",
+        ] {
+            assert_eq!(milliseconds(Raw::String(text)), None, "{text}");
+        }
+        for number in [0, 1, 2024, 20_240_101, 99_999_999, -5, 202_401_011_230, 20_240_101_123_000, i64::MAX, i64::MIN]
+        {
+            assert_eq!(milliseconds(Raw::Int64(number)), None, "{number}");
+            assert_eq!(milliseconds(Raw::Double(number as f64)), None, "{number}");
+        }
+        assert_eq!(milliseconds(Raw::Int32(20_240_101)), None);
+        for number in [f64::NAN, f64::INFINITY, 0.5, 2024.5] {
+            assert_eq!(milliseconds(Raw::Double(number)), None, "{number}");
+        }
+    }
+
+    #[test]
+    fn what_is_a_time_is_taken() {
+        for (text, expected) in [
+            ("1767528000", 1_767_528_000_000),
+            ("1767528000.25", 1_767_528_000_250),
+            (" 1767528000123 ", 1_767_528_000_123),
+            ("2026-01-04", 1_767_484_800_000),
+            ("2026-01-04T12:00:00+0000", 1_767_528_000_000),
+            ("2026-01-04T07:00:00.5-0500", 1_767_528_000_500),
+            ("20260104T12:00:00Z", 1_767_528_000_000),
+            ("9999-12-31", 253_402_214_400_000),
+            ("9999-12-31T23:59:59.999Z", 253_402_300_799_999),
+            ("1969-12-31T23:59:59.999", -1),
+        ] {
+            assert_eq!(milliseconds(Raw::String(text)), Some(expected), "{text}");
+        }
+        for (number, expected) in [
+            (1_767_528_000, 1_767_528_000_000),
+            (-300_000_000, -300_000_000_000),
+            (1_767_528_000_123, 1_767_528_000_123),
+            (202_499_991_230, 202_499_991_230),
+        ] {
+            assert_eq!(milliseconds(Raw::Int64(number)), Some(expected), "{number}");
+        }
+    }
+}

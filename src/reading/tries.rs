@@ -1,0 +1,59 @@
+//! For how long failed runs are tried again: systemd starts the program anew minutes after a failure, without end; the
+//! program itself sees when the first of them failed, and says that this was the last.
+
+use std::path::Path;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::run::folder;
+use crate::exit::Exit;
+use crate::{log, state};
+
+/// From the first failure on, the timer's run, tries go on for so long.
+const TRIES: Duration = Duration::from_secs(6 * 3600);
+/// After a longer pause than this it is another series: `RestartSec=` of the unit is five minutes, and a run that failed
+/// may have waited for both sides.
+const PAUSE: Duration = Duration::from_secs(30 * 60);
+
+const FILE: &str = "tries.json";
+
+/// What a run of the unit ends with, which began at `started`: a failure after six hours of them is `Busy`, which the unit
+/// does not start again after. Of a run by hand nothing is kept.
+pub(super) fn end(state_dir: &Path, started: Timestamp, exit: Exit) -> Exit {
+    if std::env::var_os("INVOCATION_ID").is_none() || !matches!(exit, Exit::Done | Exit::Error) {
+        return exit;
+    }
+    match count(state_dir, started, exit) {
+        Ok(exit) => exit,
+        Err(error) => {
+            log::warn!("tries_not_kept", error = error.to_string());
+            exit
+        }
+    }
+}
+
+fn count(state_dir: &Path, started: Timestamp, exit: Exit) -> Result<Exit, state::Error> {
+    let folder = folder(state_dir)?;
+    if exit == Exit::Done {
+        folder.forget(FILE.as_ref())?;
+        return Ok(exit);
+    }
+    let before: Option<Value> = folder.read(FILE, 4096)?.and_then(|text| serde_json::from_slice(&text).ok());
+    let time = |key: &str| before.as_ref()?[key].as_str()?.parse::<Timestamp>().ok();
+    let is_within = |from: Timestamp, to: Timestamp, limit: Duration| {
+        Duration::try_from(to.duration_since(from)).is_ok_and(|age| age <= limit)
+    };
+    let series = time("since").filter(|_| time("last").is_some_and(|last| is_within(last, started, PAUSE)));
+    let (since, now) = (series.unwrap_or(started), Timestamp::now());
+    if !is_within(since, now, TRIES) {
+        folder.forget(FILE.as_ref())?;
+        let note = "it is tried again when its timer says so, or by: systemctl start reading-sync";
+        log::error!("given_up", since = log::rfc3339(since), note = note);
+        return Ok(Exit::Busy);
+    }
+    let tries = json!({ "since": log::rfc3339(since), "last": log::rfc3339(now) });
+    folder.replace(FILE, tries.to_string().as_bytes(), 0o640)?;
+    Ok(exit)
+}

@@ -1,0 +1,179 @@
+//! The reading pipeline on files that are not one document a line, and on those that are no text at all.
+#![cfg(feature = "sqlite")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail anywhere")]
+
+#[path = "support/reading.rs"]
+mod reading;
+mod support;
+
+use std::io::Write as _;
+
+use reading::{Site, file_pipeline, line, names, publish};
+use rusqlite::Connection;
+use serde_json::{Value, json};
+
+fn site() -> Site {
+    Site::new(|host| file_pipeline(host, ""))
+}
+
+/// The numbers of the documents that are stored, in order.
+fn stored(site: &Site) -> Vec<i64> {
+    let database = Connection::open(site.host.state().join("data/hub.db")).unwrap();
+    let mut statement =
+        database.prepare("SELECT CAST(source_id AS INTEGER) FROM reading_analytics ORDER BY 1").unwrap();
+    statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+}
+
+fn gz(content: &[u8]) -> Vec<u8> {
+    let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gz.write_all(content).unwrap();
+    gz.finish().unwrap()
+}
+
+fn document(number: usize) -> Value {
+    json!({"_id": number, "payload": {"text": "a \"quoted\" } ] text", "list": [{"n": number}, []]}})
+}
+
+fn pretty(numbers: std::ops::Range<usize>) -> String {
+    numbers.map(|number| format!("{}\n", serde_json::to_string_pretty(&document(number)).unwrap())).collect()
+}
+
+#[test]
+fn lists_and_documents_over_several_lines_are_read() {
+    let site = site();
+    let list = |numbers: std::ops::Range<usize>| Value::Array(numbers.map(document).collect());
+    // As mongoexport --jsonArray writes it, by hand, compressed, and with nothing in it.
+    publish(&site.host, "a.json", list(0..2000).to_string().as_bytes());
+    publish(
+        &site.host,
+        "b.json",
+        format!("\u{feff}\n {}\n", serde_json::to_string_pretty(&list(2000..2010)).unwrap()).as_bytes(),
+    );
+    publish(&site.host, "c.json.gz", &gz(list(2010..4000).to_string().as_bytes()));
+    publish(&site.host, "d.json", b" [ ] \n");
+    // Documents over several lines, several in one line, both in turns with lines.
+    publish(&site.host, "e.json", pretty(4000..4010).as_bytes());
+    let several: String = (4010..4020).map(|number| document(number).to_string()).collect();
+    publish(&site.host, "f.jsonl", format!("{several} {}\n", document(4020)).as_bytes());
+    let mixed = format!(
+        "{}{}\r\n{}{} {}",
+        pretty(4021..4022),
+        document(4022),
+        pretty(4023..4024).trim_end(),
+        document(4024),
+        pretty(4025..4026)
+    );
+    publish(&site.host, "g.jsonl", mixed.replace('\n', "\r\n").as_bytes());
+    // One line that is as long as a file.
+    let one: String = (4026..9000).map(|number| document(number).to_string()).collect();
+    publish(&site.host, "h.json", one.as_bytes());
+    let result = site.synced("reading");
+    assert_eq!(
+        (&result["stored"], &result["dead_letters"], &result["damaged_files"]),
+        (&json!(9000), &json!(0), &json!(null)),
+        "{result}"
+    );
+    assert_eq!(stored(&site), (0..9000).collect::<Vec<_>>());
+    assert_eq!(names(&site.host, "."), ["processed"]);
+}
+
+#[test]
+fn what_is_broken_in_them_is_one_dead_letter_or_one_damaged_file() {
+    let site = site();
+    // A document over several lines with a mistake, whole ones around it, and one that is cut off.
+    let broken = pretty(1..2).replace("\"list\":", "\"list\"");
+    publish(&site.host, "a.json", format!("{}{broken}{}{{\n  \"_id\": 3,\n", pretty(0..1), pretty(2..3)).as_bytes());
+    // Lines that end too early, before lines that could be taken for what is missing.
+    publish(
+        &site.host,
+        "b.jsonl",
+        b"{\"_id\":10,\"a\":\n{\"_id\":11}\n{\"_id\":12}\n{\"_id\":13,\"a\":[\n{\"_id\":14}\n",
+    );
+    publish(&site.host, "c.jsonl", b"{\"_id\":20}x\n{\"_id\":21}{\"_id\":\n{\"_id\":22} {\"_id\":23}]\n");
+    publish(
+        &site.host,
+        "d.json",
+        b"[{\"_id\":30},\n{\"_id\":31},\n7,{\"_id\":{\"$oid\":1}},{\"_id\" 32},{\"_id\":33}]",
+    );
+    publish(&site.host, "e.json", b"[{\"_id\":40},{\"_id\":41}");
+    publish(&site.host, "f.json", b"[{\"_id\":50}{\"_id\":51}]\n");
+    let result = site.synced("reading");
+    assert_eq!(stored(&site), [0, 2, 11, 12, 14, 21, 22, 30, 31, 40, 41, 50]);
+    let list = site.hub(&["dead-letters"]);
+    for place in [
+        "a.json, line 13:",
+        "a.json, line 37:",
+        "b.jsonl, line 1:",
+        "b.jsonl, line 4:",
+        "c.jsonl, line 1:",
+        "c.jsonl, line 2, document 2:",
+        "c.jsonl, line 3, document 2:",
+        "d.json, line 3:",
+        "d.json, line 3, document 2:",
+    ] {
+        let (place, _) = place.rsplit_once(':').unwrap();
+        assert!(list.lines().any(|line| line.contains(&format!("  {place}  "))), "{place}\n{list}");
+    }
+    assert_eq!(list.lines().count(), 9, "{list}");
+    assert_eq!((&result["dead_letters"], &result["damaged_files"]), (&json!(9), &json!(3)), "{result}");
+    assert_eq!(names(&site.host, "failed"), ["d.json", "e.json", "f.json"]);
+}
+
+#[test]
+fn what_is_no_text_of_json_is_one_damaged_file_with_its_reason() {
+    let host = support::Host::new();
+    host.configure(&format!(
+        "[proxy]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\n{}",
+        file_pipeline(&host, "")
+    ));
+    let log = host.path("log");
+    let site = Site::on(host, |command| {
+        command.stderr(std::fs::File::create(&log).unwrap());
+    });
+    let text: String = (0..300).map(line).collect();
+    let wide: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    publish(&site.host, "a.jsonl", &[b"\xff\xfe", &wide[..]].concat());
+    publish(&site.host, "b.jsonl", &wide);
+    publish(&site.host, "c.jsonl.gz", &gz(&text.encode_utf16().flat_map(u16::to_be_bytes).collect::<Vec<u8>>()));
+    publish(&site.host, "d.json", &gz(text.as_bytes()));
+    let csv: String = (0..5000).map(|n| format!("{n}a,\"x\",2026-01-04\n")).collect();
+    publish(&site.host, "e.json", csv.as_bytes());
+    publish(&site.host, "f.jsonl", b"\x28\xb5\x2f\xfd\x04\x58");
+    let result = site.synced("reading");
+    assert_eq!(
+        (&result["damaged_files"], &result["dead_letters"], &result["stored"]),
+        (&json!(6), &json!(0), &json!(0)),
+        "{result}"
+    );
+    let said = std::fs::read_to_string(&log).unwrap();
+    for (file, reason) in [
+        ("a.jsonl", "it is UTF-16; write UTF-8"),
+        ("b.jsonl", "it is UTF-16; write UTF-8"),
+        ("c.jsonl.gz", "it is UTF-16; write UTF-8"),
+        ("d.json", "its name does not end in .gz"),
+        ("e.json", "none of its first 100 lines is JSON"),
+        ("f.jsonl", "zstd"),
+    ] {
+        let told = said.lines().find(|line| line.contains("file_damaged") && line.contains(&format!("\"{file}\"")));
+        assert!(told.is_some_and(|line| line.contains(reason)), "{file}: {said}");
+    }
+}
+
+#[test]
+fn files_of_other_endings_are_named_by_status_and_doctor() {
+    let site = site();
+    publish(&site.host, "A.JSONL", line(1).as_bytes());
+    publish(&site.host, "b.jsonl.zst", b"x");
+    publish(&site.host, "c.jsonl", line(2).as_bytes());
+    assert_eq!(site.synced("reading")["stored"], 1);
+    let status = String::from_utf8_lossy(&site.host.run("hub", &["status"]).stdout).into_owned();
+    assert!(status.contains("A.JSONL, b.jsonl.zst"), "{status}");
+    let doctor = site.host.run("hub", &["doctor"]);
+    let doctor = String::from_utf8_lossy(&doctor.stdout).into_owned();
+    assert!(doctor.contains("A.JSONL, b.jsonl.zst"), "{doctor}");
+    std::fs::remove_file(reading::inbox(&site.host).join("A.JSONL")).unwrap();
+    std::fs::remove_file(reading::inbox(&site.host).join("b.jsonl.zst")).unwrap();
+    site.synced("reading");
+    let status = String::from_utf8_lossy(&site.host.run("hub", &["status"]).stdout).into_owned();
+    assert!(!status.contains("not read"), "{status}");
+}
