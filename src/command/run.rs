@@ -2,11 +2,14 @@ use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{ErrorKind, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, pidfd_open, waitid,
@@ -193,15 +196,24 @@ impl Command {
         };
         let missing = |name: &str| Error::NotFound(format!("{name} (package util-linux)"));
         let setpriv = at("setpriv", &path).ok_or_else(|| missing("setpriv"))?;
-        // Of the same package; a PATH that was made for the hub may have it without this one.
-        let setsid = at("setsid", &path).or_else(|| at("setsid", DEFAULT_PATH.as_ref()));
-        let setsid = setsid.ok_or_else(|| missing("setsid"))?;
         let me = account::current();
         let user = self.user.clone().unwrap_or_else(|| me.clone());
-        // A session of its own, while it is still the caller's: with the caller's terminal, the user that it becomes could
-        // type into the caller's shell (ioctl_tty(2), TIOCSTI).
-        let mut command = std::process::Command::new(setsid);
-        command.arg(setpriv).args(["--pdeathsig", "KILL"]);
+        let mut command = if has_terminal() {
+            // A session of its own, while it is still the caller's: with the caller's terminal, the user that it becomes could
+            // type into the caller's shell (ioctl_tty(2), TIOCSTI). Of setpriv's package; a PATH that was made for the hub
+            // may have it without this one. Not in a group of its own yet: setsid(1) of a group's leader would have to fork,
+            // and this child be another one.
+            let setsid = at("setsid", &path).or_else(|| at("setsid", DEFAULT_PATH.as_ref()));
+            let mut command = std::process::Command::new(setsid.ok_or_else(|| missing("setsid"))?);
+            command.arg(setpriv);
+            command
+        } else {
+            // In a session that has no terminal nobody but its leader can get one (credentials(7)).
+            let mut command = std::process::Command::new(setpriv);
+            command.process_group(0);
+            command
+        };
+        command.args(["--pdeathsig", "KILL"]);
         if user.uid != me.uid {
             command.args(["--reuid", &user.uid.to_string(), "--regid", &user.gid.to_string(), "--init-groups"]);
         }
@@ -223,12 +235,11 @@ impl Command {
         command.env("HOME", &user.home).env("USER", &user.name).env("LOGNAME", &user.name);
         command.envs(super::orphans::mark().map(|mark| (super::orphans::VARIABLE, mark)));
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
-        // Not in a group of its own yet: setsid(1) of a group's leader would have to fork, and this child be another one.
         command.stdin(stdin).stdout(stdout).stderr(Stdio::piped());
         let child = command.spawn().map_err(|source| match source.kind() {
             // The working folder is the other thing that may be missing.
             ErrorKind::NotFound if self.folder.as_ref().is_none_or(|folder| folder.is_dir()) => {
-                Error::NotFound("setsid (package util-linux)".to_owned())
+                missing("setpriv or setsid")
             }
             _ => Error::Start { program, source },
         })?;
@@ -321,6 +332,16 @@ pub(super) fn end_session(child: Pid) -> std::io::Result<()> {
         Ok(()) | Err(Errno::SRCH | Errno::PERM) => Ok(()),
         Err(error) => Err(error.into()),
     }
+}
+
+/// True where this process has a controlling terminal, such as a person's; services have none. It is asked once: only a
+/// session's leader without one could get one later, and no program of the hub opens a terminal.
+fn has_terminal() -> bool {
+    static ANSWER: OnceLock<bool> = OnceLock::new();
+    // ENXIO says that there is none; whatever else is in the way is no answer.
+    *ANSWER.get_or_init(|| {
+        !matches!(openat(CWD, "/dev/tty", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()), Err(Errno::NXIO))
+    })
 }
 
 fn find(program: &OsStr, path: &OsStr, folder: Option<&Path>) -> Option<PathBuf> {
