@@ -1,14 +1,17 @@
 //! The way back of what runs: after the files were put back, the units that were active run their versions again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::manager::Snapshot;
 use super::probe::is_no_loss;
-use super::reach::{Job, is_grouping};
+use super::reach::{Job, is_grouping, reach};
 use super::state::UnitState;
 use super::{Applied, Before, Host};
 use crate::gitops::Error;
 use crate::log;
+
+/// How often units that are down are started.
+const ROUNDS: usize = 3;
 
 impl Host {
     /// Brings the units that were active back: those of the deployment to running the restored version, and whatever its
@@ -21,7 +24,9 @@ impl Host {
         let mut look = self.manager.snapshot(before.active())?;
         let jobs = before.jobs();
         let nothing = Snapshot::default();
-        let reached = self.reach_all(&jobs, &mut look, moved.unwrap_or(&nothing))?;
+        self.reach_all(&jobs, &mut look, moved.unwrap_or(&nothing))?;
+        // systemd forgets a unit that is down and that nothing refers to, and with it who depends on whom.
+        let reached = reach(&jobs, &[&look, moved.unwrap_or(&nothing), &before.world]);
         let looks = [&look, moved.unwrap_or(&nothing)];
         let is_down = |unit: &String| look.units.get(unit).is_none_or(|state| !state.is_active());
         let other_run =
@@ -41,8 +46,10 @@ impl Host {
         let all: Vec<String> = touched.iter().chain(&along).cloned().collect();
         self.forget_failures(&all.iter().filter(failed).cloned().collect::<Vec<_>>())?;
         let mut problems = self.bring_back(&touched, &looks, back);
-        problems.extend(self.start_along(before, &reached, along, &looks, back)?);
-        self.check_back(before, &reached, problems)
+        let (more, mut asked) = self.start_along(before, &reached, along, &looks, back)?;
+        problems.extend(more);
+        asked.extend(touched);
+        self.check_back(before, &reached, &asked, problems)
     }
 
     /// Brings units that the deployment itself touched back to running their restored files; returns what went wrong.
@@ -78,7 +85,8 @@ impl Host {
         results.into_iter().filter_map(|result| result.err().map(|error| error.to_string())).collect()
     }
 
-    /// Starts what is down with the units that came back, and was not their deployment's own; returns what went wrong.
+    /// Starts what is down with the units that came back; one may take another down once more. Returns what went wrong, and
+    /// what was started.
     fn start_along(
         &self,
         before: &Before,
@@ -86,42 +94,58 @@ impl Host {
         along: Vec<String>,
         looks: &[&Snapshot],
         back: &mut Applied,
-    ) -> Result<Vec<String>, Error> {
-        let mut problems = Vec::new();
-        if let Err(error) = self.wait_for_jobs(reached.keys().cloned().collect(), looks) {
-            problems.push(error.to_string());
+    ) -> Result<(Vec<String>, BTreeSet<String>), Error> {
+        let (mut problems, mut asked) = (Vec::new(), BTreeSet::new());
+        for _ in 0..ROUNDS {
+            if let Err(error) = self.wait_for_jobs(reached.keys().cloned().collect(), looks) {
+                problems.push(error.to_string());
+            }
+            // Where another boot did not start a target, nobody took it down.
+            let groups = before.active().filter(|unit| is_grouping(unit) && before.is_of_this_boot());
+            let states = self.manager.show(reached.keys().chain(groups))?;
+            // A service that was started and ended by itself has done its work.
+            let is_left = |unit: &String, state: &UnitState| {
+                before.was_active(unit)
+                    && !self.is_workers(unit)
+                    && !state.is_active()
+                    && state.can_start
+                    && !(unit.ends_with(".service") && asked.contains(unit))
+            };
+            let left = states.iter().filter(|(unit, state)| is_left(unit, state)).map(|(unit, _)| unit.clone());
+            let (groups, left): (Vec<String>, Vec<String>) = left.partition(|unit| is_grouping(unit));
+            if groups.is_empty() && left.is_empty() {
+                break;
+            }
+            let results = [self.job("start", &left, looks), self.regroup(&groups)];
+            problems.extend(results.into_iter().filter_map(|result| result.err().map(|error| error.to_string())));
+            asked.extend(left);
         }
-        // Where another boot did not start a target, nobody took it down.
-        let groups = before.active().filter(|unit| is_grouping(unit) && before.is_of_this_boot());
-        let states = self.manager.show(reached.keys().chain(groups))?;
-        let down = |unit: &&String| states.get(*unit).is_none_or(|state| !state.is_active() && state.can_start);
-        let mut left: Vec<String> = states
-            .keys()
-            .filter(|unit| before.was_active(unit) && !self.is_workers(unit))
-            .filter(down)
-            .cloned()
-            .collect();
-        let groups: Vec<String> = left.iter().filter(|unit| is_grouping(unit)).cloned().collect();
-        left.retain(|unit| !is_grouping(unit));
-        let results = [self.job("start", &left, looks), self.regroup(&groups)];
-        problems.extend(results.into_iter().filter_map(|result| result.err().map(|error| error.to_string())));
         for unit in along.iter().filter(|unit| !is_grouping(unit)) {
             back.did(unit, "started", "it was stopped with what it depends on", None);
         }
-        Ok(problems)
+        Ok((problems, asked))
     }
 
     /// Whether everything that was moved is as it was.
-    fn check_back(&self, before: &Before, reached: &BTreeMap<String, Job>, problems: Vec<String>) -> Result<(), Error> {
+    fn check_back(
+        &self,
+        before: &Before,
+        reached: &BTreeMap<String, Job>,
+        asked: &BTreeSet<String>,
+        problems: Vec<String>,
+    ) -> Result<(), Error> {
         let states = self.manager.show(reached.keys())?;
-        let is_back = |now: &UnitState| {
+        // Only what was started again, and ended well, is no loss; a timer or socket does not end by itself.
+        let ended = |unit: &String| asked.contains(unit) && unit.ends_with(".service");
+        let is_back = |unit: &String, now: &UnitState| {
             now.is_active() && !now.is_failed()
-                || problems.is_empty() && is_no_loss(now, Job::START, &[])
+                || now.is_passing()
+                || problems.is_empty() && ended(unit) && is_no_loss(now, Job::START, &[])
                 || !now.can_start && !now.is_failed()
         };
         let down = reached.keys().filter(|unit| before.was_active(unit) && !self.is_workers(unit)).filter_map(|unit| {
             let state = states.get(unit)?;
-            (!is_back(state)).then(|| format!("{unit} is {}", state.active))
+            (!is_back(unit, state)).then(|| format!("{unit} is {}", state.active))
         });
         let down: Vec<String> = down.collect();
         if down.is_empty() && problems.is_empty() {
