@@ -59,7 +59,7 @@ pub(super) fn look(client: &mut impl GenericClient) -> Result<(Server, Metrics),
              FROM (SELECT to_regclass('system_metrics') AS oid) AS wanted \
              LEFT JOIN pg_class AS c ON c.oid = wanted.oid \
              LEFT JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attname = 'time'",
-            crate::text::listed(&views, ", ")
+            views.join(", ")
         ),
         &[],
     )?;
