@@ -207,3 +207,7 @@ impl Claims {
 fn repository_of<'a>(name: &OsStr, repositories: &'a [Repository]) -> Option<&'a Repository> {
     repositories.iter().find(|repository| *name == *file(repository))
 }
+
+#[cfg(test)]
+#[path = "../../tests/fuzz/requests.rs"]
+mod requests;
