@@ -3,11 +3,11 @@
 
 mod support;
 
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use support::gitops::{FILE, REPO, Site, is_alive, locks, names};
+use support::gitops::{FILE, REPO, Site, is_alive, is_root, locks, names};
 use support::{eventually, git};
 
 /// Numbers that look random and are the same in every run of the test.
@@ -203,19 +203,70 @@ fn a_lock_that_no_run_of_the_hub_left_is_kept_and_named() {
 }
 
 #[test]
+fn a_note_in_a_lock_that_a_power_cut_damaged_is_in_nobodys_way() {
+    let site = Site::new();
+    site.sync().expect(0, "deployed");
+    for note in [&b"\xff\xfe\0"[..], &[0; 4096], b"../run.json", b"a/b.7", &[b'9'; 5000]] {
+        for lock in ["lock", "queue.lock", "record.lock", "locks/acme__infra.lock"] {
+            // Written into the file that is there, which has the mode and the owner of a lock.
+            let mut file = std::fs::OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(0o600)
+                .open(site.state(lock))
+                .unwrap();
+            std::io::Write::write_all(&mut file, note).unwrap();
+        }
+        let tip = site.origin.push(&[("README", &format!("{note:?}\n"))]);
+        site.request(REPO);
+        site.queued().expect(0, "deployed");
+        site.assert_exactly(&tip);
+        assert!(site.state("run.json").exists());
+    }
+    // Whose a checkout is nobody guesses; it is said what to do.
+    if is_root() {
+        let kept = site.state("checkouts/acme__infra.json");
+        std::fs::write(&kept, "").unwrap();
+        site.origin.push(&[("README", "three\n")]);
+        site.sync().expect(1, "failed").says("is damaged").says("remove the file");
+        std::fs::remove_file(kept).unwrap();
+        site.sync().expect(0, "deployed");
+    }
+}
+
+#[test]
 fn the_mirror_heals() {
     let site = Site::new();
     site.sync().expect(0, "deployed");
     let mirror = site.state("mirror/acme__infra.git");
     let tip = site.origin.push(&[("README", "two\n")]);
-    for lock in ["refs/hub/tip.lock", "packed-refs.lock", "shallow.lock", "HEAD.lock", "config.lock"] {
+    std::fs::create_dir_all(mirror.join("objects/info/commit-graphs")).unwrap();
+    for lock in [
+        "refs/hub/tip.lock",
+        "packed-refs.lock",
+        "shallow.lock",
+        "HEAD.lock",
+        "config.lock",
+        // What a killed `git gc` leaves: with these no later one would begin, and packs would become more and more.
+        "gc.pid.lock",
+        "gc.log.lock",
+        "objects/info/commit-graph.lock",
+        "objects/info/commit-graphs/commit-graph-chain.lock",
+        "objects/pack/multi-pack-index.lock",
+    ] {
         std::fs::write(mirror.join(lock), "torn").unwrap();
     }
-    std::fs::write(mirror.join("objects/pack/tmp_pack_abc"), "torn").unwrap();
+    let torn =
+        ["tmp_pack_abc", "tmp_idx_abc", ".tmp-99-pack-abc.pack"].map(|name| mirror.join("objects/pack").join(name));
+    for file in &torn {
+        std::fs::write(file, "torn").unwrap();
+    }
     std::fs::create_dir_all(site.state("mirror/.acme__infra.new/refs")).unwrap();
     site.sync().expect(0, "deployed");
     site.assert_exactly(&tip);
     assert_eq!(locks(&mirror), [] as [std::path::PathBuf; 0]);
+    assert!(torn.iter().all(|file| !file.exists()));
     // A power cut empties files that were not yet on disk.
     for file in ["refs/hub/tip", "HEAD", "config"] {
         std::fs::write(mirror.join(file), "").unwrap();

@@ -97,6 +97,22 @@ fn a_request_that_cannot_be_used_is_kept_with_its_reason() {
 }
 
 #[test]
+fn a_terabyte_in_the_queue_is_not_read() {
+    let site = Site::new();
+    site.sync().expect(0, "deployed");
+    for name in [FILE, "acme__unknown.json", "junk"] {
+        std::fs::File::create(site.queue().join(name)).unwrap().set_len(1 << 40).unwrap();
+    }
+    let run = site.queued();
+    assert_eq!(run.code, Some(0), "{run:#?}");
+    assert!(run.took < std::time::Duration::from_secs(30), "{:?}", run.took);
+    assert_eq!(visible(&site), [] as [String; 0]);
+    let reasons = reasons(&site);
+    assert!(reasons.len() == 3 && reasons.iter().any(|reason| reason.contains("is longer than")), "{reasons:?}");
+    site.assert_settled();
+}
+
+#[test]
 fn a_linked_queue_is_not_entered_and_the_rest_goes_on() {
     for name in ["proxy", "proxy/queue"] {
         let site = Site::new();

@@ -139,6 +139,77 @@ fn of_a_merge_the_first_parents_count() {
 }
 
 #[test]
+fn of_an_octopus_each_commit_on_the_way_to_the_deployed_one_counts() {
+    let signed = Signed::ssh();
+    signed.commit(Some("alice"), "1\n");
+    signed.deployed();
+    let work = &signed.site.origin.work;
+    let octopus = |round: &str, key: Option<&str>| {
+        let branches = ["x", "y", "z"].map(|name| format!("{name}{round}"));
+        for name in &branches {
+            git(work, &["switch", "--quiet", "-c", name]);
+            std::fs::write(work.join(name), name).unwrap();
+            git(work, &["add", "."]);
+            git(work, &["commit", "--quiet", "-m", name]);
+            git(work, &["switch", "--quiet", "-"]);
+        }
+        let sign = if key.is_some() { "-S" } else { "--no-gpg-sign" };
+        let mut arguments = vec!["merge", "--quiet", "--no-ff", sign, "-m", "octopus"];
+        arguments.extend(branches.iter().map(String::as_str));
+        signed.git(key.unwrap_or("alice"), &arguments);
+        assert_eq!(git(work, &["rev-list", "--parents", "-1", "HEAD"]).split(' ').count(), 5);
+    };
+    octopus("1", Some("alice"));
+    signed.deployed();
+    for key in [None, Some("mallory")] {
+        octopus(if key.is_some() { "3" } else { "2" }, key);
+        signed.refused("signed");
+        git(work, &["reset", "--quiet", "--hard", "HEAD~"]);
+        git(work, &["push", "--quiet", "--force", "origin", "HEAD:main"]);
+    }
+    // The deployed commit as the last parent: the line that comes first is nobody's.
+    let deployed = git(work, &["rev-parse", "HEAD"]);
+    git(work, &["switch", "--quiet", "-c", "strange", "HEAD~"]);
+    signed.commit(None, "strange\n");
+    signed.git("alice", &["merge", "--quiet", "--no-ff", "-S", "-s", "ours", "-m", "last", "x1", "y1", &deployed]);
+    git(work, &["push", "--quiet", "--force", "origin", "HEAD:main"]);
+    signed.site.sync().expect(5, "refused").says("is not signed");
+    assert_eq!(signed.site.head(), deployed);
+}
+
+#[test]
+fn a_copied_signature_and_one_of_a_key_past_its_time_are_refused() {
+    let signed = Signed::ssh();
+    signed.commit(Some("alice"), "1\n");
+    signed.deployed();
+    let work = signed.site.origin.work.clone();
+    let honest = git(&work, &["cat-file", "commit", "HEAD"]) + "\n";
+    let start = honest.find("gpgsig ").unwrap();
+    let end = honest.find("-----END SSH SIGNATURE-----\n").unwrap() + "-----END SSH SIGNATURE-----\n".len();
+    signed.commit(None, "2\n");
+    signed.refused("is not signed");
+    let unsigned = git(&work, &["cat-file", "commit", "HEAD"]) + "\n";
+    let at = unsigned.find("\n\n").unwrap() + 1;
+    let copied = [&unsigned[..at], &honest[start..end], &unsigned[at..]].concat();
+    std::fs::write(signed.path("commit"), copied).unwrap();
+    let made = git(&work, &["hash-object", "-t", "commit", "-w", &signed.path("commit").display().to_string()]);
+    git(&work, &["reset", "--quiet", "--hard", &made]);
+    git(&work, &["push", "--quiet", "--force", "origin", "HEAD:main"]);
+    signed.refused("signature");
+    git(&work, &["reset", "--quiet", "--hard", "HEAD~"]);
+    git(&work, &["push", "--quiet", "--force", "origin", "HEAD:main"]);
+    signed.commit(Some("alice"), "3\n");
+    let public = std::fs::read_to_string(signed.path("alice.pub")).unwrap();
+    for times in ["valid-before=\"20200101\"", "valid-after=\"20990101\""] {
+        let line = format!("alice@example.org {times},namespaces=\"git\" {public}");
+        std::fs::write(signed.path("signers"), line).unwrap();
+        signed.refused("signed by a key");
+    }
+    signed.list("alice");
+    signed.deployed();
+}
+
+#[test]
 fn the_list_of_signers_must_be_there_and_be_roots() {
     let signed = Signed::ssh();
     signed.commit(Some("alice"), "1\n");

@@ -122,3 +122,53 @@ fn twenty_thousand_files_arrive_and_are_taken_back() {
     site.sync().expect(3, "rolled_back");
     site.assert_exactly(&first);
 }
+
+#[test]
+fn a_tree_of_a_hundred_million_files_is_refused_in_little_time_and_memory() {
+    let site = Site::new();
+    site.sync().expect(0, "deployed");
+    let before = site.head();
+    let bare = &site.origin.bare;
+    // Written with a few small objects: each level names the one below many times.
+    let tree = |kind: &str, id: &str, count: usize| {
+        let lines: String = (0..count).map(|number| format!("{kind} {id}\t{number:04}\n")).collect();
+        let mut child = std::process::Command::new("git")
+            .arg("mktree")
+            .current_dir(bare)
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
+        String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap().trim().to_owned()
+    };
+    let mut id = tree("100644 blob", &git(bare, &["rev-parse", &format!("{before}:README")]), 1024);
+    for _ in 0..5 {
+        id = tree("040000 tree", &id, 10);
+    }
+    let commit = git(bare, &["commit-tree", "-p", &before, "-m", "bomb", &id]);
+    git(bare, &["update-ref", "refs/heads/main", &commit]);
+    // Of address space, which is always more than the memory that is used.
+    let mut command = std::process::Command::new("prlimit");
+    let service = site.host.command("gitops-sync");
+    command
+        .arg("--as=1000000000")
+        .arg(service.get_program())
+        .args(service.get_args())
+        .args(["--json", support::gitops::REPO]);
+    for (name, value) in service.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    let run = support::gitops::ran(command).expect(5, "refused").says("files and folders");
+    assert!(run.took < std::time::Duration::from_secs(60), "{:?}", run.took);
+    assert_eq!(site.head(), before);
+    site.assert_settled();
+    // The next honest commit is deployed.
+    git(bare, &["update-ref", "refs/heads/main", &before]);
+    let next = site.origin.push(&[("README", "two\n")]);
+    site.sync().expect(0, "deployed");
+    site.assert_exactly(&next);
+}

@@ -185,8 +185,12 @@ fn loose_framing_is_refused_on_every_route() {
     let server = Server::start("");
     for path in ["/echo", "/", "/nowhere"] {
         for (bytes, status) in http_attack::loose_framing(path) {
-            let answer = exchange(server.address, bytes.as_bytes(), IN_TIME);
-            assert_eq!(answer.map(|answer| answer.status).ok(), Some(status), "{bytes:?}");
+            let answer = exchange(server.address, bytes.as_bytes(), IN_TIME).unwrap();
+            assert_eq!(
+                (answer.status, answer.text.matches("Connection: close").count()),
+                (status, 1),
+                "{bytes:?}: {answer:?}"
+            );
         }
     }
     server.serves();
@@ -254,6 +258,50 @@ fn deadlines_hold_against_a_drip() {
         assert_eq!(http_attack::finish(stream, start + LONG).unwrap().status, 408);
     }
     assert_eq!(server.counter("timed_out"), 41);
+}
+
+#[test]
+fn one_byte_a_second_is_cut_at_five_and_at_ten_seconds() {
+    let server = Server::start("");
+    let head = (b"GET / HTTP/1.1\r\nX: ".as_slice(), 5);
+    let body = (b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 99999\r\n\r\n".as_slice(), 10);
+    std::thread::scope(|scope| {
+        for (start, seconds) in [head, body] {
+            let address = server.address;
+            scope.spawn(move || {
+                let begin = Instant::now();
+                let mut stream = hold(address, 1, start).remove(0);
+                stream.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+                // Each look for an answer takes a second, unless there is one.
+                while stream.peek(&mut [0]).is_err() && begin.elapsed() < 2 * LONG {
+                    let _ = stream.write_all(b"x");
+                }
+                let took = begin.elapsed().as_secs_f64();
+                assert_eq!(http_attack::finish(stream, begin + 3 * LONG).unwrap().status, 408);
+                let most = f64::from(seconds) + 3.0;
+                assert!(took > f64::from(seconds) - 0.5 && took < most, "cut after {took} s, not {seconds}");
+            });
+        }
+    });
+    server.serves();
+}
+
+#[test]
+fn a_thousand_uploads_stay_small() {
+    let server = Server::start("");
+    let upload = request("POST", "/large", "", &vec![b'x'; 3 << 20]);
+    let (upload, address) = (&upload, server.address);
+    std::thread::scope(|scope| {
+        let crowd: Vec<_> = (0..8)
+            .map(|_| scope.spawn(move || (0..125).filter(|_| exchange(address, upload, LONG).is_ok()).count()))
+            .collect();
+        while crowd.iter().any(|thread| !thread.is_finished()) {
+            server.serves();
+        }
+        let answered: usize = crowd.into_iter().map(|thread| thread.join().unwrap()).sum();
+        assert!(answered > 500, "{answered} of 1000 were answered");
+    });
+    server.stays_small();
 }
 
 #[test]

@@ -19,7 +19,8 @@ const MOST_MEMORY_KIB: u64 = 40 << 10;
 const SLOW_HEAD: &[u8] = b"POST /api/webhook/gitops HTTP/1.1\r\nHost: x\r\nX-Slow";
 
 /// A signed delivery is queued within the contract's time, and the memory never was above its limit.
-fn stands(gateway: &Gateway, during: &str) {
+/// Returns how long the delivery took.
+fn stands(gateway: &Gateway, during: &str) -> Duration {
     let begin = Instant::now();
     let answer = gateway.push(during);
     let took = begin.elapsed();
@@ -27,6 +28,7 @@ fn stands(gateway: &Gateway, during: &str) {
     assert!(took < PROMPT, "{during}: a delivery took {took:?}");
     let peak = process_status(gateway.service.child.id(), "VmHWM").expect("the proxy lives");
     assert!(peak < MOST_MEMORY_KIB, "{during}: {peak} KiB resident");
+    took
 }
 
 #[test]
@@ -41,7 +43,11 @@ fn absurd_lengths_and_loose_framing_are_refused() {
     for path in [WEBHOOK, "/", "/nowhere"] {
         for (request, status) in loose_framing(path) {
             let answer = exchange(gateway.public, request.as_bytes(), PROMPT).unwrap();
-            assert_eq!(answer.status, status, "{request}");
+            assert_eq!(
+                (answer.status, answer.text.matches("Connection: close").count()),
+                (status, 1),
+                "{request:?}: {answer:?}"
+            );
         }
     }
     stands(&gateway, "after-framing");
@@ -52,8 +58,9 @@ fn silent_and_slow_clients_keep_nobody_out() {
     http_attack::raise_descriptor_limit();
     let gateway = Gateway::new();
     for bytes in [&b""[..], SLOW_HEAD] {
-        let held = hold(gateway.public, 1500, bytes);
-        stands(&gateway, "held");
+        let held = hold(gateway.public, 2000, bytes);
+        let fastest = (0..8).map(|_| stands(&gateway, "held")).min().unwrap();
+        assert!(fastest < Duration::from_millis(310), "the fastest of eight deliveries took {fastest:?}");
         drop(held);
     }
     let crowd = Crowd::connect(gateway.public, 4, 300, SLOW_HEAD);

@@ -8,6 +8,8 @@ use crate::config::Repository;
 use crate::log;
 use crate::state::{self, Folder, Lock, repository_file_name};
 
+/// Of a mark, and of one with a session.
+const LONGEST_NOTE: usize = 64;
 /// A run starts a few dozen children for each repository that it looks at.
 const MOST_SESSIONS: usize = 1 << 20;
 
@@ -76,8 +78,12 @@ impl Locks {
         let earlier = lock.exchange(mark)?;
         let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
         if !earlier.is_empty() && earlier != mark && !ended.contains(&earlier) {
-            let processes = command::end_orphans(&earlier, &self.sessions_of(&earlier)?).map_err(failed)?;
-            self.sessions.forget(earlier.as_ref())?;
+            let mut processes = 0;
+            // Anything else is what a power cut made of a note, and that ended every process.
+            if is_note(&earlier) {
+                processes = command::end_orphans(&earlier, &self.sessions_of(&earlier)?).map_err(failed)?;
+                self.sessions.forget(earlier.as_ref())?;
+            }
             log::warn!("last_run_was_killed", processes_ended = processes);
             access::remove_left(&self.gitops, |name| {
                 Ok(own == Some(name) || Lock::attempt(&self.repositories, &file_name(name))?.is_some())
@@ -109,6 +115,11 @@ impl Drop for Locks {
             log::warn!("sessions_not_forgotten", error = error);
         }
     }
+}
+
+/// A mark, or one of an earlier version, which had its session in it.
+fn is_note(text: &str) -> bool {
+    text.len() <= LONGEST_NOTE && text.split('.').all(is_mark)
 }
 
 fn is_mark(text: &str) -> bool {

@@ -36,6 +36,16 @@ impl Owner {
     }
 }
 
+/// Nobody but root can say again whose a checkout is.
+fn with_remedy(error: state::Error, repository: &Repository) -> state::Error {
+    let state::Error::Content { path, reason } = error else { return error };
+    let remedy = format!(
+        "it says whose {} is; look whose that is now, and if it is right remove the file: the next run keeps that user",
+        repository.path.display()
+    );
+    state::Error::Content { path, reason: format!("{reason}; {remedy}") }
+}
+
 /// What root has kept of a repository.
 #[derive(Debug, Default)]
 pub(super) struct Known {
@@ -64,7 +74,7 @@ impl Known {
             Err(error) => Err(error),
         };
         let kept: Option<Owner> = match gitops.sub(FOLDER) {
-            Ok(folder) => folder.read_json(&file(repository))?,
+            Ok(folder) => folder.read_json(&file(repository)).map_err(|error| with_remedy(error, repository))?,
             Err(error) if error.is_missing() => None,
             Err(error) => return Err(error),
         };

@@ -52,21 +52,21 @@ impl Lock {
     }
 
     /// Replaces the note in the lock's file and returns the earlier one, at most 4 KiB: what a holder wrote and did not
-    /// take away tells the next one how it ended. It is not made durable.
+    /// take away tells the next one how it ended. It is not made durable, so after a power cut it can be anything.
     ///
     /// # Errors
     /// When the file cannot be read or written.
     pub fn exchange(&mut self, note: &str) -> Result<String, Error> {
-        let mut earlier = String::new();
+        let mut earlier = Vec::new();
         let mut exchange = || {
             self.file.rewind()?;
-            (&self.file).take(4096).read_to_string(&mut earlier)?;
+            (&self.file).take(4096).read_to_end(&mut earlier)?;
             self.file.set_len(0)?;
             self.file.rewind()?;
             self.file.write_all(note.as_bytes())
         };
         exchange().map_err(|error| Error::io("write", &self.path, error))?;
-        Ok(earlier)
+        Ok(String::from_utf8_lossy(&earlier).into_owned())
     }
 
     fn take(folder: &Folder, name: &str, operation: FlockOperation) -> Result<Option<Self>, Error> {

@@ -32,6 +32,20 @@ const HARMLESS: [&str; 12] = [
     "zeroPaddedFilemode",
 ];
 
+/// What a `git fetch` or `git gc` holds that is killed; git itself would wait for it for ever.
+const LOCKS: [&str; 10] = [
+    "refs/hub/tip.lock",
+    "packed-refs.lock",
+    "shallow.lock",
+    "config.lock",
+    "HEAD.lock",
+    "gc.pid.lock",
+    "gc.log.lock",
+    "objects/info/commit-graph.lock",
+    "objects/info/commit-graphs/commit-graph-chain.lock",
+    "objects/pack/multi-pack-index.lock",
+];
+
 impl Mirror<'_> {
     /// Fetches the branch and returns its tip. `meanwhile` is called once, while git is at work. Where the branch still is
     /// at `unfit`, a commit that could not be fetched for its own fault, that is returned and nothing is fetched.
@@ -180,19 +194,22 @@ impl Mirror<'_> {
         command.args(["ls-remote", "--exit-code", "--", self.repository.remote.url(), &reference]).output_limit(1 << 16)
     }
 
-    /// A killed fetch leaves its locks and what it had received; this run holds the repository's lock, so nobody else is
-    /// at work here. Returns how much of a pack there was, in bytes.
+    /// A killed fetch or `git gc` leaves its locks and what it had written; this run holds the repository's lock, so nobody
+    /// else is at work here. Returns how much of a pack was received, in bytes.
     fn remove_left(&self) -> Result<u64, Error> {
-        let locks = ["refs/hub/tip.lock", "packed-refs.lock", "shallow.lock", "config.lock", "HEAD.lock"];
         let is_there = |name: &&str| std::fs::symlink_metadata(self.path.join(*name)).is_ok();
-        let mut left: Vec<String> = locks.into_iter().filter(is_there).map(str::to_owned).collect();
+        let mut left: Vec<String> = LOCKS.into_iter().filter(is_there).map(str::to_owned).collect();
         let packs = std::fs::read_dir(self.path.join("objects/pack")).into_iter().flatten().flatten();
         let (mut count, mut received) = (0, 0);
         for entry in packs {
             let Ok(name) = entry.file_name().into_string() else { continue };
             count += usize::from(name.ends_with(".pack"));
-            if name.starts_with("tmp_") && left.len() < 1000 {
+            // `git index-pack` writes the first, `git repack` the second.
+            let is_received = name.starts_with("tmp_");
+            if is_received {
                 received = received.max(entry.metadata().map_or(0, |found| found.len()));
+            }
+            if (is_received || name.starts_with(".tmp-")) && left.len() < 1000 {
                 left.push(format!("objects/pack/{name}"));
             }
         }

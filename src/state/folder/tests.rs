@@ -84,6 +84,49 @@ fn a_tree_is_removed_however_deep_it_is_and_no_link_is_followed() {
 }
 
 #[test]
+fn a_folder_that_becomes_a_link_while_it_is_removed_leads_nowhere() {
+    let (dir, folder) = folder();
+    let outside = tempfile::tempdir().unwrap();
+    std::fs::create_dir(outside.path().join("folder")).unwrap();
+    std::fs::write(outside.path().join("folder/kept"), "x").unwrap();
+    let swaps = AtomicU64::new(0);
+    for _ in 0..50 {
+        for number in 0..10 {
+            std::fs::create_dir_all(dir.path().join(format!("tree/{number}/folder"))).unwrap();
+        }
+        let tree = Folder::open(&dir.path().join("tree")).unwrap();
+        let ended = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            // Whoever filled the folder still has it open, wherever it is moved.
+            scope.spawn(|| {
+                while !ended.load(Ordering::Relaxed) {
+                    for number in 0..10 {
+                        let (name, away) = (number.to_string(), format!("away{number}"));
+                        if fs::renameat(&tree.fd, &name, &tree.fd, &away).is_ok()
+                            && fs::symlinkat(outside.path(), &tree.fd, &name).is_ok()
+                        {
+                            swaps.fetch_add(1, Ordering::Relaxed);
+                        }
+                        // Errors: it was removed meanwhile.
+                        let _ = fs::unlinkat(&tree.fd, &name, AtFlags::empty());
+                        let _ = fs::renameat(&tree.fd, &away, &tree.fd, &name);
+                    }
+                }
+            });
+            let mut budget = 100_000;
+            for _ in 0..20 {
+                // It may have to give up while somebody works in there; then it is left for the next time.
+                let _ = folder.remove_tree(OsStr::new("tree"), &mut budget);
+            }
+            ended.store(true, Ordering::Relaxed);
+        });
+        assert!(outside.path().join("folder/kept").exists());
+        assert!(folder.remove_tree(OsStr::new("tree"), &mut 1000).unwrap());
+    }
+    assert!(swaps.into_inner() > 0, "nothing was swapped in time");
+}
+
+#[test]
 fn what_is_filled_meanwhile_or_too_large_is_left_for_the_next_time() {
     let (dir, folder) = folder();
     for number in 0..50 {
