@@ -8,6 +8,7 @@ use rustix::fs::OFlags;
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::repository::Guard;
 use super::values::{AbsolutePath, Address, FetchMax, Minutes, Port, Size, Socket};
 use super::{
     Database, DatabaseUrl, Error, Gate, Gitops, Metrics, Pipeline, Proxy, Repository, names, pipeline, repository,
@@ -126,6 +127,7 @@ struct GitopsSection {
     command_timeout_seconds: Option<std::num::NonZeroU32>,
     fetch_max: Option<FetchMax>,
     poll_minutes: Option<Minutes>,
+    guard: Option<Vec<Guard>>,
 }
 
 #[derive(Deserialize, Default)]
@@ -174,6 +176,7 @@ impl Parsed {
             fetch_timeout_seconds: seconds(section.fetch_timeout_seconds, 300),
             command_timeout_seconds: seconds(section.command_timeout_seconds, 900),
             fetch_max: section.fetch_max.map_or(1 << 30, |size| size.0),
+            guard: section.guard.clone().unwrap_or_else(|| Guard::ALL.to_vec()),
         }
     }
 

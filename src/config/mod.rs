@@ -23,7 +23,7 @@ pub use error::Error;
 pub use mongo::MongoUri;
 pub use pipeline::{FieldPath, Map, Pipeline, Select};
 pub use remote::Remote;
-pub use repository::{Health, Repository, RestartRule};
+pub use repository::{Guard, Health, Repository, RestartRule};
 pub use values::{Json, Source};
 
 /// Where the file is looked for when nothing else is said.
@@ -90,6 +90,8 @@ pub struct Gitops {
     pub command_timeout_seconds: u64,
     /// The most that one fetch may bring, in bytes.
     pub fetch_max: u64,
+    /// What must answer after a deployment of units as it did before.
+    pub guard: Vec<Guard>,
 }
 
 /// `[gate]`

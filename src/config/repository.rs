@@ -47,6 +47,48 @@ pub struct Repository {
     pub own: bool,
     /// Units of packages that it may have drop-ins for.
     pub dropins: Vec<String>,
+    /// How long a deployment of units waits for `hub confirm` before it is taken back, in minutes; 0: it need not be confirmed.
+    pub confirm_minutes: u32,
+}
+
+/// What a deployment must not take from the owner of the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Guard {
+    /// The remote that the deployment came from.
+    Remote,
+    /// A ssh server of this host.
+    Ssh,
+    /// The node's connection to its tailnet.
+    Tailscale,
+}
+
+impl Guard {
+    /// All, in the order in which they are asked.
+    pub const ALL: [Self; 3] = [Self::Remote, Self::Ssh, Self::Tailscale];
+}
+
+text_value!(Guard, |text| match text {
+    "remote" => Ok(Guard::Remote),
+    "ssh" => Ok(Guard::Ssh),
+    "tailscale" => Ok(Guard::Tailscale),
+    _ => Err(format!("{text:?} is nothing that can be guarded; write some of \"remote\", \"ssh\" and \"tailscale\"")),
+});
+
+/// A day is long enough to say yes.
+const LONGEST_TRIAL: u32 = 24 * 60;
+
+struct ConfirmMinutes(u32);
+
+impl<'de> Deserialize<'de> for ConfirmMinutes {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let minutes = u32::deserialize(deserializer)?;
+        if minutes <= LONGEST_TRIAL {
+            return Ok(Self(minutes));
+        }
+        Err(serde::de::Error::custom(format!(
+            "{minutes} minutes are more than a day; write at most {LONGEST_TRIAL}, or 0 for none"
+        )))
+    }
 }
 
 impl Repository {
@@ -213,6 +255,7 @@ pub(super) struct Section {
     own: bool,
     #[serde(default)]
     dropins: Vec<UnitName>,
+    confirm_minutes: Option<ConfirmMinutes>,
 }
 
 impl Section {
@@ -250,6 +293,7 @@ impl Section {
             poll_minutes: self.poll_minutes.or(poll_minutes).map_or(60, |minutes| minutes.0),
             own: self.own,
             dropins: self.dropins.iter().map(|unit| unit.0.clone()).collect(),
+            confirm_minutes: self.confirm_minutes.as_ref().map_or(0, |minutes| minutes.0),
         })
     }
 }

@@ -1,13 +1,16 @@
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
 use super::checkout::Checkout;
 use super::commands::OwnStep;
+use super::guard::Reached;
 use super::journal::{Entry, Step};
 use super::mirror::Mirror;
 use super::plan::Plan;
 use super::sync::{End, Run};
 use super::units::{self, Applied, Host, Manager};
-use super::{Error, Outcome, Status, commands, probe};
+use super::{Error, Outcome, Status, commands, guard, probe};
 use crate::command;
 use crate::config::Repository;
 use crate::log;
@@ -27,12 +30,19 @@ impl Run<'_> {
             }
             None => None,
         };
+        // Before anything changes: what does not answer now does not count.
+        let changes_units = plan.units.as_ref().is_some_and(|(_, units)| !units.is_idle());
+        let reached = if changes_units { self.reached(repository) } else { Reached::default() };
         let mut entry = self.journal.begin(repository, from, &plan.to, before)?;
         let mut applied = Applied::new(&repository.name, outcome.from.as_deref(), Some(&plan.to));
-        let result = self.apply(plan, &mut entry, &mut applied);
+        let result = self.apply(plan, &mut entry, &reached, &mut applied);
         outcome.restarts.append(&mut applied.actions);
         outcome.noticed.append(&mut applied.noticed);
         let Err(error) = result else {
+            // A live commit whose files somebody changed was confirmed before.
+            if changes_units && repository.confirm_minutes > 0 && !plan.is_live() {
+                return self.try_out(plan, entry, &applied);
+            }
             return self.keep(plan, &applied).map(|()| (Status::Deployed, None));
         };
         log::error!("deployment_failed", repo = repository.name, commit = plan.to, error = error.to_string());
@@ -68,10 +78,29 @@ impl Run<'_> {
             let back = from.map_or("nothing", short);
             return Ok((Status::RollbackFailed, Some(format!("{error}; going back to {back} failed too: {cause}"))));
         }
+        let back = from.map_or_else(|| "an empty checkout".to_owned(), |from| short(from).to_owned());
         let end = match error {
-            Error::Step { .. } => {
-                let back = from.map_or_else(|| "an empty checkout".to_owned(), |from| short(from).to_owned());
-                Ok((Status::RolledBack, Some(format!("{error}; back on {back}"))))
+            Error::Step { .. } => Ok((Status::RolledBack, Some(format!("{error}; back on {back}")))),
+            Error::LockedOut(_) => {
+                if let (Err(_), Some((host, before))) =
+                    (self.guard(repository, &reached, Duration::ZERO), host.zip(entry.units.as_ref()))
+                {
+                    // No job of the deployment took them down, but what it started may have.
+                    let mut back = Applied::new(&repository.name, Some(&entry.to), entry.from.as_deref());
+                    if let Err(error) = host.start_stopped(before, &mut back) {
+                        log::warn!("stopped_units_not_started", repo = repository.name, error = error.to_string());
+                    }
+                    outcome.restarts.append(&mut back.actions);
+                }
+                // Where it does not answer now either, something else is to blame.
+                let beside = match self.guard(repository, &reached, guard::PATIENCE) {
+                    Ok(()) => {
+                        self.mark_bad(repository, &plan.to, &error, false);
+                        ""
+                    }
+                    Err(_) => "; that did not change it, so the commit is not to blame and is tried again",
+                };
+                Ok((Status::RolledBack, Some(format!("{error}; back on {back}{beside}"))))
             }
             // The commit is not to blame when git could not apply it here.
             error => Err(error),
@@ -81,13 +110,13 @@ impl Run<'_> {
     }
 
     /// Remembers a commit that failed. Where that cannot be written the way back is taken all the same.
-    fn mark_bad(&self, repository: &Repository, commit: &str, reason: &Error, refused: bool) {
+    pub(super) fn mark_bad(&self, repository: &Repository, commit: &str, reason: &Error, refused: bool) {
         if let Err(error) = self.store.set_bad(repository, commit, &reason.to_string(), refused) {
             log::error!("state_not_written", repo = repository.name, error = error.to_string());
         }
     }
 
-    fn apply(&self, plan: &Plan, entry: &mut Entry, applied: &mut Applied) -> Result<(), Error> {
+    fn apply(&self, plan: &Plan, entry: &mut Entry, reached: &Reached, applied: &mut Applied) -> Result<(), Error> {
         let (repository, checkout) = (plan.repository, &plan.checkout);
         let head = plan.look.head.as_deref();
         let live = plan.is_live();
@@ -136,6 +165,7 @@ impl Run<'_> {
             self.command(repository, checkout, OwnStep::After, &plan.to, entry.local.as_deref())?;
         }
         self.probe(plan, entry, applied)?;
+        self.guard(repository, reached, guard::PATIENCE)?;
         plan.units.as_ref().map_or(Ok(()), |(host, _)| host.stop_last(applied))
     }
 
@@ -156,6 +186,16 @@ impl Run<'_> {
 
     /// Makes a deployment that went well the last good one.
     fn keep(&self, plan: &Plan, applied: &Applied) -> Result<(), Error> {
+        self.make_durable(plan, applied)?;
+        self.store.add_own(&applied.own)?;
+        let ignored = self.ignored(plan, applied)?;
+        self.store.set_deployed(plan.repository, &plan.to, ignored)?;
+        self.journal.close(plan.repository)?;
+        Ok(())
+    }
+
+    /// Makes durable what a deployment has made, and records its units.
+    pub(super) fn make_durable(&self, plan: &Plan, applied: &Applied) -> Result<(), Error> {
         let repository = plan.repository;
         let forwarded = plan.look.head.as_ref() != Some(&plan.to);
         // A fast-forward is on disk already; what commands made, or somebody else's commit, may not be.
@@ -168,16 +208,19 @@ impl Run<'_> {
             }
             host.record(units, Some(applied))?;
         }
-        self.store.add_own(&applied.own)?;
-        let ignored = match (&applied.ignored, &plan.units) {
+        Ok(())
+    }
+
+    /// What systemd ignores in the units of the commit.
+    pub(super) fn ignored(&self, plan: &Plan, applied: &Applied) -> Result<Vec<Value>, Error> {
+        Ok(match (&applied.ignored, &plan.units) {
             (Some(ignored), _) => text::first(ignored),
             // The same files as before.
-            (None, Some(_)) => self.store.deployed(repository)?.map(|deployed| deployed.ignored).unwrap_or_default(),
+            (None, Some(_)) => {
+                self.store.deployed(plan.repository)?.map(|deployed| deployed.ignored).unwrap_or_default()
+            }
             (None, None) => Vec::new(),
-        };
-        self.store.set_deployed(repository, &plan.to, ignored)?;
-        self.journal.close(repository)?;
-        Ok(())
+        })
     }
 
     /// Takes a deployment back, however far it came: files and enablement of units, the checkout, what commands made,

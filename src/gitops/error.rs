@@ -37,6 +37,8 @@ pub enum Error {
         /// What happened.
         reason: String,
     },
+    /// The owner of the host could not reach it any more.
+    LockedOut(String),
     /// A child process failed.
     Command(command::Error),
     /// The state folder cannot be used.
@@ -76,6 +78,7 @@ impl fmt::Display for Error {
             | Self::Slow(reason)
             | Self::Unfit { reason, .. }
             | Self::Full(reason) => f.write_str(reason),
+            Self::LockedOut(reason) => write!(f, "the host would be out of reach: {reason}"),
             Self::Fetch { url, reason } => write!(f, "cannot fetch from {url}: {reason}"),
             Self::Step { step, reason } => write!(f, "{step} failed: {reason}"),
             Self::Command(error) => error.fmt(f),

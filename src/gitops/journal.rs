@@ -1,4 +1,5 @@
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::store::{file, now};
 use super::units::Before;
@@ -30,6 +31,15 @@ pub(super) struct Entry {
     /// True where files that `build` and `after` had written were put back first.
     #[serde(default)]
     pub restored: bool,
+    /// Until when somebody has to confirm it, RFC 3339; none where nobody has to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confirm_until: Option<String>,
+    /// The hub's own units that are restarted when it is confirmed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub own: Vec<String>,
+    /// What systemd ignores in its units, for the record of a deployment that is confirmed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ignored: Vec<Value>,
 }
 
 impl Entry {
@@ -50,6 +60,8 @@ pub(super) enum Step {
     Units,
     After,
     Health,
+    /// It went well, and waits for somebody to say so.
+    Confirm,
 }
 
 /// The journal folder, one file a repository.
@@ -88,6 +100,9 @@ impl Journal {
             units,
             local: None,
             restored: false,
+            confirm_until: None,
+            own: Vec::new(),
+            ignored: Vec::new(),
         };
         self.folder.publish_json(&file(repository), &entry)?;
         Ok(entry)

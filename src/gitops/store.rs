@@ -2,6 +2,7 @@ use jiff::{SignedDuration, Timestamp};
 use rustix::process::geteuid;
 use serde::{Deserialize, Serialize};
 
+use super::journal::Entry;
 use super::owner::{self, Owner};
 use super::units::digest;
 use super::worktree::Found;
@@ -70,6 +71,20 @@ pub(super) struct Checked {
     pub left_out: Option<String>,
 }
 
+/// That somebody confirmed a deployment on trial; written by `hub confirm`.
+#[derive(Debug, Deserialize)]
+pub(super) struct Confirmed {
+    commit: String,
+    at: String,
+}
+
+impl Confirmed {
+    /// True where it is about this deployment, and not about an earlier one of the same commit.
+    pub fn is_of(&self, entry: &Entry) -> bool {
+        self.commit == entry.to && self.at >= entry.started
+    }
+}
+
 /// Suspended deployments; written by `hub hold`.
 #[derive(Debug, Deserialize)]
 pub(super) struct Hold {
@@ -90,6 +105,7 @@ pub(super) struct Store {
     checked: Folder,
     hold: Folder,
     checkouts: Folder,
+    confirmed: Folder,
 }
 
 impl Store {
@@ -101,6 +117,7 @@ impl Store {
             checked: folder.sub_or_make("checked", 0o750)?,
             hold: folder.sub_or_make("hold", 0o750)?,
             checkouts: folder.sub_or_make(owner::FOLDER, 0o750)?,
+            confirmed: folder.sub_or_make("confirmed", 0o750)?,
             folder,
         })
     }
@@ -176,6 +193,15 @@ impl Store {
         let owner = Owner::new(repository, user);
         let is_kept = || Ok(self.checkouts.read_json(&file(repository))?.as_ref() == Some(&owner));
         if !geteuid().is_root() || is_kept()? { Ok(()) } else { self.checkouts.publish_json(&file(repository), &owner) }
+    }
+
+    pub fn confirmed(&self, repository: &Repository) -> Result<Option<Confirmed>, Error> {
+        self.confirmed.read_json(&file(repository))
+    }
+
+    /// Forgets that somebody confirmed; for a deployment that is kept.
+    pub fn forget_confirmed(&self, repository: &Repository) -> Result<(), Error> {
+        self.confirmed.forget(file(repository).as_ref()).map(|_| ())
     }
 
     pub fn set_checked(&self, repository: &Repository, outcome: &Outcome) -> Result<(), Error> {

@@ -198,6 +198,9 @@ impl Run<'_> {
     /// Takes back a deployment that was interrupted; an end where that failed, or where a dry run may not do it.
     fn end_of_interrupted(&self, repository: &Repository, outcome: &mut Outcome) -> Result<Option<End>, Error> {
         let Some(entry) = self.journal.interrupted(repository)? else { return Ok(None) };
+        if let Some(until) = entry.trial() {
+            return self.end_of_trial(repository, &entry, until, outcome);
+        }
         let to = short(&entry.to);
         if self.dry_run {
             let reason = format!("the deployment of {to} was interrupted; the next run undoes it first");

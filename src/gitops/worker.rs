@@ -168,7 +168,7 @@ impl<'a> Worker<'a> {
 
     /// What cannot be read counts as due: the sync that follows says what is wrong, and the other repositories go on.
     fn is_due(&self, repository: &Repository) -> bool {
-        let is_due = self.run.is_interrupted(repository).unwrap_or(true)
+        let is_due = self.run.is_to_end(repository).unwrap_or(true)
             || self.claims.is_to_retry(repository).unwrap_or(true)
             || self.run.store.looked_at_until(repository).is_none();
         is_due && !self.attempts.is_given_up(repository)

@@ -2,6 +2,7 @@
 //! No service's work is done here: services are started by name, and asked through the queue and their files.
 //! It may know the ground floor, webhook, and what gate, gitops, reading and store tell of themselves; none of them knows it.
 
+mod confirm;
 mod dead_letters;
 mod doctor;
 mod error;
@@ -60,6 +61,7 @@ enum Command {
     Hold(repository::Hold),
     Release(repository::Release),
     Retry(repository::Retry),
+    Confirm(confirm::Arguments),
     Remove(remove::Arguments),
     DeadLetters(dead_letters::Arguments),
     Log(log::Arguments),
@@ -117,6 +119,7 @@ fn run(command: Command, services: &[Service]) -> ExitCode {
         Command::Hold(arguments) => repository::hold(&arguments),
         Command::Release(arguments) => repository::release(&arguments),
         Command::Retry(arguments) => repository::retry(&arguments),
+        Command::Confirm(arguments) => confirm::main(&arguments),
         Command::Remove(arguments) => remove::main(&arguments),
         Command::DeadLetters(arguments) => dead_letters::main(&arguments),
         Command::Log(arguments) => log::main(&arguments),

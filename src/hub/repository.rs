@@ -84,9 +84,9 @@ pub(super) struct Retry {
 }
 
 /// A configured repository and the state it is in.
-struct Target<'a> {
-    name: String,
-    file: String,
+pub(super) struct Target<'a> {
+    pub(super) name: String,
+    pub(super) file: String,
     /// Files under former names, which no run has taken over yet.
     former: Vec<String>,
     state: PathBuf,
@@ -95,7 +95,7 @@ struct Target<'a> {
 }
 
 impl<'a> Target<'a> {
-    fn find(name: &str, flag: Option<&'a Path>) -> Result<Self, Error> {
+    pub(super) fn find(name: &str, flag: Option<&'a Path>) -> Result<Self, Error> {
         let config = Config::load(flag)?;
         let repository = config.repository(name)?;
         let file = |name: &String| format!("{}.json", repository_file_name(name));
@@ -104,12 +104,12 @@ impl<'a> Target<'a> {
     }
 
     /// A folder of gitops-sync's state, made where missing.
-    fn gitops(&self, folder: &str) -> Result<Folder, Error> {
+    pub(super) fn gitops(&self, folder: &str) -> Result<Folder, Error> {
         let gitops = Folder::open_or_make(&self.state, 0o755)?.sub_or_make("gitops", 0o751)?;
         Ok(gitops.sub_or_make(folder, 0o750)?)
     }
 
-    fn queue_deployment(&self) -> Result<(), Error> {
+    pub(super) fn queue_deployment(&self) -> Result<(), Error> {
         let hold = find_hold(&self.state, &self.name, self.flag);
         if let Ok(Some(hold)) = hold {
             return Err(Error::OnHold(hold));

@@ -59,7 +59,14 @@ pub struct Open {
     pub step: String,
     /// When, RFC 3339.
     pub started: String,
+    /// Until when somebody has to confirm it, RFC 3339; none where nobody has to.
+    #[serde(default)]
+    pub confirm_until: Option<String>,
 }
+
+/// So long before its end a deployment on trial is over, and confirmed no more: what takes it back may fire early, and a
+/// word that came too late must not be taken for one that was heard.
+pub const LAST_WORD: jiff::SignedDuration = jiff::SignedDuration::from_secs(2);
 
 /// `gitops/deployed/<file>.json`
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -52,6 +52,7 @@ mod owners;
 mod package;
 mod packaged;
 mod pipelines;
+mod reach;
 mod refused;
 mod remotes;
 mod rollback;

@@ -71,7 +71,7 @@ impl Manager {
     }
 
     /// A command of systemd's that talks about this manager.
-    pub(super) fn command(self, program: &str, limit: Duration) -> Command {
+    pub fn command(self, program: &str, limit: Duration) -> Command {
         let mut command = Command::new(program, limit);
         if self == Self::User {
             command = command.args(["--user"]);

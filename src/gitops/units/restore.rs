@@ -189,6 +189,27 @@ impl Host {
         Ok(look)
     }
 
+    /// Starts the services and sockets that ran before and do not now, whatever stopped them, when the owner cannot reach the
+    /// host any more.
+    pub fn start_stopped(&self, before: &Before, back: &mut Applied) -> Result<(), Error> {
+        let now = self.manager.snapshot(before.active())?;
+        let is_stopped = |state: &UnitState| {
+            state.load == "loaded" && state.can_start && !state.is_active() && !state.is_on_demand(&[&now.units])
+        };
+        let stopped: Vec<String> = before
+            .active()
+            .filter(|unit| (unit.ends_with(".service") || unit.ends_with(".socket")) && !self.is_workers(unit))
+            .filter(|unit| now.units.get(*unit).is_some_and(is_stopped))
+            .cloned()
+            .collect();
+        self.forget_failures(&stopped)?;
+        self.try_job("start", &stopped, &[&now]);
+        for unit in &stopped {
+            back.did(unit, "started", "it ran before, and the host cannot be reached", None);
+        }
+        Ok(())
+    }
+
     /// True for a unit whose file the deployment brought, and the instances of such a template.
     fn is_new(&self, before: &Before, unit: &str) -> bool {
         let missing = |file: &str| matches!(before.files.get(file), Some(Previous::Missing));

@@ -77,11 +77,26 @@ fn judge(facts: &Facts, known: records::Repository, worker: Option<u32>, reasons
     let mut say = |level, reason: String, mend: String| reasons.push(Reason::new(level, &name, reason, mend));
     if let Some(open) = known.open.as_ref().filter(|_| worker.is_none()) {
         let (to, began) = (short(&open.to), ago(&open.started, facts.now));
-        let reason = format!(
-            "the deployment of {to}, begun {began}, was cut off at its step {}; what it changed stays until the next run takes it back",
-            open.step
-        );
-        say(Level::Failed, reason, facts.hub(&format!("deploy {name}")));
+        let until = open.confirm_until.as_ref().filter(|_| open.step == "confirm");
+        let is_late = |until: &String| until.parse().is_ok_and(|until: jiff::Timestamp| until < facts.now);
+        match until {
+            Some(until) if !is_late(until) => {
+                let reason =
+                    format!("{to} is on trial, and goes back at {until} unless somebody says before that it stays");
+                say(Level::Degraded, reason, facts.hub(&format!("confirm {name}")));
+            }
+            Some(until) => {
+                let reason = format!("nobody confirmed {to} until {until}; the next run takes it back");
+                say(Level::Failed, reason, facts.hub(&format!("deploy {name}")));
+            }
+            None => {
+                let reason = format!(
+                    "the deployment of {to}, begun {began}, was cut off at its step {}; what it changed stays until the next run takes it back",
+                    open.step
+                );
+                say(Level::Failed, reason, facts.hub(&format!("deploy {name}")));
+            }
+        }
     }
     if let Some(bad) = &known.bad {
         let why = bad.reason.as_deref().unwrap_or("it does not say why");
