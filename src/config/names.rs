@@ -167,6 +167,34 @@ mod tests {
     }
 
     #[test]
+    fn a_link_tells_where_a_checkout_is_only_where_nobody_else_can_change_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        let at = |name: &str| root.join(name);
+        std::fs::create_dir(at("one")).unwrap();
+        std::fs::create_dir(at("home")).unwrap();
+        std::os::unix::fs::symlink("one", at("same")).unwrap();
+        std::os::unix::fs::symlink("../same", at("home/site")).unwrap();
+        let path = |name: &str| at(name).to_str().unwrap().to_owned();
+        let file = |other: &str| {
+            two("acme/other", "").replace("/srv/infra\"", &(path("one") + "\"")).replace("/srv/other", &path(other))
+        };
+        for other in ["same", "home/site"] {
+            assert!(error(&file(other)).contains("has the path"), "{other}");
+        }
+        use std::os::unix::fs::PermissionsExt;
+        std::fs::set_permissions(at("home"), std::fs::Permissions::from_mode(0o777)).unwrap();
+        assert!(read(&file("home/site")).is_ok());
+        if rustix::process::geteuid().is_root() {
+            std::fs::set_permissions(at("home"), std::fs::Permissions::from_mode(0o755)).unwrap();
+            std::os::unix::fs::lchown(at("home/site"), Some(4242), None).unwrap();
+            assert!(read(&file("home/site")).is_ok());
+            std::os::unix::fs::lchown(at("home"), Some(4242), None).unwrap();
+            assert!(read(&file("home/site")).is_ok());
+        }
+    }
+
+    #[test]
     fn names_are_those_that_forges_have() {
         for name in ["me/.dotfiles", "acme/.github", "acme/-x", "acme/_", "Acme/a.b-c_d", "1/2"] {
             assert_eq!(read(&ONE.replace("acme/infra", name)).unwrap()[0].full_name, name);

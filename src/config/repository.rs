@@ -1,3 +1,6 @@
+use std::ffi::OsStr;
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -298,12 +301,36 @@ impl Section {
     }
 }
 
-/// The path with its links resolved as far as it exists, so that two ways to write one folder are seen as one.
+/// As many links as Linux follows (path_resolution(7)).
+const MOST_LINKS: usize = 40;
+
+/// The path with its links resolved, so that two ways to write one folder are seen as one: as far as nobody but root and the
+/// caller can change where it leads. Whoever could would have a say in whether hub.toml is right.
 pub(super) fn real_path(path: &Path) -> PathBuf {
-    for ancestor in path.ancestors() {
-        if let (Ok(real), Ok(rest)) = (ancestor.canonicalize(), path.strip_prefix(ancestor)) {
-            return real.join(rest);
+    let me = rustix::process::geteuid().as_raw();
+    let is_ours = |found: &Metadata| [0, me].contains(&found.uid());
+    let keeps = |found: &Metadata| found.is_dir() && (found.mode() & 0o022 == 0 || found.mode() & 0o1000 != 0);
+    let parts = |path: &Path| path.iter().rev().filter(|part| *part != "/").map(OsStr::to_owned).collect::<Vec<_>>();
+    let (mut real, mut waiting, mut links, mut is_kept) = (PathBuf::from("/"), parts(path), 0, true);
+    while let Some(part) = waiting.pop() {
+        if part == ".." {
+            real.pop();
+            continue;
+        }
+        let look = |path: &Path| std::fs::symlink_metadata(path).ok().filter(is_ours);
+        is_kept &= look(&real).is_some_and(|found| keeps(&found));
+        let at = real.join(part);
+        let link = look(&at).filter(|found| is_kept && found.is_symlink() && links < MOST_LINKS);
+        match link.and_then(|_| at.read_link().ok()) {
+            Some(target) => {
+                links += 1;
+                waiting.extend(parts(&target));
+                if target.is_absolute() {
+                    real = PathBuf::from("/");
+                }
+            }
+            None => real = at,
         }
     }
-    path.to_owned()
+    real
 }
