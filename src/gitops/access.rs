@@ -14,6 +14,8 @@ use crate::state::{self, Folder, require_roots};
 /// The folder in `<state>/gitops` for what fetches need. It is root's, so that the mirrors' user, whose the folders in it
 /// are, cannot put others in their places.
 const FOLDER: &str = "access";
+/// So many names are removed at once of what was laid down there and what else was put beside it.
+const REMOVED: usize = 100_000;
 /// How the names of `hub doctor`'s folders in it begin; a repository's file name begins with its owner's.
 pub(super) const DOCTORS: &str = "doctor-";
 
@@ -217,20 +219,22 @@ pub(super) fn remove_left(gitops: &Folder, is_idle: impl Fn(&str) -> Result<bool
 
 impl Drop for Access {
     fn drop(&mut self) {
-        if let Some(Err(error)) = self.folder.take().map(|folder| remove(&folder)) {
-            crate::log::error!("credential_not_removed", error = error.to_string());
-        }
+        let error = match self.folder.take().map(|folder| remove(&folder)) {
+            None | Some(Ok(true)) => return,
+            Some(Ok(false)) => "somebody has filled its folder; the next fetch goes on".to_owned(),
+            Some(Err(error)) => error.to_string(),
+        };
+        crate::log::error!("credential_not_removed", error = error);
     }
 }
 
-/// Removes a folder of the mirrors' user; no link in it is followed.
-pub(super) fn remove(path: &Path) -> Result<(), Error> {
-    match std::fs::remove_dir_all(path) {
-        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-            Err(state::Error::io("remove", path, source).into())
-        }
-        _ => Ok(()),
-    }
+/// Removes a folder of the mirrors' user, who may have made anything of it: its name is free at once, and no link in it is
+/// followed. False where so much is in it that the next call has to go on.
+pub(super) fn remove(path: &Path) -> Result<bool, Error> {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Ok(true) };
+    let (parent, mut budget) = (Folder::open(parent)?, REMOVED);
+    let is_whole = parent.clear_away(name, &mut budget)?;
+    Ok(parent.remove_left_trees(&mut budget)? && is_whole)
 }
 
 fn write_private(folder: &Folder, name: &str, content: &[u8], user: &Account) -> Result<(), Error> {

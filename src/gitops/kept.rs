@@ -86,8 +86,8 @@ impl Kept {
         if self.entry.kind != Kind::Folder {
             return self.folder.remove(&self.entry.name).map(|_| ());
         }
-        let path = self.folder.path().join(&self.entry.name);
-        std::fs::remove_dir_all(&path).map_err(|error| Error::io("remove", &path, error))?;
+        // Of a mirror's user there may be anything in it; what is more than this goes with the next mirror that is made.
+        self.folder.clear_away(&self.entry.name, &mut 1_000_000)?;
         self.folder.sync()
     }
 

@@ -20,6 +20,8 @@ const USER: &str = "hub-git";
 const TIP: &str = "refs/hub/tip";
 /// How far back an ancestor is looked for before git is asked.
 const FIRST_PARENTS: usize = 50;
+/// So many names are removed at once of a mirror that is made anew; the next one to be made goes on.
+const REMOVED: usize = 1_000_000;
 /// git puts packs together when there are more (`gc.autoPackLimit`, git-config(1)).
 const MOST_PACKS: usize = 50;
 
@@ -97,12 +99,11 @@ impl<'a> Mirror<'a> {
     /// not there.
     fn make(&self, format: &str) -> Result<(), Error> {
         let unfinished = self.mirrors.path().join(format!(".{}.new", repository_file_name(&self.repository.name)));
-        for path in [&unfinished, &self.path] {
-            match std::fs::remove_dir_all(path) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(self.failed("remove", error)),
-                _ => {}
-            }
+        let mut budget = REMOVED;
+        for name in [&unfinished, &self.path].into_iter().filter_map(|path| path.file_name()) {
+            self.mirrors.clear_away(name, &mut budget)?;
         }
+        self.mirrors.remove_left_trees(&mut budget)?;
         let init = git(&self.user, self.mirrors.path(), LOCAL).args(["init", "--quiet", "--bare", "--template="]);
         init.args([&format!("--object-format={format}"), "--"]).args([&unfinished]).succeed()?;
         std::fs::rename(&unfinished, &self.path).map_err(|error| self.failed("make", error))?;

@@ -206,6 +206,10 @@ impl Folder {
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(Error::NotRegular(path));
         }
+        // Nothing is read in vain; what grows meanwhile is found out below.
+        if u64::try_from(stat.st_size).is_ok_and(|size| size > limit as u64) {
+            return Err(Error::TooLarge { path, limit });
+        }
         let mut content = Vec::new();
         let mut reader = File::from(fd).take(limit as u64 + 1);
         reader.read_to_end(&mut content).map_err(|error| Error::io("read", &path, error))?;

@@ -155,3 +155,17 @@ fn what_is_filled_meanwhile_or_too_large_is_left_for_the_next_time() {
         ended.store(true, Ordering::Relaxed);
     });
 }
+
+#[test]
+fn a_name_is_free_at_once_whatever_is_left_of_what_it_stood_for() {
+    let (dir, folder) = folder();
+    for number in 0..50 {
+        std::fs::create_dir_all(dir.path().join(format!("large/{number}/{number}"))).unwrap();
+    }
+    let mut budget = 60;
+    assert!(!folder.clear_away(OsStr::new("large"), &mut budget).unwrap());
+    assert!(!dir.path().join("large").exists() && budget == 0);
+    assert!(folder.remove_left_trees(&mut 1000).unwrap());
+    assert!(folder.clear_away(OsStr::new("large"), &mut 0).unwrap());
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+}

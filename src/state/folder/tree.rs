@@ -37,6 +37,20 @@ impl Folder {
         Ok(whole)
     }
 
+    /// Makes a name free at once, whatever stands under it, and removes that as `remove_tree` does. What is left of it then
+    /// has another name, and `remove_left_trees` goes on with it.
+    ///
+    /// # Errors
+    /// As `remove_tree`.
+    pub fn clear_away(&self, name: &OsStr, budget: &mut usize) -> Result<bool, Error> {
+        if self.unlink(name)? {
+            return Ok(true);
+        }
+        let moved = moved();
+        self.move_to(name, self, &moved)?;
+        self.remove_tree(&moved, budget)
+    }
+
     /// What an interrupted `remove_tree` left of a tree is removed as well.
     ///
     /// # Errors
@@ -61,7 +75,6 @@ impl Folder {
     }
 
     fn remove_folder(&self, name: &OsStr, waiting: &mut Vec<OsString>, budget: &mut usize) -> Result<bool, Error> {
-        static COUNTER: AtomicU64 = AtomicU64::new(0);
         let path = self.path.join(name);
         let failed = |error: Errno| Error::io("remove", &path, error);
         let flags = super::OPEN_FOLDER | fs::OFlags::NOFOLLOW;
@@ -87,8 +100,7 @@ impl Folder {
                 match fs::unlinkat(&fd, inner, AtFlags::empty()) {
                     Ok(()) | Err(Errno::NOENT) => {}
                     Err(Errno::ISDIR) => {
-                        let number = COUNTER.fetch_add(1, Ordering::Relaxed);
-                        let moved = OsString::from(format!("{MOVED}{}.{number}", std::process::id()));
+                        let moved = moved();
                         match fs::renameat(&fd, inner, &self.fd, moved.as_os_str()) {
                             Ok(()) => waiting.push(moved),
                             Err(Errno::NOENT) => {}
@@ -106,4 +118,10 @@ impl Folder {
         }
         Ok(false)
     }
+}
+
+/// A name for what is removed, of which there is no other.
+fn moved() -> OsString {
+    static COUNTER: AtomicU64 = AtomicU64::new(0);
+    format!("{MOVED}{}.{}", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed)).into()
 }
