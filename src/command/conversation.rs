@@ -43,8 +43,12 @@ impl Conversation {
     /// Asks for something, in one line. The answer before must have been read to its end.
     ///
     /// # Errors
-    /// When the child has ended; the reason is what it said last.
+    /// When the child has ended; the reason is what it said last. When it is more than one line, which would get more than
+    /// one answer.
     pub fn ask(&mut self, line: &str) -> Result<(), Error> {
+        if line.contains('\n') {
+            return Err(self.lost(std::io::ErrorKind::InvalidInput.into()));
+        }
         self.deadline = Instant::now() + self.limit;
         match self.input.write_all(format!("{line}\n").as_bytes()) {
             Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Err(self.ended()),

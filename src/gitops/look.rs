@@ -67,7 +67,8 @@ pub(super) fn parse_status(output: &[u8]) -> Option<Look> {
             let mode = text(if fields == 9 { 5 } else { 6 });
             let same =
                 fields == 9 && parts[1] == b".M" && parts[6] == parts[7] && parts[3..6].iter().all(|m| *m == parts[3]);
-            let committed = (same && mode.starts_with("100")).then(|| text(6));
+            // Only a name of an object may be asked of the mirror: the checkout's user has a hand in what git says here.
+            let committed = Some(text(6)).filter(|name| same && mode.starts_with("100") && is_commit(name));
             look.changed.push(Changed { path, mode, committed });
         }
     }
@@ -149,6 +150,8 @@ mod tests {
             entry.replacen("100644 1", "100755 1", 1),
             entry.replacen(&format!(" {head} a"), &format!(" {} a", "2".repeat(40)), 1),
             entry.replace("100644", "120000"),
+            entry.replace(&head, "HEAD:file"),
+            entry.replace(&head, &format!("{head}\n{head}")),
         ] {
             assert_eq!(parse_status(other.as_bytes()).unwrap().changed[0].committed, None, "{other}");
         }

@@ -16,8 +16,12 @@ use crate::state::{Error as StateError, Folder};
 
 /// Larger files are not looked into: they count as a person's.
 const LARGEST: usize = 64 << 20;
+/// Nor is looked into more than this in all: they are their user's, others wait meanwhile, and a file with holes costs nothing.
+const MOST_BYTES: usize = 512 << 20;
 /// More files than this are not remembered; they count as a person's.
 const MOST: usize = 10_000;
+/// Nor are files whose paths have more bytes together: as JSON each may take six (`\u0001`), and the journal is read whole.
+const MOST_PATH_BYTES: usize = 2 << 20;
 
 /// How a file was found that differs from the commit, or that git does not track.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,13 +75,14 @@ impl Checkout<'_> {
 
     /// How each of these files stands on the disk; those that cannot be remembered are left out.
     fn found(&self, files: &[Changed]) -> Result<Vec<Found>, Error> {
-        if files.is_empty() || files.len() > MOST {
+        if files.is_empty() || !are_few(files) {
             return Ok(Vec::new());
         }
         let root = self.folder()?;
-        let mut all = Vec::new();
+        let (mut all, mut left) = (Vec::new(), MOST_BYTES);
         for file in files {
-            let Some(content) = content(&root, &file.path)? else { continue };
+            let Some(content) = content(&root, &file.path, LARGEST.min(left))? else { continue };
+            left -= content.as_ref().map_or(0, Vec::len).min(left);
             let Ok(path) = String::from_utf8(file.path.clone()) else { continue };
             all.push(Found { path, mode: file.mode.clone(), digest: content.map(|content| digest(&content)) });
         }
@@ -121,7 +126,7 @@ impl Checkout<'_> {
         let same = self.same(&all, built)?;
         let is_built = |path: &str| same.iter().any(|found| found.path == path);
         let all_paths = all.iter().map(|file| String::from_utf8_lossy(&file.path).into_owned());
-        Ok((all.len() <= MOST).then(|| all_paths.filter(|path| !is_built(path)).collect()))
+        Ok(are_few(&all).then(|| all_paths.filter(|path| !is_built(path)).collect()))
     }
 
     /// Puts tracked files back to what is committed that are as `built` has them.
@@ -175,6 +180,11 @@ fn candidates(look: &Look) -> Vec<Changed> {
     look.changed.iter().cloned().chain(untracked).collect()
 }
 
+/// True for as many files as are remembered.
+fn are_few(files: &[Changed]) -> bool {
+    files.len() <= MOST && files.iter().map(|file| file.path.len()).sum::<usize>() <= MOST_PATH_BYTES
+}
+
 fn in_use(error: command::Error) -> Error {
     match &error {
         command::Error::Failed { output, .. } if output.contains("index.lock") => Error::InUse(error.to_string()),
@@ -189,14 +199,15 @@ fn list(paths: &[String]) -> Vec<u8> {
 /// True for a file whose bytes are those of the commit: git may still take it for changed, because it would convert its line
 /// ends when it is committed the next time.
 fn is_as_committed(root: &Folder, file: &Changed, mirror: &Mirror) -> Result<bool, Error> {
-    let (Some(object), Some(Some(content))) = (&file.committed, content(root, &file.path)?) else { return Ok(false) };
+    let Some(object) = &file.committed else { return Ok(false) };
     // The object's name is the checkout's word; of one that the mirror does not have nothing is known.
-    Ok(mirror.blob(object, LARGEST as u64).is_ok_and(|committed| committed.as_deref() == Some(content.as_slice())))
+    let Ok(Some(committed)) = mirror.blob(object, LARGEST as u64) else { return Ok(false) };
+    Ok(content(root, &file.path, committed.len())? == Some(Some(committed)))
 }
 
-/// A file's content, or a link's target; none in it where there is no such file, and none where it cannot be told. No link is
-/// followed on the way.
-fn content(root: &Folder, path: &[u8]) -> Result<Option<Option<Vec<u8>>>, Error> {
+/// A file's content, or a link's target; none in it where there is no such file, and none where it cannot be told or has more
+/// bytes than `limit`. No link is followed on the way.
+fn content(root: &Folder, path: &[u8], limit: usize) -> Result<Option<Option<Vec<u8>>>, Error> {
     let Ok(path) = std::str::from_utf8(path) else { return Ok(None) };
     let (folders, name) = path.rsplit_once('/').unwrap_or(("", path));
     let Some(below) = walk(root, folders)? else { return Ok(Some(None)) };
@@ -204,7 +215,7 @@ fn content(root: &Folder, path: &[u8]) -> Result<Option<Option<Vec<u8>>>, Error>
     if let Some(target) = folder.link_target(name.as_ref())? {
         return Ok(Some(Some(target.into_os_string().into_encoded_bytes())));
     }
-    match folder.read(name, LARGEST) {
+    match folder.read(name, limit) {
         Ok(content) => Ok(Some(content)),
         Err(StateError::NotRegular(_) | StateError::TooLarge { .. }) => Ok(None),
         Err(error) => Err(error.into()),
@@ -222,4 +233,17 @@ pub(super) fn walk(root: &Folder, folders: &str) -> Result<Option<Option<Folder>
         }
     }
     Ok(Some(below))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_remembered_fits_into_the_journal() {
+        let files = |count: usize, length: usize| vec![Changed { path: vec![1; length], ..Changed::default() }; count];
+        assert!(are_few(&files(MOST, 200)) && !are_few(&files(MOST + 1, 1)) && !are_few(&files(MOST, 4000)));
+        let most = String::from_utf8(vec![1; MOST_PATH_BYTES]).unwrap();
+        assert!(serde_json::to_vec(&most).unwrap().len() < crate::records::LONGEST_ENTRY);
+    }
 }
