@@ -46,6 +46,8 @@ fn names_that_reach_beyond_the_repository_are_refused_and_the_host_stays_as_it_i
     let also = with("[Install]\nWantedBy=multi-user.target\nAlso=debug-shell.service\n");
     let also_continued =
         with("[Install]\nWantedBy=multi-user.target\nAlso=app.service \\\n;no\n debug-shell.service\n");
+    let awaited = with("[Install]\nAlias=syslog.service\n");
+    let made_up = with("[Install]\nAlias=hub-after-acme__x.service\n");
     let mount = "[Mount]\nWhat=tmpfs\nWhere=/srv/data\nType=tmpfs\n[Install]\nWantedBy=multi-user.target\n";
     let slice = "[Slice]\nTasksMax=5\n";
     let alias_in_drop_in = "[Install]\nAlias=ssh.service\n";
@@ -77,6 +79,11 @@ fn names_that_reach_beyond_the_repository_are_refused_and_the_host_stays_as_it_i
         ("user-1000.slice", vec![Text("systemd/user-1000.slice", slice)], "systemd's own"),
         ("a slice that is there", vec![Text("systemd/made.slice", slice)], "made.slice is active on this host"),
         ("somebody's mount", vec![Text("systemd/srv-data.mount", mount)], "srv-data.mount is active on this host"),
+        ("a socket waits", vec![Text("systemd/syslog.service", &plain)], "is what syslog.socket starts"),
+        ("a socket waits for an alias", vec![Text("systemd/x.service", &awaited)], "is what syslog.socket starts"),
+        ("another's build", vec![Text("systemd/hub-build-acme__x.service", &plain)], "build and after"),
+        ("another's after", vec![Text("systemd/x.service", &made_up)], "not a name for it"),
+        ("systemd-run's", vec![Text("systemd/run-u7.service", &plain)], "systemd-run(1)"),
         ("a drop-in waits", vec![Text("systemd/waits.service", &plain)], "waits.service.d/own.conf"),
         ("a drop-in waits in /run", vec![Text("systemd/later.service", &plain)], "later.service.d/own.conf"),
         ("takes a packaged unit along", vec![Text("systemd/x.service", &also)], "Also=debug-shell.service"),
@@ -99,7 +106,7 @@ fn names_that_reach_beyond_the_repository_are_refused_and_the_host_stays_as_it_i
         let branch = format!("case-{number}");
         machine.ok(&["git", "-C", "/srv/origin/infra.git", "branch", &branch, &good]);
         configure(&machine, &[repository("infra", &format!("branch = \"{branch}\""))]);
-        machine.ok(&["runuser", "-u", "hub", "--", "git", "-C", "/srv/infra", "branch", "-q", "-M", &branch]);
+        machine.ok(&["runuser", "-u", "hub-checkout", "--", "git", "-C", "/srv/infra", "branch", "-q", "-M", &branch]);
         files.push(Text("version", "2"));
         push_to(&machine, "infra", &branch, &files);
         let run = sync(&machine, "infra");

@@ -1,7 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::plan::Action;
-use super::{is_prefix, is_systemds_slice, is_template, is_unit_name, kind_of_all, template_of, unit_of};
+use super::{is_made_up, is_prefix, is_systemds_slice, is_template, is_unit_name, kind_of_all, template_of, unit_of};
 use crate::config::Repository;
 use crate::gitops::Error;
 use crate::gitops::mirror::Mirror;
@@ -263,6 +263,12 @@ fn place(entry: &TreeEntry) -> Result<Option<String>, String> {
             "{shown} is a slice of systemd's own, and limits in it are in force for others' services and logins"
         ));
     }
+    if is_made_up(name) {
+        return Err(format!(
+            "{shown} has a name of the units that the hub makes for build and after, or systemd for systemd-run(1), which \
+             could not be made any more; choose another"
+        ));
+    }
     if !is_unit_name(name) {
         return Err(format!("{shown} is not a name for a unit; use letters, digits and : - _ . @ (systemd.unit(5))"));
     }
@@ -319,6 +325,8 @@ mod tests {
             (entry("a-@.service.d/x.conf", "100644"), "begins so"),
             (entry("a-@x.service", "120000"), "begins so"),
             (entry("user-1000.slice", "100644"), "systemd's own"),
+            (entry("hub-build-acme__other.service", "100644"), "build and after"),
+            (entry("run-u1.service.d/x.conf", "100644"), "systemd-run"),
             (entry("system.slice", "100644"), "systemd's own"),
             (entry("a@.service", "120000"), "is a link"),
             (entry("a.service.d/x.conf", "120000"), "is a link"),

@@ -72,6 +72,20 @@ fn is_systemds_slice(unit: &str) -> bool {
     ["-", "user", "system", "machine"].contains(&stem) || stem.starts_with("user-") || stem.starts_with("system-")
 }
 
+/// True for what the hub or systemd calls the units that it makes itself, for the commands of a repository (`hub-build-`,
+/// `hub-after-`) and for systemd-run(1): a file of such a name keeps the other from being made.
+pub(super) fn is_made_up(unit: &str) -> bool {
+    let stem = unit.rsplit_once('.').map_or(unit, |(stem, _)| stem);
+    let of_hub = ["hub-build-", "hub-after-"].iter().any(|prefix| stem.starts_with(prefix));
+    let numbered = |prefix: &str, fits: fn(u8) -> bool| {
+        stem.strip_prefix(prefix).is_some_and(|rest| !rest.is_empty() && rest.bytes().all(fits))
+    };
+    let of_systemd = numbered("run-u", |byte| byte.is_ascii_digit())
+        || numbered("run-p", |byte| byte.is_ascii_digit() || b"-i".contains(&byte))
+        || stem.len() > 20 && numbered("run-r", |byte| byte.is_ascii_hexdigit());
+    of_hub || of_systemd
+}
+
 /// True for `name@.service`.
 pub(super) fn is_template(unit: &str) -> bool {
     unit.rsplit_once('.').is_some_and(|(stem, _)| stem.ends_with('@'))
@@ -127,6 +141,12 @@ mod tests {
         }
         for name in ["-.slice", "user.slice", "user-1000.slice", "system-getty.slice", "machine.slice"] {
             assert!(is_systemds_slice(name), "{name}");
+        }
+        for name in ["hub-build-acme__x.service", "hub-after-a.timer", "run-u12.service", "run-p7-i9.service"] {
+            assert!(is_made_up(name), "{name}");
+        }
+        for name in ["hub-builder.service", "run-user.service", "run-rdb.mount", "run-u.service", "runner-u1.service"] {
+            assert!(!is_made_up(name), "{name}");
         }
         assert!(!is_systemds_slice("users.slice") && !is_systemds_slice("system.service"));
         assert!(kind_of_all("service") && kind_of_all("device") && !kind_of_all("app.service"));

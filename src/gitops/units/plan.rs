@@ -9,7 +9,7 @@ use super::desired::{Desired, UnitFile};
 use super::disk::{OnDisk, UnitsFolder, is_masked};
 use super::manifest::{Manifest, Owned, Packaged, digest};
 use super::restore::saved_name;
-use super::{OWN, is_prefix, is_unit_name, template_of, unit_of};
+use super::{OWN, is_made_up, is_prefix, is_unit_name, template_of, unit_of};
 use crate::gitops::Error;
 use crate::records::short;
 use crate::state::Way;
@@ -364,7 +364,7 @@ impl Context<'_> {
         if OWN.contains(&alias) {
             return Err("is a unit of the hub itself".to_owned());
         }
-        if !is_unit_name(alias) || is_prefix(alias) {
+        if !is_unit_name(alias) || is_prefix(alias) || is_made_up(alias) {
             return Err("is not a name for it".to_owned());
         }
         self.check_shadow(alias)?;

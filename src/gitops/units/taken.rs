@@ -17,7 +17,8 @@ const MOST_DROP_INS: usize = 1000;
 
 impl Host {
     /// Refuses new names that are taken already: by what is active on this host without a file of that name (a mount by
-    /// hand, a slice that systemd made), by what always is, or by somebody's drop-ins, which would be in force.
+    /// hand, a slice that systemd made), by what always is, by a socket, timer or path that waits for it, or by somebody's
+    /// drop-ins, which would be in force.
     pub(super) fn check_new(
         &self,
         plan: &Plan,
@@ -40,7 +41,8 @@ impl Host {
             }
         }
         names.retain(|name| !is_known(name) && !adopt.contains(name) && !self.is_own(name));
-        let mut problems = self.taken(&names)?;
+        let is_others = |unit: &str| !plan.desired.has_unit(unit) && !ours(unit) && !is_known(unit);
+        let mut problems = self.taken(&names, is_others)?;
         for name in &names {
             for path in self.drop_ins(name)?.into_values() {
                 let file = path.strip_prefix(self.folder.path()).unwrap_or(&path).to_string_lossy().into_owned();
@@ -59,7 +61,7 @@ impl Host {
         )))
     }
 
-    fn taken(&self, names: &BTreeSet<String>) -> Result<Vec<String>, Error> {
+    fn taken(&self, names: &BTreeSet<String>, is_others: impl Fn(&str) -> bool) -> Result<Vec<String>, Error> {
         let mut problems = Vec::new();
         let names: Vec<String> = names
             .iter()
@@ -67,15 +69,20 @@ impl Host {
             .collect();
         for batch in names.chunks(200) {
             let command = self.manager.command("systemctl", LIMIT).output_limit(1 << 20);
-            let command = command.args(["show", "--no-pager", "--property=Id,ActiveState,Perpetual", "--"]).args(batch);
+            let command = command
+                .args(["show", "--no-pager", "--property=Id,ActiveState,Perpetual,TriggeredBy", "--"])
+                .args(batch);
             for block in command.succeed()?.text().split("\n\n") {
                 let values: BTreeMap<&str, &str> = block.lines().filter_map(|line| line.split_once('=')).collect();
                 let get = |key: &str| values.get(key).copied().unwrap_or_default();
                 let state = get("ActiveState");
+                let trigger = get("TriggeredBy").split_whitespace().find(|unit| is_others(unit));
                 if get("Perpetual") == "yes" {
                     problems.push(format!("{} is always there on this host", get("Id")));
                 } else if !matches!(state, "inactive" | "failed" | "") {
                     problems.push(format!("{} is {state} on this host, and not by the hub", get("Id")));
+                } else if let Some(trigger) = trigger {
+                    problems.push(format!("{} is what {trigger} starts, which is not the repository's", get("Id")));
                 }
             }
         }
