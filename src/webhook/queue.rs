@@ -122,11 +122,12 @@ impl Queue {
         let queue = Self { state_dir: state_dir.to_owned(), gathering: Mutex::default(), written: Condvar::new() };
         let folder = queue.folder()?;
         let now = jiff::Timestamp::now().as_second();
+        // A power cut may bring some back, for the next start to remove; waiting for the disk for each would take minutes.
         for entry in folder.unfinished()? {
             if entry.kind == state::Kind::File
                 && (now - entry.modified > UNFINISHED_SECONDS || writer(&entry.name).is_none_or(has_ended))
             {
-                folder.remove(&entry.name)?;
+                folder.forget(&entry.name)?;
             }
         }
         Ok(queue)
