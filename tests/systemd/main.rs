@@ -37,6 +37,7 @@ mod full_disk;
 mod gate;
 mod gitops;
 mod host;
+mod hostile;
 mod journal;
 mod kinds;
 mod lists;
