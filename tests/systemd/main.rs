@@ -26,6 +26,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "the harness reports by failing the test")]
 
+mod along;
 mod boot;
 mod commands;
 mod crash;

@@ -194,6 +194,7 @@ fn what_systemd_analyze_is_wrong_about_is_a_warning() {
         &[
             Text("systemd/rooted.service", &of("/opt/here-only", "", "RootDirectory=/srv/root")),
             Text("systemd/bound.service", &of("/opt/bound/here-only", "", "BindReadOnlyPaths=/srv/bound:/opt/bound")),
+            Text("systemd/found.service", &of("here-only", "", "ExecSearchPath=/srv/bound")),
             Text("systemd/elsewhere.service", &of("/opt/no-such", "ConditionPathExists=/opt/no-such", "")),
             Text("systemd/asserted.service", &of("/opt/no-such", "", "")),
             Text("systemd/asserted.service.d/c.conf", "[Unit]\nConditionHost=elsewhere\n"),
@@ -205,7 +206,7 @@ fn what_systemd_analyze_is_wrong_about_is_a_warning() {
     );
     let run = sync(&machine, "infra").expect(0);
     assert!(run.log.contains("unit_warning") && run.log.contains("here-only"), "{}", run.log);
-    all_active(&machine, "verified", &["rooted.service", "bound.service", "worker@bound.service"]);
+    all_active(&machine, "verified", &["rooted.service", "bound.service", "found.service", "worker@bound.service"]);
     assert_eq!(show(&machine, "elsewhere.service", "ActiveState"), "inactive");
     // The start shows the rest, and what is wrong besides is still refused.
     push(&machine, "infra", &[Text("systemd/rooted.service", &of("/opt/nowhere", "", "RootDirectory=/srv/root"))]);

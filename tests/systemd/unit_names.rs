@@ -1,8 +1,8 @@
 //! What a unit may be named, what it may enable, and what it may be beside: nobody gets another's unit by a push.
 
 use crate::gitops::{
-    Bytes, File, Gone, Link, Text, configure, dangling, deployed, log, push, push_to, repository, service, show, sync,
-    sync_with,
+    Bytes, File, Gone, Link, SOON, Text, configure, dangling, deployed, log, push, push_to, repository, service, show,
+    sync, sync_with,
 };
 use crate::machine::Machine;
 
@@ -254,6 +254,8 @@ fn instances_are_enabled_started_and_removed_like_units() {
     assert_eq!(show(&machine, "app@one.service", "ActiveState"), "inactive");
     assert!(!machine.exists("/etc/systemd/system/multi-user.target.wants/app@one.service"));
     machine.ok(&["systemctl", "enable", "--now", "app@one.service"]);
+    // The service says so a moment after systemd counts it as started.
+    machine.wait_for("app@one.service to start", SOON, || machine.exists("/srv/log"));
     log(&machine);
 
     // One goes, one comes, the default becomes another.

@@ -54,6 +54,10 @@ fn an_upgrade_under_traffic_keeps_the_configuration_restarts_what_runs_and_loses
     let tables: Vec<String> =
         names.iter().map(|name| repository(name, "units = \"\"\nbuild = [\"/usr/bin/sleep\", \"1\"]")).collect();
     configure(&machine, &tables);
+    // The first run looks at all three, whose branches are there then.
+    for name in names {
+        push(&machine, name, &[Text("note", "first")]);
+    }
     start_hub(&machine);
     machine.ok(&["chmod", "0640", "/etc/observability-hub/hub.toml"]);
     machine.ok(&["chgrp", "hub", "/etc/observability-hub/hub.toml"]);

@@ -152,13 +152,16 @@ impl Host {
         let new = self.enable(plan, &reenabled, applied)?;
         self.manager.reload()?;
         self.job("stop", &late, &[])?;
+        // A stop that ends with an error leaves a failed unit that has no file any more.
+        let is_stopped = |(unit, job): &(String, Job)| (*job == Job::STOP).then(|| unit.clone());
+        self.forget_failures(&applied.jobs.iter().filter_map(is_stopped).collect::<Vec<_>>())?;
         Ok(new)
     }
 
     /// Stops what goes with a deployment that went well and could not have been taken back.
     pub fn stop_last(&self, applied: &mut Applied) -> Result<(), Error> {
         let units = std::mem::take(&mut applied.last);
-        let result = self.job("stop", &units, &[]);
+        let result = self.job("stop", &units, &[]).and_then(|()| self.forget_failures(&units));
         for unit in units {
             applied.did(&unit, "stopped", "not in the commit any more", None);
         }

@@ -22,8 +22,8 @@ impl Host {
     /// When some of them do not come back, with the state that each is in.
     pub fn restore_jobs(&self, before: &Before, moved: Option<&Snapshot>, back: &mut Applied) -> Result<(), Error> {
         let mut look = self.manager.snapshot(before.active())?;
-        let jobs = before.jobs();
         let nothing = Snapshot::default();
+        let jobs = before.jobs(&[&look, moved.unwrap_or(&nothing)]);
         self.reach_all(&jobs, &mut look, moved.unwrap_or(&nothing))?;
         // systemd forgets a unit that is down and that nothing refers to, and with it who depends on whom.
         let reached = reach(&jobs, &[&look, moved.unwrap_or(&nothing), &before.world]);
@@ -116,7 +116,7 @@ impl Host {
             if groups.is_empty() && left.is_empty() {
                 break;
             }
-            let results = [self.job("start", &left, looks), self.regroup(&groups)];
+            let results = [self.start_again(&left, &states, looks), self.regroup(&groups)];
             problems.extend(results.into_iter().filter_map(|result| result.err().map(|error| error.to_string())));
             asked.extend(left);
         }

@@ -1,5 +1,5 @@
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::apply::Applied;
 use super::desired::Desired;
@@ -142,10 +142,18 @@ impl Host {
     ) -> Result<BTreeSet<String>, Error> {
         let mut now = self.all_links()?;
         let planned: BTreeMap<String, String> = installs.values().flat_map(Install::links).collect();
+        // What somebody else enables or disables in these moments is theirs. Units that `Also=` takes along may take more along.
+        let takes_along = installs.values().any(|install| !install.also.is_empty());
+        let is_ours = |target: &str| {
+            takes_along || installs.keys().any(|unit| unit == target || template_of(unit).as_deref() == Some(target))
+        };
         let mut odd = Vec::new();
         for (link, target) in now.clone() {
-            let points_to = target.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            if before.get(&link) == Some(&target) || planned.get(&link).is_some_and(|file| file == points_to) {
+            let points_to = file_name(&target);
+            if !is_ours(points_to)
+                || before.get(&link) == Some(&target)
+                || planned.get(&link).is_some_and(|file| file == points_to)
+            {
                 continue;
             }
             self.enablement.remove(&link)?;
@@ -162,8 +170,9 @@ impl Host {
                 odd.push(format!("{link} -> {}", target.display()));
             }
         }
-        // Nothing that this has no part in may go either.
-        for (link, target) in before.iter().filter(|(link, _)| !now.contains_key(*link)) {
+        // None of these units' other links may go either.
+        let is_gone = |link: &String, target: &Path| !now.contains_key(link) && is_ours(file_name(target));
+        for (link, target) in before.iter().filter(|(link, target)| is_gone(link, target)) {
             self.enablement.link(link, target)?;
         }
         if odd.is_empty() {
@@ -182,6 +191,11 @@ impl Host {
 fn can_be_enabled(unit: &str, install: &Install) -> bool {
     let lacks_instance = is_template(unit) && install.default_instance.is_none();
     !lacks_instance && (!install.links().is_empty() || !install.also.is_empty())
+}
+
+/// The unit file that a link points to.
+fn file_name(target: &Path) -> &str {
+    target.file_name().and_then(|name| name.to_str()).unwrap_or_default()
 }
 
 /// The unit that is started where one is enabled: of a template its default instance.

@@ -31,12 +31,14 @@ impl Host {
             return Ok(());
         }
         let deadline = Instant::now() + grace;
+        let mut first: Option<HashMap<String, UnitState>> = None;
         loop {
             let states = self.manager.show(applied.moved.keys())?;
+            let first = first.get_or_insert_with(|| states.clone());
             let displaced = self.displaced(plan, before, applied, &states);
             for (unit, job) in applied.moved.iter().filter(|(unit, _)| !self.goes(plan, applied, unit)) {
                 if !displaced.contains_key(unit)
-                    && let Some(reason) = self.ill(unit, *job, &states, before)
+                    && let Some(reason) = self.ill(unit, *job, [first, &states], before)
                 {
                     return Err(Error::Step { step: "health", reason });
                 }
@@ -53,7 +55,13 @@ impl Host {
     }
 
     /// Why a unit that was moved is not well; none where it is, or where it does not count.
-    fn ill(&self, unit: &str, job: Job, states: &HashMap<String, UnitState>, before: &Before) -> Option<String> {
+    fn ill(
+        &self,
+        unit: &str,
+        job: Job,
+        [first, states]: [&HashMap<String, UnitState>; 2],
+        before: &Before,
+    ) -> Option<String> {
         let now = states.get(unit)?;
         if before.had_failed(unit) || self.is_workers(unit) {
             return None;
@@ -65,7 +73,11 @@ impl Host {
         // restarted by itself before, too.
         let was = before.world.units.get(unit);
         let was_restarting = was.is_some_and(|was| was.restarts > 0 && now.restarts >= was.restarts);
-        if now.restarts > 0 && !was_restarting && before.invocation(unit) != Some(&now.invocation) {
+        let is_restarting = now.restarts > 0 && !was_restarting && before.invocation(unit) != Some(&now.invocation);
+        // What upholds it has it started anew without counting.
+        let is_other_run =
+            first.get(unit).is_some_and(|first| !first.invocation.is_empty() && first.invocation != now.invocation);
+        if is_restarting || now.upheld && !now.is_passing() && is_other_run {
             return Some(format!("{unit} keeps restarting; see: journalctl -u {unit}"));
         }
         let is_lost =

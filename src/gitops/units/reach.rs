@@ -117,7 +117,10 @@ pub(super) fn reach(jobs: &[(String, Job)], looks: &[&Snapshot]) -> BTreeMap<Str
             if whole.start {
                 pass(&state.wanted, Job::START);
                 pass(&state.conflicts, Job::STOP);
+                // A timer, path or socket may have its unit started at once.
+                pass(&state.triggers, Job::START);
             }
+            pass(&state.raised, Job::START);
         }
     }
     done
@@ -141,9 +144,16 @@ mod tests {
             "Id=c.service\nRequiredBy=not-stopped.service\nConflicts=x.service",
             "Id=sysinit.target\nWants=all.service",
             "Id=x.service\nConsistsOf=y.service",
+            "Id=t.timer\nTriggers=t.service",
+            "Id=t.service\nOnFailure=f.service",
+            "Id=f.service\nConflicts=x.service",
         ]);
-        let reached =
-            |job: Job| reach(&[("a.service".to_owned(), job)], &[&look]).into_keys().collect::<Vec<_>>().join(" ");
+        let from =
+            |unit: &str, job: Job| reach(&[(unit.to_owned(), job)], &[&look]).into_keys().collect::<Vec<_>>().join(" ");
+        let reached = |job: Job| from("a.service", job);
+        assert_eq!(from("t.timer", Job::STOP), "t.timer");
+        assert_eq!(from("t.timer", Job::START), "f.service t.service t.timer x.service y.service");
+        assert_eq!(from("t.service", Job::STOP), "f.service t.service x.service y.service");
         assert_eq!(reached(Job::STOP), "a.service b.service d.service");
         assert_eq!(reached(Job::START), "a.service c.service x.service y.service");
         assert_eq!(reached(Job::RESTART), "a.service b.service c.service d.service e.service x.service y.service");

@@ -128,10 +128,14 @@ impl Host {
                 _ if self.is_workers(&unit) => applied.own.push(unit),
                 _ if plan.desired.keeps_running(&unit) => {}
                 // For these daemon-reload was enough; what they want now and did not before is started.
-                "slice" | "target" | "automount" | "swap" => work.start.extend(newly_wanted(&one, state, before, look)),
-                "mount" => {
+                kind @ ("slice" | "target" | "automount" | "swap" | "mount") => {
                     work.start.extend(newly_wanted(&one, state, before, look));
-                    work.reload.push(one);
+                    if !state.is_active() {
+                        // daemon-reload ended it, since it is bound to what is down now; it is started again in the end.
+                        jobs.push((unit, Job::RESTART));
+                    } else if kind == "mount" {
+                        work.reload.push(one);
+                    }
                 }
                 // It takes up the change when systemd next starts it.
                 _ if !state.can_start || !state.can_stop => {}
@@ -268,9 +272,9 @@ impl Work {
     }
 }
 
-/// What a running unit that is not restarted wants now, and did not before.
+/// What a unit that ran and is not restarted wants now, and did not before.
 fn newly_wanted(one: &Stale, state: &UnitState, before: &Before, look: &Snapshot) -> Vec<Stale> {
-    let Some(was) = before.world.units.get(&one.unit).filter(|_| state.is_active()) else { return Vec::new() };
+    let Some(was) = before.world.units.get(&one.unit) else { return Vec::new() };
     let is_new = |unit: &&String| {
         let is_idle = look.units.get(*unit).is_none_or(|state| state.can_start && !state.is_active());
         !was.wanted.contains(unit) && !is_left_out(unit) && is_idle

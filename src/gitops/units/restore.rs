@@ -71,10 +71,11 @@ impl Before {
         self.boot == boot()
     }
 
-    /// What the deployment may have asked of its own units.
-    pub(super) fn jobs(&self) -> Vec<(String, Job)> {
-        let units = self.units.iter().filter(|unit| !is_template(unit));
-        units.map(|unit| (unit.clone(), Job::RESTART)).collect()
+    /// What the deployment may have asked of its own units, the instances included that only a look shows.
+    pub(super) fn jobs(&self, looks: &[&Snapshot]) -> Vec<(String, Job)> {
+        let instances = looks.iter().flat_map(|look| look.units.keys()).filter(|unit| concerns(&self.units, unit));
+        let units: BTreeSet<&String> = self.units.iter().chain(instances).filter(|unit| !is_template(unit)).collect();
+        units.into_iter().map(|unit| (unit.clone(), Job::RESTART)).collect()
     }
 
     /// The id of a unit's run before.
@@ -157,7 +158,7 @@ impl Host {
     /// stopped first, while its file is still there; what refuses that, when the file is gone. Returns how the host was.
     pub fn restore_files(&self, before: &Before, repository: &str, back: &mut Applied) -> Result<Snapshot, Error> {
         let mut look = self.manager.snapshot(before.active.keys())?;
-        let jobs = before.jobs();
+        let jobs = before.jobs(&[&look]);
         let moved = self.reach_all(&jobs, &mut look, &before.world)?;
         let (mut started, mut late, mut failed) = (Vec::new(), Vec::new(), Vec::new());
         for (unit, state) in &look.units {
@@ -183,6 +184,12 @@ impl Host {
         self.put_files(before, repository)?;
         self.manager.reload()?;
         self.try_job("stop", &late, &[&look]);
+        // What upheld a unit may have had it started again before it was stopped itself.
+        let is_upheld = |unit: &&String| look.units.get(*unit).is_some_and(|state| state.upheld);
+        let upheld: Vec<String> = started.iter().chain(&failed).filter(is_upheld).cloned().collect();
+        let states = self.manager.show(&upheld)?;
+        let is_up = |unit: &String| states.get(unit).is_some_and(UnitState::is_active);
+        self.try_job("stop", &upheld.into_iter().filter(is_up).collect::<Vec<_>>(), &[&look]);
         // A unit that crashed until systemd gave up keeps its failure, and its name, until it is forgotten.
         failed.extend(started);
         self.forget_failures(&failed)?;

@@ -55,13 +55,37 @@ impl Host {
         let (groups, lost): (Vec<String>, Vec<String>) = stopped.partition(|unit| is_grouping(unit));
         let reason = "it was stopped with what it depends on".to_owned();
         let again = |unit: &String| Stale { unit: unit.clone(), reason: reason.clone(), file: String::new() };
-        let result = self.job("start", &lost, looks);
+        let result = self.start_again(&lost, &states, looks);
         applied.did_all(lost.iter().map(again).collect(), "started");
         result?;
         self.regroup(&groups)?;
         let jobs: Vec<(String, Job)> = lost.into_iter().map(|unit| (unit, Job::START)).collect();
         applied.moved.extend(reach(&jobs, looks).into_iter().filter(|(unit, _)| !states.contains_key(unit)));
         Ok(())
+    }
+
+    /// Starts units that are down; a socket with the services that it starts, where these went on without it.
+    pub(super) fn start_again(
+        &self,
+        units: &[String],
+        states: &HashMap<String, UnitState>,
+        looks: &[&Snapshot],
+    ) -> Result<(), Error> {
+        let triggered = |unit: &&String| states.get(*unit).map(|state| &state.triggers).into_iter().flatten();
+        let is_socket = |unit: &&String| unit.ends_with(".socket");
+        let services = self.manager.show(units.iter().filter(is_socket).flat_map(|unit| triggered(&unit)))?;
+        let running = |socket: &String| -> Vec<String> {
+            let is_up = |unit: &&String| services.get(*unit).is_some_and(UnitState::is_active);
+            triggered(&socket).filter(is_up).cloned().collect()
+        };
+        let (sockets, others): (Vec<String>, Vec<String>) =
+            units.iter().cloned().partition(|unit| is_socket(&unit) && !running(unit).is_empty());
+        // What needs a socket comes after it.
+        let mut result = Ok(());
+        for socket in sockets {
+            result = result.and(self.restart_socket(&socket, &running(&socket), looks));
+        }
+        result.and(self.job("start", &others, looks))
     }
 
     /// Makes targets that group the host active again, without starting what they want and somebody stopped.

@@ -38,6 +38,10 @@ pub(in crate::gitops) struct UnitState {
     pub wanted: Vec<String>,
     /// The units that its start stops.
     pub conflicts: Vec<String>,
+    /// The units that are started when it fails or ends (`OnFailure=`, `OnSuccess=`).
+    pub raised: Vec<String>,
+    /// True where another unit has it started again whenever it is down (`Upholds=`).
+    pub upheld: bool,
     /// The units that it starts on an event: those of a socket, timer or path.
     pub triggers: Vec<String>,
     pub triggered_by: Vec<String>,
@@ -48,7 +52,7 @@ impl UnitState {
     pub const PROPERTIES: &str = "--property=Id,LoadState,ActiveState,SubState,Type,RemainAfterExit,UnitFileState,\
         Result,NRestarts,InvocationID,CanStart,CanStop,CanReload,TimeoutStartUSec,TimeoutStopUSec,TimeoutUSec,BusName,\
         RequiredBy,RequisiteOf,BoundBy,ConsistsOf,PropagatesStopTo,Requires,Requisite,BindsTo,Wants,Upholds,Conflicts,\
-        ConflictedBy,Triggers,TriggeredBy";
+        ConflictedBy,Triggers,TriggeredBy,OnFailure,OnSuccess,UpheldBy";
 
     /// Reads a unit's block of `KEY=VALUE` lines.
     pub fn read(block: &str) -> Self {
@@ -82,6 +86,8 @@ impl UnitState {
                 "PropagatesStopTo" => state.stopped_along.extend(names(value)),
                 "Requires" | "Requisite" | "BindsTo" | "Wants" | "Upholds" => state.wanted.extend(names(value)),
                 "Conflicts" | "ConflictedBy" => state.conflicts.extend(names(value)),
+                "OnFailure" | "OnSuccess" => state.raised.extend(names(value)),
+                "UpheldBy" => state.upheld = !value.is_empty(),
                 "Triggers" => state.triggers = names(value),
                 "TriggeredBy" => state.triggered_by = names(value),
                 _ => {}

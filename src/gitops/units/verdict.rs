@@ -7,9 +7,10 @@ use crate::gitops::Error;
 /// Priorities of syslog(3) up to this are errors.
 const ERROR: u8 = 3;
 /// With these a program is looked for elsewhere than systemd-analyze does (systemd.exec(5)).
-const OTHER_ROOTS: [&str; 7] = [
+const OTHER_ROOTS: [&str; 8] = [
     "BindPaths",
     "BindReadOnlyPaths",
+    "ExecSearchPath",
     "ExtensionDirectories",
     "ExtensionImages",
     "MountImages",
