@@ -349,7 +349,7 @@ fn gpg_keys_are_listed_by_their_export() {
     signed.configure(&format!("{only_gpg}\n{only_ssh}"));
     signed.deployed();
     // No key stays behind in the state.
-    assert_eq!(support::gitops::names(&signed.site.state("mirror")), [".acme__infra.config", "acme__infra.git"]);
+    assert_eq!(support::gitops::names(&signed.site.state("mirror")), ["acme__infra.git"]);
     std::fs::write(&keys, "no keys at all").unwrap();
     gpg.commit(&signed, "bob", "6\n");
     signed.site.push();

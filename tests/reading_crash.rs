@@ -136,8 +136,9 @@ fn documents_of_mongodb_killed_at_any_moment_are_there_once() {
         let rows = database.number(&format!("SELECT count(*) FROM {name}"));
         let dead = database.number(&format!("SELECT count(*) FROM dead_letters WHERE pipeline = '{name}'"));
         assert_eq!((rows, dead), (each - each / 50, each / 50), "{name}");
-        let both =
-            format!("SELECT count(*) FROM {name} JOIN dead_letters ON mongo_id = source_id AND pipeline = '{name}'");
+        let both = format!(
+            "SELECT count(*) FROM {name} JOIN dead_letters AS dead ON mongo_id = dead.source_id AND pipeline = '{name}'"
+        );
         assert_eq!(database.number(&both), 0, "{name}");
     }
 }

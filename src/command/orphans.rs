@@ -26,14 +26,20 @@ pub fn mark_children() -> std::io::Result<&'static str> {
 }
 
 /// Notes the sessions of all children from now on in a file that was opened for appending, a number a line: that is for
-/// the one who comes after a kill. The first file of a process is its file for good.
-pub fn note_sessions(file: File) {
+/// the one who comes after a kill. The first file of a process is its file for good. This process's own session comes
+/// first: without a terminal its children stay in it.
+///
+/// # Errors
+/// When `/proc` gives no session, or the file cannot be written.
+pub fn note_sessions(file: File) -> std::io::Result<()> {
+    let own = session(Path::new("/proc/self")).ok_or_else(|| std::io::Error::other("/proc/self/stat is odd"))?;
     SESSIONS.get_or_init(|| file);
+    note(own)
 }
 
-/// Notes a child, whose session has its number.
-pub(super) fn note(child: u32) -> std::io::Result<()> {
-    SESSIONS.get().map_or(Ok(()), |mut file| file.write_all(format!("{child}\n").as_bytes()))
+/// Notes a session; that of a child which got one has the child's number.
+pub(super) fn note(session: u32) -> std::io::Result<()> {
+    SESSIONS.get().map_or(Ok(()), |mut file| file.write_all(format!("{session}\n").as_bytes()))
 }
 
 /// The mark of this process's children, where they get one.

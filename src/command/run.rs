@@ -243,7 +243,9 @@ impl Command {
             }
             _ => Error::Start { program, source },
         })?;
-        if let Err(error) = super::orphans::note(child.id()) {
+        if has_terminal()
+            && let Err(error) = super::orphans::note(child.id())
+        {
             crate::log::warn!("child_not_noted", command = self.display_name(), error = error.to_string());
         }
         Ok((child, input))

@@ -29,9 +29,14 @@ pub(super) struct Locks {
 impl Locks {
     pub fn open(gitops: Folder) -> Result<Self, Error> {
         let sessions = gitops.sub_or_make("sessions", 0o750)?;
-        let mark =
-            command::mark_children().map_err(|source| state::Error::io("name a file in", sessions.path(), source))?;
-        command::note_sessions(sessions.append(mark, 0o640)?);
+        let failed =
+            |source: std::io::Error| state::Error::io("note the sessions of children in", sessions.path(), source);
+        let mark = command::mark_children().map_err(failed)?;
+        // A full disk stops no run: then nobody ends what this one leaves running where it is killed.
+        let noted = sessions.append(mark, 0o640).and_then(|file| command::note_sessions(file).map_err(failed));
+        if let Err(error) = noted {
+            log::warn!("sessions_not_noted", error = error.to_string());
+        }
         Ok(Self { repositories: gitops.sub_or_make("locks", 0o750)?, gitops, sessions, ended: Mutex::default() })
     }
 

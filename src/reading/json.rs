@@ -257,7 +257,7 @@ impl Writer<'_> {
             (None, Shape::Plain) if value == 0.0 => self.raw("0"),
             (None, Shape::Plain) if whole && value.abs() < 1e21 => self.number(format_args!("{value:.0}")),
             // With a point: PostgreSQL's numbers have no exponent, and an integer could not be told from it.
-            (None, Shape::Extended) if whole && value.abs() < WHOLE => self.number(format_args!("{value:.1}")),
+            (None, Shape::Extended) if whole => self.number(format_args!("{value:.1}")),
             (None, _) => self.number(format_args!("{value:?}")),
         }
     }

@@ -3,7 +3,10 @@ use std::io::{Read, Seek, Write};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, Stat, flock, fstat, openat, renameat, statat};
+use rustix::fs::{
+    AtFlags, FlockOperation, Mode, OFlags, Stat, StatxFlags, flock, fstat, major, minor, openat, renameat, statat,
+    statx,
+};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, geteuid, pidfd_open};
 
@@ -81,7 +84,7 @@ impl Lock {
             let stat = fstat(&fd).map_err(failed("inspect"))?;
             if is_shared(folder, &stat).map_err(failed("inspect"))? {
                 // Whoever may open it may hold it for ever, and whoever had it open does so whatever its mode is now.
-                match holder_in(&locks(), stat.st_ino).filter(|pid| is_trusted(*pid)) {
+                match holder_in(&locks(), &files_of(folder, &stat)).filter(|pid| is_trusted(*pid)) {
                     None => make_anew(folder, name).map_err(failed("make anew"))?,
                     Some(_) if operation == FlockOperation::NonBlockingLockExclusive => return Ok(None),
                     // A run of an earlier version, at work.
@@ -162,7 +165,7 @@ pub fn lock_holder(folder: &Folder, name: &str) -> Result<Option<u32>, Error> {
         Err(Errno::NOENT) => return Ok(None),
         Err(error) => return Err(Error::io("inspect", &folder.path().join(name), error)),
     };
-    Ok(holder_in(&locks(), stat.st_ino))
+    Ok(holder_in(&locks(), &files_of(folder, &stat)))
 }
 
 /// The processes that wait for the lock on a file of a folder; empty where the kernel does not say.
@@ -175,7 +178,7 @@ pub fn lock_waiters(folder: &Folder, name: &str) -> Result<Vec<u32>, Error> {
         Err(Errno::NOENT) => return Ok(Vec::new()),
         Err(error) => return Err(Error::io("inspect", &folder.path().join(name), error)),
     };
-    Ok(waiters_in(&locks(), stat.st_ino))
+    Ok(waiters_in(&locks(), &files_of(folder, &stat)))
 }
 
 /// False for a process that is gone or only waits to be reaped (proc_pid_stat(5)).
@@ -185,20 +188,37 @@ fn is_alive(pid: u32) -> bool {
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
 }
 
-/// The device is not compared: with some file systems it is another one here than stat(2) tells.
-fn holder_in(locks: &str, inode: u64) -> Option<u32> {
+/// The names that a file may have in /proc/locks: by the device that stat(2) tells, and by that of its mount, which is another
+/// one with btrfs and overlayfs.
+fn files_of(folder: &Folder, stat: &Stat) -> Vec<String> {
+    let devices = [Some((major(stat.st_dev), minor(stat.st_dev))), mounted_device(folder)];
+    devices.into_iter().flatten().map(|(major, minor)| format!("{major:02x}:{minor:02x}:{}", stat.st_ino)).collect()
+}
+
+/// The device of the mount that a folder is in, by proc_pid_mountinfo(5); none where the kernel does not say.
+fn mounted_device(folder: &Folder) -> Option<(u32, u32)> {
+    let mount = statx(folder.fd(), c"", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).ok()?.stx_mnt_id.to_string();
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
+    let mut lines = mounts.lines().map(|line| line.split_ascii_whitespace());
+    let (major, minor) = lines
+        .find_map(|mut words| words.next().filter(|id| *id == mount).and_then(|_| words.nth(1)))?
+        .split_once(':')?;
+    Some((major.parse().ok()?, minor.parse().ok()?))
+}
+
+fn holder_in(locks: &str, files: &[String]) -> Option<u32> {
     locks.lines().find_map(|line| {
         let words: Vec<&str> = line.split_ascii_whitespace().collect();
         let [_, "FLOCK", _, "WRITE", pid, file, ..] = words[..] else { return None };
-        (file.rsplit(':').next()? == inode.to_string()).then(|| pid.parse().ok()).flatten()
+        files.iter().any(|known| known == file).then(|| pid.parse().ok()).flatten()
     })
 }
 
-fn waiters_in(locks: &str, inode: u64) -> Vec<u32> {
+fn waiters_in(locks: &str, files: &[String]) -> Vec<u32> {
     let waiter = |line: &str| {
         let words: Vec<&str> = line.split_ascii_whitespace().collect();
         let [_, "->", "FLOCK", _, "WRITE", pid, file, ..] = words[..] else { return None };
-        (file.rsplit(':').next()? == inode.to_string()).then(|| pid.parse().ok()).flatten()
+        files.iter().any(|known| known == file).then(|| pid.parse().ok()).flatten()
     };
     locks.lines().filter_map(waiter).collect()
 }
@@ -250,8 +270,10 @@ mod tests {
     fn a_holder_is_seen_and_waiters_are_not() {
         let locks = "1: POSIX  ADVISORY  WRITE 11 fd:01:77 0 EOF\n2: FLOCK  ADVISORY  WRITE 12 fd:01:78 0 EOF\n\
                      2: -> FLOCK  ADVISORY  WRITE 13 fd:01:79 0 EOF\n";
-        assert_eq!([77, 78, 79, 8].map(|inode| holder_in(locks, inode)), [None, Some(12), None, None]);
-        assert_eq!([77, 78, 79].map(|inode| waiters_in(locks, inode)), [vec![], vec![], vec![13]]);
+        let file = |inode: u64| ["00:2f", "fd:01"].map(|device| format!("{device}:{inode}"));
+        assert_eq!([77, 78, 79, 8].map(|inode| holder_in(locks, &file(inode))), [None, Some(12), None, None]);
+        assert_eq!([77, 78, 79].map(|inode| waiters_in(locks, &file(inode))), [vec![], vec![], vec![13]]);
+        assert_eq!(holder_in(locks, &["fd:02:78".to_owned()]), None, "a file of that number on another device");
     }
 
     #[test]
