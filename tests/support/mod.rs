@@ -206,7 +206,8 @@ impl Answer {
 /// Sends the bytes of a request as they are and reads the answer to its end.
 pub fn send_raw(address: SocketAddr, request: &[u8]) -> std::io::Result<Answer> {
     let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    // A pipeline waits 45 s for a source that is away before it answers.
+    stream.set_read_timeout(Some(PATIENCE * 3))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     // A server may answer and close before it has read everything; what counts is the answer.
     let _ = stream.write_all(request);
