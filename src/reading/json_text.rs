@@ -257,7 +257,6 @@ mod tests {
     }
 
     #[test]
-    #[expect(clippy::print_stdout, reason = "the seed is for whoever tries it again")]
     fn doubles_are_those_of_rusts_own_parser() {
         let seed = std::env::var("HUB_TEST_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(20_261_129);
         println!("seed {seed} (HUB_TEST_SEED)");
