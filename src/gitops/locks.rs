@@ -32,9 +32,9 @@ impl Locks {
         let failed =
             |source: std::io::Error| state::Error::io("note the sessions of children in", sessions.path(), source);
         let mark = command::mark_children().map_err(failed)?;
+        let file = sessions.append(mark, 0o640)?;
         // A full disk stops no run: then nobody ends what this one leaves running where it is killed.
-        let noted = sessions.append(mark, 0o640).and_then(|file| command::note_sessions(file).map_err(failed));
-        if let Err(error) = noted {
+        if let Err(error) = command::note_sessions(file).map_err(failed) {
             log::warn!("sessions_not_noted", error = error.to_string());
         }
         Ok(Self { repositories: gitops.sub_or_make("locks", 0o750)?, gitops, sessions, ended: Mutex::default() })

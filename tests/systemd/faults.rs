@@ -37,7 +37,7 @@ fn small_state(machine: &Machine, size: &str) -> String {
     deliver(machine, "infra");
     wait_deployed(machine, "infra", &commit);
     publish(machine, INBOX, "a.jsonl", 0..100);
-    machine.ok(&["systemctl", "start", METRICS, SYNC]);
+    machine.ok(&["systemctl", "restart", METRICS, SYNC]);
     publish(machine, INBOX, "b.jsonl", 100..1100);
     push(machine, "infra", &[Text("note", "2")])
 }
@@ -60,7 +60,7 @@ fn nothing_can_be_written(machine: &Machine, commit: &str, causes: [&str; 2], me
     machine.wait_for("the gateway to take work", SOON, || status(machine, "/healthz") == "200");
     deliver(machine, "infra");
     wait_deployed(machine, "infra", commit);
-    machine.ok(&["systemctl", "start", METRICS, SYNC]);
+    machine.ok(&["systemctl", "restart", METRICS, SYNC]);
     assert_eq!(sqlite(machine, "SELECT count(*) FROM reading_analytics"), "1100");
     assert_eq!(show(machine, "gitops-sync.path", "ActiveState"), "active");
     for unit in [METRICS, SYNC, WORKER] {

@@ -77,11 +77,11 @@ pub fn files_reach_sqlite(machine: &Machine) {
     assert_eq!(refused, "1");
     complains(machine, SYNC, "systemctl start proxy.service");
     machine.ok(&["systemctl", "start", "proxy.service"]);
-    machine.ok(&["systemctl", "start", SYNC]);
+    machine.ok(&["systemctl", "restart", SYNC]);
     assert_eq!(sqlite(machine, "SELECT count(*) FROM reading_analytics"), "200");
     assert!(machine.exists(&format!("{INBOX}/processed/a.jsonl")));
     publish(machine, INBOX, "b.jsonl", 200..300);
-    machine.ok(&["systemctl", "start", SYNC]);
+    machine.ok(&["systemctl", "restart", SYNC]);
     assert_eq!(sqlite(machine, "SELECT count(*) FROM reading_analytics"), "300");
 
     // In another place the proxy may read and not write: the reason says what it needs.
@@ -93,7 +93,7 @@ pub fn files_reach_sqlite(machine: &Machine) {
     machine.write("/etc/systemd/system/proxy.service.d/inbox.conf", "[Service]\nReadWritePaths=/srv/inbox\n");
     machine.ok(&["systemctl", "daemon-reload"]);
     machine.ok(&["systemctl", "restart", "proxy.service"]);
-    machine.ok(&["systemctl", "start", SYNC]);
+    machine.ok(&["systemctl", "restart", SYNC]);
     assert_eq!(sqlite(machine, "SELECT count(*) FROM reading_analytics"), "400");
     nothing_denied(machine, &["proxy.service", SYNC]);
 }
@@ -112,12 +112,12 @@ fn postgresql_is_reached_over_tls_and_the_unix_socket_and_its_outage_is_told_and
 
     publish(&machine, INBOX, "tls.jsonl", 0..100);
     use_database(&machine, &tls("/etc/observability-hub/db-ca.pem"));
-    machine.ok(&["systemctl", "start", SYNC, "system-metrics.service"]);
+    machine.ok(&["systemctl", "restart", SYNC, "system-metrics.service"]);
     assert_eq!((postgres(&machine, "hub", readings), postgres(&machine, "hub", metrics)), ("100".into(), "1".into()));
 
     publish(&machine, INBOX, "socket.jsonl", 100..200);
     use_database(&machine, "postgres:///hub?host=/run/postgresql&user=hub");
-    machine.ok(&["systemctl", "start", SYNC, "system-metrics.service"]);
+    machine.ok(&["systemctl", "restart", SYNC, "system-metrics.service"]);
     assert_eq!((postgres(&machine, "hub", readings), postgres(&machine, "hub", metrics)), ("200".into(), "2".into()));
 
     // A server that another authority vouches for.
@@ -137,7 +137,7 @@ fn postgresql_is_reached_over_tls_and_the_unix_socket_and_its_outage_is_told_and
     complains(&machine, "system-metrics.service", "not available");
     assert_eq!(show(&machine, "proxy.service", "ActiveState"), "active");
     machine.ok(&["systemctl", "start", POSTGRESQL]);
-    machine.ok(&["systemctl", "start", SYNC, "system-metrics.service"]);
+    machine.ok(&["systemctl", "restart", SYNC, "system-metrics.service"]);
     assert_eq!((postgres(&machine, "hub", readings), postgres(&machine, "hub", metrics)), ("300".into(), "4".into()));
     nothing_denied(&machine, &["proxy.service", SYNC, "system-metrics.service"]);
 }

@@ -4,6 +4,9 @@ use crate::hub::greeting::url;
 use crate::records::{self, Outcome, Reader, ago, ended_ago, short};
 use crate::state::Folder;
 
+/// Not `start`: that would wait for the next of the tries that its unit makes by itself.
+const AGAIN: &str = "systemctl restart reading-sync";
+
 /// Why the last look at a repository changed nothing, where it should have.
 pub(super) fn repository(patient: &Patient<'_>, repository: &Repository, findings: &mut Findings) {
     let name = &repository.name;
@@ -50,7 +53,7 @@ pub(super) fn pipeline(patient: &Patient<'_>, config: &Config, pipeline: &Pipeli
         let why = run.error.as_deref().unwrap_or("the log says why");
         let finding = format!("the last run, begun {}, failed: {why}", ago(&run.started, jiff::Timestamp::now()));
         let again = if patient.is_system {
-            "systemctl start reading-sync".to_owned()
+            AGAIN.to_owned()
         } else {
             format!("curl -X POST {}", url(config.proxy.admin_listen, &format!("/api/sync/{}", pipeline.name)))
         };
@@ -79,7 +82,11 @@ pub(super) fn services(patient: &Patient<'_>) -> Vec<Finding> {
         }
         let when = ended_ago(&run.started, run.duration_ms, jiff::Timestamp::now());
         let why = run.error.as_deref().unwrap_or("the log says why");
-        let again = if patient.is_system { format!("systemctl start {}", record.service) } else { patient.hub("up") };
+        let again = match record.service.as_str() {
+            _ if !patient.is_system => patient.hub("up"),
+            "reading-sync" => AGAIN.to_owned(),
+            service => format!("systemctl start {service}"),
+        };
         let finding = format!("{}, {when}: {}: {why}", record.service, run.status.replace('_', " "));
         findings.problem(finding, format!("{again}   # once that is done"));
     }

@@ -179,7 +179,11 @@ fn whole_doubles_are_told_from_integers_in_extended_json() {
     let payload = |line: &str, json| of(line, json).0.unwrap().payload.unwrap();
     let line =
         r#"{"_id":1,"payload":[1e18,1e16,5.0,-3.0,1e300,9.922444955766851,99999999999999.98,-9223372036854775808.0]}"#;
-    let extended = "[1000000000000000000.0,10000000000000000.0,5.0,-3.0,1e300,9.922444955766851,99999999999999.98,-9.223372036854776e18]";
+    // With all its digits: PostgreSQL's numbers have no exponent, and would make an integer of it.
+    let large = format!("{:.1}", 1e300);
+    let extended = format!(
+        "[1000000000000000000.0,10000000000000000.0,5.0,-3.0,{large},9.922444955766851,99999999999999.98,-9223372036854775808.0]"
+    );
     assert_eq!(payload(line, Json::Extended), extended);
     let plain =
         "[1000000000000000000,10000000000000000,5,-3,1e300,9.922444955766851,99999999999999.98,-9223372036854775808]";
