@@ -120,12 +120,19 @@ fn escaped(text: &str, hidden: impl Fn(char) -> bool, write: impl Fn(&mut String
     Cow::Owned(kept)
 }
 
-/// The first items of a list, and how many more there are: `a, b and 3 more`.
+/// How long the named items of a list may become together, in bytes: the count behind them is to be seen in any reason.
+const LONGEST_LIST: usize = LONGEST_REASON / 2;
+
+/// The first items of a list, and how many more there are: `a, b and 3 more`. Of long items fewer are named.
 pub fn listed<T: Display>(items: impl IntoIterator<Item = T>, separator: &str) -> String {
     let mut items = items.into_iter();
     let mut text = String::new();
-    for (number, item) in items.by_ref().take(FIRST).enumerate() {
+    for number in 0..FIRST {
+        let Some(item) = items.next() else { return text };
         let _ = write!(text, "{}{item}", if number == 0 { "" } else { separator });
+        if text.len() > LONGEST_LIST {
+            break;
+        }
     }
     match items.count() {
         0 => text,
