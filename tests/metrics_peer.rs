@@ -112,8 +112,14 @@ fn node_exporter_sees_the_same() {
             | "hub_disk_reads_completed_total"
             | "hub_disk_written_bytes_total"
             | "hub_disk_io_time_seconds_total" => name.replacen("hub_", "node_", 1),
-            // node_exporter leaves out what is below /dev, such as /dev/shm.
-            _ if metric.starts_with("hub_filesystem_") && labels.contains("mountpoint=\"/dev/") => continue,
+            // Debian's node_exporter leaves out what is below these folders, such as /dev/shm.
+            _ if metric.starts_with("hub_filesystem_")
+                && ["dev", "run", "mnt", "media"]
+                    .iter()
+                    .any(|top| labels.contains(&format!("mountpoint=\"/{top}/"))) =>
+            {
+                continue;
+            }
             "hub_filesystem_size_bytes"
             | "hub_filesystem_avail_bytes"
             | "hub_filesystem_files_free"

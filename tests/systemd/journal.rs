@@ -76,7 +76,8 @@ pub fn nothing_denied(machine: &Machine, units: &[&str]) {
 /// Starts a oneshot that must fail, and returns its exit status.
 #[track_caller]
 pub fn fails(machine: &Machine, unit: &str) -> String {
-    let started = machine.run(&["systemctl", "start", unit]);
+    // Not `start`, which waits where a unit is about to be tried again.
+    let started = machine.run(&["systemctl", "restart", unit]);
     assert!(!started.status.success(), "{unit} succeeds");
     let state = crate::gitops::show(machine, unit, "ActiveState");
     // reading-sync is tried again after a while.
