@@ -41,8 +41,10 @@ fn without_root_systemctl_or_systemd_the_checkout_is_updated_and_the_reason_is_g
     for (who, before, reason) in cases {
         let folder = folder_of(who);
         machine.ok(&["runuser", "-u", "alice", "--", "mkdir", &folder]);
+        // Root keeps no state where alice could put something else in its place.
+        let state = if who == "notroot" { format!("{folder}/state") } else { format!("/srv/state-{who}") };
         let toml = format!(
-            "state_dir = \"{folder}/state\"\n[[repository]]\nname = \"acme/infra\"\nurl = \"/srv/origin/infra.git\"\npath = \"{folder}/infra\"\nuser = \"alice\"\n\
+            "state_dir = \"{state}\"\n[[repository]]\nname = \"acme/infra\"\nurl = \"/srv/origin/infra.git\"\npath = \"{folder}/infra\"\nuser = \"alice\"\n\
              after = [\"sh\", \"-c\", \"echo $HUB_COMMIT >after\"]\nhealth = {{ grace_seconds = 0 }}\n"
         );
         let config = format!("/srv/{who}.toml");
