@@ -109,6 +109,109 @@ fn a_field_that_many_documents_share_loses_none_of_them() {
     assert_eq!(site.synced("reading")["stored"], 1, "another one of the last instant");
 }
 
+/// The pipeline's rows.
+fn rows(pair: &Pair<'_>) -> i64 {
+    pair.database.number("SELECT count(*) FROM reading_analytics")
+}
+
+#[test]
+fn what_the_source_deletes_costs_no_document_behind_it() {
+    servers!(cluster, mongo);
+    // A collection that forgets its documents after a while: the last one that was read is gone when the next ones come.
+    for (name, field) in [("forgets_ids", "_id"), ("forgets_dates", "at")] {
+        let pair = Pair::new(&cluster, &mongo, name);
+        let of = |n: i32| doc! { "_id": n, "at": DateTime::from_millis(i64::from(n / 10)), "payload": n };
+        pair.events.insert_many((0..25).map(of)).run().unwrap();
+        let site = pair.site(&mongo, &format!("select = {{ cursor = \"{field}\" }}"));
+        assert_eq!(site.synced("reading")["stored"], 25);
+        pair.events.delete_many(doc! { "_id": { "$in": [20, 21, 24] } }).run().unwrap();
+        pair.events.insert_many((25..33).map(of)).run().unwrap();
+        let result = site.synced("reading");
+        assert_eq!((&result["stored"], rows(&pair)), (&json!(8), 33), "{field}: {result}");
+        assert_eq!(site.synced("reading")["processed_count"], 0, "{field}");
+        pair.events.delete_many(doc! {}).run().unwrap();
+        assert_eq!(site.synced("reading")["processed_count"], 0, "{field}");
+        pair.events.insert_many((40..50).map(of)).run().unwrap();
+        assert_eq!((site.synced("reading")["stored"].clone(), rows(&pair)), (json!(10), 43), "{field}");
+    }
+    // Of one instant, and before the last one in the order of `_id`.
+    let pair = Pair::new(&cluster, &mongo, "comes_before");
+    let of = |id: i32| doc! { "_id": id, "at": DateTime::from_millis(7), "payload": id };
+    pair.events.insert_many((100..400).map(of)).run().unwrap();
+    let site = pair.site(&mongo, "select = { cursor = \"at\" }");
+    site.synced("reading");
+    pair.events.insert_many((0..20).map(of)).run().unwrap();
+    site.synced("reading");
+    assert_eq!((rows(&pair), site.synced("reading")["processed_count"].as_u64()), (320, Some(0)));
+}
+
+#[test]
+fn values_of_every_kind_are_moved_each_in_its_order() {
+    servers!(cluster, mongo);
+    let pair = Pair::new(&cluster, &mongo, "kinds");
+    let site = pair.site(&mongo, "select = { cursor = \"_id\" }");
+    let mut moved = 0;
+    // As in a collection where a program wrote ids of its own beside the driver's; whatever sorts last is not all there is.
+    for round in 0_u32..3 {
+        let number = i32::try_from(round).unwrap();
+        let ids: Vec<Bson> = vec![
+            at(round, 1).into(),
+            format!("many-{round}-z").into(),
+            number.into(),
+            (f64::from(round) + 0.5).into(),
+            // Of other numbers: the server of the tests takes a date for an integer where an id must be unique.
+            DateTime::from_millis(i64::from(1000 + round)).into(),
+            mongodb::bson::Timestamp { time: 5000 + round, increment: 1 }.into(),
+        ];
+        let of = |id| doc! { "_id": id, "payload": 1 };
+        for number in (0..6).filter(|number| round > 0 || *number < 5) {
+            pair.events.insert_one(of(ids[number].clone())).run().unwrap();
+            moved += 1;
+        }
+        pair.events.insert_many((0..150).map(|n| of(format!("many-{round}-{n:04}").into()))).run().unwrap();
+        moved += 150;
+        let result = site.synced("reading");
+        assert_eq!(
+            (rows(&pair), site.synced("reading")["processed_count"].as_u64()),
+            (moved, Some(0)),
+            "{round} {result}"
+        );
+    }
+}
+
+#[test]
+fn numbers_of_one_value_and_lists_stop_no_cursor() {
+    servers!(cluster, mongo);
+    let pair = Pair::new(&cluster, &mongo, "equal_numbers");
+    // More than a batch of one value, in every type that a program may have written.
+    let value = |n: i32| match n % 3 {
+        0 => Bson::Int32(5),
+        1 => Bson::Int64(5),
+        _ => Bson::Double(5.0),
+    };
+    pair.events.insert_many((0..250).map(|n| doc! { "_id": n, "a": { "seq": value(n) }, "payload": n })).run().unwrap();
+    // A comparison finds a list by its items, wherever it is sorted.
+    let lists = (1000..1150).map(|n| match n % 2 {
+        0 => doc! { "_id": n, "a": { "seq": [1, 9] } },
+        _ => doc! { "_id": n, "a": [{ "seq": 9 }] },
+    });
+    pair.events.insert_many(lists).run().unwrap();
+    pair.events.insert_many((300..350).map(|n| doc! { "_id": n, "a": { "seq": 6 }, "payload": n })).run().unwrap();
+    let host = pair.host(&mongo, "select = { cursor = \"a.seq\" }");
+    let log = host.path("log");
+    let site = Site::on(host, |command| {
+        small_batches(command);
+        command.stderr(std::fs::File::create(&log).unwrap());
+    });
+    let result = site.synced("reading");
+    assert_eq!((&result["stored"], &result["processed_count"]), (&json!(300), &json!(300)), "{result}");
+    let said = std::fs::read_to_string(&log).unwrap();
+    assert!(said.contains("documents_without_cursor") && said.contains("\"count\":\"150\""), "{said}");
+    pair.events.insert_one(doc! { "_id": 400, "a": { "seq": 7.5 }, "payload": 1 }).run().unwrap();
+    assert_eq!(site.synced("reading")["stored"], 1);
+    assert_eq!(site.synced("reading")["processed_count"], 0);
+}
+
 #[test]
 fn what_is_no_cursor_is_refused_with_its_reason() {
     servers!(cluster, mongo);

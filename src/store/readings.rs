@@ -65,9 +65,9 @@ pub struct Position {
     pub source: String,
     /// The cursor's field; with another one it begins anew.
     pub field: String,
-    /// The field's last value, as canonical Extended JSON.
+    /// The last value of each kind that the field has, and what is done of it, as canonical Extended JSON.
     pub value: String,
-    /// How many documents with this value are done.
+    /// How many documents with the last value of all are done; earlier versions kept that value alone.
     pub passed: i64,
 }
 

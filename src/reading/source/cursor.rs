@@ -1,5 +1,6 @@
 //! A MongoDB collection read by a field that only grows: nothing is written to it, and the position goes with the rows.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use mongodb::bson::oid::ObjectId;
@@ -8,28 +9,30 @@ use mongodb::error::{Error as DriverError, ErrorKind};
 use mongodb::sync::Collection;
 
 use super::mongodb::{Connected, SAFE_REPLY, SERVER_TIME, explain};
+use super::position::{self, Mark, earlier, is_before, is_equal};
 use super::{Acknowledge, Batch, Limits, Read, Total};
 use crate::config::FieldPath;
 use crate::log;
-use crate::reading::bson::Raw;
-use crate::reading::columns::{Rules, inside};
-use crate::reading::json::{Shape, value_text};
-use crate::reading::transform::{Form, Oddities, transform};
-use crate::reading::{Error, Rejection, extended};
+use crate::reading::Error;
+use crate::reading::columns::Rules;
+use crate::reading::transform::{Form, transform};
 use crate::store::Position;
 
 /// What counting may take; it is only for the progress bar and for a warning.
 const COUNT_TIME: Duration = Duration::from_secs(5);
 
 /// Values that MongoDB compares with one another; a comparison finds none of another kind ("Comparison/Sort Order").
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Kind {
+    Number,
+    Text,
     ObjectId,
     Date,
     Timestamp,
-    Number,
-    Text,
 }
+
+/// In MongoDB's order.
+const KINDS: [Kind; 5] = [Kind::Number, Kind::Text, Kind::ObjectId, Kind::Date, Kind::Timestamp];
 
 impl Kind {
     fn of(value: &Bson) -> Option<Self> {
@@ -38,7 +41,7 @@ impl Kind {
             Bson::DateTime(_) => Some(Self::Date),
             Bson::Timestamp(_) => Some(Self::Timestamp),
             Bson::Int32(_) | Bson::Int64(_) | Bson::Double(_) | Bson::Decimal128(_) => Some(Self::Number),
-            Bson::String(_) => Some(Self::Text),
+            Bson::String(_) | Bson::Symbol(_) => Some(Self::Text),
             _ => None,
         }
     }
@@ -53,27 +56,27 @@ impl Kind {
             Self::Text => String::new().into(),
         }
     }
+
+    fn has_overlap(self) -> bool {
+        matches!(self, Self::ObjectId | Self::Date)
+    }
 }
 
-/// Reads documents in the order of the field.
+/// Reads documents in the order of the field, one kind of its values after another.
 pub(super) struct Cursor {
     documents: Collection<RawDocumentBuf>,
     target: String,
     rules: Rules,
     field: FieldPath,
+    overlap: Duration,
     /// What it reads and fills.
     source: String,
-    /// Where the next batch begins; none where the collection is empty.
-    from: Option<From>,
-    /// The farthest position; reading begins before it where there is an overlap.
-    farthest: Option<(Position, Bson)>,
-}
-
-/// From this value on, without the first `passed` documents.
-#[derive(Clone)]
-struct From {
-    value: Bson,
-    passed: u64,
+    /// The kinds that there are, and where the next batch of each begins.
+    kinds: Vec<(Kind, Mark)>,
+    /// Which of them is read now.
+    at: usize,
+    /// How far each kind was ever read; reading begins before it where there is an overlap.
+    reached: BTreeMap<Kind, Mark>,
 }
 
 impl Cursor {
@@ -86,37 +89,33 @@ impl Cursor {
     ) -> Result<Self, Error> {
         let Connected { documents, target, name } = connected;
         let is_its = |position: &Position| position.source == source && position.field == field.text;
-        let farthest = position.filter(|position| is_its(position) && !position.value.is_empty());
-        let farthest = farthest.map(|position| value_of(&position).map(|value| (position, value))).transpose()?;
-        let mut cursor =
-            Self { documents, target, rules: rules.clone(), field: field.clone(), source, from: None, farthest };
-        let Some(last) = cursor.end(-1)? else { return Ok(cursor) };
-        let refused = |what: String| Err(Error::SourceRefused(format!("{name}: the cursor {:?} {what}", field.text)));
-        let Some(kind) = Kind::of(&last) else {
-            let what = format!("has values of the type {:?}", last.element_type());
-            return refused(format!("{what}; it takes ObjectIds, dates, timestamps, numbers or texts that only grow"));
+        let position = position.filter(|position| is_its(position) && !position.value.is_empty());
+        let marks = position.as_ref().map(position::read).transpose()?.unwrap_or_default();
+        let reached = marks.into_iter().filter_map(|mark| Some((Kind::of(&mark.value)?, mark))).collect();
+        let (rules, field) = (rules.clone(), field.clone());
+        let mut cursor = Self { documents, target, rules, field, overlap, source, kinds: Vec::new(), at: 0, reached };
+        let (Some(first), Some(last)) = (cursor.end(1)?, cursor.end(-1)?) else { return Ok(cursor) };
+        cursor.kinds = cursor.present(&first, &last)?;
+        let refused = |what: &str| {
+            let what = format!("{:?} has values of the type {:?}; {what}", cursor.field.text, last.element_type());
+            Err(Error::SourceRefused(format!("{name}: the cursor {what}")))
         };
-        if !overlap.is_zero() && !matches!(kind, Kind::ObjectId | Kind::Date) {
-            let what = format!("has values of the type {:?}", last.element_type());
-            return refused(format!("{what}; overlap is for ObjectIds and dates, so take it out of hub.toml"));
+        if cursor.kinds.is_empty() {
+            return refused("it takes ObjectIds, dates, timestamps, numbers or texts that only grow");
         }
-        cursor.say_others(kind)?;
-        let before = cursor.farthest.as_ref().filter(|(_, value)| Kind::of(value) == Some(kind));
-        cursor.from = Some(match before {
-            Some((position, value)) if overlap.is_zero() => {
-                From { value: value.clone(), passed: u64::try_from(position.passed).unwrap_or(0) }
-            }
-            Some((_, value)) => From { value: earlier(value, overlap), passed: 0 },
-            None => From { value: kind.lowest(), passed: 0 },
-        });
+        if !overlap.is_zero() && !cursor.kinds.iter().any(|(kind, _)| kind.has_overlap()) {
+            return refused("overlap is for ObjectIds and dates, so take it out of hub.toml");
+        }
+        if Kind::of(&first).is_none() || Kind::of(&last).is_none() {
+            cursor.say_others();
+        }
         Ok(cursor)
     }
 
     /// The first (1) or the last (-1) value of the field; none where there is no document.
     fn end(&self, order: i32) -> Result<Option<Bson>, Error> {
-        let failed = |error: DriverError| explain(&self.target, &error);
         let find = self.documents.find_one(doc! {}).sort(doc! { &self.field.text: order }).max_time(SERVER_TIME);
-        let Some(document) = find.run().map_err(failed)? else { return Ok(None) };
+        let Some(document) = find.run().map_err(|error| explain(&self.target, &error))? else { return Ok(None) };
         self.value(document.as_bytes()).map(Some)
     }
 
@@ -126,32 +125,82 @@ impl Cursor {
         value_in(document, &self.field.names).ok_or_else(refused)
     }
 
-    /// Warns of documents that no comparison finds.
-    fn say_others(&self, kind: Kind) -> Result<(), Error> {
-        let first = self.end(1)?;
-        if first.as_ref().and_then(Kind::of) == Some(kind) {
-            return Ok(());
+    /// The kinds that the field has values of, between its first value and its last, and where reading begins.
+    fn present(&self, first: &Bson, last: &Bson) -> Result<Vec<(Kind, Mark)>, Error> {
+        let (first, last) = (Kind::of(first), Kind::of(last));
+        let mut kinds = Vec::new();
+        for kind in KINDS {
+            // What is no kind may lie anywhere in the order.
+            if first.is_some_and(|first| kind < first) || last.is_some_and(|last| kind > last) {
+                continue;
+            }
+            let begin = Mark::at(kind.lowest());
+            let is_there = || {
+                let one = self.documents.find_one(self.beyond(&begin)).max_time(SERVER_TIME);
+                one.run().map_err(|error| explain(&self.target, &error))
+            };
+            if Some(kind) != first && Some(kind) != last && is_there()?.is_none() {
+                continue;
+            }
+            kinds.push((
+                kind,
+                match self.reached.get(&kind) {
+                    Some(mark) if kind.has_overlap() && !self.overlap.is_zero() => {
+                        Mark::at(earlier(&mark.value, self.overlap))
+                    }
+                    Some(mark) => mark.clone(),
+                    None => begin,
+                },
+            ));
         }
+        Ok(kinds)
+    }
+
+    /// The documents from a mark on, of its kind. A comparison would find a list by each of its items, wherever the list
+    /// is sorted.
+    fn beyond(&self, mark: &Mark) -> Document {
+        if self.field.text == "_id" {
+            let comparison = if mark.passed > 0 { "$gt" } else { "$gte" };
+            return doc! { "_id": { comparison: &mark.value } };
+        }
+        let names = &self.field.names;
+        let lists = (1..=names.len()).map(|count| doc! { names[..count].join("."): { "$type": "array" } });
+        doc! { &self.field.text: { "$gte": &mark.value }, "$nor": lists.collect::<Vec<_>>() }
+    }
+
+    /// Warns of documents that no comparison finds.
+    fn say_others(&self) {
         let count = |filter: Document| self.documents.count_documents(filter).max_time(COUNT_TIME).run().ok();
-        let all = count(doc! {});
-        let seen = count(doc! { &self.field.text: { "$gte": kind.lowest() } });
-        let count = all.zip(seen).map(|(all, seen)| all.saturating_sub(seen).to_string());
+        let seen: Option<u64> = self.kinds.iter().map(|(kind, _)| count(self.beyond(&Mark::at(kind.lowest())))).sum();
+        let count = count(doc! {}).zip(seen).map(|(all, seen)| all.saturating_sub(seen).to_string());
         let note = "they have no such field, or one of another type, and are not moved; select = \"status\" takes all";
         let count = count.unwrap_or_else(|| "some".to_owned());
         log::warn!("documents_without_cursor", cursor = self.field.text, count = count, note = note);
-        Ok(())
     }
 
-    fn read(&self, from: &From, limits: Limits) -> Result<Batch, DriverError> {
+    /// Reads what comes behind a mark; returned with it is the mark that it was really read from.
+    ///
+    /// Where documents share a value, those that were read are passed over by their number, and the last of them shows
+    /// that they are the same still: otherwise some were deleted or came in between, and all of that value are read.
+    fn read(&self, mark: &Mark, limits: Limits) -> Result<(Batch, Mark), DriverError> {
         let count = u32::try_from(limits.documents).unwrap_or(u32::MAX);
-        let order = if self.field.text == "_id" {
+        let is_unique = self.field.text == "_id";
+        let last = mark.last.as_ref().filter(|_| !is_unique && mark.passed > 0);
+        let order = if is_unique {
             doc! { "_id": 1 }
         } else {
             doc! { &self.field.text: 1, "_id": 1 }
         };
-        let find =
-            self.documents.find(doc! { &self.field.text: { "$gte": &from.value } }).sort(order).skip(from.passed);
-        let mut cursor = find.limit(count.into()).batch_size(count).max_time(SERVER_TIME).run()?;
+        let find = self.documents.find(self.beyond(mark)).sort(order).max_time(SERVER_TIME);
+        let (skipped, more) = if last.is_some() { (mark.passed - 1, 1) } else { (0, 0) };
+        let find = find.skip(skipped).limit(i64::from(count) + more).batch_size(count.saturating_add(1));
+        let mut cursor = find.run()?;
+        if let Some(last) = last {
+            let is_same = cursor.advance()? && position::hash(cursor.current().as_bytes()) == *last;
+            if !is_same {
+                return self.read(&Mark::at(mark.value.clone()), limits);
+            }
+        }
         let mut batch = Batch::default();
         while !batch.is_full(limits) && cursor.advance()? {
             let raw = cursor.current().as_bytes().to_vec();
@@ -159,43 +208,43 @@ impl Cursor {
             batch.add(raw, None, outcome);
             batch.advanced += 1;
         }
-        Ok(batch)
+        let from = if is_unique || last.is_some() { mark.clone() } else { Mark::at(mark.value.clone()) };
+        Ok((batch, from))
     }
 
-    /// Takes note of a batch: where the next one begins, and how far the pipeline is with it.
-    fn advance(&mut self, from: &From, batch: &mut Batch) -> Result<(), Error> {
+    /// Takes note of a batch of a kind: where the next one begins, and how far the pipeline is with it.
+    fn advance(&mut self, kind: Kind, from: &Mark, batch: &mut Batch) -> Result<(), Error> {
         let mut values = Vec::with_capacity(batch.documents.len());
         for document in &batch.documents {
             values.push(self.value(&document.raw)?);
         }
-        let (Some(last), Some(document)) = (values.last().cloned(), batch.documents.last()) else { return Ok(()) };
-        let same = values.iter().rev().take_while(|value| **value == last).count() as u64;
+        let (Some(value), Some(document)) = (values.last().cloned(), batch.documents.last()) else { return Ok(()) };
+        let same = values.iter().rev().take_while(|other| is_equal(other, &value)).count() as u64;
         // Where all of the batch has the value that the one before ended with, those are passed too.
-        let before = if same == values.len() as u64 && from.value == last { from.passed } else { 0 };
-        let passed = same + before;
-        self.from = Some(From { value: last.clone(), passed });
-        let position = Position {
-            source: self.source.clone(),
-            field: self.field.text.clone(),
-            value: text_of(&document.raw, &self.field).map_err(|error| {
-                Error::SourceRefused(format!("{}: {:?} of a document: {error}", self.target, self.field.text))
-            })?,
-            passed: i64::try_from(passed).unwrap_or(i64::MAX),
-        };
-        if self.farthest.as_ref().is_none_or(|(old, value)| is_farther((value, old.passed), (&last, position.passed))) {
-            self.farthest = Some((position, last));
+        let before = if same == values.len() as u64 && is_equal(&from.value, &value) { from.passed } else { 0 };
+        let mark = Mark { value, passed: same + before, last: Some(position::hash(&document.raw)) };
+        self.kinds[self.at].1 = mark.clone();
+        let is_behind = |old: &Mark| !self.overlap.is_zero() && is_before(&mark.value, &old.value);
+        if !self.reached.get(&kind).is_some_and(is_behind) {
+            self.reached.insert(kind, mark);
         }
-        batch.position = self.farthest.as_ref().map(|(position, _)| position.clone());
+        let unreadable = |error| format!("{}: {:?} of a document: {error}", self.target, self.field.text);
+        let value = position::text(self.reached.values()).map_err(|error| Error::SourceRefused(unreadable(error)))?;
+        let (source, field) = (self.source.clone(), self.field.text.clone());
+        batch.position =
+            Some(Position { source, field, value, passed: i64::try_from(same + before).unwrap_or(i64::MAX) });
         Ok(())
     }
 }
 
 impl Read for Cursor {
     fn total(&mut self) -> Result<Total, Error> {
-        let Some(from) = &self.from else { return Ok(Total { amount: 0, unit: "documents" }) };
-        let filter = doc! { &self.field.text: { "$gte": &from.value } };
-        let counted = self.documents.count_documents(filter).max_time(COUNT_TIME).run();
-        Ok(Total { amount: counted.unwrap_or(0).saturating_sub(from.passed), unit: "documents" })
+        let count = |mark: &Mark| {
+            let counted = self.documents.count_documents(self.beyond(mark)).max_time(COUNT_TIME).run();
+            let passed = if self.field.text == "_id" { 0 } else { mark.passed };
+            counted.unwrap_or(0).saturating_sub(passed)
+        };
+        Ok(Total { amount: self.kinds.iter().map(|(_, mark)| count(mark)).sum(), unit: "documents" })
     }
 
     fn reads_ahead(&self) -> bool {
@@ -203,16 +252,22 @@ impl Read for Cursor {
     }
 
     fn next(&mut self, limits: Limits) -> Result<Option<Batch>, Error> {
-        let Some(from) = self.from.clone() else { return Ok(None) };
-        let read = match self.read(&from, limits) {
-            Err(error) if matches!(*error.kind, ErrorKind::InvalidResponse { .. }) => {
-                self.read(&from, Limits { documents: SAFE_REPLY, ..limits })
+        while let Some((kind, mark)) = self.kinds.get(self.at).cloned() {
+            let read = match self.read(&mark, limits) {
+                Err(error) if matches!(*error.kind, ErrorKind::InvalidResponse { .. }) => {
+                    self.read(&mark, Limits { documents: SAFE_REPLY, ..limits })
+                }
+                read => read,
+            };
+            let (mut batch, from) = read.map_err(|error| explain(&self.target, &error))?;
+            self.advance(kind, &from, &mut batch)?;
+            if !batch.documents.is_empty() {
+                return Ok(Some(batch));
             }
-            read => read,
-        };
-        let mut batch = read.map_err(|error| explain(&self.target, &error))?;
-        self.advance(&from, &mut batch)?;
-        Ok(if batch.documents.is_empty() { None } else { Some(batch) })
+            self.at += 1;
+        }
+        self.at = 0;
+        Ok(None)
     }
 }
 
@@ -249,86 +304,4 @@ fn value_in(document: &[u8], names: &[String]) -> Option<Bson> {
         Some(RawBsonRef::JavaScriptCodeWithScope(_)) => Bson::Undefined,
         Some(value) => value.try_into().ok()?,
     })
-}
-
-/// The value of a position, from its text.
-fn value_of(position: &Position) -> Result<Bson, Error> {
-    let document = extended::to_bson(format!("{{\"value\":{}}}", position.value).as_bytes()).ok();
-    let value = document.and_then(|document| value_in(&document.bson, &["value".to_owned()]));
-    value.ok_or_else(|| Error::Internal(format!("the position {:?} in hub_positions cannot be read", position.value)))
-}
-
-/// The text of a field's value, for a position.
-fn text_of(document: &[u8], field: &FieldPath) -> Result<String, Rejection> {
-    let (value, _) = inside(document, &field.names)?.unwrap_or((Raw::Null, true));
-    value_text(value, Shape::Canonical, &mut Oddities::default())
-}
-
-/// The value so long before another.
-fn earlier(value: &Bson, overlap: Duration) -> Bson {
-    match value {
-        Bson::ObjectId(id) => {
-            // Its first four bytes are seconds since 1970.
-            let [a, b, c, d, ..] = id.bytes();
-            let seconds = u32::from_be_bytes([a, b, c, d]).saturating_sub(overlap.as_secs() as u32);
-            let mut bytes = [0; 12];
-            bytes[..4].copy_from_slice(&seconds.to_be_bytes());
-            ObjectId::from_bytes(bytes).into()
-        }
-        Bson::DateTime(time) => {
-            DateTime::from_millis(time.timestamp_millis().saturating_sub(overlap.as_millis() as i64)).into()
-        }
-        other => other.clone(),
-    }
-}
-
-/// Whether a position lies beyond another one of the same kind of value, or is of another kind.
-fn is_farther(old: (&Bson, i64), new: (&Bson, i64)) -> bool {
-    let order = match (old.0, new.0) {
-        (Bson::ObjectId(old), Bson::ObjectId(new)) => old.bytes().cmp(&new.bytes()),
-        (Bson::DateTime(old), Bson::DateTime(new)) => old.cmp(new),
-        (Bson::Timestamp(old), Bson::Timestamp(new)) => (old.time, old.increment).cmp(&(new.time, new.increment)),
-        (Bson::String(old), Bson::String(new)) => old.cmp(new),
-        _ => return true,
-    };
-    order.then(old.1.cmp(&new.1)).is_lt()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_overlap_goes_back_in_time() {
-        let id = ObjectId::parse_str("5f43a1b2c3d4e5f601020304").unwrap();
-        let before = earlier(&id.into(), Duration::from_secs(0x12));
-        assert_eq!(before, ObjectId::parse_str("5f43a1a00000000000000000").unwrap().into());
-        let time = earlier(&DateTime::from_millis(5000).into(), Duration::from_secs(10));
-        assert_eq!(time, DateTime::from_millis(-5000).into());
-    }
-
-    #[test]
-    fn a_position_goes_on_and_never_back() {
-        let date = |millis| Bson::DateTime(DateTime::from_millis(millis));
-        assert!(is_farther((&date(1), 5), (&date(2), 1)) && is_farther((&date(2), 1), (&date(2), 2)));
-        assert!(!is_farther((&date(2), 1), (&date(1), 9)) && !is_farther((&date(2), 2), (&date(2), 2)));
-    }
-
-    #[test]
-    fn the_text_of_a_position_gives_its_value_back() {
-        for value in [
-            r#"{"$oid":"5f43a1b2c3d4e5f601020304"}"#,
-            r#"{"$numberLong":"7"}"#,
-            r#""a""#,
-            r#"{"$date":{"$numberLong":"-5"}}"#,
-        ] {
-            let document = extended::to_bson(format!(r#"{{"a":{{"b":{value}}}}}"#).as_bytes()).unwrap().bson;
-            let names = ["a".to_owned(), "b".to_owned()];
-            let field = FieldPath { text: "a.b".to_owned(), names: names.to_vec() };
-            let text = text_of(&document, &field).unwrap();
-            assert_eq!(text, value);
-            let position = Position { source: String::new(), field: String::new(), value: text, passed: 0 };
-            assert_eq!(value_of(&position).unwrap(), value_in(&document, &names).unwrap());
-        }
-    }
 }

@@ -9,6 +9,8 @@ mod format;
 mod input;
 #[cfg(feature = "mongodb")]
 mod mongodb;
+#[cfg(feature = "mongodb")]
+mod position;
 mod scan;
 mod text;
 

@@ -280,7 +280,7 @@ impl Marks {
 }
 
 /// The bytes of a document's `_id`, its type included.
-fn id(document: &[u8]) -> Option<&[u8]> {
+pub(super) fn id(document: &[u8]) -> Option<&[u8]> {
     let mut elements = bson::elements(document).ok()?;
     loop {
         let before = elements.rest();
