@@ -10,10 +10,14 @@ mod support;
 use std::time::{Duration, Instant};
 
 use gateway::{Gateway, WEBHOOK, host};
-use http_attack::{ABSURD_LENGTHS, Crowd, exchange, flood, hold, limit, loose_framing, pipeline, process_status};
+use http_attack::{
+    ABSURD_LENGTHS, Crowd, exchange, flood, hold, limit, loose_framing, pipeline, process_status, slow_ways, slowly,
+};
 
 /// The contract's limits: an answer within 2 s, less than 40 MB resident at any moment.
 const PROMPT: Duration = Duration::from_secs(2);
+/// How long a slow but honest delivery takes.
+const SLOW: Duration = Duration::from_secs(2);
 const MOST_MEMORY_KIB: u64 = 40 << 10;
 
 const SLOW_HEAD: &[u8] = b"POST /api/webhook/gitops HTTP/1.1\r\nHost: x\r\nX-Slow";
@@ -141,4 +145,73 @@ fn the_admin_listener_answers_while_the_public_one_is_under_attack() {
     assert_eq!(gateway.get_admin("/api/status").status, 200);
     assert_eq!(gateway.get("/healthz").status, 200);
     assert!(begin.elapsed() < 2 * PROMPT);
+}
+
+fn delivery_head(length: usize, signature: &str) -> String {
+    format!(
+        "POST {WEBHOOK} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nX-GitHub-Event: push\r\n\
+         X-GitHub-Delivery: 72d3162e-cc78-11e3-81ab-4c9367dc0958\r\nUser-Agent: GitHub-Hookshot/044aadd\r\n\
+         X-Hub-Signature-256: {signature}\r\nContent-Length: {length}\r\n\r\n"
+    )
+}
+
+/// A signed push whose body is padded to `length` bytes, and the length of its head.
+fn signed_push(length: usize) -> (Vec<u8>, usize) {
+    let mut push = support::push_body("acme/infra", "main");
+    push.resize(push.len().max(length), b' ');
+    let mut bytes = delivery_head(push.len(), &support::signature(gateway::SECRET, &push)).into_bytes();
+    let head = bytes.len();
+    bytes.extend(push);
+    (bytes, head)
+}
+
+/// Sends deliveries that take two seconds each, slow in all ways at once. Returns which of them were not taken.
+fn lost(gateway: &Gateway, length: usize) -> Vec<String> {
+    let (whole, head) = signed_push(length);
+    let send = |(way, pieces): (&str, Vec<&[u8]>)| match slowly(gateway.public, &pieces, SLOW) {
+        Ok(answer) if answer.status == 202 => None,
+        other => Some(format!("{way}: {other:?}")),
+    };
+    std::thread::scope(|scope| {
+        let threads = slow_ways(&whole, head).map(|way| scope.spawn(move || send(way)));
+        threads.into_iter().filter_map(|thread| thread.join().unwrap()).collect()
+    })
+}
+
+/// Waits until connections cost one another's places.
+fn is_crowded(gateway: &Gateway) {
+    let evicted = || gateway.get_admin("/api/status").json()["proxy"]["public"]["evicted"].as_u64().unwrap();
+    let before = evicted();
+    support::eventually("the proxy has no place left", || evicted() > before + 10);
+}
+
+#[test]
+fn a_slow_delivery_outlasts_a_flood_of_fast_empty_ones() {
+    http_attack::raise_descriptor_limit();
+    let gateway = Gateway::new();
+    for bytes in [&b"P"[..], b"", SLOW_HEAD] {
+        let crowd = Crowd::steady(gateway.public, 100, bytes);
+        is_crowded(&gateway);
+        for length in [600, 8 << 10, 60 << 10] {
+            assert_eq!(lost(&gateway, length), Vec::<String>::new(), "{length} bytes, while {bytes:?} comes");
+        }
+        drop(crowd);
+    }
+}
+
+#[test]
+fn a_slow_delivery_outlasts_large_ones_that_stand_still() {
+    let gateway = Gateway::new();
+    let head = delivery_head(3 << 20, &format!("sha256={}", "0".repeat(64)));
+    let _crowd = Crowd::unfinished(gateway.public, 12, head, 2_900 << 10);
+    is_crowded(&gateway);
+    for length in [600, 8 << 10, 60 << 10] {
+        assert_eq!(lost(&gateway, length), Vec::<String>::new(), "{length} bytes");
+    }
+    // A large one that keeps coming outlasts them as well.
+    let (whole, _) = signed_push(2 << 20);
+    let pieces: Vec<&[u8]> = whole.chunks(whole.len() / 50).collect();
+    let answer = slowly(gateway.public, &pieces, SLOW).unwrap();
+    assert_eq!(answer.status, 202, "{answer:?}");
+    stands(&gateway, "large bodies that stand still");
 }

@@ -154,7 +154,8 @@ fn start(
         instance: instance.clone(),
     };
     let defaults = Limits::default();
-    let largest = usize::try_from(config.proxy.max_body).unwrap_or(usize::MAX);
+    // A quarter of it is kept from large bodies, and the largest has to fit.
+    let largest = usize::try_from(config.proxy.max_body).unwrap_or(usize::MAX).div_ceil(3).saturating_mul(4);
     let public_limits = Limits { body_memory: defaults.body_memory.max(largest), ..defaults.clone() };
     let admin_limits = Limits { connections: ADMIN_CONNECTIONS, body_memory: ADMIN_BODY_MEMORY, ..defaults };
     let mut engine = Engine::new();

@@ -37,6 +37,30 @@ pub fn exchange(address: SocketAddr, bytes: &[u8], patience: Duration) -> io::Re
     finish(stream, deadline)
 }
 
+/// Sends pieces, the first at once, the last after `time`, the others evenly between, and reads the answer.
+pub fn slowly(address: SocketAddr, pieces: &[&[u8]], time: Duration) -> io::Result<Answer> {
+    let begin = Instant::now();
+    let mut stream = TcpStream::connect_timeout(&address, time)?;
+    stream.set_nodelay(true)?;
+    let pauses = u32::try_from(pieces.len()).unwrap() - 1;
+    for (number, piece) in (0..).zip(pieces) {
+        thread::sleep((begin + time * number / pauses).saturating_duration_since(Instant::now()));
+        stream.write_all(piece)?;
+    }
+    finish(stream, Instant::now() + time)
+}
+
+/// The three ways in which a request of `head` and `body` can be slow: all of it evenly, its body evenly, a pause before it.
+pub fn slow_ways<'a>(whole: &'a [u8], head: usize) -> [(&'static str, Vec<&'a [u8]>); 3] {
+    let evenly = |bytes: &'a [u8]| bytes.chunks(bytes.len().div_ceil(20).max(1));
+    let (head, body) = whole.split_at(head);
+    [
+        ("all of it evenly", evenly(whole).collect()),
+        ("its body evenly", std::iter::once(head).chain(evenly(body)).collect()),
+        ("a pause before its body", vec![head, body]),
+    ]
+}
+
 /// Reads the answer on a connection whose request is sent.
 pub fn finish(mut stream: TcpStream, deadline: Instant) -> io::Result<Answer> {
     let mut bytes = Vec::new();
@@ -161,12 +185,17 @@ impl Crowd {
 
     /// `threads` threads send bodies of which the last byte never comes, over and over.
     pub fn bodies(address: SocketAddr, threads: usize, path: &'static str, length: usize) -> Self {
+        let head = format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n");
+        Crowd::unfinished(address, threads, head, length - 1)
+    }
+
+    /// `threads` threads send a head and `length` bytes after it, then hold still until the server gives up, over and over.
+    pub fn unfinished(address: SocketAddr, threads: usize, head: String, length: usize) -> Self {
         Crowd::start(threads, move |stop| {
             let Ok(mut stream) = TcpStream::connect_timeout(&address, Duration::from_millis(200)) else { return };
             let _ = stream.set_write_timeout(Some(Duration::from_millis(500)));
-            let head = format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n");
             let block = [b'x'; 16 << 10];
-            let mut left = length - 1;
+            let mut left = length;
             if stream.write_all(head.as_bytes()).is_err() {
                 return;
             }
@@ -182,6 +211,29 @@ impl Crowd {
                 match stream.read(&mut [0; 64]) {
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                     _ => return,
+                }
+            }
+        })
+    }
+
+    /// Opens `rate` connections a second, sends `bytes` on each and keeps them open.
+    pub fn steady(address: SocketAddr, rate: u32, bytes: &'static [u8]) -> Self {
+        Crowd::start(1, move |stop| {
+            let mut held = std::collections::VecDeque::new();
+            let begin = Instant::now();
+            for number in 0.. {
+                // The load is made of pauses.
+                let next = begin + Duration::from_secs(1) * number / rate;
+                thread::sleep(next.saturating_duration_since(Instant::now()));
+                if stop.load(Ordering::Relaxed) {
+                    return;
+                }
+                if let Ok(mut stream) = TcpStream::connect_timeout(&address, Duration::from_millis(200)) {
+                    let _ = stream.write_all(bytes);
+                    held.push_back(stream);
+                }
+                if held.len() > 1_000 {
+                    held.pop_front();
                 }
             }
         })

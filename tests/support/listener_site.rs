@@ -127,8 +127,12 @@ pub fn serve(settings: &str) {
         "threads" => lower(Resource::Nproc, number.parse().unwrap()),
         _ => {}
     }
-    let limits =
-        Limits { connections, body_memory: 25 << 20, answer_deadline: Duration::from_secs(3), ..Limits::default() };
+    let limits = Limits {
+        connections,
+        body_memory: (25 << 20) / 3 * 4 + 4,
+        answer_deadline: Duration::from_secs(3),
+        ..Limits::default()
+    };
     let socket = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = socket.local_addr().unwrap();
     let (counters, gate) = (Arc::new(Counters::default()), Arc::new(Gate::default()));

@@ -9,7 +9,7 @@ use rouille::{Request, Response};
 
 use super::answer::{Message, TimedWriter, refusal};
 use super::head::{self, Head, Length, Rejection, reject};
-use super::slots::{Denied, Lease, Phase};
+use super::slots::{Denied, Lease, Phase, SLOWEST};
 use super::{Admission, Counters, Limits, Site};
 
 /// The head is read in pieces of this size: most fit one.
@@ -29,6 +29,8 @@ const BODY_ROOM: usize = 0;
 /// After an answer, what the client still sends is taken, so that the answer is not lost to a reset.
 const DRAIN_BYTES: usize = 64 << 10;
 const DRAIN_TIME: Duration = Duration::from_secs(1);
+
+const BUSY: Rejection = reject(503, "too many bodies at once");
 
 /// Why a request is not passed on.
 enum Stop {
@@ -100,8 +102,10 @@ impl Connection<'_> {
             if filled == 0 && !self.lease.enter(Phase::Reading) {
                 return Err(Stop::Gone);
             }
+            self.lease.received(count, SLOWEST);
             match head::end(&bytes, filled) {
                 Some(end) if end <= self.limits.head_bytes => {
+                    self.lease.has_head();
                     let rest = bytes.split_off(end);
                     return Ok((head::parse(&bytes, self.peer, self.limits.head_fields)?, rest));
                 }
@@ -143,6 +147,9 @@ impl Connection<'_> {
         let length = usize::try_from(length).map_err(too_large)?;
         let room = BODY_ROOM.max(usize::try_from(limit).unwrap_or(length));
         let deadline = Instant::now() + self.limits.body_deadline;
+        // Slower than this it cannot end in time.
+        let pace = (length as u64 / self.limits.body_deadline.as_secs().max(1)).max(SLOWEST);
+        self.lease.expect(length).map_err(|denied| self.busy(&denied))?;
         if head.expects_continue && rest.is_empty() && length > 0 {
             let go_on =
                 TimedWriter::new(self.stream, self.limits.body_deadline).write_all(b"HTTP/1.1 100 Continue\r\n\r\n");
@@ -161,22 +168,14 @@ impl Connection<'_> {
                 return Err(reject(400, "the body ends early").into());
             }
             filled += count;
+            self.lease.received(count, pace);
         }
         Ok(body)
     }
 
     /// Makes the body `piece` bytes longer.
     fn grow(&self, body: &mut Vec<u8>, piece: usize, room: usize, deadline: Instant) -> Result<(), Stop> {
-        const BUSY: Rejection = reject(503, "too many bodies at once");
-        match self.lease.hold(piece, deadline) {
-            Ok(()) => {}
-            Err(Denied::Evicted) => return Err(Stop::Gone),
-            Err(Denied::Full) => {
-                self.counters.count_evicted();
-                return Err(BUSY.into());
-            }
-            Err(Denied::Late) => return Err(BUSY.into()),
-        }
+        self.lease.hold(piece, deadline).map_err(|denied| self.busy(&denied))?;
         let reserved = if body.is_empty() {
             body.try_reserve_exact(piece)
         } else {
@@ -185,6 +184,16 @@ impl Connection<'_> {
         reserved.map_err(|_| BUSY)?;
         body.resize(body.len() + piece, 0);
         Ok(())
+    }
+
+    /// There is no room for a body, or for more of it.
+    fn busy(&self, denied: &Denied) -> Stop {
+        match denied {
+            Denied::Evicted => return Stop::Gone,
+            Denied::Full => self.counters.count_evicted(),
+            Denied::Late => {}
+        }
+        BUSY.into()
     }
 
     /// Reads what is there, waiting no longer than `deadline`. 0 at the end.

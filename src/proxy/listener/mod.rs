@@ -23,7 +23,8 @@ pub use head::{Head, Length};
 /// takes (measured: 44 KiB with the largest heads, 14 KiB for a silent connection).
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Connections held at once, a thread each. At this number the oldest incomplete request makes way.
+    /// Connections held at once, a thread each. At this number the incomplete request that is furthest behind its pace
+    /// makes way.
     /// For a moment a quarter more threads exist: those that were evicted and are ending.
     pub connections: usize,
     /// Bytes of request line and header fields together.
@@ -34,8 +35,9 @@ pub struct Limits {
     pub head_deadline: Duration,
     /// From the end of the head to the end of the body.
     pub body_deadline: Duration,
-    /// Bytes of request bodies in memory, all connections of the listener together. Must be no smaller than
-    /// the largest limit in an [`Admission::Body`], or a body of that size cannot be taken.
+    /// Bytes of request bodies in memory, all connections of the listener together. A quarter is kept from bodies over
+    /// 64 KiB, so it must be at least 4/3 of the largest limit in an [`Admission::Body`], or a body of that size cannot
+    /// be taken.
     pub body_memory: usize,
     /// How long a client may keep the writing of its answer waiting, all waits added up. Time the [`Site`]
     /// takes to produce the answer does not count, so a slow stream is not cut while it is being read.

@@ -1,6 +1,6 @@
-//! Who may stay: the cap on connections, the budget of body bytes, and the eviction of the oldest incomplete
-//! request when either is used up. A complete request is never evicted, so the newcomer that arrives whole is
-//! served however many slow ones are held.
+//! Who may stay: the cap on connections, the budget of body bytes, and the eviction of the incomplete request that is
+//! furthest behind its pace when either is used up. A complete request is never evicted, so the newcomer that arrives
+//! whole is served however many slow ones are held; one that arrives slowly but steadily outlasts those that stand still.
 
 use std::collections::BTreeMap;
 use std::net::{Shutdown, TcpStream};
@@ -28,6 +28,29 @@ impl Caps {
 /// there in full when it is accepted. A flood waits in the kernel's queue meanwhile.
 const GRACE: Duration = Duration::from_millis(50);
 
+/// How far ahead of its pace a request can be. A whole head brings it there, and every byte brings it nearer: whoever
+/// then stands still has this long before it falls behind, and no byte sent earlier buys it more.
+const CREDIT: Duration = Duration::from_secs(2);
+
+/// What a head should bring, in bytes a second, at least. Bodies should bring what ends them before their deadline.
+pub(super) const SLOWEST: u64 = 256;
+
+/// Bodies whose last bytes came as little apart as this keep the same pace, as far as the network lets one tell. Of those
+/// the youngest makes way, so that one that was begun is ended.
+const SAME_PACE: Duration = Duration::from_millis(500);
+
+/// How often one that waits for memory looks who has fallen behind meanwhile.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Longer bodies are large: a quarter of places and memory is kept from them, so that many of them leave room for
+/// ordinary deliveries.
+const SMALL_BODY: usize = 64 << 10;
+
+/// What large bodies may take of a whole.
+pub(super) fn large_share(whole: usize) -> usize {
+    whole - whole / 4
+}
+
 /// How long fewer connections are held after the process ran out of descriptors or threads.
 const SQUEEZE: Duration = Duration::from_secs(30);
 
@@ -50,8 +73,13 @@ pub(super) enum Phase {
 struct Slot {
     stream: Arc<TcpStream>,
     since: Instant,
+    /// Until when it is in its pace if nothing more comes. The earliest is the one furthest behind.
+    due: Instant,
     phase: Phase,
+    /// Bytes of body that it holds.
     body: usize,
+    /// Whether its body is longer than a small one.
+    large: bool,
     evicted: bool,
 }
 
@@ -73,10 +101,9 @@ impl Slot {
 
 #[derive(Default)]
 struct Table {
-    /// By number in order of arrival, so the first is the oldest.
+    /// By number in order of arrival.
     slots: BTreeMap<u64, Slot>,
     next: u64,
-    body: usize,
     squeezed: Option<(Caps, Instant)>,
     closing: bool,
 }
@@ -86,9 +113,23 @@ impl Table {
         self.slots.values().filter(|slot| !slot.evicted).count()
     }
 
-    fn oldest(&self, also: impl Fn(&Slot) -> bool) -> Option<u64> {
-        let mut slots = self.slots.iter();
-        slots.find(|(_, slot)| slot.evictable() && also(slot)).map(|(id, _)| *id)
+    /// The one furthest behind its pace, the oldest of several.
+    fn furthest_behind(&self, also: impl Fn(&Slot) -> bool) -> Option<u64> {
+        let slots = self.slots.iter().filter(|(_, slot)| slot.evictable() && also(slot));
+        slots.min_by_key(|(_, slot)| slot.due).map(|(id, _)| *id)
+    }
+
+    /// Whose body makes way for the one of `asking`, its own perhaps: the youngest of those that are furthest behind.
+    fn last_body(&self, asking: u64, counts: impl Fn(&Slot) -> bool) -> Option<u64> {
+        let has_body = |id: u64, slot: &Slot| slot.body > 0 || id == asking;
+        let bodies = || self.slots.iter().filter(|(id, slot)| slot.evictable() && has_body(**id, slot) && counts(slot));
+        let behind = bodies().map(|(_, slot)| slot.due).min()? + SAME_PACE;
+        bodies().filter(|(_, slot)| slot.due <= behind).map(|(id, _)| *id).max()
+    }
+
+    /// Body bytes that are held by requests of which `which` is true.
+    fn body_of(&self, which: impl Fn(&Slot) -> bool) -> usize {
+        self.slots.values().filter(|slot| which(slot)).map(|slot| slot.body).sum()
     }
 }
 
@@ -105,7 +146,7 @@ pub(super) enum Room {
 pub(super) enum Denied {
     /// The connection was evicted meanwhile.
     Evicted,
-    /// The budget is used up, and the one asking is the oldest.
+    /// There is no room, and nobody else's to wait for.
     Full,
     /// No room came free before the deadline.
     Late,
@@ -148,8 +189,8 @@ impl Slots {
     /// Evicts down to the cap, which a squeeze has lowered.
     fn trim(&self, table: &mut Table) {
         for _ in self.caps(table).held..table.held() {
-            let Some(oldest) = table.oldest(|_| true) else { break };
-            self.evict(table, oldest);
+            let Some(last) = table.furthest_behind(|_| true) else { break };
+            self.evict(table, last);
         }
     }
 
@@ -164,7 +205,7 @@ impl Slots {
         // Those that were starting when the squeeze came could not be evicted then.
         self.trim(&mut table);
         let caps = self.caps(&table);
-        let full = table.held() >= caps.held && table.oldest(Slot::has_had_its_chance).is_none();
+        let full = table.held() >= caps.held && table.furthest_behind(Slot::has_had_its_chance).is_none();
         // When all are being answered, the newcomer is better told than left waiting.
         let blocked = full && table.slots.values().any(|slot| slot.phase != Phase::Answering);
         if blocked || table.slots.len() >= caps.all { Room::Soon } else { Room::Now }
@@ -174,13 +215,21 @@ impl Slots {
     pub fn enter(self: &Arc<Self>, stream: &Arc<TcpStream>) -> Option<Lease> {
         let mut table = self.table();
         if table.held() >= self.caps(&table).held {
-            let oldest = table.oldest(Slot::has_had_its_chance).or_else(|| table.oldest(|_| true))?;
-            self.evict(&mut table, oldest);
+            let last = table.furthest_behind(Slot::has_had_its_chance).or_else(|| table.furthest_behind(|_| true))?;
+            self.evict(&mut table, last);
         }
         let id = table.next;
         table.next += 1;
-        let slot =
-            Slot { stream: Arc::clone(stream), since: Instant::now(), phase: Phase::Starting, body: 0, evicted: false };
+        let now = Instant::now();
+        let slot = Slot {
+            stream: Arc::clone(stream),
+            since: now,
+            due: now + GRACE,
+            phase: Phase::Starting,
+            body: 0,
+            large: false,
+            evicted: false,
+        };
         table.slots.insert(id, slot);
         self.counters.set_open(table.slots.len());
         Some(Lease { slots: Arc::clone(self), id })
@@ -235,6 +284,9 @@ impl Lease {
         let closing = table.closing;
         match table.slots.get_mut(&self.id) {
             Some(slot) if !(slot.evicted || closing && phase == Phase::Draining) => {
+                if phase == Phase::Draining {
+                    slot.due = Instant::now() + GRACE;
+                }
                 slot.phase = phase;
                 true
             }
@@ -242,42 +294,77 @@ impl Lease {
         }
     }
 
-    /// Asks for `bytes` more of body. Within the budget they are given; else the oldest incomplete requests
-    /// with a body are evicted, and the call waits until their memory is free.
+    /// Counts bytes that came, of a request that should bring `pace` bytes a second.
+    pub fn received(&self, bytes: usize, pace: u64) {
+        self.move_due(|due| due + Duration::from_secs_f64(bytes as f64 / pace.max(1) as f64));
+    }
+
+    /// The head is whole.
+    pub fn has_head(&self) {
+        self.move_due(|due| due + CREDIT);
+    }
+
+    fn move_due(&self, later: impl Fn(Instant) -> Instant) {
+        if let Some(slot) = self.slots.table().slots.get_mut(&self.id) {
+            slot.due = later(slot.due).min(Instant::now() + CREDIT);
+        }
+    }
+
+    /// Says how long the body is to be. Of too many large ones the one furthest behind makes way.
+    pub fn expect(&self, length: usize) -> Result<(), Denied> {
+        if length <= SMALL_BODY {
+            return Ok(());
+        }
+        let mut table = self.slots.table();
+        match table.slots.get_mut(&self.id) {
+            Some(slot) if !slot.evicted => slot.large = true,
+            _ => return Err(Denied::Evicted),
+        }
+        let large = table.slots.values().filter(|slot| slot.large && !slot.evicted).count();
+        if large > large_share(self.slots.caps(&table).held).max(1) {
+            match table.furthest_behind(|slot| slot.large) {
+                Some(last) if last != self.id => self.slots.evict(&mut table, last),
+                _ => return Err(Denied::Full),
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks for `bytes` more of body. Within the budget they are given; else bodies that are further behind are evicted,
+    /// and the call waits until there is memory.
     pub fn hold(&self, bytes: usize, deadline: Instant) -> Result<(), Denied> {
         let mut table = self.slots.table();
         loop {
-            match table.slots.get_mut(&self.id) {
-                Some(slot) if !slot.evicted => {}
+            let large = match table.slots.get(&self.id) {
+                Some(slot) if !slot.evicted => slot.large,
                 _ => return Err(Denied::Evicted),
-            }
-            if table.body + bytes <= self.slots.budget {
-                table.body += bytes;
+            };
+            // What is full for a large one may have room for a small one.
+            let counts = |slot: &Slot| slot.large || !large;
+            let budget = if large { large_share(self.slots.budget) } else { self.slots.budget };
+            let held = table.body_of(counts);
+            if held + bytes <= budget {
                 if let Some(slot) = table.slots.get_mut(&self.id) {
                     slot.body += bytes;
                 }
                 return Ok(());
             }
-            let coming = |slot: &&Slot| slot.evicted || slot.phase == Phase::Answering;
-            let freed: usize = table.slots.values().filter(|slot| slot.evicted).map(|slot| slot.body).sum();
-            if table.body - freed + bytes > self.slots.budget {
-                match table.oldest(|slot| slot.body > 0) {
-                    Some(oldest) if oldest < self.id => {
-                        self.slots.evict(&mut table, oldest);
-                        continue;
-                    }
-                    // The oldest is the one asking: it may wait for answers that hold bodies, for nothing else.
-                    _ if table.slots.values().filter(coming).all(|slot| slot.body == 0) => {
-                        return Err(Denied::Full);
-                    }
-                    _ => {}
+            let freed = table.body_of(|slot| slot.evicted && counts(slot));
+            if held - freed + bytes > budget {
+                let others = table.slots.iter().filter(|(id, slot)| **id != self.id && counts(slot));
+                if others.map(|(_, slot)| slot.body).sum::<usize>() == 0 {
+                    return Err(Denied::Full);
+                }
+                if let Some(last) = table.last_body(self.id, counts).filter(|last| *last != self.id) {
+                    self.slots.evict(&mut table, last);
+                    continue;
                 }
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Err(Denied::Late);
             }
-            table = self.slots.changed.wait_timeout(table, left).unwrap_or_else(PoisonError::into_inner).0;
+            table = self.slots.changed.wait_timeout(table, left.min(LOOK)).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
@@ -285,8 +372,7 @@ impl Lease {
     pub fn release(&self) {
         let mut table = self.slots.table();
         if let Some(slot) = table.slots.get_mut(&self.id) {
-            let body = std::mem::take(&mut slot.body);
-            table.body -= body;
+            slot.body = 0;
             self.slots.changed.notify_all();
         }
     }

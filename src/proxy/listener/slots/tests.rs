@@ -21,7 +21,7 @@ fn soon() -> Instant {
 }
 
 #[test]
-fn the_oldest_incomplete_makes_way() {
+fn the_oldest_of_those_that_stand_still_makes_way() {
     let (slots, connect) = setup(3, 0);
     let answering = connect(Phase::Answering).unwrap();
     let reading = connect(Phase::Reading).unwrap();
@@ -71,28 +71,47 @@ fn evicted_threads_pile_up_to_a_bound() {
 #[test]
 fn bodies_stay_within_the_budget() {
     let (slots, connect) = setup(9, 100);
-    let oldest = connect(Phase::Reading).unwrap();
-    let older = connect(Phase::Reading).unwrap();
-    let newest = connect(Phase::Reading).unwrap();
-    assert_eq!(oldest.hold(60, soon()), Ok(()));
-    assert_eq!(older.hold(40, soon()), Ok(()));
-    assert_eq!(oldest.hold(1, soon()), Err(Denied::Full), "never a younger one for an older one");
+    let [oldest, older, newest] = std::array::from_fn(|_| connect(Phase::Reading).unwrap());
+    [&oldest, &older, &newest].iter().for_each(|lease| lease.has_head());
+    assert_eq!(oldest.hold(50, soon()), Ok(()));
+    assert_eq!(older.hold(50, soon()), Ok(()));
+    assert_eq!(newest.hold(1, Instant::now()), Err(Denied::Late), "what was begun is ended first");
+    assert_eq!(older.hold(1, Instant::now()), Err(Denied::Late), "the younger of two");
     std::thread::scope(|scope| {
-        let waiting = scope.spawn(|| newest.hold(50, soon()));
+        let waiting = scope.spawn(|| oldest.hold(50, soon()));
         let deadline = soon();
         while slots.counters.snapshot().evicted == 0 && Instant::now() < deadline {
             std::thread::yield_now();
         }
-        assert!(!oldest.enter(Phase::Reading), "evicted");
-        assert!(older.enter(Phase::Answering), "one was enough");
-        assert!(slots.table().body <= 100);
-        drop(oldest);
+        assert!(!older.enter(Phase::Answering), "evicted");
+        assert!(slots.table().body_of(|_| true) <= 100);
+        drop(older);
         assert_eq!(waiting.join().unwrap(), Ok(()));
     });
-    assert_eq!(newest.hold(11, Instant::now()), Err(Denied::Late), "an answer holds the rest");
-    older.release();
+    assert_eq!(oldest.hold(1, soon()), Err(Denied::Full), "nobody else has any");
+    assert!(oldest.enter(Phase::Answering));
+    assert_eq!(newest.hold(1, Instant::now()), Err(Denied::Late), "an answer holds it all");
+    oldest.release();
     assert_eq!(newest.hold(50, soon()), Ok(()));
-    assert_eq!(newest.hold(1, soon()), Err(Denied::Full));
+}
+
+#[test]
+fn a_body_that_stands_still_makes_way_for_a_younger_one() {
+    let (_, connect) = setup(9, 100);
+    let still = connect(Phase::Reading).unwrap();
+    still.has_head();
+    assert_eq!(still.hold(100, soon()), Ok(()));
+    let steady = connect(Phase::Reading).unwrap();
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| steady.hold(50, soon()));
+        let deadline = soon();
+        while still.enter(Phase::Reading) && Instant::now() < deadline {
+            steady.received(1, 1);
+            std::thread::yield_now();
+        }
+        drop(still);
+        assert_eq!(waiting.join().unwrap(), Ok(()));
+    });
 }
 
 #[test]
@@ -135,4 +154,58 @@ fn finishing_waits_for_requests_only() {
     });
     assert_eq!(cut, 1);
     assert!(!stuck.enter(Phase::Answering));
+}
+
+#[test]
+fn whoever_keeps_its_pace_outlasts_those_that_stand_still() {
+    let (_, connect) = setup(3, 0);
+    let steady = connect(Phase::Reading).unwrap();
+    steady.has_head();
+    let silent = connect(Phase::Silent).unwrap();
+    let one_byte = connect(Phase::Reading).unwrap();
+    one_byte.received(1, SLOWEST);
+    std::thread::sleep(GRACE);
+    let newcomer = connect(Phase::Reading).unwrap();
+    assert!(!silent.enter(Phase::Reading), "the one that sent nothing");
+    drop(silent);
+    newcomer.has_head();
+    std::thread::sleep(GRACE);
+    let _third = connect(Phase::Answering).unwrap();
+    assert!(!one_byte.enter(Phase::Reading), "then the one that sent a byte");
+    drop(one_byte);
+    steady.received(100, SLOWEST);
+    let _fourth = connect(Phase::Answering).unwrap();
+    assert!(!newcomer.enter(Phase::Answering), "a whole head buys time, not immunity");
+    assert!(steady.enter(Phase::Answering), "younger ones have not sent as much");
+}
+
+#[test]
+fn no_byte_buys_more_than_the_credit() {
+    let (slots, connect) = setup(1, 0);
+    let lease = connect(Phase::Reading).unwrap();
+    lease.has_head();
+    lease.received(3 << 20, 1);
+    let due = slots.table().slots.values().next().unwrap().due;
+    assert!(due <= Instant::now() + CREDIT);
+}
+
+#[test]
+fn large_bodies_leave_room_for_small_ones() {
+    let (slots, connect) = setup(8, 100);
+    let large: Vec<_> = (0..6).map(|_| connect(Phase::Reading).unwrap()).collect();
+    for lease in &large {
+        assert_eq!(lease.expect(SMALL_BODY + 1), Ok(()));
+        lease.has_head();
+    }
+    assert_eq!(large[0].hold(75, soon()), Ok(()));
+    assert_eq!(large[0].hold(1, soon()), Err(Denied::Full), "three quarters are all that they get");
+    let small = connect(Phase::Reading).unwrap();
+    assert_eq!(small.expect(SMALL_BODY), Ok(()));
+    assert_eq!(small.hold(25, soon()), Ok(()), "and nobody is evicted for it");
+    assert_eq!(slots.counters.snapshot().evicted, 0);
+    let seventh = connect(Phase::Reading).unwrap();
+    seventh.has_head();
+    assert_eq!(seventh.expect(SMALL_BODY + 1), Ok(()));
+    assert!(!large[0].enter(Phase::Reading), "the large one furthest behind made way for the next large one");
+    assert!(small.enter(Phase::Reading));
 }
