@@ -234,6 +234,70 @@ fn alive_sock_says_the_instance_and_stays_silent() {
     assert!(UnixStream::connect(&path).is_ok(), "the living one keeps its socket");
 }
 
+/// Connects as another user in the group of the socket.
+fn connect_as(uid: u32, path: &std::path::Path, count: usize) -> std::process::Child {
+    use std::os::unix::process::CommandExt;
+    let program = "import socket, sys\n\
+        held = [socket.socket(socket.AF_UNIX) for _ in range(int(sys.argv[2]))]\n\
+        for one in held: one.connect(sys.argv[1])\n\
+        print(sum(1 for one in held if one.recv(64)), flush=True)\n\
+        sys.stdin.read()";
+    let mut command = std::process::Command::new("python3");
+    command.args(["-c", program]).arg(path).arg(count.to_string()).uid(uid);
+    command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).spawn().unwrap()
+}
+
+#[test]
+fn nobody_fills_alive_sock_against_the_gate() {
+    if !rustix::process::geteuid().is_root() {
+        return gateway::skip(
+            "nobody_fills_alive_sock_against_the_gate",
+            "sudo contrib/test: it takes the part of other users",
+        );
+    }
+    let mut gateway = Gateway::new();
+    let (state, path) = (gateway.host.state(), gateway.host.state().join("alive.sock"));
+    let open = |path: &std::path::Path, mode: u32| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    open(state.parent().unwrap(), 0o755);
+    open(&state, 0o755);
+    open(&path, 0o666);
+    let greeted = |child: &mut std::process::Child| {
+        let mut line = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        line.trim().parse::<usize>().unwrap()
+    };
+    let mut one = connect_as(4_001, &path, 1_000);
+    assert_eq!(greeted(&mut one), 16, "what one user may hold");
+    let refused = gateway.service.line("alive_connections_refused");
+    assert!(refused["count"].as_u64().unwrap() > 0, "{refused}");
+    let mut others: Vec<_> = (4_002..4_008).map(|uid| connect_as(uid, &path, 100)).collect();
+    assert_eq!(others.iter_mut().map(greeted).sum::<usize>(), 48, "what all of them together may hold");
+    let mut late = connect_as(4_010, &path, 1);
+    assert_eq!(greeted(&mut late), 0);
+    // Root, and the account that owns the gate's folder.
+    let mut line = String::new();
+    BufReader::new(UnixStream::connect(&path).unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line.trim_end(), gateway.get("/healthz").json()["instance"].as_str().unwrap());
+    let gate = state.join("gate");
+    std::fs::create_dir_all(&gate).unwrap();
+    std::os::unix::fs::chown(&gate, Some(4_020), None).unwrap();
+    let mut account = connect_as(4_020, &path, 40);
+    assert_eq!(greeted(&mut account), 40, "the gate's account is never kept out");
+    for mut child in others.into_iter().chain([one, late, account]) {
+        drop(child.stdin.take());
+        child.wait().unwrap();
+    }
+    eventually("their places are free again", || {
+        let mut one = connect_as(4_001, &path, 16);
+        let count = greeted(&mut one);
+        drop(one.stdin.take());
+        one.wait().unwrap();
+        count == 16
+    });
+}
+
 #[test]
 fn alive_sock_works_in_a_folder_with_a_long_name() {
     let host = host("");
@@ -248,6 +312,36 @@ fn alive_sock_works_in_a_folder_with_a_long_name() {
     BufReader::new(UnixStream::connect(short).unwrap()).read_line(&mut line).unwrap();
     assert_eq!(line.trim_end(), gateway.get("/healthz").json()["instance"].as_str().unwrap());
     assert!(!gateway.host.state().join("alive.sock").exists());
+}
+
+#[test]
+fn the_hubs_own_questions_are_counted_apart() {
+    let gateway = Gateway::new();
+    let counts = || gateway.get_admin("/api/status").json()["proxy"]["public"].clone();
+    let own = [("User-Agent", "observability-hub")];
+    assert_eq!(send(gateway.public, "GET", "/healthz", &own, b"").status, 200);
+    assert_eq!(send(gateway.public, "POST", WEBHOOK, &own, b"").status, 415);
+    let (own_only, none) = (counts(), json!([0, 0, 0, 0]));
+    assert_eq!((&own_only["own"], &own_only["accepted"], &own_only["answered"]), (&json!(2), &json!(0), &none));
+    // What is no question of the hub's counts, whoever it says that it is.
+    assert_eq!(send(gateway.public, "GET", "/nowhere", &own, b"").status, 404);
+    assert_eq!(send(gateway.public, "POST", WEBHOOK, &own, b"{}").status, 415);
+    assert_eq!(gateway.get("/healthz").status, 200);
+    let all = counts();
+    assert_eq!((&all["own"], &all["accepted"], &all["answered"]), (&json!(2), &json!(3), &json!([1, 0, 2, 0])));
+}
+
+#[test]
+fn a_webhook_without_a_secret_on_the_forge_is_told_so() {
+    let gateway = Gateway::new();
+    for header in ["X-Hub-Signature-256", "X-Gitea-Signature", "X-Forgejo-Signature"] {
+        let value = if header == "X-Hub-Signature-256" { "sha256=" } else { "" };
+        let headers = [("Content-Type", "application/json"), (header, value)];
+        let answer = send(gateway.public, "POST", WEBHOOK, &headers, b"{}");
+        let reason = answer.json()["reason"].as_str().unwrap().to_owned();
+        assert_eq!(answer.status, 401);
+        assert!(reason.contains("no secret on the forge") && reason.contains(header), "{reason}");
+    }
 }
 
 #[test]

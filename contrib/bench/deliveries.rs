@@ -7,6 +7,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
 mod figures;
+#[path = "../../tests/support/http_attack.rs"]
+mod http_attack;
 #[path = "../../tests/support/mod.rs"]
 mod support;
 
@@ -18,6 +20,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use figures::{figure, ms, quantile, setting};
+use http_attack::{Crowd, slow_ways, slowly};
 use support::{Host, PATIENCE, free_address, signature};
 
 const SECRET: &str = "0123456789abcdef-secret";
@@ -210,6 +213,21 @@ impl Measured<'_> {
     }
 }
 
+/// Sends signed deliveries that take two seconds each, twelve at once, and prints which share of them is accepted.
+fn slow_ones(proxy: &Server, body: &[u8], sign: &str, load: &str) {
+    let whole = proxy.request(body, sign, 0, false);
+    let ways = slow_ways(&whole, whole.len() - body.len());
+    let accepted = std::thread::scope(|scope| {
+        let send = |pieces: &[&[u8]]| slowly(proxy.address, pieces, Duration::from_secs(2));
+        let threads: Vec<_> =
+            (0..12).zip(ways.iter().cycle()).map(|(_, (_, pieces))| scope.spawn(move || send(pieces))).collect();
+        let answers = threads.into_iter().map(|thread| thread.join().unwrap());
+        answers.filter(|answer| answer.as_ref().is_ok_and(|answer| answer.status == proxy.accepts)).count()
+    });
+    let share = format!("{accepted} of 12");
+    figure(&format!("slow deliveries accepted, {load}"), share, "all", accepted == 12);
+}
+
 fn main() {
     let (rounds, seconds) = (setting("HUB_BENCH_ROUNDS", 5).max(1), setting("HUB_BENCH_SECONDS", 2).max(1));
     println!(
@@ -273,4 +291,23 @@ fn main() {
         let durable = ours.rate() / best(&[durable_kept, durable_new]);
         println!("  {:<58} {durable:>12.2}", "rate to webhook's better one that is as durable");
     }
+    http_attack::raise_descriptor_limit();
+    slow_ones(&proxy, &body, &sign, "at rest");
+    let full = Duration::from_secs(3);
+    for rate in [100, 1_000] {
+        let _crowd = Crowd::steady(proxy.address, rate, b"P");
+        // Until all places are taken.
+        std::thread::sleep(full);
+        slow_ones(&proxy, &body, &sign, &format!("{rate}/s send one byte"));
+    }
+    let head = format!(
+        "POST {} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nX-Hub-Signature-256: sha256={}\r\n\
+         Content-Length: {}\r\n\r\n",
+        proxy.path,
+        "0".repeat(64),
+        3 << 20
+    );
+    let _crowd = Crowd::unfinished(proxy.address, 12, head, 2_900 << 10);
+    std::thread::sleep(full);
+    slow_ones(&proxy, &body, &sign, "12 hold 2.9 of 3 MiB");
 }

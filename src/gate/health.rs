@@ -14,6 +14,8 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with};
 use serde_json::Value;
 
+use crate::records::ASKS_ITSELF;
+
 /// The longest answer that is read.
 const LONGEST_ANSWER: usize = 8 * 1024;
 const HEADERS: usize = 32;
@@ -90,7 +92,7 @@ impl Check {
                  Content-Type: application/json\r\nContent-Length: 0\r\n"
             ),
         };
-        let unsent = format!("{request}User-Agent: tailscale-gate\r\nConnection: close\r\n\r\n").into_bytes();
+        let unsent = format!("{request}User-Agent: {ASKS_ITSELF}\r\nConnection: close\r\n\r\n").into_bytes();
         Ok(Self { question, stream, unsent, answer: Vec::new(), deadline: now + limit, limit })
     }
 

@@ -14,6 +14,7 @@ use super::sync::Syncs;
 use super::{page, prometheus};
 use crate::config::Secret;
 use crate::random;
+use crate::records::ASKS_ITSELF;
 
 /// The site behind `proxy.admin_listen`.
 pub(super) struct Admin {
@@ -61,6 +62,10 @@ impl Token {
 impl Site for Admin {
     fn admit(&self, _: &Head) -> Admission {
         Admission::NoBody
+    }
+
+    fn is_own(&self, head: &Head) -> bool {
+        head.path() == "/healthz" && head.values("user-agent").any(|agent| agent == ASKS_ITSELF)
     }
 
     fn answer(&self, request: &Request, _: &[u8]) -> Response {

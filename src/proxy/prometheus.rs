@@ -77,6 +77,8 @@ fn connections(text: &mut Text, listeners: &[(&str, &Connections)]) {
     };
     text.family("hub_http_connections", "gauge", "Connections held now.", each(|c| c.open));
     text.family("hub_http_connections_accepted_total", "counter", "Connections accepted.", each(|c| c.accepted));
+    let help = "Questions of the gate and of hub status, which no other number counts.";
+    text.family("hub_http_own_questions_total", "counter", help, each(|c| c.own));
     let help = "Connections closed to make way for others.";
     text.family("hub_http_connections_evicted_total", "counter", help, each(|c| c.evicted));
     text.family("hub_http_connections_refused_total", "counter", "Connections turned away.", each(|c| c.refused));

@@ -10,6 +10,7 @@ use super::deliveries::Deliveries;
 use super::listener::{Admission, Head, Length, Site};
 use crate::config::{Credentials, Repository, Secret};
 use crate::log;
+use crate::records::ASKS_ITSELF;
 use crate::webhook::event::{self, Event};
 use crate::webhook::queue::Queue;
 use crate::webhook::{delivery_id, signature};
@@ -93,6 +94,16 @@ impl Site for Public {
             (WEBHOOK, _) => Admission::Answer(answer::method_not_allowed("POST")),
             _ => Admission::Answer(answer::not_found()),
         }
+    }
+
+    /// A stranger can say so too, and is then counted there.
+    fn is_own(&self, head: &Head) -> bool {
+        let is_question = match head.path() {
+            "/healthz" => true,
+            WEBHOOK => matches!(head.length, Length::Known(0)),
+            _ => false,
+        };
+        is_question && head.values("user-agent").any(|agent| agent == ASKS_ITSELF)
     }
 
     fn answer(&self, request: &Request, body: &[u8]) -> Response {

@@ -120,7 +120,8 @@ fn start(
     let admin_socket = sockets.bind("admin", "proxy.admin_listen", admin_listen)?;
     let (public_address, admin_address) = (public_socket.address, admin_socket.address);
     let are_kept = public_socket.kept && admin_socket.kept;
-    let alive = Alive::listen(&alive::folder(&config.state_dir), &instance).map_err(|error| text(&error))?;
+    let alive =
+        Alive::listen(&alive::folder(&config.state_dir), &config.state_dir, &instance).map_err(|error| text(&error))?;
     let holders = Arc::new(AtomicUsize::new(0));
     let (public_counters, admin_counters): (Arc<Counters>, Arc<Counters>) = Default::default();
     let branches = config.repositories.iter().map(|repository| (repository.name.clone(), repository.branch.clone()));

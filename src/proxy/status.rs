@@ -77,6 +77,8 @@ pub(super) struct Proxy {
 pub(super) struct Connections {
     pub open: u64,
     pub accepted: u64,
+    /// Questions of the gate and of hub status, which are in no other number.
+    pub own: u64,
     pub evicted: u64,
     pub refused: u64,
     pub timed_out: u64,
@@ -178,6 +180,7 @@ fn connections(counters: &Counters) -> Connections {
     Connections {
         open: now.open,
         accepted: now.accepted,
+        own: now.own,
         evicted: now.evicted,
         refused: now.refused,
         timed_out: now.timed_out,

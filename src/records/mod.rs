@@ -31,6 +31,9 @@ pub const SERVICES: [(&str, &str); 5] = [
     ("system-metrics", "data/metrics"),
 ];
 
+/// The `User-Agent` of the questions that the gate and `hub status` ask the proxy, which it counts apart.
+pub const ASKS_ITSELF: &str = "observability-hub";
+
 /// What gitops-sync says about a repository.
 #[derive(Clone, Debug, Serialize)]
 pub struct Repository {

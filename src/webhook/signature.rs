@@ -23,6 +23,8 @@ pub enum Error {
     Doubled(&'static str),
     /// The deciding header does not have the form of a signature.
     Malformed(&'static str),
+    /// The deciding header is there without digits, as Gitea and Forgejo send it where a webhook has no secret.
+    Empty(&'static str),
     /// No secret made this signature for this body.
     Wrong(&'static str),
 }
@@ -38,6 +40,9 @@ impl fmt::Display for Error {
                 write!(f, "{header} is not sha256= and 64 lower-case hex digits")
             }
             Self::Malformed(header) => write!(f, "{header} is not 64 lower-case hex digits"),
+            Self::Empty(header) => {
+                write!(f, "{header} is empty: the webhook has no secret on the forge; set the hub's webhook-secret there")
+            }
             Self::Wrong(header) => {
                 write!(f, "{header} does not fit the body; the secret on the forge and the hub's webhook-secret differ")
             }
@@ -76,7 +81,11 @@ impl Claim {
             if values.next().is_some() {
                 return Err(Error::Doubled(header));
             }
-            let mac = value.strip_prefix(prefix).and_then(digits).ok_or(Error::Malformed(header))?;
+            let text = value.strip_prefix(prefix).ok_or(Error::Malformed(header))?;
+            if text.trim().is_empty() {
+                return Err(Error::Empty(header));
+            }
+            let mac = digits(text).ok_or(Error::Malformed(header))?;
             return Ok(Self { header, mac });
         }
         Err(Error::Missing)
@@ -153,7 +162,11 @@ mod tests {
         let both = [("X-Gitea-Signature", HEX), ("X-Forgejo-Signature", HEX)];
         assert_eq!(read(&both).unwrap().header, "X-Forgejo-Signature");
         let github_first = [("X-Gitea-Signature", HEX), ("X-Hub-Signature-256", "sha256=")];
-        assert_eq!(read(&github_first), Err(Error::Malformed("X-Hub-Signature-256")));
+        assert_eq!(read(&github_first), Err(Error::Empty("X-Hub-Signature-256")));
+        // Gitea's four headers where the webhook has no secret.
+        let without_secret = [("X-Gitea-Signature", ""), ("X-Gogs-Signature", ""), ("X-Hub-Signature-256", "sha256=")];
+        assert_eq!(read(&without_secret), Err(Error::Empty("X-Hub-Signature-256")));
+        assert_eq!(read(&without_secret[..2]), Err(Error::Empty("X-Gitea-Signature")));
         let doubled = [("X-Hub-Signature-256", &*good), ("x-hub-signature-256", &*good)];
         assert_eq!(read(&doubled), Err(Error::Doubled("X-Hub-Signature-256")));
     }

@@ -59,7 +59,7 @@ fn fuzz_records() {
         })
         .collect();
     let time = "2026-01-02T00:00:00Z";
-    let zero = || Connections { open: 0, accepted: 0, evicted: 0, refused: 0, timed_out: 0, answered: [0; 4] };
+    let zero = || Connections { open: 0, accepted: 0, own: 0, evicted: 0, refused: 0, timed_out: 0, answered: [0; 4] };
     fuzz("records", SEEDS, WORDS, |input| {
         for path in &paths {
             std::fs::write(path, input).unwrap();

@@ -119,3 +119,49 @@ fn sockets_that_are_not_wanted_any_more_are_closed() {
     machine.wait_for("the proxy to be given up", SOON, || show(&machine, PROXY, "ActiveState") == "failed");
     assert_eq!(listening(&machine), [""; 0]);
 }
+
+/// Opens connections to alive.sock, prints how many were greeted, and holds them until it is killed.
+const HOLDER: &str = "use IO::Socket::UNIX; $| = 1; my ($count, @held) = (0);\
+    for (1 .. $ARGV[0]) { push @held, IO::Socket::UNIX->new('/run/observability-hub/alive.sock') || next; }\
+    for (@held) { $count++ if $_->sysread(my $line, 64); }\
+    open(OUT, '>', \"$ARGV[1].new\"); print OUT $count; close OUT; rename \"$ARGV[1].new\", $ARGV[1]; sleep";
+
+#[test]
+fn a_member_of_the_group_does_not_keep_the_gate_from_alive_sock() {
+    let Some(machine) = Machine::boot() else { return };
+    start_hub(&machine);
+    for user in ["eve", "ada"] {
+        machine.ok(&["useradd", "--groups", "hub", user]);
+    }
+    machine.ok(&["mkdir", "--mode=1777", "/srv/held"]);
+    let hold = |user: &str, count: &str| {
+        let (unit, told) = (format!("--unit=hold-{user}"), format!("/srv/held/{user}"));
+        let uid = format!("--property=User={user}");
+        machine.ok(&[
+            "systemd-run",
+            "--quiet",
+            &unit,
+            &uid,
+            "--property=LimitNOFILE=8192",
+            "perl",
+            "-e",
+            HOLDER,
+            count,
+            &told,
+        ]);
+        machine.wait_for("the connections", SOON, || machine.run(&["test", "-e", &told]).status.success());
+        machine.ok(&["cat", &told]).trim().parse::<usize>().expect("a number")
+    };
+    // The proxy's sandbox shows it all users but root as one.
+    assert_eq!(hold("eve", "4149"), 16);
+    assert_eq!(hold("ada", "3"), 0);
+    let root = "use IO::Socket::UNIX; IO::Socket::UNIX->new('/run/observability-hub/alive.sock')->sysread(my $line, 64); print $line";
+    assert_eq!(machine.ok(&["perl", "-e", root]).trim().len(), 32, "root's place is kept");
+    let pid = show(&machine, PROXY, "MainPID");
+    let open = machine.ok(&["ls", &format!("/proc/{pid}/fd")]).lines().count();
+    assert!(open < 100, "{open} descriptors");
+    machine.wait_for("the refusal to be logged", SOON, || {
+        lines(&machine, PROXY).iter().any(|line| line["msg"] == "alive_connections_refused")
+    });
+    machine.ok(&["systemctl", "stop", "hold-eve", "hold-ada"]);
+}

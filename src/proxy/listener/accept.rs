@@ -196,14 +196,15 @@ impl Listener {
                     _ => return Err(Error::Accept(self.address, error)),
                 },
             };
-            self.door.counters.count_accepted();
             let stream = Arc::new(stream);
             let Some(lease) = self.door.slots.enter(&stream) else {
+                self.door.counters.count_accepted();
                 self.door.counters.count_refused();
                 turn_away(&stream);
                 continue;
             };
             if start(Arc::clone(&self.door), stream, peer, lease).is_err() {
+                self.door.counters.count_accepted();
                 self.door.counters.count_refused();
                 self.resting = Some(Instant::now() + LONG_REST);
                 return Ok(true);

@@ -58,8 +58,16 @@ pub(super) struct Connection<'a> {
 impl Connection<'_> {
     /// Serves the one request of the connection.
     pub fn serve(&self) {
-        let mut with_body = true;
-        let outcome = self.read_head().and_then(|(head, rest)| {
+        let (mut with_body, mut own) = (true, false);
+        let head = self.read_head();
+        match &head {
+            Ok((head, _)) if self.site.is_own(head) => {
+                own = true;
+                self.counters.count_own();
+            }
+            _ => self.counters.count_accepted(),
+        }
+        let outcome = head.and_then(|(head, rest)| {
             with_body = head.method != "HEAD";
             self.respond(head, &rest)
         });
@@ -72,7 +80,9 @@ impl Connection<'_> {
             return;
         }
         let message = Message::new(response, with_body);
-        self.counters.count_answered(message.status);
+        if !own {
+            self.counters.count_answered(message.status);
+        }
         match message.send(&mut TimedWriter::new(self.stream, self.limits.answer_deadline)) {
             Ok(()) => self.drain(),
             Err(error) if is_timeout(&error) => self.counters.count_timed_out(),

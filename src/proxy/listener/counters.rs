@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 #[derive(Debug, Default)]
 pub struct Counters {
     accepted: AtomicU64,
+    own: AtomicU64,
     answered: [AtomicU64; 4],
     evicted: AtomicU64,
     refused: AtomicU64,
@@ -16,8 +17,10 @@ pub struct Counters {
 /// The values of [`Counters`] at one moment. All but `open` only grow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Snapshot {
-    /// Connections taken from the kernel.
+    /// Connections taken from the kernel, without those of `own`. One counts once its head is known, or never will be.
     pub accepted: u64,
+    /// The hub's own questions to itself. They are in no other number.
+    pub own: u64,
     /// Answers begun, by class of status: 2xx, 3xx, 4xx, 5xx. Refusals are not among them.
     pub answered: [u64; 4],
     /// Connections closed to make way for others.
@@ -35,6 +38,7 @@ impl Counters {
     pub fn snapshot(&self) -> Snapshot {
         Snapshot {
             accepted: self.accepted.load(Relaxed),
+            own: self.own.load(Relaxed),
             answered: self.answered.each_ref().map(|class| class.load(Relaxed)),
             evicted: self.evicted.load(Relaxed),
             refused: self.refused.load(Relaxed),
@@ -45,6 +49,10 @@ impl Counters {
 
     pub(super) fn count_accepted(&self) {
         self.accepted.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn count_own(&self) {
+        self.own.fetch_add(1, Relaxed);
     }
 
     /// `status` is 200 to 599.

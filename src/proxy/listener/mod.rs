@@ -77,6 +77,11 @@ pub trait Site: Send + Sync + 'static {
     /// Decides about a request by its head. Must not block: until it returns, the request may be evicted.
     fn admit(&self, head: &Head) -> Admission;
 
+    /// Whether a request is a question of the product's own programs, which is counted apart.
+    fn is_own(&self, _head: &Head) -> bool {
+        false
+    }
+
     /// Answers an admitted request. The body is `body`, not `request.data()`, which is empty: a reader would
     /// make every handler copy it, and two copies of the largest body do not fit the process's memory.
     /// A panic becomes a 500. For `HEAD` the engine leaves out the body of the answer.
