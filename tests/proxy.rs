@@ -255,7 +255,7 @@ fn nobody_fills_alive_sock_against_the_gate() {
             "sudo contrib/test: it takes the part of other users",
         );
     }
-    let mut gateway = Gateway::new();
+    let gateway = Gateway::new();
     let (state, path) = (gateway.host.state(), gateway.host.state().join("alive.sock"));
     let open = |path: &std::path::Path, mode: u32| {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
