@@ -74,6 +74,16 @@ pub fn sentence(text: &str) -> String {
     shown(&lines.collect::<Vec<_>>().join(" | ").replace('\t', " ")).into_owned()
 }
 
+/// A name as text; bytes that are not UTF-8 are written `\xNN`, so that two such names stay two.
+pub fn exact(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    for chunk in bytes.utf8_chunks() {
+        text.push_str(chunk.valid());
+        text.extend(chunk.invalid().iter().map(|byte| format!("\\x{byte:02x}")));
+    }
+    text
+}
+
 /// A name as shown text: bytes that are not UTF-8 become U+FFFD.
 pub fn name(bytes: &[u8]) -> String {
     shown(&String::from_utf8_lossy(bytes)).into_owned()

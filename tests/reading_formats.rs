@@ -160,6 +160,75 @@ fn what_is_no_text_of_json_is_one_damaged_file_with_its_reason() {
 }
 
 #[test]
+fn what_was_put_behind_one_another_is_read_to_its_end() {
+    let site = site();
+    let list = |numbers: std::ops::Range<usize>| Value::Array(numbers.map(document).collect());
+    // Exports in one file, some compressed for themselves.
+    let pretty_list = |numbers| serde_json::to_string_pretty(&list(numbers)).unwrap();
+    publish(&site.host, "a.json", format!("{}\n{}\n{}", list(0..3), pretty_list(3..6), list(6..9)).as_bytes());
+    let marked = format!("\u{feff}{}\n{}{}\n", document(9), pretty(10..12), list(12..14));
+    publish(&site.host, "b.jsonl", marked.as_bytes());
+    let members = [gz(b""), gz("\u{feff}".as_bytes()), gz(b"\n \n"), gz(format!("{}\n", list(14..16)).as_bytes())];
+    publish(&site.host, "c.json.gz", &[members.concat(), gz(list(16..18).to_string().as_bytes())].concat());
+    publish(&site.host, "d.json", format!("\x1e{}\n\x1e{}", document(18), pretty(19..21)).as_bytes());
+    // A document over several lines that is broken, and a list among the lines that were looked at for its end.
+    let broken = format!("{{\n  \"a\": oops\n}}\n{}\n{}\n", list(21..23), document(23));
+    publish(&site.host, "e.json", broken.as_bytes());
+    // A log that is not all JSON, and begins with a bracket.
+    let log = format!("[2026-01-04 12:00:00] start\n{}\n[INFO] end\n{}\n", document(24), document(25));
+    publish(&site.host, "f.jsonl", log.as_bytes());
+    let result = site.synced("reading");
+    assert_eq!(stored(&site), (0..26).collect::<Vec<_>>());
+    assert_eq!((&result["dead_letters"], &result["damaged_files"]), (&json!(3), &json!(null)), "{result}");
+    let list = site.hub(&["dead-letters"]);
+    for place in ["e.json, line 1", "f.jsonl, line 1", "f.jsonl, line 3"] {
+        assert!(list.lines().any(|line| line.contains(&format!("  {place}  "))), "{place}\n{list}");
+    }
+}
+
+#[test]
+fn what_can_be_read_of_a_damaged_file_is_stored() {
+    let site = site();
+    // What a crash of the host leaves of a short log, and a compressed one with something behind its end.
+    publish(&site.host, "a.jsonl", format!("{}\n{}{}\n", document(0), "\0".repeat(600), document(1)).as_bytes());
+    publish(&site.host, "b.jsonl.gz", &[gz(document(2).to_string().as_bytes()), vec![0; 512]].concat());
+    let whole = gz(format!("{}\n{}", document(3), document(4)).as_bytes());
+    publish(&site.host, "c.jsonl.gz", &whole[..whole.len() - 4]);
+    let result = site.synced("reading");
+    assert_eq!(stored(&site), [0, 2, 3, 4]);
+    assert_eq!((&result["dead_letters"], &result["damaged_files"]), (&json!(1), &json!(2)), "{result}");
+    assert_eq!(names(&site.host, "failed"), ["b.jsonl.gz", "c.jsonl.gz"]);
+}
+
+#[test]
+fn a_short_file_of_another_kind_is_one_damaged_file_too() {
+    let site = site();
+    publish(&site.host, "a.json", b"id,kind\n1,x\n2,y\n");
+    publish(&site.host, "b.json", b"<html>\n<body>404</body></html>\n");
+    publish(&site.host, "c.json", b"[INFO] start\n[INFO] end\n");
+    // Meant as documents, and a line alone.
+    publish(&site.host, "d.json", b"{'a': 1}\n{'a': 2}\n");
+    publish(&site.host, "e.json", b"not JSON\n");
+    let result = site.synced("reading");
+    assert_eq!((&result["dead_letters"], &result["damaged_files"]), (&json!(3), &json!(3)), "{result}");
+    assert_eq!(names(&site.host, "failed"), ["a.json", "b.json", "c.json"]);
+}
+
+#[test]
+fn files_whose_names_differ_in_bytes_that_are_no_text_stay_two() {
+    use std::os::unix::ffi::OsStrExt;
+    let site = site();
+    for byte in [0xfe_u8, 0xff] {
+        publish(&site.host, ".made", b"{\"no\":\"id\"}\nnot JSON\n");
+        let inbox = reading::inbox(&site.host);
+        let name = [&b"a"[..], &[byte], b".jsonl"].concat();
+        std::fs::rename(inbox.join(".made"), inbox.join(std::ffi::OsStr::from_bytes(&name))).unwrap();
+    }
+    let result = site.synced("reading");
+    assert_eq!((&result["stored"], &result["dead_letters"]), (&json!(2), &json!(2)), "{result}");
+}
+
+#[test]
 fn files_of_other_endings_are_named_by_status_and_doctor() {
     let site = site();
     publish(&site.host, "A.JSONL", line(1).as_bytes());

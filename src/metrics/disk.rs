@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use super::collect::Context;
 use super::mounts::{self, Mount};
 use super::payload::{Payload, Put, Report, percent};
 use super::space::{self, Answer, Space};
+use crate::text::exact;
 
 /// How long all questions that may hang may take together.
 const BUDGET: Duration = Duration::from_secs(5);
@@ -89,7 +91,7 @@ fn has_more_than_all(space: &Space) -> bool {
 fn barring(root: &Path, path: &Path) -> Option<String> {
     let above: Vec<&Path> = path.ancestors().skip(1).take_while(|above| above.starts_with(root)).collect();
     let closed = above.into_iter().rev().find(|above| access(*above, Access::EXEC_OK) == Err(Errno::ACCESS))?;
-    Some(mounts::printable(&Path::new("/").join(closed.strip_prefix(root).unwrap_or(closed))))
+    Some(exact(Path::new("/").join(closed.strip_prefix(root).unwrap_or(closed)).as_os_str().as_bytes()))
 }
 
 /// Leaves out ZFS data sets that share what their pool has left: each would show the whole pool again. A data set

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::Error;
 use super::roots::Roots;
+use crate::text::exact;
 
 /// File systems without space of their own: kernel interfaces, memory, views of other file systems, read-only images
 /// that are always full.
@@ -118,22 +119,10 @@ impl Mount {
         self.kind == "overlay" && self.point == Path::new("/")
     }
 
-    /// The mount point as a key: bytes that are not UTF-8 are written `\xNN`, so that two such points stay two.
+    /// The mount point as a key.
     pub fn key(&self) -> String {
-        printable(&self.point)
+        exact(self.point.as_os_str().as_bytes())
     }
-}
-
-/// A path as text; bytes that are not UTF-8 are written `\xNN`.
-pub(super) fn printable(path: &Path) -> String {
-    let mut text = String::new();
-    for chunk in path.as_os_str().as_bytes().utf8_chunks() {
-        text.push_str(chunk.valid());
-        for byte in chunk.invalid() {
-            text.push_str(&format!("\\x{byte:02x}"));
-        }
-    }
-    text
 }
 
 /// Reads mountinfo (proc_pid_mountinfo(5)). Lines of another form are left out, each for itself.
@@ -160,7 +149,7 @@ fn line(line: &[u8]) -> Option<Mount> {
         part: path(part),
         device,
         kind: String::from_utf8_lossy(kind).into_owned(),
-        source: printable(&path(source)),
+        source: exact(path(source).as_os_str().as_bytes()),
         read_only: is_read_only(options) || is_read_only(super_options),
     })
 }

@@ -7,7 +7,8 @@ use serde_json::{Map, Value};
 use super::baseline::{increase, increase_32};
 use super::collect::Context;
 use super::payload::{Payload, Put, Report, decimal};
-use super::{Error, interface, mounts, roots};
+use super::{Error, interface, roots};
+use crate::text::exact;
 
 /// The columns of `/proc/net/dev` that are kept: key, position after the colon.
 const COLUMNS: [(&str, usize); 8] = [
@@ -41,17 +42,13 @@ pub(super) fn parse(bytes: &[u8]) -> (BTreeMap<String, Counters>, Vec<String>) {
     for line in bytes.split(|byte| *byte == b'\n') {
         // The two lines of headings have no colon; an alias (`eth0:1`) has two.
         let Some(colon) = line.iter().rposition(|byte| *byte == b':') else { continue };
-        let name = mounts::printable(Path::new(std::ffi::OsStr::new(trimmed(&line[..colon]))));
+        let name = exact(line[..colon].trim_ascii());
         match counters(&line[colon + 1..]) {
             Some(values) => drop(interfaces.insert(name, Counters { index: None, values })),
             None => unreadable.push(Error::format("net/dev", format!("line of {name}")).to_string()),
         }
     }
     (interfaces, unreadable)
-}
-
-fn trimmed(bytes: &[u8]) -> &std::ffi::OsStr {
-    std::os::unix::ffi::OsStrExt::from_bytes(bytes.trim_ascii())
 }
 
 fn counters(fields: &[u8]) -> Option<[u64; 8]> {

@@ -296,7 +296,12 @@ fn double(text: &str) -> Option<f64> {
         "NaN" => Some(f64::NAN),
         "Infinity" => Some(f64::INFINITY),
         "-Infinity" => Some(f64::NEG_INFINITY),
-        number if number.bytes().any(|byte| byte.is_ascii_digit()) => number.parse().ok(),
+        number if number.bytes().any(|byte| byte.is_ascii_digit()) => {
+            // What is too large or too small for a double is none.
+            let mantissa = number.split(['e', 'E']).next().unwrap_or_default();
+            let is_zero = !mantissa.bytes().any(|byte| matches!(byte, b'1'..=b'9'));
+            number.parse().ok().filter(|value: &f64| value.is_finite() && (is_zero || *value != 0.0))
+        }
         _ => None,
     }
 }
@@ -406,6 +411,18 @@ mod tests {
             r#"{"$numberInt":3000000000}"#,
         ] {
             assert!(to_bson(format!(r#"{{"a":{wrong}}}"#).as_bytes()).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_double_that_none_can_be_is_refused_and_not_made_another() {
+        for number in ["1e400", "-1.5E+309", "1e-400", "0.001e-330"] {
+            let line = format!(r#"{{"a":{{"$numberDouble":"{number}"}}}}"#);
+            assert!(to_bson(line.as_bytes()).is_err(), "{number}");
+        }
+        for number in ["0e400", "-0.0e-400", "1e308", "5e-324", "Infinity", "18446744073709551616", "1."] {
+            let line = format!(r#"{{"a":{{"$numberDouble":"{number}"}}}}"#);
+            assert!(to_bson(line.as_bytes()).is_ok(), "{number}");
         }
     }
 }

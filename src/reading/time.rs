@@ -1,6 +1,7 @@
 //! The time of an event, from every shape that producers wrote.
 
 use super::bson::Raw;
+use super::decimal;
 
 /// A number below this is no time: it is a year, a date in digits or a counter. As seconds it is March 1973.
 const FIRST: f64 = 1e8;
@@ -19,6 +20,7 @@ pub(super) fn milliseconds(value: Raw<'_>) -> Option<i64> {
         Raw::Int32(value) => of_number(f64::from(value))?,
         Raw::Int64(value) => of_number(value as f64)?,
         Raw::Double(value) => of_number(value)?,
+        Raw::Decimal128(bits) => of_number(decimal::to_text(bits).parse().ok()?)?,
         Raw::String(text) => of_text(text.trim())?,
         _ => return None,
     };
@@ -31,8 +33,16 @@ fn of_number(value: f64) -> Option<i64> {
     if !(FIRST..1e15).contains(&size) || is_calendar(size) {
         return None;
     }
-    let milliseconds = if size < FIRST_MILLISECOND { value * 1000.0 } else { value };
-    Some(milliseconds.floor() as i64)
+    if size >= FIRST_MILLISECOND {
+        return Some(value.floor() as i64);
+    }
+    // The digits that were written: 1091956195.393 times 1000 is 1091956195392.9999 for doubles.
+    let digits = size.to_string();
+    let (seconds, fraction) = digits.split_once('.').unwrap_or((&digits, ""));
+    let (thousandths, rest) = fraction.split_at(fraction.len().min(3));
+    let milliseconds: i64 = format!("{seconds}{thousandths:0<3}").parse().ok()?;
+    // Always the millisecond before, of what lies before 1970 too.
+    Some(if value < 0.0 { -milliseconds - i64::from(!rest.is_empty()) } else { milliseconds })
 }
 
 /// Whether a number is a date in digits, `202401011230` or `20240101123000`: as milliseconds it would be a day of 1976,
@@ -70,7 +80,7 @@ pub(super) fn instant(text: &str) -> Option<i64> {
         return None;
     }
     if let Ok(instant) = text.parse::<jiff::Timestamp>() {
-        return Some(instant.as_millisecond());
+        return milliseconds_before(instant.as_nanosecond());
     }
     let text = text.strip_suffix(['Z', 'z']).unwrap_or(text);
     // An offset would not be looked at either; what has one and is no instant lies beyond the years that there are.
@@ -79,7 +89,12 @@ pub(super) fn instant(text: &str) -> Option<i64> {
     }
     let local = text.parse::<jiff::civil::DateTime>().ok()?;
     let since = local.duration_since(jiff::civil::date(1970, 1, 1).at(0, 0, 0, 0));
-    i64::try_from(since.as_millis()).ok()
+    milliseconds_before(since.as_nanos())
+}
+
+/// The whole milliseconds before a moment, of one before 1970 too.
+fn milliseconds_before(nanoseconds: i128) -> Option<i64> {
+    i64::try_from(nanoseconds.div_euclid(1_000_000)).ok()
 }
 
 #[cfg(test)]
@@ -140,6 +155,11 @@ mod tests {
             ("9999-12-31", 253_402_214_400_000),
             ("9999-12-31T23:59:59.999Z", 253_402_300_799_999),
             ("1969-12-31T23:59:59.999", -1),
+            ("1091956195.393", 1_091_956_195_393),
+            ("1969-12-31T23:59:59.9995Z", -1),
+            ("1969-12-31T23:59:59.9995", -1),
+            ("1969-12-31T23:59:59.9985+00:00", -2),
+            ("2026-01-04T12:00:00.1239999Z", 1_767_528_000_123),
         ] {
             assert_eq!(milliseconds(Raw::String(text)), Some(expected), "{text}");
         }
@@ -150,6 +170,25 @@ mod tests {
             (202_499_991_230, 202_499_991_230),
         ] {
             assert_eq!(milliseconds(Raw::Int64(number)), Some(expected), "{number}");
+        }
+        let decimal = decimal::from_text("1767528000.25").unwrap();
+        assert_eq!(milliseconds(Raw::Decimal128(decimal)), Some(1_767_528_000_250));
+        assert_eq!(milliseconds(Raw::Decimal128(decimal::from_text("NaN").unwrap())), None);
+    }
+
+    #[test]
+    fn seconds_with_a_fraction_are_the_millisecond_that_they_say() {
+        for seconds in [100_000_000_i64, 999_999_999, 1_091_956_195, 1_767_528_000, 4_102_444_800, 62_000_000_000] {
+            for thousandth in 0..1000 {
+                let expected = seconds * 1000 + thousandth;
+                for (text, before) in
+                    [(format!("{seconds}.{thousandth:03}"), 0), (format!("{seconds}.{thousandth:03}5"), 1)]
+                {
+                    let value: f64 = text.parse().unwrap();
+                    assert_eq!(milliseconds(Raw::Double(value)), Some(expected), "{text}");
+                    assert_eq!(milliseconds(Raw::Double(-value)), Some(-expected - before), "-{text}");
+                }
+            }
         }
     }
 }

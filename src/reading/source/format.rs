@@ -26,7 +26,13 @@ pub(super) fn unreadable(beginning: &[u8]) -> Option<&'static str> {
     // JSON has no NUL; without a mark, every second byte of UTF-16 is one where the text is English.
     let zero = beginning.iter().position(|byte| *byte == 0)?;
     let is_wide = beginning.iter().skip(zero).step_by(2).take(8).all(|byte| *byte == 0) && beginning.len() > zero + 2;
-    Some(if zero < 2 && is_wide { UTF_16 } else { "it is no text: a zero byte is among its first" })
+    let text = beginning.strip_prefix(super::input::BYTE_ORDER_MARK).unwrap_or(beginning);
+    match text.trim_ascii_start().first() {
+        _ if zero < 2 && is_wide => Some(UTF_16),
+        // Zeros that a crash of the host left in a text. Of BSON one of the first four bytes is zero, whatever it begins with.
+        Some(b'{' | b'[') if zero > 3 => None,
+        _ => Some("it is no text: a zero byte is among its first"),
+    }
 }
 
 #[cfg(test)]
@@ -43,8 +49,12 @@ mod tests {
         }
         assert!(unreadable(b"\x16\0\0\0\x02hello\0").unwrap().contains("zero byte"));
         assert!(unreadable(b"\x28\xb5\x2f\xfd\x04").unwrap().contains("zstd"));
-        for text in [&b"{\"a\":1}"[..], b"", b"[", b"\xef\xbb\xbf{}", "ž".as_bytes()] {
+        for text in [&b"{\"a\":1}"[..], b"", b"[", b"\xef\xbb\xbf{}", "ž".as_bytes(), b"\n{\"a\":1}\n\0\0\0\0\0\0"] {
             assert_eq!(unreadable(text), None);
+        }
+        // BSON whose length looks like a brace.
+        for text in [&b"{\0\0\0\x02a\0"[..], b"{\n\0\0\x02a\0", b"{{{\0\x02a\0", b"a.json\0\0\0{}"] {
+            assert!(unreadable(text).unwrap().contains("zero byte"));
         }
     }
 }

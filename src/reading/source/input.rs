@@ -15,9 +15,12 @@ use super::{Batch, Finished, Identity, Limits, identity};
 use crate::reading::Rejection;
 use crate::reading::columns::Rules;
 use crate::reading::transform::{Form, Oddities, Outcome, transform};
+use crate::text::exact;
 
 /// U+FEFF in UTF-8.
-const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+pub(super) const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+/// What a document of a JSON text sequence begins with (RFC 7464), as those of `journalctl -o json-seq`.
+const RECORD_SEPARATOR: &[u8] = b"\x1e";
 const BUFFER: usize = 256 << 10;
 
 /// So many lines at the beginning of a file that are no JSON make it another kind of file.
@@ -115,7 +118,7 @@ impl Input {
         Self {
             identity: identity(metadata),
             text: Text::new(text),
-            place: Place { file: name.display().to_string(), ..Place::default() },
+            place: Place { file: exact(name.as_encoded_bytes()), ..Place::default() },
             name,
             part: Part::Beginning,
             unread: Some(Vec::new()),
@@ -136,12 +139,17 @@ impl Input {
                 Ok(false) => break false,
                 Err(error) => {
                     self.damaged(&error.to_string());
+                    let partial = self.text.partial();
+                    let ends = Scan::new().feed(&partial) == Step::Ends(partial.trim_ascii_end().len());
+                    if begins_object(&partial) && ends {
+                        self.push(batch, partial, rules);
+                    }
                     break false;
                 }
             }
         };
         if !more {
-            self.settle(batch);
+            self.end(batch);
         }
         let taken = self.taken.load(Relaxed);
         batch.advanced += taken - self.told;
@@ -161,7 +169,11 @@ impl Input {
                 self.place.next_line();
                 match self.text.line()? {
                     Line::Read(line) if line.trim_ascii().is_empty() => {}
-                    Line::Read(line) => self.line(batch, line, rules)?,
+                    Line::Read(line) if begins_list(&line) => {
+                        self.text.put_back(line);
+                        self.begin_list()?;
+                    }
+                    Line::Read(line) => self.line(batch, without_mark(line), rules)?,
                     Line::TooLong => self.damaged("it is longer than 64 MiB"),
                     Line::End => return Ok(false),
                 }
@@ -201,17 +213,32 @@ impl Input {
         if self.text.beginning()?.starts_with(BYTE_ORDER_MARK) {
             self.text.skip(BYTE_ORDER_MARK.len());
         }
-        let beginning = self.text.beginning()?;
-        let spaces = beginning.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
         self.part = Part::Lines;
-        if beginning.get(spaces) == Some(&b'[') {
-            self.place.next_line();
+        loop {
+            let beginning = self.text.beginning()?;
+            let (length, spaces) =
+                (beginning.len(), beginning.iter().take_while(|byte| byte.is_ascii_whitespace()).count());
             let lines = beginning[..spaces].iter().filter(|byte| **byte == b'\n').count();
+            if spaces < length && begins_list(&beginning[spaces..]) {
+                self.place.advance(1 + lines as u64);
+                self.begin_list()?;
+            }
+            if spaces < length || length == 0 {
+                return Ok(true);
+            }
             self.place.advance(lines as u64);
-            self.text.skip(spaces + 1);
-            self.part = Part::List { is_first: true };
+            self.text.skip(spaces);
         }
-        Ok(true)
+    }
+
+    /// Goes on with the items of a list that begins here, behind white space.
+    fn begin_list(&mut self) -> std::io::Result<()> {
+        while self.text.byte()?.is_some_and(|byte| byte != b'[') {
+            self.text.skip(1);
+        }
+        self.text.skip(1);
+        self.part = Part::List { is_first: true };
+        Ok(())
     }
 
     /// Reads the next item of the list that the file is.
@@ -325,6 +352,21 @@ impl Input {
         }
     }
 
+    /// What was held back, at the end of the file: a file of several lines, none of them meant as a document, is another
+    /// kind of file, however short.
+    fn end(&mut self, batch: &mut Batch) {
+        if let Some(unread) = self.unread.as_mut().filter(|unread| unread.len() > 1)
+            && let Some((.., Err((_, first)))) = unread.first()
+            && !unread.iter().any(|(line, ..)| begins_object(line))
+        {
+            self.damage.get_or_insert_with(|| {
+                format!("none of its {} lines is JSON; the first of them: {first}", unread.len())
+            });
+            unread.clear();
+        }
+        self.settle(batch);
+    }
+
     /// Lets go of what was held back: the file is no other kind of file.
     fn settle(&mut self, batch: &mut Batch) {
         for (document, place, outcome) in self.unread.take().into_iter().flatten() {
@@ -340,4 +382,18 @@ impl Input {
 
 fn begins_object(text: &[u8]) -> bool {
     text.trim_ascii_start().first() == Some(&b'{')
+}
+
+/// Whether a text begins as a list of documents does; a line of a log may begin with a bracket too.
+fn begins_list(text: &[u8]) -> bool {
+    let inside = text.trim_ascii_start().strip_prefix(b"[").map(<[u8]>::trim_ascii_start);
+    inside.is_some_and(|inside| matches!(inside.first(), None | Some(b'{' | b']')))
+}
+
+/// A line without what may stand before a document in it.
+fn without_mark(mut line: Vec<u8>) -> Vec<u8> {
+    if line.starts_with(RECORD_SEPARATOR) {
+        line.drain(..RECORD_SEPARATOR.len());
+    }
+    line
 }

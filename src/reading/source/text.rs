@@ -29,24 +29,45 @@ pub(super) struct Text {
     /// Lines that come before the rest, from `at` on.
     ahead: Vec<u8>,
     at: usize,
+    /// What came of a line before the file could not be read on.
+    partial: Vec<u8>,
 }
 
 impl Text {
     pub(super) fn new(rest: Box<dyn BufRead + Send>) -> Self {
-        Self { rest, ahead: Vec::new(), at: 0 }
+        Self { rest, ahead: Vec::new(), at: 0, partial: Vec::new() }
     }
 
     /// What the rest begins with, as far as it is in memory; empty at the end.
     pub(super) fn beginning(&mut self) -> std::io::Result<&[u8]> {
-        self.rest.fill_buf()
+        if self.at < self.ahead.len() { Ok(&self.ahead[self.at..]) } else { self.rest.fill_buf() }
     }
 
     pub(super) fn byte(&mut self) -> std::io::Result<Option<u8>> {
-        Ok(self.rest.fill_buf()?.first().copied())
+        Ok(self.beginning()?.first().copied())
     }
 
     pub(super) fn skip(&mut self, count: usize) {
-        self.rest.consume(count);
+        if self.at < self.ahead.len() {
+            self.at += count;
+        } else {
+            self.rest.consume(count);
+        }
+    }
+
+    /// Gives a line back that was read just now.
+    pub(super) fn put_back(&mut self, line: Vec<u8>) {
+        if self.ahead.is_empty() {
+            self.ahead = line;
+            self.ahead.push(b'\n');
+        } else {
+            self.at -= line.len() + 1;
+        }
+    }
+
+    /// What was read of a line before the file could not be read on.
+    pub(super) fn partial(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.partial)
     }
 
     pub(super) fn line(&mut self) -> std::io::Result<Line> {
@@ -56,7 +77,14 @@ impl Text {
         }
         (self.ahead, self.at) = (Vec::new(), 0);
         let mut line = Vec::new();
-        let count = self.rest.by_ref().take(LONGEST as u64).read_until(b'\n', &mut line)?;
+        let read = self.rest.by_ref().take(LONGEST as u64).read_until(b'\n', &mut line);
+        let count = match read {
+            Ok(count) => count,
+            Err(error) => {
+                self.partial = line;
+                return Err(error);
+            }
+        };
         if line.pop_if(|last| *last == b'\n').is_some() || count < LONGEST {
             // Its room has grown by doubling, and the batch keeps it.
             line.shrink_to_fit();
@@ -147,7 +175,7 @@ impl Text {
         let (mut scan, mut value) = (Scan::new(), Vec::new());
         let (mut is_long, mut lines) = (false, 0);
         loop {
-            let text = self.rest.fill_buf()?;
+            let text = self.beginning()?;
             if text.is_empty() {
                 return Ok(Value::End);
             }
@@ -163,7 +191,7 @@ impl Text {
             } else {
                 value.extend_from_slice(&text[..count]);
             }
-            self.rest.consume(count);
+            self.skip(count);
             match step {
                 Step::More => {}
                 Step::Wrong(_) => return Ok(Value::Wrong(lines)),
