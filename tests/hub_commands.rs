@@ -306,3 +306,45 @@ fn webhook_test_says_what_to_do_where_the_delivery_is_not_taken() {
     ends_with(&unanswered, 1, &format!("http://{free}/api/webhook/gitops does not answer"));
     ends_with(&unanswered, 1, &format!("up --config {}", nobody.display()));
 }
+
+#[test]
+fn the_page_is_found_from_a_headless_host_and_a_token_closes_it() {
+    let host = configured();
+    let admin = free_address();
+    host.configure(&format!("[proxy]\nlisten = \"{}\"\nadmin_listen = \"{admin}\"\n{REPOSITORIES}", free_address()));
+    ends_with(&host.run("hub", &["page"]), 1, "does not answer");
+    let proxy = Service::start(host.command("proxy"));
+    proxy.line("listening");
+    let page = |variables: &[(&str, &str)]| {
+        let mut command = host.command("hub");
+        command.arg("page").env_remove("SUDO_USER").env("USER", "ada").envs(variables.iter().copied());
+        command.output().unwrap()
+    };
+    let port = admin.port();
+    let over_ssh = page(&[("SSH_CONNECTION", "192.0.2.7 50000 192.0.2.1 22"), ("DISPLAY", "localhost:10.0")]);
+    ends_with(&over_ssh, 0, &format!("ssh -N -L {port}:{admin} ada@192.0.2.1"));
+    ends_with(&over_ssh, 0, &format!("http://localhost:{port}/"));
+    assert!(!text(&over_ssh.stdout).contains("password"), "{over_ssh:?}");
+
+    ends_with(&host.run("hub", &["admin-token"]), 0, "mode 0600");
+    let file = host.state().join("credentials/admin-token");
+    let token = std::fs::read_to_string(&file).unwrap();
+    assert_eq!((mode(&file), token.trim().len()), (0o600, 64));
+    let again = host.run("hub", &["admin-token"]);
+    ends_with(&again, 0, "there already");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), token);
+    drop(proxy);
+    let proxy = Service::start(host.command("proxy"));
+    proxy.line("listening");
+    assert_eq!(support::send(admin, "GET", "/", &[], b"").status, 401);
+    let bearer = format!("Bearer {}", token.trim());
+    assert_eq!(support::send(admin, "GET", "/", &[("Authorization", &bearer)], b"").status, 200);
+    let asks = page(&[]);
+    ends_with(&asks, 0, &format!("It asks for a password: the content of {}", file.display()));
+    for output in [&again, &asks] {
+        assert!(!text(&output.stdout).contains(token.trim()), "the token is never shown");
+    }
+    let replaced = host.run("hub", &["admin-token", "--new"]);
+    ends_with(&replaced, 0, &format!("Wrote {}", file.display()));
+    assert_ne!(std::fs::read_to_string(&file).unwrap(), token);
+}

@@ -47,6 +47,8 @@ pub enum Error {
     Reading(reading::Error),
     /// The test delivery was not accepted: what happened and what to do.
     Delivery(String),
+    /// The status page does not answer: what happened and what to do.
+    Page(String),
 }
 
 impl Error {
@@ -103,7 +105,9 @@ impl fmt::Display for Error {
             Self::Config(error) => error.fmt(f),
             Self::Reading(error) => error.fmt(f),
             Self::Gitops(error) => error.fmt(f),
-            Self::Usage(reason) | Self::Delivery(reason) | Self::OnHold(reason) => f.write_str(reason),
+            Self::Usage(reason) | Self::Delivery(reason) | Self::Page(reason) | Self::OnHold(reason) => {
+                f.write_str(reason)
+            }
             Self::State(error) => write!(f, "{error}{}", hint(error)),
             Self::Queue(error) => {
                 let hint = if let queue::Error::State(state) = error { hint(state) } else { "" };

@@ -3,12 +3,14 @@
 //! It may know the ground floor, webhook, and what gate, gitops, reading and store tell of themselves; none of them knows it.
 
 mod confirm;
+mod credential;
 mod dead_letters;
 mod doctor;
 mod error;
 mod greeting;
 mod job;
 mod log;
+mod page;
 mod remove;
 mod repository;
 mod schedule;
@@ -40,6 +42,7 @@ use crate::exit::{self, Exit};
     example = "{command_name} status                      how everything is",
     example = "{command_name} doctor                      what is wrong, and what mends it",
     example = "{command_name} webhook-test                make the webhook secret and send a signed delivery",
+    example = "{command_name} page                        open the status page",
     example = "{command_name} deploy acme/infra           bring the host to the branch's newest commit",
     error_code(1, "It could not be done; the message says why."),
     error_code(2, "The command line is wrong."),
@@ -64,6 +67,8 @@ enum Command {
     Confirm(confirm::Arguments),
     Remove(remove::Arguments),
     DeadLetters(dead_letters::Arguments),
+    Page(page::Page),
+    AdminToken(page::AdminToken),
     Log(log::Arguments),
 }
 
@@ -122,6 +127,8 @@ fn run(command: Command, services: &[Service]) -> ExitCode {
         Command::Confirm(arguments) => confirm::main(&arguments),
         Command::Remove(arguments) => remove::main(&arguments),
         Command::DeadLetters(arguments) => dead_letters::main(&arguments),
+        Command::Page(arguments) => page::page(&arguments),
+        Command::AdminToken(arguments) => page::admin_token(&arguments),
         Command::Log(arguments) => log::main(&arguments),
     };
     match done {

@@ -3,12 +3,12 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use super::credential::Store;
 use super::greeting::{WEBHOOK, command_line, url};
 use super::repository::find_hold;
 use super::{Error, random_id, say};
-use crate::config::{CREDSTORE, Config, Credentials, Secret};
+use crate::config::{Config, Secret};
 use crate::http;
-use crate::state::Folder;
 use crate::webhook::signature::sign;
 
 /// Make the webhook secret when there is none, say what to enter on the forge, and send a signed delivery to the proxy
@@ -32,7 +32,6 @@ pub(super) struct Arguments {
 
 /// The credential with the secret.
 pub(super) const CREDENTIAL: &str = "webhook-secret";
-const INSTALLED: [&str; 2] = ["/etc/systemd/system/proxy.service", "/usr/lib/systemd/system/proxy.service"];
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a proxy is given to take up a new secret, and the time between two attempts.
 const TAKE_UP: Duration = Duration::from_secs(10);
@@ -58,9 +57,9 @@ pub(super) fn main(arguments: &Arguments) -> Result<(), Error> {
         Some(name) => Some(config.repository(name)?),
         None => config.repositories.first(),
     };
-    let installed = rustix::process::geteuid().is_root() && INSTALLED.iter().any(|unit| Path::new(unit).exists());
-    let credentials = if installed { Credentials::in_folder(Path::new(CREDSTORE)) } else { config.credentials() };
-    let known = secret(&config, &credentials)?;
+    let store = Store::of(&config);
+    let installed = store.installed;
+    let known = secret(&config, &store)?;
     let target = url(config.proxy.listen, WEBHOOK);
     say(&format!(
         "For the webhook's settings on the forge:\n\n  \
@@ -106,7 +105,8 @@ pub(super) fn main(arguments: &Arguments) -> Result<(), Error> {
 }
 
 /// The secret in force, made where there is none.
-fn secret(config: &Config, credentials: &Credentials) -> Result<Known, Error> {
+fn secret(config: &Config, store: &Store) -> Result<Known, Error> {
+    let credentials = &store.credentials;
     let path = credentials.folder().join(CREDENTIAL);
     let from_environment = std::env::var_os("GITHUB_WEBHOOK_SECRET").is_some_and(|value| !value.is_empty());
     let found = credentials.webhook_secrets()?;
@@ -118,9 +118,7 @@ fn secret(config: &Config, credentials: &Credentials) -> Result<Known, Error> {
         };
         return Ok(Known { secret, source, is_new: false });
     }
-    Folder::open_or_make(&config.state_dir, 0o755)?;
-    let content = format!("{}{}\n", random_id()?, random_id()?);
-    Folder::open_or_make(credentials.folder(), 0o700)?.publish(CREDENTIAL, content.as_bytes(), 0o600)?;
+    store.write(config, CREDENTIAL, &format!("{}{}", random_id()?, random_id()?))?;
     let made = credentials.webhook_secrets()?.into_iter().next();
     let secret =
         made.ok_or_else(|| Error::Usage(format!("{} changed while it was made; try again", path.display())))?;

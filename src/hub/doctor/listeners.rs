@@ -24,6 +24,8 @@ pub(super) fn listeners(patient: &Patient<'_>) -> Vec<Finding> {
                  proxy that runs with an older configuration"
             );
             findings.problem(finding, format!("ss -ltnp 'sport = :{}', then: {restart}", address.port()));
+        } else if let Some(finding) = open_to_users(patient, key, address) {
+            findings.warning(finding, patient.hub("admin-token"));
         } else if own.is_empty() {
             findings.ok(format!("{key} is {address}, on this host only; nobody listens there now"));
         } else {
@@ -31,6 +33,34 @@ pub(super) fn listeners(patient: &Patient<'_>) -> Vec<Finding> {
         }
     }
     findings.all
+}
+
+/// What other people on this host see, where there are any and no token keeps them out.
+fn open_to_users(patient: &Patient<'_>, key: &str, address: SocketAddr) -> Option<String> {
+    let has_token =
+        || patient.credentials().is_some_and(|credentials| !matches!(credentials.read("admin-token"), Ok(None)));
+    if key != "proxy.admin_listen" || !patient.sees_all() || has_token() {
+        return None;
+    }
+    let people = people(&std::fs::read_to_string("/etc/passwd").unwrap_or_default());
+    (people.len() > 1).then(|| {
+        let names = crate::text::listed(&people, ", ");
+        format!(
+            "{key} is {address}, and every user of this host ({names}) can read there what is deployed and what failed, \
+             and start pipelines"
+        )
+    })
+}
+
+/// The accounts that people log in with: passwd(5), with the range of useradd(8) on Debian, and a shell.
+fn people(passwd: &str) -> Vec<String> {
+    let person = |line: &str| {
+        let fields: Vec<&str> = line.split(':').collect();
+        let [name, _, uid, _, _, _, shell] = fields[..] else { return None };
+        let logs_in = !shell.ends_with("/nologin") && !shell.ends_with("/false");
+        ((1_000..60_000).contains(&uid.parse::<u32>().ok()?) && logs_in).then(|| name.to_owned())
+    };
+    passwd.lines().filter_map(person).collect()
 }
 
 fn addresses(config: &Config) -> [(&'static str, SocketAddr, &'static str); 2] {
@@ -87,6 +117,14 @@ mod tests {
         assert_eq!(parse(text), ["[::1]:80".parse().unwrap(), "[::ffff:127.0.0.1]:81".parse().unwrap()]);
         assert!(parse(text).iter().all(|address| !is_exposed(*address)));
         assert!(parse("").is_empty() && parse("head\nnonsense\n 0: xx:yy z 0A").is_empty());
+    }
+
+    #[test]
+    fn people_are_those_who_can_log_in() {
+        let passwd = "root:x:0:0:root:/root:/bin/bash\nalice:x:1000:1000:,,,:/home/alice:/bin/bash\n\
+                      infra:x:1001:1001::/srv/infra:/usr/sbin/nologin\nbob:x:1002:1002::/home/bob:\n\
+                      nobody:x:65534:65534::/:/usr/sbin/nologin\nbroken:x:1003\nhub:x:990:990::/:/bin/false\n";
+        assert_eq!(people(passwd), ["alice", "bob"]);
     }
 
     #[test]
