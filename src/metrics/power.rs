@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::collect::Context;
 use super::payload::{Payload, Put, Report};
-use super::roots;
+use super::{roots, sensors};
 
 /// The bits of a Raspberry Pi's `get_throttled` (raspberrypi.com, "vcgencmd get_throttled"): now, and since boot.
 const THROTTLED: [(&str, u32); 4] =
@@ -80,6 +80,39 @@ pub(super) fn wear(life_time: &str, pre_eol: &str) -> Option<Payload> {
     (!wear.is_empty()).then_some(wear)
 }
 
+/// The wear of each storage device that tells it everybody: eMMC, and UFS, whose two numbers mean the same (JEDEC
+/// JESD220, device health descriptor; Documentation/ABI/testing/sysfs-driver-ufs). One that sleeps is not asked, as that
+/// would wake it.
+fn worn(sys: &Path) -> Payload {
+    let mut worn = Map::new();
+    let mut put = |device: &std::ffi::OsStr, life_time: Option<String>, reserve: &Path| {
+        let reserve = roots::value(reserve).unwrap_or_default();
+        if let Some(wear) = life_time.and_then(|life_time| wear(&life_time, &reserve)) {
+            worn.put(&device.to_string_lossy(), Value::Object(wear));
+        }
+    };
+    let block = sys.join("block");
+    for disk in roots::names(&block).iter().filter(|name| name.to_string_lossy().starts_with("mmcblk")) {
+        let device = block.join(disk).join("device");
+        put(disk, roots::value(&device.join("life_time")), &device.join("pre_eol_info"));
+    }
+    for bus in ["platform", "pci"].map(|bus| sys.join("bus").join(bus).join("drivers")) {
+        for driver in roots::names(&bus).iter().filter(|name| name.to_string_lossy().contains("ufs")) {
+            for device in roots::names(&bus.join(driver)) {
+                let folder = bus.join(driver).join(&device);
+                let health = folder.join("health_descriptor");
+                if !health.is_dir() || sensors::sleeps(&folder) {
+                    continue;
+                }
+                let of = |kind| roots::value(&health.join(format!("life_time_estimation_{kind}")));
+                let life_time = of("a").map(|a| format!("{a} {}", of("b").unwrap_or_default()));
+                put(&device, life_time, &health.join("eol_info"));
+            }
+        }
+    }
+    worn
+}
+
 /// Collects the `power` row; there is none where the host says nothing of all this.
 pub(super) fn collect(context: &Context) -> Report {
     let sys = &context.roots.sys;
@@ -92,16 +125,7 @@ pub(super) fn collect(context: &Context) -> Report {
         row.put("core_throttles", cores);
         row.put("package_throttles", packages);
     }
-    let mut worn = Map::new();
-    let block = sys.join("block");
-    for disk in roots::names(&block).iter().filter(|name| name.to_string_lossy().starts_with("mmcblk")) {
-        let device = block.join(disk).join("device");
-        let Some(life_time) = roots::value(&device.join("life_time")) else { continue };
-        let pre_eol = roots::value(&device.join("pre_eol_info")).unwrap_or_default();
-        if let Some(wear) = wear(&life_time, &pre_eol) {
-            worn.put(&disk.to_string_lossy(), Value::Object(wear));
-        }
-    }
+    let worn = worn(sys);
     if !worn.is_empty() {
         row.put("wear", worn);
     }
@@ -128,5 +152,37 @@ mod tests {
         assert_eq!(Value::Object(wear("0x01 0x03\n", "0x01\n").unwrap()), expected);
         assert_eq!(wear("0x0b 0x00", "0x03").unwrap()["life_used_percent"], 110);
         assert!(wear("0x00 0x00", "0x00").is_none());
+    }
+
+    #[test]
+    fn wear_of_emmc_and_ufs_is_told_and_what_sleeps_is_not_asked() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = |path: &str, content: &str| {
+            let path = dir.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, content).unwrap();
+        };
+        for (path, content) in [
+            ("block/mmcblk0/device/life_time", "0x02 0x01\n"),
+            ("block/mmcblk0/device/pre_eol_info", "0x01\n"),
+            ("block/sda/device/model", "KLUDG4U1EA-B0C1\n"),
+            ("bus/platform/drivers/ufshcd-qcom/bind", ""),
+            ("bus/platform/drivers/ufshcd-qcom/1d84000.ufshc/health_descriptor/eol_info", "0x02\n"),
+            ("bus/platform/drivers/ufshcd-qcom/1d84000.ufshc/health_descriptor/life_time_estimation_a", "0x01\n"),
+            ("bus/platform/drivers/ufshcd-qcom/1d84000.ufshc/health_descriptor/life_time_estimation_b", "0x0a\n"),
+            ("bus/platform/drivers/ufshcd-qcom/1d84000.ufshc/power/runtime_status", "active\n"),
+            ("bus/platform/drivers/exynos-ufshc/2.ufs/health_descriptor/life_time_estimation_a", "0x03\n"),
+            ("bus/platform/drivers/exynos-ufshc/2.ufs/power/runtime_status", "suspended\n"),
+            ("bus/pci/drivers/ufshcd/0000:00:12.5/health_descriptor/life_time_estimation_a", "0x00\n"),
+            ("bus/pci/drivers/ufshcd/0000:00:12.5/health_descriptor/eol_info", "0x03\n"),
+        ] {
+            file(path, content);
+        }
+        let expected = serde_json::json!({
+            "mmcblk0": {"life_used_percent": 20, "reserve": "normal"},
+            "1d84000.ufshc": {"life_used_percent": 100, "reserve": "warning"},
+            "0000:00:12.5": {"reserve": "urgent"},
+        });
+        assert_eq!(Value::Object(worn(dir.path())), expected);
     }
 }

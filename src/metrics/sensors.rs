@@ -77,7 +77,7 @@ fn chip(folder: &Path) -> Option<Chip> {
 
 /// True where the device of a chip, or the one that it belongs to, is switched off to save power
 /// (Documentation/ABI/testing/sysfs-devices-power).
-fn sleeps(folder: &Path) -> bool {
+pub(super) fn sleeps(folder: &Path) -> bool {
     ["", "device", "device/device"].iter().any(|device| {
         let status = roots::value(&folder.join(device).join("power/runtime_status"));
         status.is_some_and(|status| matches!(status.as_str(), "suspended" | "suspending"))

@@ -57,3 +57,68 @@ fn count(state_dir: &Path, started: Timestamp, exit: Exit) -> Result<Exit, state
     folder.replace(FILE, tries.to_string().as_bytes(), 0o640)?;
     Ok(exit)
 }
+
+#[cfg(test)]
+mod tests {
+    use jiff::ToSpan;
+
+    use super::*;
+
+    /// A series of tries that a run of now belongs to: when its first failed, and its last.
+    fn tries(state: &Path) -> Option<(Timestamp, Timestamp)> {
+        let text = std::fs::read(state.join("reading").join(FILE)).ok()?;
+        let tries: Value = serde_json::from_slice(&text).unwrap();
+        let time = |key: &str| tries[key].as_str().unwrap().parse().unwrap();
+        Some((time("since"), time("last")))
+    }
+
+    fn ago(minutes: i64) -> Timestamp {
+        // Times are kept to the millisecond.
+        Timestamp::from_millisecond(Timestamp::now().as_millisecond()).unwrap() - minutes.minutes()
+    }
+
+    #[test]
+    fn failures_are_tried_again_for_six_hours_from_the_first_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let keep = |since: Timestamp, last: Timestamp| {
+            let text = json!({ "since": log::rfc3339(since), "last": log::rfc3339(last) }).to_string();
+            std::fs::write(dir.path().join("reading").join(FILE), text).unwrap();
+        };
+        let fail = |started| count(dir.path(), started, Exit::Error).unwrap();
+        let first = ago(2);
+        assert_eq!(fail(first), Exit::Error);
+        assert_eq!(tries(dir.path()).unwrap().0, first);
+        // Every further one counts from the first, however long a run took.
+        keep(ago(300), ago(29));
+        let since = tries(dir.path()).unwrap().0;
+        assert_eq!(fail(ago(20)), Exit::Error);
+        let (kept, last) = tries(dir.path()).unwrap();
+        assert_eq!((kept, last > ago(1)), (since, true));
+        // The one that ends after six hours is the last, and the next begins anew.
+        keep(ago(361), ago(10));
+        assert_eq!((fail(ago(5)), tries(dir.path())), (Exit::Busy, None));
+        assert_eq!((fail(ago(0)), tries(dir.path()).is_some()), (Exit::Error, true));
+    }
+
+    #[test]
+    fn another_day_a_success_a_changed_clock_and_a_damaged_file_begin_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("reading").join(FILE);
+        let started = ago(1);
+        assert_eq!(count(dir.path(), started, Exit::Done).unwrap(), Exit::Done);
+        let time = |minutes| log::rfc3339(ago(minutes));
+        for text in [
+            json!({ "since": time(24 * 60), "last": time(18 * 60) }).to_string(),
+            json!({ "since": time(-120), "last": time(-60) }).to_string(),
+            json!({ "since": 5, "last": time(5) }).to_string(),
+            "{\"since\":".to_owned(),
+            String::new(),
+        ] {
+            std::fs::write(&path, &text).unwrap();
+            assert_eq!(count(dir.path(), started, Exit::Error).unwrap(), Exit::Error, "{text}");
+            assert_eq!(tries(dir.path()).unwrap().0, started, "{text}");
+        }
+        assert_eq!(count(dir.path(), started, Exit::Done).unwrap(), Exit::Done);
+        assert!(!path.exists());
+    }
+}
