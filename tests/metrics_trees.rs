@@ -262,6 +262,40 @@ fn the_busiest_units_and_those_that_the_hub_deployed_are_told() {
 }
 
 #[test]
+fn a_unit_s_counter_that_jumps_gives_no_rate_and_the_hub_s_own_are_found_among_many() {
+    let host = Host::new();
+    let tree = tree_of(&host, "vm");
+    write("=== sys/fs/cgroup/cgroup.controllers\ncpu io memory pids\n", &tree);
+    let set = |name: &str, cpu: u64| {
+        let disk = "8:0 rbytes=0 wbytes=0";
+        write(&group(&format!("system.slice/{name}"), cpu, 1_000_000, disk, 1), &tree);
+    };
+    for number in 0..700 {
+        set(&format!("docker-{number:03}.scope"), 0);
+    }
+    for name in ["jumps.service", "busy.service", "gone.service", "zz-ours.service"] {
+        set(name, 5_000_000);
+    }
+    std::fs::create_dir_all(host.path("state/gitops")).unwrap();
+    let units = ["jumps", "busy", "gone", "zz-ours"].map(|name| (format!("{name}.service"), json!({})));
+    let manifest = json!({"files": units.into_iter().collect::<serde_json::Map<_, _>>()});
+    std::fs::write(host.path("state/gitops/manifest.json"), manifest.to_string()).unwrap();
+    // A file that cannot be read for once is no counter of 0, from which the next one would be all there ever was.
+    let usage = tree.join("sys/fs/cgroup/system.slice/gone.service/cpu.stat");
+    std::fs::remove_file(&usage).unwrap();
+    run(&mut command(&host, &tree), 0);
+    write("=== proc/uptime\n45660.21 1.00\n", &tree);
+    set("jumps.service", 1 << 50);
+    set("busy.service", 35_000_000);
+    set("gone.service", 65_000_000);
+    let units = print(&host, &tree)["metrics"]["unit"].take();
+    let percent = |name: &str| units[format!("{name}.service")].get("cpu_percent").cloned();
+    assert_eq!(percent("busy"), Some(json!(50.0)), "{units}");
+    assert_eq!((percent("jumps"), percent("gone")), (None, None), "{units}");
+    assert_eq!(percent("zz-ours"), Some(json!(0.0)), "{units}");
+}
+
+#[test]
 fn a_mount_that_another_lies_over_is_left_out() {
     let host = Host::new();
     let tree = tree_of(&host, "vm");

@@ -52,25 +52,30 @@ pub(super) fn parse(bytes: &[u8]) -> (BTreeMap<String, Counters>, Vec<String>) {
 
 fn device(line: &str) -> Option<(String, Counters)> {
     let fields: Vec<&str> = line.split_ascii_whitespace().collect();
-    let numbers: Result<Vec<u64>, _> = fields.iter().skip(3).map(|field| field.parse()).collect();
-    let numbers = numbers.ok()?;
+    // What is no number costs what it says, not the line: some kernels print requests below 0 as such.
+    let numbers: Vec<Option<u64>> = fields.iter().skip(3).map(|field| field.parse().ok()).collect();
     let identity = format!("{}:{}", fields.first()?.parse::<u32>().ok()?, fields.get(1)?.parse::<u32>().ok()?);
     let name = (*fields.get(2)?).to_owned();
     let counters = match *numbers.as_slice() {
-        [reads, read_sectors, writes, write_sectors] => {
-            Counters { identity, reads, read_sectors, writes, write_sectors, ..Counters::default() }
-        }
+        [reads, read_sectors, writes, write_sectors] => Counters {
+            identity,
+            reads: reads?,
+            read_sectors: read_sectors?,
+            writes: writes?,
+            write_sectors: write_sectors?,
+            ..Counters::default()
+        },
         [reads, _, read_sectors, read_ms, writes, _, write_sectors, write_ms, in_flight, busy_ms, _, ..] => Counters {
             identity,
-            reads,
-            read_sectors,
-            read_ms: Some(read_ms),
-            writes,
-            write_sectors,
-            write_ms: Some(write_ms),
-            busy_ms: Some(busy_ms),
-            // Some kernels count below 0 and print what stands for it in 32 bits.
-            in_flight: Some(in_flight).filter(|count| i32::try_from(*count).is_ok()),
+            reads: reads?,
+            read_sectors: read_sectors?,
+            read_ms,
+            writes: writes?,
+            write_sectors: write_sectors?,
+            write_ms,
+            busy_ms,
+            // Others print what stands for it in 32 bits.
+            in_flight: in_flight.filter(|count| i32::try_from(*count).is_ok()),
         },
         _ => return None,
     };
@@ -179,9 +184,10 @@ mod tests {
     fn requests_below_zero_are_not_known() {
         let (devices, _) = parse(
             b"8 0 sda 1 2 3 4 5 6 7 8 4294967295 10 11\n8 16 sdb 1 2 3 4 5 6 7 8 18446744073709551615 10 11\n\
-            8 32 sdc 1 2 3 4 5 6 7 8 17 10 11\n",
+            8 32 sdc 1 2 3 4 5 6 7 8 17 10 11\n8 48 sdd 1 2 3 4 5 6 7 8 -1 10 11 x\n",
         );
-        assert_eq!(devices.values().map(|device| device.in_flight).collect::<Vec<_>>(), [None, None, Some(17)]);
+        let in_flight: Vec<_> = devices.values().map(|device| device.in_flight).collect();
+        assert_eq!(in_flight, [None, None, Some(17), None]);
     }
 
     #[test]

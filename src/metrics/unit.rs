@@ -13,8 +13,9 @@ use super::payload::{Payload, Put, Report, decimal};
 use super::roots;
 use crate::kinds;
 
-/// How many control groups are looked at.
+/// How many control groups are looked at, and how many names at most to find those that the hub deployed among them.
 const MOST: usize = 500;
+const MOST_NAMES: usize = 10_000;
 /// How many units are told for each of CPU, memory and I/O, and from where on they are busy: percent of a CPU, bytes, bytes
 /// a second.
 const BUSIEST: usize = 3;
@@ -26,9 +27,10 @@ const BUS_LIMIT: Duration = Duration::from_secs(2);
 /// How many of the units that the hub deployed are told.
 const DEPLOYED: usize = 20;
 
-/// A unit's counters since its control group was made: microseconds of CPU time, bytes read, bytes written.
+/// A unit's counters since its control group was made: microseconds of CPU time, bytes read, bytes written; none of what
+/// could not be read.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, PartialEq, Eq)]
-pub(super) struct Counters(u64, u64, u64);
+pub(super) struct Counters(Option<u64>, Option<u64>, Option<u64>);
 
 /// A unit's control group, and what is known of it so far.
 struct Unit {
@@ -45,15 +47,16 @@ impl Unit {
     fn moved(&self) -> f64 {
         self.io.map_or(0.0, |(read, written)| read + written)
     }
+}
 
-    fn is_deployed(&self, deployed: &BTreeSet<String>) -> bool {
-        // An instance has its template's file.
-        let template = self.name.split_once('@').and_then(|(prefix, rest)| {
-            let ending = rest.rsplit_once('.')?.1;
-            Some(format!("{prefix}@.{ending}"))
-        });
-        deployed.contains(&self.name) || template.is_some_and(|template| deployed.contains(&template))
-    }
+/// Whether a unit is one that the hub deployed.
+fn is_deployed(name: &str, deployed: &BTreeSet<String>) -> bool {
+    // An instance has its template's file.
+    let template = name.split_once('@').and_then(|(prefix, rest)| {
+        let ending = rest.rsplit_once('.')?.1;
+        Some(format!("{prefix}@.{ending}"))
+    });
+    deployed.contains(name) || template.is_some_and(|template| deployed.contains(&template))
 }
 
 /// The control groups of services and scopes, by the folders of slices that hold them. What a user's own manager started
@@ -61,7 +64,7 @@ impl Unit {
 fn find(slice: &Path, found: &mut Vec<(PathBuf, String)>) {
     let Ok(entries) = std::fs::read_dir(slice) else { return };
     for entry in entries.flatten() {
-        if !entry.file_type().is_ok_and(|kind| kind.is_dir()) || found.len() >= MOST {
+        if !entry.file_type().is_ok_and(|kind| kind.is_dir()) || found.len() >= MOST_NAMES {
             continue;
         }
         let Ok(name) = entry.file_name().into_string() else { continue };
@@ -116,6 +119,13 @@ pub(super) fn collect(context: &Context) -> Result<Report, Error> {
     }
     let mut groups = Vec::new();
     find(&root, &mut groups);
+    if let (true, Ok(deployed)) = (groups.len() > MOST, &context.deployed) {
+        groups.sort_by_cached_key(|(_, name)| !is_deployed(name, deployed));
+    }
+    groups.truncate(MOST);
+    // Time that all CPUs of the host together do not have is none: the counter jumped.
+    let cpus = context.stat().map_or(1.0, |stat| if stat.is_sum { f64::INFINITY } else { stat.cpus.len() as f64 });
+    let most = |interval: f64| (interval + 1.0) * 1.1 * cpus * 1e6;
     let mut layers: BTreeMap<String, bool> = BTreeMap::new();
     let mut report = Report::default();
     let past = context.past.as_ref();
@@ -126,14 +136,17 @@ pub(super) fn collect(context: &Context) -> Result<Report, Error> {
             *layers.entry(number.to_owned()).or_insert_with(|| device::lies_on_others(&context.roots.sys, number))
         });
         let before = past.and_then(|past| Some((past.counters.units.get(&name)?, past.interval)));
-        let cpu = before.and_then(|(before, interval)| Some(increase(before.0, usage?)? as f64 / interval / 1e4));
+        let cpu = before.and_then(|(before, interval)| {
+            let microseconds = increase(before.0?, usage?)? as f64;
+            (microseconds <= most(interval)).then_some(microseconds / interval / 1e4)
+        });
         let io_rate = before.and_then(|(before, interval)| {
             let (read, written) = io?;
             let rate = |before, now| increase(before, now).map(|bytes| bytes as f64 / interval);
-            Some((rate(before.1, read)?, rate(before.2, written)?))
+            Some((rate(before.1?, read)?, rate(before.2?, written)?))
         });
-        let (read, written) = io.unwrap_or_default();
-        report.counters.units.insert(name.clone(), Counters(usage.unwrap_or(0), read, written));
+        let (read, written) = io.unzip();
+        report.counters.units.insert(name.clone(), Counters(usage, read, written));
         units.push(Unit { memory: roots::number(&folder.join("memory.current")), folder, name, cpu, io: io_rate });
     }
     let mut told: BTreeSet<usize> = busiest(&units, BUSY_CPU, |unit| unit.cpu.unwrap_or(0.0)).collect();
@@ -141,7 +154,7 @@ pub(super) fn collect(context: &Context) -> Result<Report, Error> {
     told.extend(busiest(&units, BUSY_IO, Unit::moved));
     match &context.deployed {
         Ok(deployed) => {
-            let ours = units.iter().enumerate().filter(|(_, unit)| unit.is_deployed(deployed));
+            let ours = units.iter().enumerate().filter(|(_, unit)| is_deployed(&unit.name, deployed));
             told.extend(ours.map(|(at, _)| at).take(DEPLOYED));
         }
         Err(error) => report.lasting.push(format!("the units that the hub deployed are not known: {error}")),
@@ -231,8 +244,6 @@ mod tests {
 
     #[test]
     fn instances_of_a_deployed_template_are_the_hub_s() {
-        let unit =
-            |name: &str| Unit { folder: PathBuf::new(), name: name.to_owned(), cpu: None, memory: None, io: None };
         let deployed = ["app.service".to_owned(), "work@.service".to_owned()].into();
         for (name, is_ours) in [
             ("app.service", true),
@@ -241,7 +252,7 @@ mod tests {
             ("work@1.scope", false),
             ("other.service", false),
         ] {
-            assert_eq!(unit(name).is_deployed(&deployed), is_ours, "{name}");
+            assert_eq!(is_deployed(name, &deployed), is_ours, "{name}");
         }
     }
 }
