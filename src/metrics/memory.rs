@@ -77,6 +77,8 @@ fn row(fields: &HashMap<String, u64>, reserve: u64, arc: Option<Arc>) -> Result<
     let total = total.ok_or_else(|| Error::format("meminfo", "no MemTotal"))?;
     let stated = fields.get("MemAvailable").copied();
     let available = stated.unwrap_or_else(|| estimate(fields, reserve)).min(total);
+    // A cache that is larger than all memory is another host's, or none.
+    let arc = arc.filter(|arc| arc.size <= total);
     let reclaimable = arc.as_ref().map_or(0, |arc| arc.reclaimable);
     let used = (total - available).saturating_sub(reclaimable);
     let mut row = Map::new();
@@ -127,6 +129,17 @@ mod tests {
         let row = row(&parse(text), 10 * 1024, None).unwrap();
         assert_eq!(row["available"], 1024 * 100 - 12800 + (1024 * 300 - 12800) + (1024 * 40 - 12800));
         assert_eq!(row["available_estimated"], true);
+    }
+
+    #[test]
+    fn a_cache_of_zfs_larger_than_the_memory_is_not_of_it() {
+        let fields = parse(b"MemTotal: 1000 kB\nMemAvailable: 250 kB\n");
+        let used = |size: u64| {
+            let row = row(&fields, 0, Some(Arc { size, reclaimable: 400 * 1024 })).unwrap();
+            (row["used"].clone(), row.get("zfs_arc").cloned())
+        };
+        assert_eq!(used(1000 * 1024), ((350 * 1024).into(), Some((1000 * 1024).into())));
+        assert_eq!(used(1000 * 1024 + 1), ((750 * 1024).into(), None));
     }
 
     #[test]

@@ -104,6 +104,11 @@ impl Mount {
         REMOTE.contains(&kind) || (unnumbered && !LOCAL.contains(&kind))
     }
 
+    /// True where the folder that it lies on was deleted, in another mount namespace for instance: no path leads there.
+    fn is_lost(&self) -> bool {
+        self.point.as_os_str().as_bytes().ends_with(b"//deleted")
+    }
+
     fn has_space(&self) -> bool {
         let below = |folders: &[&str]| folders.iter().any(|folder| self.point.starts_with(folder));
         if self.kind == "tmpfs" {
@@ -186,6 +191,9 @@ fn uncovered(mounts: Vec<Mount>) -> Vec<Mount> {
         last.insert((mount.parent, &mount.point), at);
     }
     let is_covered = |at: usize, mount: &Mount| {
+        if mount.is_lost() {
+            return true;
+        }
         let later = |above: &Path| last.get(&(mount.parent, above)).is_some_and(|later| *later > at);
         // What lies on itself, or on a mount that is not listed, is a root; roots do not cover one another.
         let is_root = mount.parent == mount.id || !numbers.contains_key(&mount.parent);

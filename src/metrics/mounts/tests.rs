@@ -51,6 +51,13 @@ fn a_mount_below_a_later_one_is_not_seen_and_one_on_it_is() {
 }
 
 #[test]
+fn a_mount_on_a_deleted_folder_is_not_asked_and_the_same_device_elsewhere_is() {
+    let text = b"1 0 8:1 / / rw - ext4 /dev/sda1 rw\n2 1 8:2 / /mnt/a//deleted rw - ext4 /dev/sdb1 rw\n\
+        3 1 8:2 / /mnt/longer/way rw - ext4 /dev/sdb1 rw\n4 2 8:3 / /mnt/a/b//deleted rw - ext4 /dev/sdc1 rw\n";
+    assert_eq!(points(text), ["/", "/mnt/longer/way"]);
+}
+
+#[test]
 fn memory_that_holds_data_is_measured_and_that_of_sessions_and_containers_is_not() {
     let points_in_memory = |list: &[&str]| {
         let line = |(at, point): (usize, &&str)| format!("{} 1 0:{} / {point} rw - tmpfs tmpfs rw\n", at + 2, at + 30);
