@@ -265,6 +265,70 @@ fn the_checkout_follows_a_branch_that_got_another_name() {
 }
 
 #[test]
+fn the_checkout_follows_a_branch_that_git_cannot_have_beside_the_old_one() {
+    for (old, new) in [("rel", "rel/x"), ("rel/x", "rel"), ("a/b", "a/b/c/d")] {
+        // Cut off nowhere, when HEAD was set, and when the old branch was gone.
+        for cut_off in 0..3 {
+            let site = Site::empty();
+            let first = site.origin.commit(&[("README", "one\n")]);
+            git(&site.origin.work, &["push", "--quiet", "origin", &format!("HEAD:{old}")]);
+            site.configure("", &format!("branch = \"{old}\"\n"));
+            site.sync().expect(0, "deployed");
+            site.write("own", "mine\n");
+            // As a person's `git fetch` leaves it.
+            git(&site.checkout, &["update-ref", &format!("refs/remotes/origin/{old}"), &first]);
+            git(&site.origin.bare, &["branch", "-m", old, new]);
+            site.configure("", &format!("branch = \"{new}\"\n"));
+            if cut_off > 0 {
+                git(&site.checkout, &["symbolic-ref", "HEAD", &format!("refs/heads/{new}")]);
+            }
+            if cut_off > 1 {
+                git(&site.checkout, &["update-ref", "-d", &format!("refs/heads/{old}")]);
+            }
+            site.run(&["--dry-run"]);
+            let run = site.sync();
+            assert_eq!(run.code, Some(0), "{old} {new} {cut_off}: {}", run.log);
+            assert_eq!(git(&site.checkout, &["branch", "--show-current"]), new);
+            git(&site.origin.work, &["checkout", "--quiet", "--detach"]);
+            let second = site.origin.commit(&[("README", "two\n")]);
+            git(&site.origin.work, &["push", "--quiet", "origin", &format!("HEAD:{new}")]);
+            site.sync().expect(0, "deployed");
+            assert_eq!((site.head(), site.read("README")), (second, "two\n".to_owned()));
+            assert_eq!(site.read("own"), "mine\n");
+            let status = git(&site.checkout, &["status", "--short", "--branch", "--untracked-files=no"]);
+            assert_eq!(status, format!("## {new}...origin/{new}"));
+        }
+    }
+}
+
+#[test]
+fn the_advice_for_a_branch_that_is_not_followed_can_be_taken() {
+    for is_detached in [false, true] {
+        let site = Site::empty();
+        site.origin.commit(&[("README", "one\n")]);
+        git(&site.origin.work, &["push", "--quiet", "origin", "HEAD:rel"]);
+        site.configure("", "branch = \"rel\"\n");
+        site.sync().expect(0, "deployed");
+        git(&site.origin.bare, &["branch", "-m", "rel", "rel/x"]);
+        site.configure("", "branch = \"rel/x\"\n");
+        // Not at the deployed commit, by the hub's record.
+        git(&site.origin.work, &["checkout", "--quiet", "--detach"]);
+        let second = site.origin.commit(&[("README", "two\n")]);
+        git(&site.origin.work, &["push", "--quiet", "origin", "HEAD:rel/x"]);
+        git(&site.checkout, &["pull", "--quiet", "--ff-only", &site.origin.bare.display().to_string(), "rel/x"]);
+        if is_detached {
+            git(&site.checkout, &["checkout", "--quiet", "--detach"]);
+        }
+        let run = site.sync().expect(5, "refused");
+        let advice = run.reason().split("run: ").nth(1).unwrap().to_owned();
+        let ran = std::process::Command::new("sh").args(["-c", &advice]).output().unwrap();
+        assert!(ran.status.success(), "{advice}: {}", String::from_utf8_lossy(&ran.stderr));
+        site.sync().expect(0, "deployed");
+        assert_eq!((site.head(), git(&site.checkout, &["branch", "--show-current"])), (second, "rel/x".to_owned()));
+    }
+}
+
+#[test]
 fn a_deployment_that_was_cut_off_is_undone_on_the_branch_that_it_was_on() {
     let site = Site::empty();
     let push = |files: &[(&str, &str)]| {

@@ -135,11 +135,18 @@ fn what_dead_fetches_left_is_gone_with_the_next_run() {
         // So do what a killed transfer left in the checkout, but not what the owner's git is at.
         site.write(".git/objects/hub-incoming/pack/tmp_pack_dead", "x");
         site.write(".git/objects/pack/tmp_pack_theirs", "x");
+        // A killed `git gc` leaves objects that it had begun.
+        let mirror = site.state("mirror/acme__infra.git/objects");
+        std::fs::create_dir_all(mirror.join("ab")).unwrap();
+        for name in ["tmp_obj_a1b2c3", "ab/tmp_obj_a1b2c3"] {
+            std::fs::write(mirror.join(name), "x").unwrap();
+        }
         cut.open.store(true, Ordering::Relaxed);
         site.configure_url(&url, "", "");
         site.sync().expect(0, "deployed");
         site.assert_exactly(&commit);
         assert_eq!(unfinished(&site), [site.checkout.join(".git/objects/pack/tmp_pack_theirs")]);
+        assert!(!mirror.join("tmp_obj_a1b2c3").exists() && !mirror.join("ab/tmp_obj_a1b2c3").exists());
         // Nor do runs that find nothing leave any.
         site.sync().expect(0, "unchanged");
         assert_eq!(unfinished(&site).len(), 1);

@@ -244,3 +244,36 @@ fn history_that_does_not_follow_is_refused() {
     site.sync().expect(0, "deployed");
     site.assert_exactly(&third);
 }
+
+#[test]
+fn what_is_damaged_in_the_state_names_what_mends_it() {
+    let cases: [(&str, Option<&[&str]>); 4] = [
+        ("deployed", Some(&["retry", "acme/infra", "--rewritten"])),
+        ("bad", Some(&["retry", "acme/infra"])),
+        ("hold", Some(&["release", "acme/infra"])),
+        ("journal", None),
+    ];
+    for (folder, mends) in cases {
+        for damage in [&b"{\"torn"[..], b"", b"[]", &[0; 512]] {
+            let site = Site::new();
+            site.sync().expect(0, "deployed");
+            let commit = site.origin.push(&[("README", "two\n")]);
+            let file = site.state(&format!("{folder}/acme__infra.json"));
+            std::fs::write(&file, damage).unwrap();
+            let run = site.sync().expect(1, "failed").says(&file.display().to_string());
+            match mends {
+                Some(mends) => {
+                    assert!(run.reason().contains(&format!("hub {}", mends.join(" "))), "{}", run.reason());
+                    let mended = site.host.run("hub", mends);
+                    assert!(mended.status.success(), "{mended:?}");
+                }
+                None => {
+                    assert!(run.reason().contains("remove this file"), "{}", run.reason());
+                    std::fs::remove_file(&file).unwrap();
+                }
+            }
+            site.sync().expect(0, "deployed");
+            site.assert_exactly(&commit);
+        }
+    }
+}

@@ -192,3 +192,26 @@ fn a_commit_that_does_not_show_is_given_up_by_a_newer_delivery() {
         assert_eq!(run.wait(), Some(0));
     }
 }
+
+#[test]
+fn what_was_refused_and_is_deployed_later_in_the_same_run_does_not_count() {
+    let site = Hanging::new(&["slow"], http);
+    let config = site.host.path("hub.toml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    site.host.configure(&format!("[gitops]\nfetch_timeout_seconds = 10\n{text}"));
+    // The other remote keeps the run at work meanwhile, and fails in the end.
+    std::fs::write(site.host.path("b").join("README"), "mine\n").unwrap();
+    let commit = site.origin.push(&[("README", "two\n")]);
+    site.request("slow", None);
+    site.request("b", None);
+    let mut run = site.start();
+    run.line("refused");
+    git(&site.host.path("b"), &["restore", "README"]);
+    site.request("b", None);
+    run.line("deployed");
+    assert_eq!(site.head(), commit);
+    assert_eq!(run.wait(), Some(1));
+    let record: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(site.host.state().join("gitops/run.json")).unwrap()).unwrap();
+    assert!(record.to_string().contains("cannot fetch from"), "{record:#}");
+}

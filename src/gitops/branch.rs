@@ -14,6 +14,8 @@ pub(super) struct Renamed {
     new: Option<String>,
     /// Whether the old one followed the remote's.
     tracks: bool,
+    /// Whether the old one has to go: git cannot have `rel` beside `rel/x`.
+    goes: bool,
 }
 
 impl Renamed {
@@ -26,7 +28,8 @@ impl Renamed {
     /// What is done, in words.
     pub fn describe(&self, checkout: &Checkout) -> String {
         let (path, branch) = (checkout.repository.path.display(), &checkout.repository.branch);
-        format!("switch {path} from {} to {branch}: hub.toml names that branch now", self.old)
+        let goes = if self.goes { "; the old one goes, since git cannot have both" } else { "" };
+        format!("switch {path} from {} to {branch}: hub.toml names that branch now{goes}", self.old)
     }
 }
 
@@ -34,10 +37,14 @@ impl Checkout<'_> {
     /// Whether the checkout is still on a branch that hub.toml named before: it was deployed from there, is at the deployed
     /// commit, and nothing of the branch that hub.toml names now would be lost.
     pub fn renamed(&self, look: &Look, deployed: Option<&Deployed>, mirror: &Mirror) -> Result<Option<Renamed>, Error> {
-        let (Some(old), Some(head), Some(deployed)) = (&look.branch, &look.head, deployed) else { return Ok(None) };
-        if *old == self.repository.branch || *head != deployed.commit {
-            return Ok(None);
-        }
+        let (Some(branch), Some(deployed)) = (&look.branch, deployed) else { return Ok(None) };
+        let is_cut_off = *branch == self.repository.branch && look.head.is_none();
+        let (old, head) = match (&look.head, &deployed.branch) {
+            // A switch was cut off, between two steps of `follow`.
+            (None, Some(old)) if is_cut_off && excludes(old, branch) => (old, &deployed.commit),
+            (Some(head), _) if *branch != self.repository.branch && *head == deployed.commit => (branch, head),
+            _ => return Ok(None),
+        };
         let new = self.tip(&self.repository.branch)?;
         let is_followed = match (&deployed.branch, &new) {
             // Recorded by a hub that did not write down the branch: whoever made another one made it beside this.
@@ -45,14 +52,26 @@ impl Checkout<'_> {
             (Some(branch), None) => branch == old,
             (Some(branch), Some(new)) => branch == old && mirror.is_ancestor(new, head)?,
         };
-        let tracks = look.upstream.as_deref() == Some(&format!("origin/{old}"));
-        Ok(is_followed.then(|| Renamed { old: old.clone(), head: head.clone(), new, tracks }))
+        let tracks = is_cut_off || look.upstream.as_deref() == Some(&format!("origin/{old}"));
+        let goes = excludes(old, &self.repository.branch);
+        Ok(is_followed.then(|| Renamed { old: old.clone(), head: head.clone(), new, tracks, goes }))
     }
 
-    /// Follows hub.toml to its branch. No file changes and the old branch stays; each step can be done again.
+    /// Follows hub.toml to its branch. No file changes and the old branch stays, where git can have both; each step can be
+    /// done again.
     pub fn follow(&self, renamed: &Renamed) -> Result<(), Error> {
         let branch = &self.repository.branch;
         let reference = format!("refs/heads/{branch}");
+        if renamed.goes {
+            // HEAD comes first, so that a switch that is cut off is known by it.
+            self.point_head_at(&reference)?;
+            let old = &renamed.old;
+            if self.tip(old)?.is_some() {
+                self.git().args(["update-ref", "-d", &format!("refs/heads/{old}"), &renamed.head]).succeed()?;
+            }
+            // The remote has not got it any more either.
+            self.git().args(["update-ref", "-d", &format!("refs/remotes/origin/{old}")]).succeed()?;
+        }
         let before = renamed.new.clone().unwrap_or_else(|| "0".repeat(renamed.head.len()));
         self.git().args(["update-ref", &reference, &renamed.head, &before]).succeed()?;
         if renamed.tracks {
@@ -60,10 +79,19 @@ impl Checkout<'_> {
                 self.git().args(["config", &format!("branch.{branch}.{key}"), value]).succeed()?;
             }
         }
-        self.git()
-            .args(["symbolic-ref", "-m", "gitops-sync: hub.toml names this branch", "HEAD", &reference])
-            .succeed()?;
+        self.point_head_at(&reference)
+    }
+
+    fn point_head_at(&self, reference: &str) -> Result<(), Error> {
+        let why = "gitops-sync: hub.toml names this branch";
+        self.git().args(["symbolic-ref", "-m", why, "HEAD", reference]).succeed()?;
         Ok(())
+    }
+
+    /// A local branch beside which git cannot have the configured one; none where there is no such branch.
+    pub fn in_the_way_of_branch(&self) -> Result<Option<String>, Error> {
+        let output = self.git().args(["for-each-ref", "--format=%(refname:lstrip=2)", "refs/heads"]).succeed()?;
+        Ok(output.text().lines().find(|name| excludes(name, &self.repository.branch)).map(str::to_owned))
     }
 
     /// The commit of a local branch; none where there is no such branch.
@@ -72,4 +100,10 @@ impl Checkout<'_> {
         let output = self.git().args(["rev-parse", "--verify", "--quiet", &reference]).run()?;
         Ok(Some(output.text()).filter(|tip| output.status.success() && is_commit(tip)))
     }
+}
+
+/// True for two branches that git cannot have at one time: the name of one is a folder of the other.
+fn excludes(one: &str, other: &str) -> bool {
+    let holds = |folder: &str, name: &str| name.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'));
+    holds(one, other) || holds(other, one)
 }

@@ -192,10 +192,14 @@ impl<'a> Checkout<'a> {
         let branch = &self.repository.branch;
         if look.branch.as_deref() != Some(branch) {
             let there = look.branch.as_deref().map_or_else(|| "no branch".to_owned(), |name| format!("branch {name}"));
-            let switch = match &look.branch {
+            let switch = match (&look.branch, self.in_the_way_of_branch()?) {
                 _ if self.tip(branch)?.is_some() => format!("switch {branch}"),
-                Some(old) => format!("branch -m {old} {branch}"),
-                None => format!("switch -c {branch}"),
+                (Some(old), None) => format!("branch -m {old} {branch}"),
+                (Some(old), Some(other)) if *old == other => format!("branch -m {old} {branch}"),
+                (_, Some(other)) => {
+                    format!("branch -m {other} {}-old && git -C {path} switch -c {branch}", other.replace('/', "-"))
+                }
+                (None, None) => format!("switch -c {branch}"),
             };
             return Err(refused(format!("{path} has {there} checked out, not {branch}; run: git -C {path} {switch}")));
         }

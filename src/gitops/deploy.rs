@@ -6,6 +6,7 @@ use super::checkout::Checkout;
 use super::commands::OwnStep;
 use super::guard::Reached;
 use super::journal::{Entry, Step};
+use super::lent::Lent;
 use super::mirror::Mirror;
 use super::plan::Plan;
 use super::sync::{End, Run};
@@ -93,12 +94,14 @@ impl Run<'_> {
                     outcome.restarts.append(&mut back.actions);
                 }
                 // Where it does not answer now either, something else is to blame.
-                let beside = match self.guard(repository, &reached, guard::PATIENCE) {
-                    Ok(()) => {
-                        self.mark_bad(repository, &plan.to, &error, false);
-                        ""
-                    }
-                    Err(_) => "; that did not change it, so the commit is not to blame and is tried again",
+                let is_to_blame = self.guard(repository, &reached, guard::PATIENCE_BACK).is_ok();
+                let beside = if is_to_blame || self.store.is_suspect(repository, &plan.to) {
+                    // Once may be chance, and a way back may be slow.
+                    self.mark_bad(repository, &plan.to, &error, false);
+                    if is_to_blame { "" } else { "; that happened with this commit before" }
+                } else {
+                    self.store.set_suspect(repository, &plan.to)?;
+                    "; that did not change it, so the commit is not to blame and is tried once more"
                 };
                 Ok((Status::RolledBack, Some(format!("{error}; back on {back}{beside}"))))
             }
@@ -156,7 +159,12 @@ impl Run<'_> {
                     entry.units = Some(before.clone());
                 }
                 self.journal.reach(repository, entry, Step::Units)?;
-                host.apply(units, &repository.restart, plan.code_changes(), &before, applied)?;
+                let lent = match head {
+                    Some(head) if plan.takes_code() && host.stops_some(units)? => checkout.lend(head, &plan.changes)?,
+                    _ => Lent::default(),
+                };
+                let stopped = || checkout.take_away(lent);
+                host.apply(units, &repository.restart, plan.code_changes(), &before, applied, stopped)?;
             }
         }
         if !repository.after.is_empty() && !live {

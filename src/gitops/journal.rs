@@ -143,6 +143,12 @@ impl Journal {
 
     /// The interrupted deployment whose file has this name.
     pub fn read(&self, file: &str) -> Result<Option<Entry>, Error> {
-        self.folder.read_json_within(file, LONGEST_ENTRY)
+        self.folder.read_json_within(file, LONGEST_ENTRY).map_err(|error| {
+            error.remedied(|| {
+                "what a deployment that was cut off had changed is not known any more; to have the next run make the host what \
+                 the branch says, remove this file"
+                    .to_owned()
+            })
+        })
     }
 }

@@ -4,7 +4,6 @@ use std::sync::{Mutex, PoisonError};
 
 use super::{Error, access};
 use crate::command;
-use crate::config::Repository;
 use crate::log;
 use crate::state::{self, Folder, Lock, repository_file_name};
 
@@ -50,12 +49,9 @@ impl Locks {
         self.held(Lock::wait(&self.gitops, "lock")?, None)
     }
 
-    /// True where another run changes the host at this moment.
-    pub fn is_applying(&self) -> Result<bool, Error> {
-        Ok(match Lock::attempt(&self.gitops, "lock")? {
-            Some(lock) => self.held(lock, None).map(|_| false)?,
-            None => true,
-        })
+    /// The right to change the host; none where another run has it.
+    pub fn attempt(&self) -> Result<Option<Held>, Error> {
+        Lock::attempt(&self.gitops, "lock")?.map(|lock| self.held(lock, None)).transpose()
     }
 
     /// Waits for the right to write the record of runs.
@@ -64,8 +60,8 @@ impl Locks {
     }
 
     /// The right to work on a repository; none where another run has it and nobody wants to wait.
-    pub fn repository(&self, repository: &Repository, waits: bool) -> Result<Option<Held>, Error> {
-        let own = repository_file_name(&repository.name);
+    pub fn repository(&self, repository: &str, waits: bool) -> Result<Option<Held>, Error> {
+        let own = repository_file_name(repository);
         let name = file_name(&own);
         let lock = if waits {
             Some(Lock::wait(&self.repositories, &name)?)

@@ -21,6 +21,7 @@ mod incoming;
 mod journal;
 mod kept;
 mod left_out;
+mod lent;
 mod locks;
 mod look;
 mod mirror;
@@ -58,6 +59,8 @@ pub use remove::remove;
 ///
 /// Without names: what is queued, what was refused or failed, and every repository not checked for its
 /// poll_minutes (60) or not since its table in hub.toml changed.
+/// A deployment of units goes back where the remote, sshd or tailscaled do not answer any more (gitops.guard), and, with
+/// confirm_minutes, unless somebody says in time: hub confirm REPO.
 /// Exit codes: 0 in sync, 1 error, 2 usage, 3 rolled back, 4 rollback failed, 5 refused (signature, history, local
 /// changes, foreign unit), 75 another run holds the lock, 78 configuration.
 #[derive(FromArgs)]

@@ -148,9 +148,17 @@ pub(super) fn nowhere(outcomes: &[Outcome]) -> Vec<&String> {
     first.not_there.iter().filter(|unit| others.iter().all(|other| other.not_there.contains(unit))).collect()
 }
 
+/// The last result of each repository: how a run leaves it, which may have looked at it several times.
+pub(super) fn last(outcomes: &[Outcome]) -> impl Iterator<Item = &Outcome> {
+    outcomes.iter().enumerate().filter_map(|(place, outcome)| {
+        let is_last = outcomes[place + 1..].iter().all(|later| later.repository != outcome.repository);
+        is_last.then_some(outcome)
+    })
+}
+
 /// The worst result of several repositories, in the order 4, 3, 5, 1, 75, 0.
 pub(super) fn worst(outcomes: &[Outcome]) -> Exit {
     let order = [Exit::RollbackFailed, Exit::RolledBack, Exit::Refused, Exit::Error, Exit::Busy];
-    let has = |exit: &Exit| outcomes.iter().any(|outcome| outcome.status.exit() == *exit);
+    let has = |exit: &Exit| last(outcomes).any(|outcome| outcome.status.exit() == *exit);
     order.into_iter().find(has).unwrap_or(Exit::Done)
 }

@@ -59,6 +59,16 @@ impl Plan<'_> {
         self.deployed.as_deref() == Some(&self.to) && self.look.head.as_deref() == Some(&self.to)
     }
 
+    /// True where the commit takes away more than unit files.
+    pub fn takes_code(&self) -> bool {
+        let folder = format!("{}/", self.repository.units);
+        let lines = || self.units.iter().flat_map(|(_, units)| &units.lines);
+        let is_unit = |path: &[u8]| {
+            path.strip_prefix(folder.as_bytes()).is_some_and(|file| lines().any(|line| line.file.as_bytes() == file))
+        };
+        self.changes.iter().any(|change| change.kind == b'D' && !is_unit(&change.path))
+    }
+
     /// What the `restart` rules look at.
     pub fn code_changes(&self) -> &[Change] {
         self.since_deployed.as_deref().unwrap_or(&self.changes)
@@ -149,6 +159,13 @@ impl Run<'_> {
         } else {
             look.unwrap_or_else(|| checkout.look_closely())?
         };
+        if !missing && look.head.is_none() && !self.dry_run {
+            let deployed = self.store.deployed(repository)?;
+            if let Some(renamed) = checkout.renamed(&look, deployed.as_ref(), &mirror)? {
+                checkout.follow(&renamed)?;
+                look = checkout.look_closely()?;
+            }
+        }
         if let Some(head) = &look.head
             && !mirror.is_ancestor(head, &to)?
         {

@@ -5,10 +5,11 @@ use super::Error;
 use super::commands;
 use super::journal::{Journal, Step};
 use super::kept::kept;
+use super::locks::Locks;
 use super::store::file_of;
 use super::units::{Applied, Found, Host, Manager};
 use crate::config::Config;
-use crate::state::{Folder, Lock, repository_file_name};
+use crate::state::{Folder, repository_file_name};
 
 /// Stops and removes the units of a repository and forgets it; its checkout stays. `dry_run` changes nothing.
 ///
@@ -19,15 +20,18 @@ use crate::state::{Folder, Lock, repository_file_name};
 /// fails; then the next call goes on from there.
 pub fn remove(config: &Config, name: &str, dry_run: bool) -> Result<Option<Vec<String>>, Error> {
     let Some((root, gitops)) = folders(config)? else { return Ok(None) };
-    let _lock = Lock::attempt(&gitops, "lock")?.ok_or(Error::Busy)?;
-    let owners = Host::owners(&gitops)?;
-    let owner = owners.iter().find(|(owner, _)| owner.eq_ignore_ascii_case(name));
+    let locks = Locks::open(gitops.sub(".")?)?;
+    let find = || Host::owners(&gitops).map(|owners| owners.into_keys().find(|owner| owner.eq_ignore_ascii_case(name)));
+    // A run that has read an earlier hub.toml may still be at work on it.
+    let _own = locks.repository(find()?.as_deref().unwrap_or(name), false)?.ok_or(Error::Busy)?;
+    let _applying = locks.attempt()?.ok_or(Error::Busy)?;
+    let owner = find()?;
     let stem = repository_file_name(name);
     let all = || kept(&gitops, |found| found.eq_ignore_ascii_case(&stem));
     if owner.is_none() && all()?.is_empty() {
         return Ok(None);
     }
-    let name = owner.map_or(name, |(owner, _)| owner.as_str());
+    let name = owner.as_deref().unwrap_or(name);
     let journal = Journal::open(&gitops)?;
     let interrupted = journal.read(&file_of(name))?.filter(|entry| entry.units.is_some());
     let mut lines = Vec::new();
@@ -73,7 +77,7 @@ fn remove_units(host: &Host, found: &Found, name: &str, dry_run: bool) -> Result
     if !dry_run {
         let before = host.before(&plan, name, &[])?;
         let mut applied = Applied::new(name, None, None);
-        host.apply(&plan, &[], &[], &before, &mut applied)?;
+        host.apply(&plan, &[], &[], &before, &mut applied, || Ok(()))?;
         host.stop_last(&mut applied)?;
         host.sync()?;
         host.record(&plan, None)?;

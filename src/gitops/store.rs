@@ -106,6 +106,7 @@ pub(super) struct Store {
     hold: Folder,
     checkouts: Folder,
     confirmed: Folder,
+    suspect: Folder,
 }
 
 impl Store {
@@ -118,12 +119,22 @@ impl Store {
             hold: folder.sub_or_make("hold", 0o750)?,
             checkouts: folder.sub_or_make(owner::FOLDER, 0o750)?,
             confirmed: folder.sub_or_make("confirmed", 0o750)?,
+            suspect: folder.sub_or_make("suspect", 0o750)?,
             folder,
         })
     }
 
     pub fn deployed(&self, repository: &Repository) -> Result<Option<Deployed>, Error> {
-        self.deployed.read_json(&file(repository))
+        self.deployed.read_json(&file(repository)).map_err(|error: Error| {
+            error.remedied(|| {
+                format!(
+                    "which commit is live is not known any more: see that the checkout {} is at one that you trust, then run: \
+                     hub retry {} --rewritten",
+                    repository.path.display(),
+                    repository.name
+                )
+            })
+        })
     }
 
     pub fn set_deployed(
@@ -159,7 +170,10 @@ impl Store {
     }
 
     pub fn bad(&self, repository: &Repository) -> Result<Option<Bad>, Error> {
-        self.bad.read_json(&file(repository))
+        let name = &repository.name;
+        self.bad
+            .read_json(&file(repository))
+            .map_err(|error: Error| error.remedied(|| format!("run: hub retry {name}")))
     }
 
     pub fn set_bad(&self, repository: &Repository, commit: &str, reason: &str, refused: bool) -> Result<(), Error> {
@@ -184,8 +198,24 @@ impl Store {
         self.bad.publish_json(&file(repository), &bad)
     }
 
+    /// True for the commit with which the host was out of reach before, and after it was taken back still was.
+    pub fn is_suspect(&self, repository: &Repository, commit: &str) -> bool {
+        // A damaged file is replaced by the next suspicion.
+        self.suspect.read_json::<String>(&file(repository)).ok().flatten().as_deref() == Some(commit)
+    }
+
+    /// Remembers such a commit.
+    pub fn set_suspect(&self, repository: &Repository, commit: &str) -> Result<(), Error> {
+        self.suspect.publish_json(&file(repository), &commit)
+    }
+
     pub fn hold(&self, repository: &Repository) -> Result<Option<Hold>, Error> {
-        self.hold.read_json(&file(repository))
+        let name = &repository.name;
+        self.hold.read_json(&file(repository)).map_err(|error: Error| {
+            error.remedied(|| {
+                format!("whether it is on hold is not known; run: hub release {name}, or once more: hub hold {name}")
+            })
+        })
     }
 
     /// Keeps whose the checkout is, for all runs to come. A run of another user than root decides nothing.
@@ -196,7 +226,10 @@ impl Store {
     }
 
     pub fn confirmed(&self, repository: &Repository) -> Result<Option<Confirmed>, Error> {
-        self.confirmed.read_json(&file(repository))
+        let name = &repository.name;
+        self.confirmed
+            .read_json(&file(repository))
+            .map_err(|error: Error| error.remedied(|| format!("say it once more: hub confirm {name}")))
     }
 
     /// Forgets that somebody confirmed; for a deployment that is kept.

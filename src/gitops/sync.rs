@@ -53,7 +53,7 @@ impl Run<'_> {
     /// Brings one repository in sync: fetch, verify, look, plan, journal, apply, probe, record or roll back.
     pub fn sync(&self, asked: Asked) -> Outcome {
         let mut outcome = Outcome::new(&asked.repository.name);
-        match self.locks.repository(asked.repository, asked.waits) {
+        match self.locks.repository(&asked.repository.name, asked.waits) {
             Ok(Some(_lock)) => {
                 self.work(asked, &mut outcome);
                 if asked.tidies || outcome.is_untidy {

@@ -40,7 +40,7 @@ pub(super) fn run(config: &Config, request: &Request) -> Result<Vec<Outcome>, Er
     let locks = Locks::open(root.sub("gitops")?)?;
     let manual = request.is_manual();
     let queue_lock = if manual { None } else { Some(locks.queue()?) };
-    if manual && locks.is_applying()? {
+    if manual && locks.attempt()?.is_none() {
         return Err(Error::Busy);
     }
     let (started, clock) = (now(), Instant::now());
@@ -202,7 +202,7 @@ fn record(started: String, clock: Instant, outcomes: &[Outcome], error: Option<&
         counts.insert(outcome.status.word().to_owned(), (count + 1).into());
     }
     let worst = outcome::worst(outcomes);
-    let failed = outcomes.iter().find(|outcome| outcome.status.exit() == worst && worst != Exit::Done);
+    let failed = outcome::last(outcomes).find(|outcome| outcome.status.exit() == worst && worst != Exit::Done);
     let status = match (error, failed) {
         (Some(_), _) => Status::Failed,
         (None, Some(outcome)) => outcome.status,

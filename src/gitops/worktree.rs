@@ -192,8 +192,9 @@ fn in_use(error: command::Error) -> Error {
     }
 }
 
-fn list(paths: &[String]) -> Vec<u8> {
-    paths.iter().flat_map(|path| [path.as_bytes(), b"\0"].concat()).collect()
+/// Paths as `-0` and `--pathspec-file-nul` want them.
+pub(super) fn list(paths: &[impl AsRef<[u8]>]) -> Vec<u8> {
+    paths.iter().flat_map(|path| [path.as_ref(), b"\0"].concat()).collect()
 }
 
 /// True for a file whose bytes are those of the commit: git may still take it for changed, because it would convert its line

@@ -50,6 +50,15 @@ impl Error {
         Self::Io { act, path: path.to_owned(), source: source.into() }
     }
 
+    /// The same error; where it is the content of a file, with what to do.
+    #[must_use]
+    pub fn remedied(self, remedy: impl FnOnce() -> String) -> Self {
+        match self {
+            Self::Content { path, reason } => Self::Content { path, reason: format!("{reason}; {}", remedy()) },
+            other => other,
+        }
+    }
+
     /// True where the file system is full or the quota used up.
     pub fn is_full(&self) -> bool {
         use std::io::ErrorKind::{QuotaExceeded, StorageFull};

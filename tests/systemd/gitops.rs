@@ -34,6 +34,12 @@ pub struct Run {
 }
 
 impl Run {
+    pub fn new(output: &std::process::Output) -> Self {
+        let result = serde_json::from_slice(&output.stdout).unwrap_or(Value::Null);
+        let log = String::from_utf8_lossy(&output.stderr).into_owned();
+        Self { exit: output.status.code().unwrap_or(-1), result, log }
+    }
+
     /// The result of the first repository.
     pub fn first(&self) -> &Value {
         &self.result["repositories"][0]
@@ -136,8 +142,7 @@ pub fn sync_with(machine: &Machine, arguments: &[&str]) -> Run {
     if started.elapsed() > SOON {
         eprintln!("slow: gitops-sync {arguments:?} took {:?}", started.elapsed());
     }
-    let result = serde_json::from_slice(&output.stdout).unwrap_or(Value::Null);
-    Run { exit: output.status.code().unwrap_or(-1), result, log: String::from_utf8_lossy(&output.stderr).into_owned() }
+    Run::new(&output)
 }
 
 /// The commit that the hub has recorded as live.

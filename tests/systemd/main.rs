@@ -41,6 +41,7 @@ mod host;
 mod hostile;
 mod journal;
 mod kinds;
+mod leaving;
 mod lists;
 mod machine;
 mod measured;
@@ -66,6 +67,7 @@ mod timers;
 mod unit_names;
 mod units;
 mod upgrade;
+mod variants;
 mod whole;
 mod without_systemd;
 

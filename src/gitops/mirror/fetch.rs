@@ -214,6 +214,17 @@ impl Mirror<'_> {
             }
         }
         self.packs.set(count);
+        // What git writes for itself; a `git gc` that is killed leaves it.
+        let objects = self.path.join("objects");
+        let folders = std::fs::read_dir(&objects).into_iter().flatten().flatten().map(|entry| entry.file_name());
+        for folder in folders.filter(|name| name.len() == 2).chain(["".into()]) {
+            for entry in std::fs::read_dir(objects.join(&folder)).into_iter().flatten().flatten() {
+                let name = entry.file_name();
+                if name.as_encoded_bytes().starts_with(b"tmp_obj_") && left.len() < 1000 {
+                    left.extend(Path::new("objects").join(&folder).join(&name).into_os_string().into_string());
+                }
+            }
+        }
         if !left.is_empty() {
             let remove = Command::new("rm", LOCAL).user(&self.user).folder(&self.path).args(["-f", "--"]);
             remove.args(left).name("rm").succeed()?;

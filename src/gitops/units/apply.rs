@@ -99,7 +99,8 @@ impl Host {
     /// Makes the host what the plan says, in this order: installs what stays, while the files of what goes are still there;
     /// stops what goes under its own settings and removes it; enables what is new; then, by the new relations, starts what
     /// is new and restarts what changed, by its files or by the repository's rules for its code. What jobs took down along
-    /// the way is started again. What was done is in `applied` also when a step fails.
+    /// the way is started again. What was done is in `applied` also when a step fails. `stopped` is called when what goes is
+    /// stopped, before anything is started.
     pub fn apply(
         &self,
         plan: &Plan,
@@ -107,14 +108,20 @@ impl Host {
         changes: &[Change],
         before: &Before,
         applied: &mut Applied,
+        stopped: impl FnOnce() -> Result<(), Error>,
     ) -> Result<(), Error> {
-        let new = if plan.is_idle() { Vec::new() } else { self.install(plan, applied)? };
+        let new = if plan.is_idle() { Vec::new() } else { self.install(plan, applied, stopped)? };
         let stale = self.stale(plan, rules, changes, before)?;
         self.run_jobs(plan, &new, stale, before, applied)
     }
 
     /// Returns the units that are enabled now, and are to be started.
-    fn install(&self, plan: &Plan, applied: &mut Applied) -> Result<Vec<String>, Error> {
+    fn install(
+        &self,
+        plan: &Plan,
+        applied: &mut Applied,
+        stopped: impl FnOnce() -> Result<(), Error>,
+    ) -> Result<Vec<String>, Error> {
         let reenabled = self.reenabled(plan)?;
         let mut gone = Vec::new();
         for line in plan.acting() {
@@ -141,6 +148,7 @@ impl Host {
             applied.jobs.push((unit.clone(), Job::STOP));
             applied.ended.insert(unit);
         }
+        stopped()?;
         for line in gone {
             // A mask is the operator's and stays.
             if self.folder.look(&line.file)? != OnDisk::Masked {
@@ -156,6 +164,17 @@ impl Host {
         let is_stopped = |(unit, job): &(String, Job)| (*job == Job::STOP).then(|| unit.clone());
         self.forget_failures(&applied.jobs.iter().filter_map(is_stopped).collect::<Vec<_>>())?;
         Ok(new)
+    }
+
+    /// True where a unit runs whose file goes.
+    pub fn stops_some(&self, plan: &Plan) -> Result<bool, Error> {
+        for line in plan.leaving() {
+            let states = self.manager.show(&self.units_of(&line.file)?)?;
+            if states.values().any(UnitState::is_active) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Stops what goes with a deployment that went well and could not have been taken back.

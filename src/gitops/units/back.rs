@@ -25,8 +25,8 @@ impl Host {
         let nothing = Snapshot::default();
         let jobs = before.jobs(&[&look, moved.unwrap_or(&nothing)]);
         self.reach_all(&jobs, &mut look, moved.unwrap_or(&nothing))?;
-        // systemd forgets a unit that is down and that nothing refers to, and with it who depends on whom.
-        let reached = reach(&jobs, &[&look, moved.unwrap_or(&nothing), &before.world]);
+        let known: Vec<(String, Job)> = before.reached.iter().map(|(unit, job)| (unit.clone(), *job)).collect();
+        let reached = reach(&[jobs, known].concat(), &[&look, moved.unwrap_or(&nothing), &before.world]);
         let looks = [&look, moved.unwrap_or(&nothing)];
         let is_down = |unit: &String| look.units.get(unit).is_none_or(|state| !state.is_active());
         let other_run =
@@ -58,7 +58,7 @@ impl Host {
         let (mut results, mut restarts, mut starts) = (Vec::new(), Vec::new(), Vec::new());
         for unit in units {
             let is_active = state(unit).is_some_and(UnitState::is_active);
-            let refuses = state(unit).is_some_and(|state| !state.can_start || !state.can_stop && state.is_active());
+            let refuses = is_active && state(unit).is_some_and(|state| !state.can_start || !state.can_stop);
             match unit.rsplit('.').next().unwrap_or_default() {
                 _ if refuses => {
                     log::warn!("unit_left", unit = unit, note = "it refuses to be started or stopped by hand");
@@ -80,7 +80,8 @@ impl Host {
             }
             back.did(unit, "restarted", "its deployment was taken back", None);
         }
-        results.push(self.job("start", &starts, looks));
+        let states = looks.iter().rev().flat_map(|look| look.units.clone()).collect();
+        results.push(self.start_again(&starts, &states, looks));
         results.push(self.restart_each_once(&restarts, looks));
         results.into_iter().filter_map(|result| result.err().map(|error| error.to_string())).collect()
     }
@@ -108,7 +109,7 @@ impl Host {
                 before.was_active(unit)
                     && !self.is_workers(unit)
                     && !state.is_active()
-                    && state.can_start
+                    && state.load == "loaded"
                     && !(unit.ends_with(".service") && asked.contains(unit))
             };
             let left = states.iter().filter(|(unit, state)| is_left(unit, state)).map(|(unit, _)| unit.clone());
@@ -141,7 +142,7 @@ impl Host {
             now.is_active() && !now.is_failed()
                 || now.is_passing()
                 || problems.is_empty() && ended(unit) && is_no_loss(now, Job::START, &[])
-                || !now.can_start && !now.is_failed()
+                || now.load != "loaded" && !now.is_failed()
         };
         let down = reached.keys().filter(|unit| before.was_active(unit) && !self.is_workers(unit)).filter_map(|unit| {
             let state = states.get(unit)?;

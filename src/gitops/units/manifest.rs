@@ -42,7 +42,14 @@ pub(super) struct Packaged {
 
 impl Manifest {
     pub fn read(gitops: &Folder) -> Result<Self, Error> {
-        Ok(gitops.read_json_within(FILE, 16 << 20)?.unwrap_or_default())
+        let manifest = gitops.read_json_within(FILE, 16 << 20).map_err(|error| {
+            error.remedied(|| {
+                "which unit files are the hub's is not known any more; remove this file: the next runs take over those that are \
+                 as their repositories have them, and name the others"
+                    .to_owned()
+            })
+        })?;
+        Ok(manifest.unwrap_or_default())
     }
 
     pub fn write(&self, gitops: &Folder) -> Result<(), Error> {

@@ -1,5 +1,7 @@
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use super::manager::Snapshot;
 
 /// Targets that group the host (systemd.special(7)). Nearly everything requires or wants them, so that what can be reached
@@ -80,7 +82,7 @@ pub(super) fn is_left_out(unit: &str) -> bool {
 }
 
 /// What a unit was asked to do, or is made to do.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Job {
     pub start: bool,
     pub stop: bool,

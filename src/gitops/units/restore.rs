@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::disk::OnDisk;
 use super::manager::Snapshot;
 use super::manifest::{Manifest, Owned, digest};
-use super::reach::{Job, is_left_out};
+use super::reach::{Job, is_left_out, reach};
 use super::state::UnitState;
 use super::{Applied, Host, Plan, is_template, template_of};
 use crate::gitops::Error;
@@ -32,6 +32,10 @@ pub(in crate::gitops) struct Before {
     /// The boot that all this is of.
     #[serde(default)]
     boot: String,
+    /// What the jobs of its units can have moved by the relations of then: systemd forgets a unit that is down, and with it
+    /// who depends on whom.
+    #[serde(default)]
+    pub(super) reached: BTreeMap<String, Job>,
     /// All that was seen of the host; not in the journal, whose reader looks again.
     #[serde(skip)]
     pub(super) world: Snapshot,
@@ -151,6 +155,7 @@ impl Host {
                 before.active.insert(unit.clone(), state.invocation.clone());
             }
         }
+        before.reached = reach(&before.jobs(&[&before.world]), &[&before.world]);
         Ok(())
     }
 

@@ -45,7 +45,7 @@ impl Host {
             let job = applied.moved.get(*unit).copied().unwrap_or(Job::STOP);
             before.was_active(unit)
                 && before.lost(unit, now)
-                && now.can_start
+                && now.load == "loaded"
                 && !is_no_loss(now, job, &[])
                 && !self.goes(plan, applied, unit)
                 && !displaced.contains_key(*unit)
@@ -85,7 +85,23 @@ impl Host {
         for socket in sockets {
             result = result.and(self.restart_socket(&socket, &running(&socket), looks));
         }
-        result.and(self.job("start", &others, looks))
+        let refuses = |unit: &String| states.get(unit).is_some_and(|state| !state.can_start);
+        let (refusing, others): (Vec<String>, Vec<String>) = others.into_iter().partition(refuses);
+        result.and(self.job("start", &others, looks)).and(self.pull(&refusing, looks))
+    }
+
+    /// Starts units that refuse to be started by hand (`RefuseManualStart=`), as what another one wants.
+    fn pull(&self, units: &[String], looks: &[&Snapshot]) -> Result<(), Error> {
+        if units.is_empty() {
+            return Ok(());
+        }
+        let limit = self.limit(units, Job::START, looks);
+        let command =
+            self.manager.command("systemd-run", limit).args(["--collect", "--quiet", "--property=Type=oneshot"]);
+        let names = units.join(" ");
+        let command = command.args([format!("--property=Wants={names}"), format!("--property=After={names}")]);
+        let result = command.args(["--", "/bin/true"]).name("systemd-run").succeed();
+        result.map(drop).map_err(|error| Error::Step { step: "units", reason: error.to_string() })
     }
 
     /// Makes targets that group the host active again, without starting what they want and somebody stopped.
