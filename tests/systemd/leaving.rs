@@ -11,9 +11,9 @@ const JOURNAL: &str = "/var/lib/observability-hub/gitops/journal/acme__infra.jso
 /// Starts gitops-sync for a repository, and ends it with SIGKILL when `until` prints something.
 fn kill_when(machine: &Machine, name: &str, until: &str) {
     let script = format!(
-        "gitops-sync acme/{name} >/dev/null 2>&1 & worker=$!\n\
+        "gitops-sync acme/{name} >/srv/run.log 2>&1 & worker=$!\n\
          for _ in $(seq 600); do [ -z \"$({until})\" ] || break; sleep 0.05; done\n\
-         kill -KILL $worker"
+         kill -KILL $worker || cat /srv/run.log"
     );
     machine.ok(&["sh", "-c", &script]);
 }

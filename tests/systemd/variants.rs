@@ -18,7 +18,6 @@ struct Case {
     down: &'static str,
 }
 
-
 fn quiet(text: &str) -> String {
     text.replace("[Install]\nWantedBy=multi-user.target\n", "")
 }
@@ -93,13 +92,13 @@ fn cases() -> Vec<Case> {
         case(
             "mnt",
             vec![
-                ("srv-NN.mount", mount("Requires=NN-a.service\nAfter=NN-a.service", "/srv/NN")),
-                ("NN-c.service", svc("RequiresMountsFor=/srv/NN/x", "")),
+                ("mnt-NN.mount", mount("Requires=NN-a.service\nAfter=NN-a.service", "/mnt/NN")),
+                ("NN-c.service", svc("RequiresMountsFor=/mnt/NN/x", "")),
             ],
             vec![app()],
             vec![broken()],
             3,
-            "a.service c.service srv-NN.mount",
+            "a.service c.service mnt-NN.mount",
             "",
         ),
         case(
@@ -189,13 +188,13 @@ fn cases() -> Vec<Case> {
         case(
             "okmnt",
             vec![
-                ("srv-NN.mount", mount("PartOf=NN-a.service\nAfter=NN-a.service", "/srv/NN")),
-                ("NN-c.service", svc("RequiresMountsFor=/srv/NN/x", "")),
+                ("mnt-NN.mount", mount("PartOf=NN-a.service\nAfter=NN-a.service", "/mnt/NN")),
+                ("NN-c.service", svc("RequiresMountsFor=/mnt/NN/x", "")),
             ],
             vec![app()],
             vec![("NN-a.service", svc("", "Nice=1"))],
             0,
-            "a.service c.service srv-NN.mount",
+            "a.service c.service mnt-NN.mount",
             "",
         ),
         case(
@@ -361,21 +360,21 @@ fn cases() -> Vec<Case> {
             "gmount",
             vec![],
             vec![app()],
-            vec![("srv-NN.mount", mount("", "/srv/NN").replace("Type=tmpfs", "Type=tmpfs\nOptions=nosuchoption=1"))],
+            vec![("mnt-NN.mount", mount("", "/mnt/NN").replace("Type=tmpfs", "Type=tmpfs\nOptions=nosuchoption=1"))],
             3,
             "a.service",
-            "srv-NN.mount",
+            "mnt-NN.mount",
         ),
         case(
             "gauto",
             vec![],
             vec![app()],
             vec![
-                ("srv-NN.automount", "[Automount]\nWhere=/srv/NN\n[Install]\nWantedBy=multi-user.target\n".into()),
-                ("srv-NN.mount", quiet(&mount("", "/srv/NN"))),
+                ("mnt-NN.automount", "[Automount]\nWhere=/mnt/NN\n[Install]\nWantedBy=multi-user.target\n".into()),
+                ("mnt-NN.mount", quiet(&mount("", "/mnt/NN"))),
             ],
             0,
-            "a.service srv-NN.automount",
+            "a.service mnt-NN.automount",
             "",
         ),
         case(
@@ -458,11 +457,11 @@ fn cases() -> Vec<Case> {
         case(
             "rmount",
             vec![],
-            vec![("srv-NN.mount", mount("", "/srv/NN")), ("NN-app.service", svc("RequiresMountsFor=/srv/NN/data", ""))],
-            vec![("srv-NN.mount", gone()), ("NN-app.service", svc("", "Nice=1"))],
+            vec![("mnt-NN.mount", mount("", "/mnt/NN")), ("NN-app.service", svc("RequiresMountsFor=/mnt/NN/data", ""))],
+            vec![("mnt-NN.mount", gone()), ("NN-app.service", svc("", "Nice=1"))],
             0,
             "app.service",
-            "srv-NN.mount",
+            "mnt-NN.mount",
         ),
         case(
             "rback",
@@ -524,9 +523,9 @@ fn cases() -> Vec<Case> {
         ),
         case(
             "need4",
-            vec![("NN-b.service", svc("RequiresMountsFor=/srv/NN/x", ""))],
-            vec![("srv-NN.mount", mount("", "/srv/NN")), ("NN-z.service", svc("", ""))],
-            vec![("srv-NN.mount", gone())],
+            vec![("NN-b.service", svc("RequiresMountsFor=/mnt/NN/x", ""))],
+            vec![("mnt-NN.mount", mount("", "/mnt/NN")), ("NN-z.service", svc("", ""))],
+            vec![("mnt-NN.mount", gone())],
             0,
             "b.service z.service",
             "",
@@ -641,6 +640,7 @@ fn cases() -> Vec<Case> {
             "a.service a.socket",
             "",
         ),
+        case("race", vec![("NN-client.service", svc("", "").replace("/usr/bin/sleep infinity", "/usr/bin/perl -e 'use IO::Socket::UNIX; my $s = IO::Socket::UNIX->new(\"/run/NN.sock\"); sleep 1000'"))], vec![("NN-a.socket", socket("", "NN")), ("NN-a.service", quiet(&svc("", "")))], vec![("NN-a.socket", socket("", "NN").replace("[Install]", "SocketMode=0600\n[Install]"))], 0, "a.socket a.service client.service", ""),
         case(
             "slow",
             vec![],

@@ -3,10 +3,10 @@
 //! compared with those before. Several repositories are deployed at once, each by a worker with a state of its own.
 //!
 //! `HUB_TEST_SEEDS` sets the number of seeds (default 20, the long form has 300), `HUB_TEST_SEED` the first one, which is
-//! the present time else.
+//! the present time else. Even seeds have more kinds of units and relations, and drop-ins.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::crash::Random;
 use crate::gitops::{File, Gone, Text, push};
@@ -22,6 +22,7 @@ enum Kind {
     FailsLater,
     Remains,
     Timer,
+    Target,
 }
 
 /// A unit as it is to be: what it does, and how it is related to others.
@@ -33,19 +34,45 @@ struct Unit {
     version: u64,
     foreign: bool,
     enabled: bool,
+    /// Whether its relations are in a drop-in.
+    dropped: bool,
 }
 
 type Units = BTreeMap<usize, Unit>;
 
+/// True for a seed with more kinds of units and relations, and with drop-ins.
+fn is_wide(seed: u64) -> bool {
+    seed.is_multiple_of(2)
+}
+
 fn name(seed: u64, number: usize, units: &Units) -> String {
-    let kind = if units.get(&number).is_some_and(|unit| unit.kind == Kind::Timer) { "timer" } else { "service" };
+    let kind = match units.get(&number).map(|unit| unit.kind) {
+        Some(Kind::Timer) => "timer",
+        Some(Kind::Target) => "target",
+        _ => "service",
+    };
     format!("s{seed}-{number}.{kind}")
+}
+
+fn relations(seed: u64, units: &Units, unit: &Unit) -> String {
+    let line = |(relation, other): &(&str, usize)| format!("{relation}={}\n", name(seed, *other, units));
+    unit.relations.iter().map(line).collect()
+}
+
+/// The files of a unit, below the folder of units.
+fn unit_files(seed: u64, number: usize, units: &Units, unit: &Unit) -> Vec<(String, String)> {
+    let name = name(seed, number, units);
+    let mut files = vec![(name.clone(), text(seed, units, unit))];
+    if unit.dropped {
+        files.push((format!("{name}.d/s{seed}-x.conf"), format!("[Unit]\n{}", relations(seed, units, unit))));
+    }
+    files
 }
 
 fn text(seed: u64, units: &Units, unit: &Unit) -> String {
     let mut text = format!("[Unit]\nDescription=version {}\n", unit.version);
-    for (relation, other) in &unit.relations {
-        text += &format!("{relation}={}\n", name(seed, *other, units));
+    if !unit.dropped {
+        text += &relations(seed, units, unit);
     }
     text += match unit.kind {
         Kind::Runs => "[Service]\nExecStart=/usr/bin/sleep infinity\n",
@@ -53,6 +80,7 @@ fn text(seed: u64, units: &Units, unit: &Unit) -> String {
         Kind::FailsLater => "[Service]\nExecStart=/usr/bin/sh -c 'sleep 1; exit 1'\n",
         Kind::Remains => "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/usr/bin/true\n",
         Kind::Timer => "[Timer]\nOnCalendar=2090-01-01\nUnit=systemd-tmpfiles-clean.service\n",
+        Kind::Target => "",
     };
     if unit.enabled {
         text += "[Install]\nWantedBy=multi-user.target\n";
@@ -60,14 +88,31 @@ fn text(seed: u64, units: &Units, unit: &Unit) -> String {
     text
 }
 
-fn random_relations(random: &mut Random, number: usize, others: &[usize]) -> BTreeSet<(&'static str, usize)> {
-    const KINDS: [&str; 7] = ["Requires", "BindsTo", "PartOf", "Wants", "Requisite", "Conflicts", "After"];
+fn random_relations(
+    random: &mut Random,
+    number: usize,
+    others: &[usize],
+    is_wide: bool,
+) -> BTreeSet<(&'static str, usize)> {
+    const KINDS: [&str; 10] = [
+        "Requires",
+        "BindsTo",
+        "PartOf",
+        "Wants",
+        "Requisite",
+        "Conflicts",
+        "After",
+        "PropagatesStopTo",
+        "StopPropagatedFrom",
+        "OnFailure",
+    ];
+    let kinds = if is_wide { &KINDS[..] } else { &KINDS[..7] };
     let mut relations = BTreeSet::new();
     for &other in others.iter().filter(|other| **other != number) {
         if random.below(10) >= 4 {
             continue;
         }
-        let kind = KINDS[random.below(KINDS.len() as u64) as usize];
+        let kind = kinds[random.below(kinds.len() as u64) as usize];
         // In one direction only, so that no order is a circle.
         let (kind, is_before) =
             if kind == "Conflicts" && random.below(2) == 0 { ("Wants", true) } else { (kind, other < number) };
@@ -81,20 +126,25 @@ fn random_relations(random: &mut Random, number: usize, others: &[usize]) -> BTr
     relations
 }
 
-fn random_unit(random: &mut Random, number: usize, others: &[usize], is_first: bool) -> Unit {
-    let kind = match random.below(if is_first { 8 } else { 12 }) {
+fn random_unit(random: &mut Random, number: usize, others: &[usize], is_first: bool, is_wide: bool) -> Unit {
+    let mut kind = match random.below(if is_first { 8 } else { 12 }) {
         6 => Kind::Remains,
         7 => Kind::Timer,
         8 | 9 => Kind::FailsAtOnce,
         10 => Kind::FailsLater,
         _ => Kind::Runs,
     };
-    let relations = random_relations(random, number, others);
-    Unit { kind, relations, version: random.below(1 << 20), foreign: false, enabled: random.below(6) > 0 }
+    let relations = random_relations(random, number, others, is_wide);
+    let (version, enabled) = (random.below(1 << 20), random.below(6) > 0);
+    if is_wide && kind == Kind::Runs && random.below(8) == 0 {
+        kind = Kind::Target;
+    }
+    let dropped = is_wide && !relations.is_empty() && random.below(3) == 0;
+    Unit { kind, relations, version, foreign: false, enabled, dropped }
 }
 
 /// The same units, some of them otherwise, some gone, some new.
-fn changed(random: &mut Random, units: &Units) -> Units {
+fn changed(random: &mut Random, units: &Units, is_wide: bool) -> Units {
     let mut next = units.clone();
     let numbers: Vec<usize> = units.keys().copied().collect();
     for &number in &numbers {
@@ -108,9 +158,10 @@ fn changed(random: &mut Random, units: &Units) -> Units {
             }
             3 | 4 => {
                 let kind = units[&number].kind;
-                let mut unit = random_unit(random, number, &numbers, false);
+                let mut unit = random_unit(random, number, &numbers, false, is_wide);
                 // Another kind of unit would have another name.
-                if (kind == Kind::Timer) != (unit.kind == Kind::Timer) {
+                let is_service = |kind: Kind| kind != Kind::Timer && kind != Kind::Target;
+                if kind != unit.kind && !(is_service(kind) && is_service(unit.kind)) {
                     unit.kind = kind;
                 }
                 unit.enabled = units[&number].enabled;
@@ -124,7 +175,7 @@ fn changed(random: &mut Random, units: &Units) -> Units {
     }
     if random.below(2) == 0 {
         let number = numbers.last().map_or(0, |last| last + 1);
-        next.insert(number, random_unit(random, number, &numbers, false));
+        next.insert(number, random_unit(random, number, &numbers, false, is_wide));
     }
     // What requires a unit that goes follows it, mostly.
     let left: BTreeSet<usize> = next.keys().copied().collect();
@@ -181,7 +232,7 @@ fn states(machine: &Machine, names: &BTreeSet<String>) -> BTreeMap<String, State
 
 fn files(machine: &Machine, seed: u64) -> String {
     let script = format!(
-        "cd /etc/systemd/system; find . -name 's{seed}-*' -printf '%p %l\\n' | sort; cat s{seed}-* 2>/dev/null; true"
+        "cd /etc/systemd/system; find . -name 's{seed}-*' -printf '%p %l\\n' | sort; cat s{seed}-* s{seed}-*/* 2>/dev/null; true"
     );
     machine.ok(&["sh", "-c", &script])
 }
@@ -258,7 +309,7 @@ fn play(machine: &Machine, seed: u64, worker: u64) -> (Vec<String>, Vec<i32>) {
     let count = 3 + random.below(4) as usize;
     for number in 0..count {
         let others: Vec<usize> = (0..number).collect();
-        let mut unit = random_unit(&mut random, number, &others, true);
+        let mut unit = random_unit(&mut random, number, &others, true, is_wide(seed));
         unit.foreign = random.below(5) == 0;
         units.insert(number, unit);
     }
@@ -266,12 +317,14 @@ fn play(machine: &Machine, seed: u64, worker: u64) -> (Vec<String>, Vec<i32>) {
     let mut live = Units::new();
     for (number, unit) in units.iter().filter(|(_, unit)| unit.foreign) {
         live.insert(*number, unit.clone());
-        machine.write(&format!("/etc/systemd/system/{}", name(seed, *number, &units)), text(seed, &units, unit));
+        for (file, text) in unit_files(seed, *number, &units, unit) {
+            machine.write(&format!("/etc/systemd/system/{file}"), text);
+        }
     }
     let mut started = false;
     let mut pushed = live.clone();
     for round in 0..3 {
-        let next = if round == 0 { units.clone() } else { changed(&mut random, &live) };
+        let next = if round == 0 { units.clone() } else { changed(&mut random, &live, is_wide(seed)) };
         let all: Units =
             live.iter().chain(&pushed).chain(&next).map(|(number, unit)| (*number, unit.clone())).collect();
         let names: BTreeSet<String> = all.keys().map(|number| name(seed, *number, &all)).collect();
@@ -283,12 +336,15 @@ fn play(machine: &Machine, seed: u64, worker: u64) -> (Vec<String>, Vec<i32>) {
         let texts: Vec<(String, String)> = next
             .iter()
             .filter(|(_, unit)| !unit.foreign)
-            .map(|(number, unit)| (format!("systemd/{}", name(seed, *number, &all)), text(seed, &all, unit)))
+            .flat_map(|(number, unit)| unit_files(seed, *number, &all, unit))
+            .map(|(file, text)| (format!("systemd/{file}"), text))
             .collect();
         let gone: Vec<String> = pushed
             .iter()
-            .filter(|(number, unit)| !unit.foreign && !next.contains_key(number))
-            .map(|(number, _)| format!("systemd/{}", name(seed, *number, &all)))
+            .filter(|(_, unit)| !unit.foreign)
+            .flat_map(|(number, unit)| unit_files(seed, *number, &all, unit))
+            .map(|(file, _)| format!("systemd/{file}"))
+            .filter(|file| texts.iter().all(|(there, _)| there != file))
             .collect();
         let round_file = round.to_string();
         let mut changes: Vec<File> = texts.iter().map(|(path, text)| Text(path, text)).collect();
@@ -296,7 +352,8 @@ fn play(machine: &Machine, seed: u64, worker: u64) -> (Vec<String>, Vec<i32>) {
         changes.push(Text("round", &round_file));
         push(machine, &repository, &changes);
         let (before, before_files) = (states(machine, &names), files(machine, seed));
-        let output = machine.run(&["gitops-sync", "--json", "--config", &config, &format!("acme/{repository}")]);
+        let argv = ["gitops-sync", "--json", "--config", &config, &format!("acme/{repository}")];
+        let output = machine.run_for(&argv, None, Duration::from_secs(600));
         let exit = output.status.code().unwrap_or(-1);
         let (after, after_files) = (states(machine, &names), files(machine, seed));
         let mut wrong = broken(exit, (&live, &next), |number| name(seed, number, &all), &before, &after);
@@ -309,7 +366,8 @@ fn play(machine: &Machine, seed: u64, worker: u64) -> (Vec<String>, Vec<i32>) {
         if !wrong.is_empty() {
             let texts: Vec<String> = next
                 .iter()
-                .map(|(number, unit)| format!("# {}\n{}", name(seed, *number, &all), text(seed, &all, unit)))
+                .flat_map(|(number, unit)| unit_files(seed, *number, &all, unit))
+                .map(|(file, text)| format!("# {file}\n{text}"))
                 .collect();
             problems.push(format!(
                 "seed {seed}, round {round}: {}\nbefore: {live:#?}\nunits:\n{}\n{}\n{}",

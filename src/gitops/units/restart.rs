@@ -236,10 +236,13 @@ impl Host {
         self.job("restart", &pulled.into_iter().filter(is_left).collect::<Vec<_>>(), looks)
     }
 
-    /// Restarts a socket, and the running services that it starts: it does not start under one of them.
+    /// Restarts a socket, and the running services that it starts: it does not start under one of them. It is closed first, or
+    /// a connection that waits would start them anew meanwhile.
     pub(super) fn restart_socket(&self, socket: &str, services: &[String], looks: &[&Snapshot]) -> Result<(), Error> {
-        self.job("stop", services, looks)
-            .and_then(|()| self.job("restart", &[socket.to_owned()], looks))
+        let socket = [socket.to_owned()];
+        self.job("stop", &socket, looks)
+            .and_then(|()| self.job("stop", services, looks))
+            .and_then(|()| self.job("start", &socket, looks))
             .and_then(|()| self.job("start", services, looks))
     }
 

@@ -128,8 +128,9 @@ impl Host {
         }
     }
 
-    /// How long jobs on these units may take: as long as they and what they bring along allow; where one of these has no
-    /// limit, `gitops.command_timeout_seconds` at least.
+    /// How long jobs on these units may take: as long as they and what they bring along allow, and where one of these has no
+    /// limit, `gitops.command_timeout_seconds`. That is waited for in any case: each command of a unit has its limit anew, a
+    /// service may ask for more (`EXTEND_TIMEOUT_USEC=`), and systemd itself ends what takes too long.
     fn limit(&self, units: &[String], job: Job, looks: &[&Snapshot]) -> Duration {
         let (mut sum, mut longest, mut is_endless) = (Duration::ZERO, self.command_timeout, false);
         let jobs: Vec<(String, Job)> = units.iter().map(|unit| (unit.clone(), job)).collect();
@@ -149,7 +150,7 @@ impl Host {
                 }
             }
         }
-        if is_endless { longest } else { sum + MARGIN }
+        if is_endless { longest } else { longest.max(sum + MARGIN) }
     }
 
     /// Runs a verb on units and waits; a failing job is the deployed commit's fault, not the hub's. `looks` say how long
