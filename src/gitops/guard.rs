@@ -18,7 +18,7 @@ const ANSWER: Duration = Duration::from_secs(5);
 /// How long what answered before may take to answer again.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 /// How long it may take when the deployment was taken back: addresses are asked for anew, tunnels built.
-pub(super) const PATIENCE_BACK: Duration = Duration::from_secs(90);
+pub(super) const PATIENCE_BACK: Duration = Duration::from_secs(60);
 /// The pause between two questions.
 const PAUSE: Duration = Duration::from_millis(500);
 
