@@ -149,7 +149,13 @@ fn what_the_source_deletes_costs_no_document_behind_it() {
 fn values_of_every_kind_are_moved_each_in_its_order() {
     servers!(cluster, mongo);
     let pair = Pair::new(&cluster, &mongo, "kinds");
-    let site = pair.site(&mongo, "select = { cursor = \"_id\" }");
+    let host = pair.host(&mongo, "select = { cursor = \"_id\" }");
+    let log = host.path("log");
+    let site = Site::on(host, |command| {
+        small_batches(command);
+        command.stderr(std::fs::File::create(&log).unwrap());
+    });
+    let said = || std::fs::read_to_string(&log).unwrap();
     let mut moved = 0;
     // As in a collection where a program wrote ids of its own beside the driver's; whatever sorts last is not all there is.
     for round in 0_u32..3 {
@@ -177,6 +183,11 @@ fn values_of_every_kind_are_moved_each_in_its_order() {
             "{round} {result}"
         );
     }
+    assert!(!said().contains("documents_without_cursor"), "{}", said());
+    // Between those kinds, and none of them.
+    pair.events.insert_one(doc! { "_id": { "host": "web" }, "payload": 1 }).run().unwrap();
+    assert_eq!(site.synced("reading")["processed_count"], 0);
+    assert!(said().contains("documents_without_cursor") && said().contains("\"count\":\"1\""), "{}", said());
 }
 
 #[test]

@@ -106,7 +106,8 @@ impl Cursor {
         if !overlap.is_zero() && !cursor.kinds.iter().any(|(kind, _)| kind.has_overlap()) {
             return refused("overlap is for ObjectIds and dates, so take it out of hub.toml");
         }
-        if Kind::of(&first).is_none() || Kind::of(&last).is_none() {
+        // Between two kinds there may be values that are none.
+        if Kind::of(&first).is_none() || Kind::of(&first) != Kind::of(&last) {
             cursor.say_others();
         }
         Ok(cursor)
@@ -172,9 +173,12 @@ impl Cursor {
     fn say_others(&self) {
         let count = |filter: Document| self.documents.count_documents(filter).max_time(COUNT_TIME).run().ok();
         let seen: Option<u64> = self.kinds.iter().map(|(kind, _)| count(self.beyond(&Mark::at(kind.lowest())))).sum();
-        let count = count(doc! {}).zip(seen).map(|(all, seen)| all.saturating_sub(seen).to_string());
+        let others = count(doc! {}).zip(seen).map(|(all, seen)| all.saturating_sub(seen));
+        if others == Some(0) {
+            return;
+        }
+        let count = others.map_or_else(|| "some".to_owned(), |count| count.to_string());
         let note = "they have no such field, or one of another type, and are not moved; select = \"status\" takes all";
-        let count = count.unwrap_or_else(|| "some".to_owned());
         log::warn!("documents_without_cursor", cursor = self.field.text, count = count, note = note);
     }
 
