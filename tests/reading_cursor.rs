@@ -146,6 +146,29 @@ fn what_the_source_deletes_costs_no_document_behind_it() {
 }
 
 #[test]
+fn a_collection_that_was_made_anew_is_told() {
+    servers!(cluster, mongo);
+    let pair = Pair::new(&cluster, &mongo, "anew");
+    let host = pair.host(&mongo, "select = { cursor = \"seq\" }");
+    let log = host.path("log");
+    let site = Site::on(host, |command| {
+        command.stderr(std::fs::File::create(&log).unwrap());
+    });
+    let told = || std::fs::read_to_string(&log).unwrap().contains("position_beyond_the_last");
+    let of = |n: i32| doc! { "seq": n, "payload": n };
+    pair.events.insert_many((1..10).map(of)).run().unwrap();
+    site.synced("reading");
+    pair.events.delete_many(doc! {}).run().unwrap();
+    site.synced("reading");
+    assert!(!told(), "an empty collection, as one is whose readers delete what they have read");
+    pair.events.insert_many((1..4).map(of)).run().unwrap();
+    assert_eq!(site.synced("reading")["processed_count"], 0);
+    assert!(told());
+    pair.database.superuser().batch_execute("DELETE FROM hub_positions WHERE pipeline = 'reading'").unwrap();
+    assert_eq!(site.synced("reading")["stored"], 3);
+}
+
+#[test]
 fn values_of_every_kind_are_moved_each_in_its_order() {
     servers!(cluster, mongo);
     let pair = Pair::new(&cluster, &mongo, "kinds");

@@ -106,6 +106,13 @@ impl Cursor {
         if !overlap.is_zero() && !cursor.kinds.iter().any(|(kind, _)| kind.has_overlap()) {
             return refused("overlap is for ObjectIds and dates, so take it out of hub.toml");
         }
+        if let Some(mark) = Kind::of(&last).and_then(|kind| cursor.reached.get(&kind))
+            && is_before(&last, &mark.value)
+        {
+            let note = "documents were deleted, or the collection was made anew: of what comes before the position nothing \
+                        is moved; to begin anew, delete the pipeline's row in hub_positions";
+            log::warn!("position_beyond_the_last", cursor = cursor.field.text, collection = name, note = note);
+        }
         // Between two kinds there may be values that are none.
         if Kind::of(&first).is_none() || Kind::of(&first) != Kind::of(&last) {
             cursor.say_others();

@@ -1,5 +1,7 @@
 //! How far a cursor's field is read: the last value of each kind, and its text in the database.
 
+use std::cmp::Ordering;
+
 use mongodb::bson::{Bson, DateTime, Document, RawDocument, RawDocumentBuf, doc};
 use sha2::{Digest, Sha256};
 
@@ -73,41 +75,44 @@ pub(super) fn read(position: &Position) -> Result<Vec<Mark>, Error> {
     marks.ok_or_else(|| Error::Internal(format!("the position {:?} in hub_positions cannot be read", position.value)))
 }
 
-/// Whether MongoDB takes two values of one kind for equal: a number of any type has one value.
-pub(super) fn is_equal(one: &Bson, two: &Bson) -> bool {
-    let whole = |value: &Bson| match value {
+/// A whole number that 64 bits hold, of any type.
+fn whole(value: &Bson) -> Option<i64> {
+    match value {
         Bson::Int32(value) => Some(i64::from(*value)),
         Bson::Int64(value) => Some(*value),
         // Beyond 2^63 no integer is.
         Bson::Double(value) if value.fract() == 0.0 && value.abs() < 9_223_372_036_854_775_808.0 => Some(*value as i64),
         _ => None,
-    };
-    if let (Some(one), Some(two)) = (whole(one), whole(two)) {
-        return one == two;
     }
-    // Of a decimal, not its last digits: a document too many that is passed over is noticed, one too few is not.
+}
+
+/// How MongoDB orders two values of one kind: a number of any type has one value. None for what it does not compare.
+///
+/// Of a decimal, not its last digits count: a document too many that is passed over is noticed, one too few is not.
+fn order(one: &Bson, two: &Bson) -> Option<Ordering> {
     let number = |value: &Bson| match value {
         Bson::Double(value) => Some(*value),
         Bson::Decimal128(value) => value.to_string().parse().ok(),
         value => whole(value).map(|value| value as f64),
     };
-    let text = |value: &Bson| match value {
-        Bson::String(text) | Bson::Symbol(text) => Some(text.clone()),
-        _ => None,
-    };
-    match (number(one), number(two)) {
-        (Some(one), Some(two)) => one == two,
-        _ => one == two || text(one).is_some() && text(one) == text(two),
+    match (one, two) {
+        (Bson::ObjectId(one), Bson::ObjectId(two)) => Some(one.bytes().cmp(&two.bytes())),
+        (Bson::DateTime(one), Bson::DateTime(two)) => Some(one.cmp(two)),
+        (Bson::Timestamp(one), Bson::Timestamp(two)) => Some((one.time, one.increment).cmp(&(two.time, two.increment))),
+        (Bson::String(one) | Bson::Symbol(one), Bson::String(two) | Bson::Symbol(two)) => Some(one.cmp(two)),
+        _ => match (whole(one), whole(two)) {
+            (Some(one), Some(two)) => Some(one.cmp(&two)),
+            _ => number(one)?.partial_cmp(&number(two)?),
+        },
     }
 }
 
-/// Whether a value of a kind that takes an overlap comes before another one.
+pub(super) fn is_equal(one: &Bson, two: &Bson) -> bool {
+    order(one, two) == Some(Ordering::Equal)
+}
+
 pub(super) fn is_before(one: &Bson, two: &Bson) -> bool {
-    match (one, two) {
-        (Bson::ObjectId(one), Bson::ObjectId(two)) => one.bytes() < two.bytes(),
-        (Bson::DateTime(one), Bson::DateTime(two)) => one < two,
-        _ => false,
-    }
+    order(one, two) == Some(Ordering::Less)
 }
 
 /// The value so long before another.
@@ -174,6 +179,14 @@ mod tests {
             (date(7), date(8)),
         ] {
             assert!(!is_equal(&one, &two) && !is_equal(&two, &one), "{one} {two}");
+        }
+        for (one, two) in [
+            (Bson::Int64(i64::MAX - 1), Bson::Int64(i64::MAX)),
+            (Bson::Double(4.5), Bson::Int32(5)),
+            (decimal("-1E+6000"), Bson::Int64(i64::MIN)),
+            (Bson::String("a".into()), Bson::String("ab".into())),
+        ] {
+            assert!(is_before(&one, &two) && !is_before(&two, &one), "{one} {two}");
         }
     }
 
