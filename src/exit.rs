@@ -65,7 +65,7 @@ pub fn arguments<T: argh::FromArgs>(program: &str) -> Result<T, ExitCode> {
 pub fn parse_arguments<T: argh::FromArgs>(program: &str, words: &[String]) -> Result<T, ExitCode> {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     if let ["--version" | "-V"] = words[..] {
-        print(&format!("{program} {}", env!("CARGO_PKG_VERSION")));
+        print(&format!("{program} {}", crate::VERSION));
         return Err(Exit::Done.into());
     }
     T::from_args(&[program], &words).map_err(|early| match early.status {

@@ -6,12 +6,97 @@ use std::time::Duration;
 /// A client for a service of this host: every status is an answer, nothing is followed, and no `*_proxy` of the environment
 /// leads out. `limit` is for a whole request with its answer.
 pub fn agent(limit: Duration) -> ureq::Agent {
-    ureq::Agent::new_with_config(
-        ureq::Agent::config_builder()
-            .timeout_global(Some(limit))
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .proxy(None)
-            .build(),
-    )
+    ureq::Agent::new_with_config(config(limit))
+}
+
+fn config(limit: Duration) -> ureq::config::Config {
+    ureq::Agent::config_builder()
+        .timeout_global(Some(limit))
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .proxy(None)
+        .build()
+}
+
+/// As [`agent`], for `https://` too.
+#[cfg(feature = "tls")]
+pub fn agent_with(limit: Duration, tls: rustls::ClientConfig) -> ureq::Agent {
+    use ureq::unversioned::resolver::DefaultResolver;
+    use ureq::unversioned::transport::{Connector as _, TcpConnector};
+
+    let connector = ().chain(TcpConnector::default()).chain(encrypted::Connector(std::sync::Arc::new(tls)));
+    ureq::Agent::with_parts(config(limit), connector, DefaultResolver::default())
+}
+
+/// TLS over ureq's TCP, after its own, which takes no verifier of ours.
+#[cfg(feature = "tls")]
+mod encrypted {
+    use std::io::{Read, Write};
+    use std::sync::Arc;
+
+    use rustls::pki_types::ServerName;
+    use rustls::{ClientConfig, ClientConnection, StreamOwned};
+    use ureq::Error;
+    use ureq::unversioned::transport::{
+        Buffers, ConnectionDetails, Either, LazyBuffers, NextTimeout, Transport, TransportAdapter,
+    };
+
+    #[derive(Debug)]
+    pub(super) struct Connector(pub Arc<ClientConfig>);
+
+    impl<In: Transport> ureq::unversioned::transport::Connector<In> for Connector {
+        type Out = Either<In, Encrypted>;
+
+        fn connect(&self, details: &ConnectionDetails, below: Option<In>) -> Result<Option<Self::Out>, Error> {
+            let Some(transport) = below else { return Err(Error::ConnectionFailed) };
+            if !details.needs_tls() {
+                return Ok(Some(Either::A(transport)));
+            }
+            let host = details.uri.host().unwrap_or_default().trim_matches(['[', ']']);
+            let name = ServerName::try_from(host.to_owned()).map_err(|_| Error::Tls("the host is no name"))?;
+            let mut conn = ClientConnection::new(self.0.clone(), name).map_err(std::io::Error::other)?;
+            let mut sock = TransportAdapter::new(transport.boxed(), details.current_time.clone());
+            sock.set_timeout(details.timeout);
+            conn.complete_io(&mut sock)?;
+            let buffers = LazyBuffers::new(details.config.input_buffer_size(), details.config.output_buffer_size());
+            Ok(Some(Either::B(Encrypted { buffers, stream: StreamOwned { conn, sock } })))
+        }
+    }
+
+    pub(super) struct Encrypted {
+        buffers: LazyBuffers,
+        stream: StreamOwned<ClientConnection, TransportAdapter>,
+    }
+
+    impl std::fmt::Debug for Encrypted {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("Encrypted")
+        }
+    }
+
+    impl Transport for Encrypted {
+        fn buffers(&mut self) -> &mut dyn Buffers {
+            &mut self.buffers
+        }
+
+        fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
+            self.stream.sock.set_timeout(timeout);
+            Ok(self.stream.write_all(&self.buffers.output()[..amount])?)
+        }
+
+        fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
+            self.stream.sock.set_timeout(timeout);
+            let amount = self.stream.read(self.buffers.input_append_buf())?;
+            self.buffers.input_appended(amount);
+            Ok(amount > 0)
+        }
+
+        fn is_open(&mut self) -> bool {
+            self.stream.sock.get_mut().is_open()
+        }
+
+        fn is_tls(&self) -> bool {
+            true
+        }
+    }
 }

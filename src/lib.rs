@@ -1,7 +1,10 @@
 //! Observability Hub: the library behind its small binaries.
 //!
 //! Arrows run one way: `bin` → capability (`proxy`, `gitops`, `metrics`, `gate`, `reading`, `hub`, `webhook`) → `store` →
-//! ground floor (`config`, `log`, `state`, `records`, `kinds`, `exit`, `systemd`, `http`, `random`, `command`, `text`).
+//! ground floor (`config`, `log`, `state`, `records`, `kinds`, `exit`, `systemd`, `http`, `tls`, `random`, `command`, `text`).
+
+/// The version, with the day and the commit that this was built from where they are known: `0.1.0+20261129.891e73b`.
+pub const VERSION: &str = env!("HUB_VERSION");
 
 pub mod command;
 pub mod config;
@@ -21,6 +24,8 @@ pub mod state;
 pub mod store;
 pub mod systemd;
 pub mod text;
+#[cfg(feature = "tls")]
+mod tls;
 pub mod webhook;
 
 #[cfg(test)]

@@ -1,6 +1,9 @@
 //! A commit whose build, command or health fails is taken back and not tried again.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail anywhere")]
 
+#[cfg(feature = "tls")]
+#[path = "support/authority.rs"]
+mod authority;
 mod support;
 
 use std::io::{Read, Write};
@@ -216,6 +219,74 @@ fn a_health_url_decides() {
         if code != 0 {
             site.sync().expect(3, "rolled_back").says("not tried again");
         }
+    }
+}
+
+/// Answers 200 over TLS with this certificate.
+#[cfg(feature = "tls")]
+fn encrypted((certificate, key): (String, String)) -> u16 {
+    use rustls::pki_types::pem::PemObject;
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+    let chain = vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()];
+    let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let config = Arc::new(config.with_no_client_auth().with_single_cert(chain, key).unwrap());
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let connection = rustls::ServerConnection::new(config.clone()).unwrap();
+            let mut stream = rustls::StreamOwned::new(connection, stream.unwrap());
+            // One that refuses the certificate sends an alert in its place.
+            if stream.read(&mut [0; 1024]).is_ok() {
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+            }
+        }
+    });
+    port
+}
+
+#[cfg(feature = "tls")]
+#[test]
+fn a_health_url_over_https_has_to_show_a_certificate_that_is_trusted() {
+    let authority = authority::Authority::new();
+    let own = {
+        let signed = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        (signed.cert.pem(), signed.signing_key.serialize_pem())
+    };
+    let port = encrypted(authority.certificate(&["127.0.0.1", "localhost"]));
+    let alone = encrypted(own.clone());
+    // The system's authorities have not signed it; the name has to fit; a certificate may be its own authority.
+    for (url, ca, code, part) in [
+        (format!("https://127.0.0.1:{port}/"), Some(authority.pem()), 0, ""),
+        (format!("https://localhost:{alone}/"), Some(own.0.clone()), 0, ""),
+        (format!("https://127.0.0.1:{port}/"), None, 3, "authorit"),
+        (format!("https://127.0.0.1:{port}/"), Some(own.0.clone()), 3, "with ca = \"/path/ca.pem\" in health"),
+        (format!("https://127.0.0.1:{alone}/"), Some(own.0.clone()), 3, "not valid for name"),
+        (
+            format!("https://127.0.0.1:{port}/"),
+            Some("nothing".to_owned()),
+            5,
+            "has no certificate; it must be a PEM file",
+        ),
+        (format!("https://127.0.0.1:{port}/"), Some(String::new()), 5, "ca"),
+    ] {
+        let site = Site::new();
+        site.sync().expect(0, "deployed");
+        let file = site.host.path("ca.pem");
+        let key = ca.as_ref().map(|_| format!(", ca = \"{}\"", file.display())).unwrap_or_default();
+        match ca.as_deref() {
+            // A file that is missing.
+            None | Some("") => {}
+            Some(pem) => std::fs::write(&file, pem).unwrap(),
+        }
+        site.configure("", &format!("health = {{ grace_seconds = 1, url = \"{url}\"{key} }}\n"));
+        site.origin.push(&[("README", "two\n")]);
+        let run = site.sync();
+        assert_eq!(run.code, Some(code), "{url} {ca:?} {run:#?}");
+        assert!(format!("{run:?}").replace('\\', "").contains(part), "{url}: {part} is not in {run:#?}");
     }
 }
 

@@ -7,7 +7,6 @@ use serde::Deserialize;
 
 use super::Remote;
 use super::values::{AbsolutePath, Minutes, text_value};
-use crate::state::may_hang_at;
 use crate::systemd::install::Name;
 
 /// `[[repository]]`: one repository that is kept in sync.
@@ -131,20 +130,23 @@ pub struct Health {
     pub grace_seconds: u64,
     /// A URL that answers 2xx when the deployment is healthy.
     pub url: Option<HealthUrl>,
+    /// The certificates that an https URL's server must come from; default: the system's authorities.
+    pub ca: Option<AbsolutePath>,
 }
 
 impl Default for Health {
     fn default() -> Self {
-        Self { grace_seconds: 10, url: None }
+        Self { grace_seconds: 10, url: None, ca: None }
     }
 }
 
-/// A health URL; plain HTTP, because it is on this host.
+/// A health URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HealthUrl(pub String);
 
 text_value!(HealthUrl, |text| {
-    let fits = text.strip_prefix("http://").is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/'));
+    let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
+    let fits = rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/'));
     let fits = fits && !text.chars().any(|c| c.is_control() || c.is_whitespace());
     fits.then(|| HealthUrl(text.to_owned()))
         .ok_or_else(|| format!("{text:?} is not a health URL; write one such as \"http://127.0.0.1:9000/healthz\""))
@@ -312,7 +314,6 @@ pub(super) fn real_path(path: &Path) -> PathBuf {
     let is_ours = |found: &Metadata| [0, me].contains(&found.uid());
     let keeps = |found: &Metadata| found.is_dir() && (found.mode() & 0o022 == 0 || found.mode() & 0o1000 != 0);
     let parts = |path: &Path| path.iter().rev().filter(|part| *part != "/").map(OsStr::to_owned).collect::<Vec<_>>();
-    let may_hang = may_hang_at();
     let (mut real, mut waiting, mut links, mut is_kept) = (PathBuf::from("/"), parts(path), 0, true);
     while let Some(part) = waiting.pop() {
         if part == ".." {
@@ -320,10 +321,9 @@ pub(super) fn real_path(path: &Path) -> PathBuf {
             continue;
         }
         let look = |path: &Path| std::fs::symlink_metadata(path).ok().filter(is_ours);
+        is_kept &= look(&real).is_some_and(|found| keeps(&found));
         let at = real.join(part);
-        is_kept = is_kept && !may_hang(&real) && look(&real).is_some_and(|found| keeps(&found));
-        let link = if is_kept && !may_hang(&at) { look(&at) } else { None };
-        let link = link.filter(|found| found.is_symlink() && links < MOST_LINKS);
+        let link = look(&at).filter(|found| is_kept && found.is_symlink() && links < MOST_LINKS);
         match link.and_then(|_| at.read_link().ok()) {
             Some(target) => {
                 links += 1;

@@ -115,8 +115,8 @@ impl<'de> Deserialize<'de> for Port {
 }
 
 /// An absolute path.
-#[derive(Clone)]
-pub(super) struct AbsolutePath(pub PathBuf);
+#[derive(Clone, Debug)]
+pub struct AbsolutePath(pub PathBuf);
 
 text_value!(AbsolutePath, |text| absolute_path(text).map(AbsolutePath));
 
@@ -133,11 +133,22 @@ text_value!(Socket, |text| if text.is_empty() {
 /// A path that starts at the root and does not climb.
 pub(super) fn absolute_path(text: &str) -> Result<PathBuf, String> {
     let path = PathBuf::from(text);
-    let climbs = path.components().any(|part| part == std::path::Component::ParentDir);
-    if !path.is_absolute() || climbs || text.chars().any(char::is_control) {
-        return Err(format!("{text:?} is not an absolute path without \"..\"; write one such as \"/srv/infra\""));
-    }
-    Ok(path.components().collect())
+    let wrong = if text.starts_with(['~', '$']) {
+        let sign = if text.starts_with('~') { "~ is" } else { "variables are" };
+        format!(
+            "begins with {}, and {sign} not replaced here; write the whole path, such as \"/home/alice/infra\"",
+            &text[..1]
+        )
+    } else if !path.is_absolute() {
+        "is not an absolute path; write one such as \"/srv/infra\"".to_owned()
+    } else if path.components().any(|part| part == std::path::Component::ParentDir) {
+        "has \"..\" in it; write the path without".to_owned()
+    } else if text.chars().any(char::is_control) {
+        "has a control character in it; write a path without".to_owned()
+    } else {
+        return Ok(path.components().collect());
+    };
+    Err(format!("{text:?} {wrong}"))
 }
 
 /// A name in URLs: lower-case letters, digits, `-` and `_`.
@@ -181,8 +192,8 @@ text_value!(Source, |text| {
     }
     let folder = text.strip_prefix("file:").map(absolute_path);
     match folder {
-        Some(Ok(folder)) => Ok(Source::Folder(folder)),
-        _ => Err(format!("{text:?} is not a source; write \"mongodb\" or \"file:/absolute/path\"")),
+        Some(folder) => folder.map(Source::Folder),
+        None => Err(format!("{text:?} is not a source; write \"mongodb\" or \"file:/absolute/path\"")),
     }
 });
 

@@ -22,6 +22,7 @@ impl Run<'_> {
     /// Applies a plan, and takes it back when a step fails.
     pub(super) fn deploy(&self, plan: &Plan, outcome: &mut Outcome) -> Result<End, Error> {
         let repository = plan.repository;
+        probe::check(repository)?;
         let from = plan.look.head.as_deref();
         let before = match &plan.units {
             Some((host, units)) => {

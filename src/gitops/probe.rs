@@ -16,10 +16,10 @@ pub(super) fn wait_healthy(repository: &Repository, deadline: Instant) -> Result
     let Some(url) = &repository.health.url else { return Ok(()) };
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
-        let reason = match ask(&url.0, left.clamp(SHORTEST, ANSWER)) {
+        let reason = match ask(repository, &url.0, left.clamp(SHORTEST, ANSWER)) {
             Ok(200..=299) => return Ok(()),
             Ok(status) => format!("answers {status}"),
-            Err(error) => error.to_string(),
+            Err(reason) => reason,
         };
         if left <= PAUSE {
             let reason = format!("{} was not healthy within {} s: {reason}", url.0, repository.health.grace_seconds);
@@ -29,6 +29,55 @@ pub(super) fn wait_healthy(repository: &Repository, deadline: Instant) -> Result
     }
 }
 
-fn ask(url: &str, limit: Duration) -> Result<u16, ureq::Error> {
-    crate::http::agent(limit).get(url).call().map(|answer| answer.status().as_u16())
+/// Asks the health URL once.
+fn ask(repository: &Repository, url: &str, limit: Duration) -> Result<u16, String> {
+    let said = |error: ureq::Error| {
+        let reason = error.to_string();
+        let advice = advice(&reason);
+        reason + &advice
+    };
+    agent(repository, url, limit)?.get(url).call().map(|answer| answer.status().as_u16()).map_err(said)
+}
+
+/// Whether the health URL can be asked at all, before anything is deployed: no commit is to blame for a missing file.
+///
+/// # Errors
+/// `Refused` where `health.ca` cannot be used, or this build has no TLS.
+pub(super) fn check(repository: &Repository) -> Result<(), Error> {
+    let Some(url) = &repository.health.url else { return Ok(()) };
+    agent(repository, &url.0, ANSWER).map(drop).map_err(|reason| Error::Refused(format!("health: {reason}")))
+}
+
+#[cfg(feature = "tls")]
+const CA: crate::tls::Key = crate::tls::Key { name: "ca", example: "ca = \"/path/ca.pem\" in health" };
+
+#[cfg(feature = "tls")]
+fn agent(repository: &Repository, url: &str, limit: Duration) -> Result<ureq::Agent, String> {
+    use crate::tls::{Trust, client};
+    if !url.starts_with("https:") {
+        return Ok(crate::http::agent(limit));
+    }
+    let roots = repository.health.ca.as_ref().map(|path| path.0.as_path());
+    if let Some(path) = roots.filter(|_| rustix::process::geteuid().is_root()) {
+        crate::state::require_roots(path).map_err(|error| format!("ca: {error}"))?;
+    }
+    Ok(crate::http::agent_with(limit, client(Trust::AuthorityAndName, roots, CA)?))
+}
+
+#[cfg(feature = "tls")]
+fn advice(reason: &str) -> String {
+    crate::tls::advice(reason, CA)
+}
+
+#[cfg(not(feature = "tls"))]
+fn agent(_: &Repository, url: &str, limit: Duration) -> Result<ureq::Agent, String> {
+    if url.starts_with("https:") {
+        return Err(format!("{url} cannot be asked: this build has no TLS (cargo feature tls)"));
+    }
+    Ok(crate::http::agent(limit))
+}
+
+#[cfg(not(feature = "tls"))]
+fn advice(_: &str) -> String {
+    String::new()
 }

@@ -144,7 +144,7 @@ impl Sources {
             time: log::rfc3339(now),
             now,
             proxy: Proxy {
-                version: env!("CARGO_PKG_VERSION"),
+                version: crate::VERSION,
                 instance: self.instance.clone(),
                 started: log::rfc3339(self.started),
                 uptime_seconds: seconds_between(self.started, now),

@@ -158,7 +158,7 @@ fn collect(facts: &Facts) -> Status {
         reasons,
         time: rfc3339(facts.now),
         host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
-        version: env!("CARGO_PKG_VERSION"),
+        version: crate::VERSION,
         configuration: Configuration {
             path: facts.path.clone(),
             found: facts.config.as_ref().map_or(true, |config| config.path.is_some()),

@@ -6,18 +6,7 @@ use postgres::config::{Host, SslMode};
 use super::CONNECT_LIMIT;
 use crate::config::DatabaseUrl;
 use crate::store::Error;
-
-/// How far the server's certificate is checked (PostgreSQL manual, "34.19.1. Client Verification of Server
-/// Certificates").
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Trust {
-    /// Not at all: the connection is not encrypted, or only against listeners.
-    Anyone,
-    /// It must come from a trusted authority.
-    Authority,
-    /// It must come from a trusted authority and name the host.
-    AuthorityAndName,
-}
+use crate::tls::Trust;
 
 /// A URL that was understood.
 pub(super) struct Address {

@@ -4,6 +4,7 @@ use postgres::error::{DbError, SqlState};
 
 use super::address::Address;
 use crate::store::Error;
+use crate::tls;
 
 /// An error of the driver or the server in words that help.
 pub(super) fn explain(address: &Address, act: &str, error: &postgres::Error) -> Error {
@@ -92,15 +93,16 @@ fn login_advice(code: &SqlState, address: &Address) -> String {
     }
 }
 
-fn tls_advice(reason: &str) -> &'static str {
+/// How a database's URL names an authority.
+pub(super) const SSLROOTCERT: tls::Key = tls::Key { name: "sslrootcert", example: "sslrootcert=/path/ca.pem" };
+
+fn tls_advice(reason: &str) -> String {
     if reason.contains("does not support TLS") {
-        "; set ssl = on in postgresql.conf, or sslmode=disable where the network is trusted"
-    } else if reason.contains("UnknownIssuer") || reason.contains("BadSignature") {
-        "; name the server's certificate authority with sslrootcert=/path/ca.pem"
+        "; set ssl = on in postgresql.conf, or sslmode=disable where the network is trusted".to_owned()
     } else if reason.contains("not valid for name") || reason.contains("NotValidForName") {
-        "; use the name that is in the certificate's subjectAltName, or sslmode=verify-ca"
+        "; use the name that is in the certificate's subjectAltName, or sslmode=verify-ca".to_owned()
     } else {
-        ""
+        tls::advice(reason, SSLROOTCERT)
     }
 }
 

@@ -9,7 +9,6 @@ mod readings;
 mod server;
 mod session;
 mod steps;
-mod tls;
 mod views;
 
 use std::time::{Duration, Instant};

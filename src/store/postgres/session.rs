@@ -6,9 +6,11 @@ use postgres::{CancelToken, Client};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::address::Address;
-use super::{CONNECT_LIMIT, explain, tls};
+use super::explain::SSLROOTCERT;
+use super::{CONNECT_LIMIT, explain};
 use crate::command::Backoff;
 use crate::store::Error;
+use crate::tls;
 
 type Job = Box<dyn FnOnce(&mut Client) + Send>;
 
@@ -32,7 +34,8 @@ impl Session {
     /// # Errors
     /// When no server can be reached in time, or the login or the certificate is refused.
     pub(super) fn connect(address: &Address) -> Result<Self, Error> {
-        let tls = tls::connector(address)?;
+        let tls = tls::client(address.trust, address.roots.as_deref(), SSLROOTCERT);
+        let tls = MakeRustlsConnect::new(tls.map_err(|reason| Error::Config(format!("database.url: {reason}")))?);
         let (jobs, queue) = mpsc::channel::<Job>();
         let (connected, connection) = mpsc::channel();
         let (alive, ended) = mpsc::channel::<()>();

@@ -1,3 +1,5 @@
+//! Which servers a TLS connection trusts. Knows of certificates, and neither of databases nor of HTTP.
+
 use std::path::Path;
 use std::sync::Arc;
 
@@ -8,54 +10,75 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
-use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::address::{Address, Trust};
-use crate::store::Error;
-
-/// The TLS side of a connection.
-///
-/// # Errors
-/// When the trusted authorities cannot be read.
-pub(super) fn connector(address: &Address) -> Result<MakeRustlsConnect, Error> {
-    let provider = Arc::new(ring::default_provider());
-    let algorithms = provider.signature_verification_algorithms;
-    let verifier = if address.trust == Trust::Anyone {
-        Verifier { authorities: None, own: Vec::new(), check_name: false, algorithms }
-    } else {
-        let trusted = authorities(address.roots.as_deref())?;
-        let mut roots = RootCertStore::empty();
-        roots.add_parsable_certificates(trusted.iter().cloned());
-        let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone())
-            .build()
-            .map_err(|error| Error::Config(format!("database.url: sslrootcert: {error}")))?;
-        // The system's authorities are no servers.
-        let own = if address.roots.is_some() { trusted } else { Vec::new() };
-        let check_name = address.trust == Trust::AuthorityAndName;
-        Verifier { authorities: Some(inner), own, check_name, algorithms }
-    };
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| Error::Config(format!("TLS: {error}")))?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier))
-        .with_no_client_auth();
-    Ok(MakeRustlsConnect::new(config))
+/// How far a server's certificate is checked (PostgreSQL manual, "34.19.1. Client Verification of Server Certificates").
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trust {
+    /// Not at all: the connection is not encrypted, or only against listeners.
+    Anyone,
+    /// It must come from a trusted authority.
+    Authority,
+    /// It must come from a trusted authority and name the host.
+    AuthorityAndName,
 }
 
-fn authorities(file: Option<&Path>) -> Result<Vec<CertificateDer<'static>>, Error> {
+/// How a person names the server's own authority.
+#[derive(Clone, Copy, Debug)]
+pub struct Key {
+    /// The key.
+    pub name: &'static str,
+    /// What to write.
+    pub example: &'static str,
+}
+
+/// The client's side of a connection. Without `roots`, a file of PEM certificates, the system's authorities are trusted.
+///
+/// # Errors
+/// When the authorities cannot be read, and what to do.
+pub fn client(trust: Trust, roots: Option<&Path>, key: Key) -> Result<ClientConfig, String> {
+    let provider = Arc::new(ring::default_provider());
+    let algorithms = provider.signature_verification_algorithms;
+    let verifier = if trust == Trust::Anyone {
+        Verifier { authorities: None, own: Vec::new(), check_name: false, algorithms }
+    } else {
+        let trusted = authorities(roots, key)?;
+        let mut store = RootCertStore::empty();
+        store.add_parsable_certificates(trusted.iter().cloned());
+        let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(store), provider.clone())
+            .build()
+            .map_err(|error| format!("{}: {error}", key.name))?;
+        // The system's authorities are no servers.
+        let own = if roots.is_some() { trusted } else { Vec::new() };
+        let check_name = trust == Trust::AuthorityAndName;
+        Verifier { authorities: Some(inner), own, check_name, algorithms }
+    };
+    Ok(ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| format!("TLS: {error}"))?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_no_client_auth())
+}
+
+/// What to do where `reason`, rustls's, is that nobody who is trusted has signed the certificate; empty otherwise.
+pub fn advice(reason: &str, key: Key) -> String {
+    let is_unknown = reason.contains("UnknownIssuer") || reason.contains("BadSignature");
+    if is_unknown { format!("; name the server's certificate authority with {}", key.example) } else { String::new() }
+}
+
+fn authorities(file: Option<&Path>, key: Key) -> Result<Vec<CertificateDer<'static>>, String> {
     let Some(file) = file else {
         let found = rustls_native_certs::load_native_certs();
         if found.certs.is_empty() {
-            return Err(Error::Config(
-                "database.url: this host has no trusted certificate authorities; run apt-get install ca-certificates, \
-                 or name the server's authority with sslrootcert=/path/ca.pem"
-                    .to_owned(),
+            return Err(format!(
+                "this host has no trusted certificate authorities; run apt-get install ca-certificates, or name the server's \
+                 authority with {}",
+                key.example
             ));
         }
         return Ok(found.certs);
     };
-    let failed = |reason: String| Error::Config(format!("database.url: sslrootcert {}: {reason}", file.display()));
+    let failed = |reason: String| format!("{} {}: {reason}", key.name, file.display());
     let certificates: Result<Vec<_>, _> =
         CertificateDer::pem_file_iter(file).map_err(|error| failed(error.to_string()))?.collect();
     let certificates = certificates.map_err(|error| failed(error.to_string()))?;
@@ -70,7 +93,7 @@ fn authorities(file: Option<&Path>) -> Result<Vec<CertificateDer<'static>>, Erro
 struct Verifier {
     /// None where any certificate is taken.
     authorities: Option<Arc<WebPkiServerVerifier>>,
-    /// The certificates of sslrootcert: a server may show one of them itself (`openssl req -x509`), which rustls would
+    /// The certificates of `roots`: a server may show one of them itself (`openssl req -x509`), which rustls would
     /// refuse because an authority is no server.
     own: Vec<CertificateDer<'static>>,
     check_name: bool,
