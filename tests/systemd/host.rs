@@ -25,17 +25,46 @@ impl Base {
     }
 }
 
-/// What machines boot on, made when it is missing; or why there is none. Found out once a test process.
+/// What machines of the calling test boot on, made when it is missing; or why there is none. Found out once a test process.
 pub fn base() -> Result<&'static Base, &'static str> {
-    static BASE: OnceLock<Result<Base, String>> = OnceLock::new();
-    BASE.get_or_init(|| {
-        let [root] = printed_by(&here("make-root"), &[])?;
-        let binaries = Path::new(env!("CARGO_BIN_EXE_hub")).parent().unwrap_or(Path::new("/"));
-        let [package, layer] = printed_by(&here("make-package"), &[&root, binaries])?;
-        Ok(Base { root, package, layer })
-    })
-    .as_ref()
-    .map_err(String::as_str)
+    static BASES: [OnceLock<Result<Base, String>>; SUITES.len()] = [const { OnceLock::new() }; SUITES.len()];
+    let wanted = std::env::var("HUB_TEST_SUITE").unwrap_or_default();
+    let test = std::thread::current().name().unwrap_or_default().to_owned();
+    let suite = suite_of(&wanted, &test)?;
+    BASES[suite]
+        .get_or_init(|| {
+            let [root] = printed_by(&here("make-root"), &[Path::new(SUITES[suite])])?;
+            let binaries = Path::new(env!("CARGO_BIN_EXE_hub")).parent().unwrap_or(Path::new("/"));
+            let [package, layer] = printed_by(&here("make-package"), &[&root, binaries])?;
+            Ok(Base { root, package, layer })
+        })
+        .as_ref()
+        .map_err(String::as_str)
+}
+
+/// Debian 12 with systemd 252, and Debian 13 with systemd 257.
+const SUITES: [&str; 2] = ["bookworm", "trixie"];
+
+/// Which of [`SUITES`] a test boots: `wanted` names one, or which third of all tests boots the second one.
+fn suite_of(wanted: &str, test: &str) -> Result<usize, &'static str> {
+    let third = test.bytes().map(u32::from).sum::<u32>() % 3;
+    match wanted {
+        "" | "bookworm" => Ok(0),
+        "trixie" => Ok(1),
+        "third-0" => Ok(usize::from(third == 0)),
+        "third-1" => Ok(usize::from(third == 1)),
+        "third-2" => Ok(usize::from(third == 2)),
+        _ => Err("HUB_TEST_SUITE is none of bookworm, trixie, third-0, third-1 and third-2"),
+    }
+}
+
+#[test]
+fn each_test_boots_debian_13_in_one_of_three_rotations() {
+    for test in ["boot::files_come_and_go", "sandbox::a", "upgrade::b", "x"] {
+        let booted = ["third-0", "third-1", "third-2"].map(|wanted| suite_of(wanted, test).unwrap());
+        assert_eq!(booted.iter().sum::<usize>(), 1, "{test}: {booted:?}");
+    }
+    assert!(suite_of("sid", "x").is_err());
 }
 
 /// Runs a script that prints paths, or says on the last line of its stderr why it cannot.

@@ -25,7 +25,7 @@ const RUN_DEADLINE: Duration = Duration::from_secs(60);
 /// How often a condition is looked at while it is waited for.
 const POLL: Duration = Duration::from_millis(10);
 
-/// A Debian 12 machine with systemd as PID 1. Dropping it ends it and everything in it.
+/// A Debian machine with systemd as PID 1. Dropping it ends it and everything in it.
 pub struct Machine {
     supervisor: Child,
     /// Closing it ends the machine; `None` only while dropping.
@@ -269,7 +269,7 @@ impl Machine {
         let listing = describe(&output);
         assert!(
             output.status.success() && !listing.contains("not found"),
-            "the binaries, built on this host, cannot be loaded in Debian 12; build them on Debian 12 or older: {listing}"
+            "the binaries, built on this host, cannot be loaded in the machine; build them on its Debian or an older one: {listing}"
         );
     }
 

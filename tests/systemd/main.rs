@@ -1,7 +1,8 @@
 //! Tests under a real systemd, in a Debian machine of their own.
 //!
-//! `make-root` makes a Debian 12 root with debootstrap, once a host (about two minutes, 450 MB, kept in `HUB_TEST_CACHE`
-//! or `~/.cache/observability-hub-tests`). `supervise` boots it as PID 1 systemd in systemd-nspawn, on an overlay
+//! `make-root` makes a Debian root with debootstrap, once a host (about two minutes, 450 MB, kept in `HUB_TEST_CACHE`
+//! or `~/.cache/observability-hub-tests`): Debian 12, or what `HUB_TEST_SUITE` says: `bookworm`, `trixie`, or `third-0`,
+//! `third-1` and `third-2`, in each of which another third of the tests boots Debian 13 and the others Debian 12. `supervise` boots it as PID 1 systemd in systemd-nspawn, on an overlay
 //! over that root, so no test can spoil it; a machine boots in about a second. `make-package` builds the Debian package
 //! and installs it once, into a layer between the two: what is tested is what users install. [`machine::Machine`]
 //! drives one from Rust:
@@ -39,6 +40,7 @@ mod gate;
 mod gitops;
 mod host;
 mod hostile;
+mod installing;
 mod journal;
 mod kinds;
 mod leaving;

@@ -10,7 +10,16 @@ use crate::reading::line;
 const SYNC: &str = "reading-sync.service";
 /// An inbox that needs no drop-in: it lies in the pipelines' own folder.
 pub const INBOX: &str = "/var/lib/observability-hub/reading/inbox";
-const POSTGRESQL: &str = "postgresql@15-main.service";
+
+/// The version of PostgreSQL that the machine's Debian has.
+fn postgresql(machine: &Machine) -> String {
+    machine.ok(&["ls", "/usr/lib/postgresql"]).trim().to_owned()
+}
+
+/// Its one cluster.
+fn cluster(machine: &Machine) -> String {
+    format!("postgresql@{}-main.service", postgresql(machine))
+}
 
 /// hub.toml's table for a pipeline on an inbox.
 pub fn pipeline(inbox: &str) -> String {
@@ -39,8 +48,9 @@ pub fn postgres(machine: &Machine, database: &str, sql: &str) -> String {
 /// Starts Debian's PostgreSQL: a database and a role `hub` that owns it, which logs in over TCP by password, with TLS only,
 /// and over the unix socket as the user of that name; and the same for a role `server`, without TLS.
 pub fn start_postgres(machine: &Machine, authority: &Authority) {
-    let folder = "/etc/postgresql/15/main";
-    machine.ok(&["pg_createcluster", "--locale=C.UTF-8", "15", "main", "--", "--no-sync"]);
+    let version = postgresql(machine);
+    let folder = format!("/etc/postgresql/{version}/main");
+    machine.ok(&["pg_createcluster", "--locale=C.UTF-8", &version, "main", "--", "--no-sync"]);
     let (certificate, key) = authority.certificate(&["localhost"]);
     for (name, content) in [("crt", certificate), ("key", key)] {
         let path = format!("{folder}/server.{name}");
@@ -52,7 +62,7 @@ pub fn start_postgres(machine: &Machine, authority: &Authority) {
     machine.write(&format!("{folder}/conf.d/test.conf"), format!("ssl = on\n{tls}fsync = off\n"));
     let logins = "local all all peer\nhostssl hub hub 127.0.0.1/32 scram-sha-256\nhost server server 127.0.0.1/32 scram-sha-256\n";
     machine.write(&format!("{folder}/pg_hba.conf"), logins);
-    machine.ok(&["systemctl", "start", POSTGRESQL]);
+    machine.ok(&["systemctl", "start", &cluster(machine)]);
     for name in ["hub", "server"] {
         for sql in
             [format!("CREATE ROLE {name} LOGIN PASSWORD 'p@ss word'"), format!("CREATE DATABASE {name} OWNER {name}")]
@@ -129,14 +139,14 @@ fn postgresql_is_reached_over_tls_and_the_unix_socket_and_its_outage_is_told_and
 
     // The server is down: no reading is lost, and samples wait.
     use_database(&machine, &tls("/etc/observability-hub/db-ca.pem"));
-    machine.ok(&["systemctl", "stop", POSTGRESQL]);
+    machine.ok(&["systemctl", "stop", &cluster(&machine)]);
     assert_eq!(fails(&machine, SYNC), "1");
     complains(&machine, SYNC, "not available");
     assert!(machine.exists(&format!("{INBOX}/later.jsonl")));
     machine.ok(&["systemctl", "start", "system-metrics.service"]);
     complains(&machine, "system-metrics.service", "not available");
     assert_eq!(show(&machine, "proxy.service", "ActiveState"), "active");
-    machine.ok(&["systemctl", "start", POSTGRESQL]);
+    machine.ok(&["systemctl", "start", &cluster(&machine)]);
     machine.ok(&["systemctl", "restart", SYNC, "system-metrics.service"]);
     assert_eq!((postgres(&machine, "hub", readings), postgres(&machine, "hub", metrics)), ("300".into(), "4".into()));
     nothing_denied(&machine, &["proxy.service", SYNC, "system-metrics.service"]);
