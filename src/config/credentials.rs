@@ -8,6 +8,10 @@ use crate::state::Folder;
 const SHORTEST_SECRET: usize = 16;
 const LONGEST_CREDENTIAL: usize = 64 * 1024;
 
+/// What the units hand over in place of a credential that is not there (systemd.exec(5), SetCredential=). An empty one is
+/// something else: a file that was meant to guard something.
+const NONE: &[u8] = b"(none)";
+
 /// A secret in memory. It has no text form.
 #[derive(Clone)]
 pub struct Secret(Vec<u8>);
@@ -46,7 +50,7 @@ impl Credentials {
         &self.folder
     }
 
-    /// A credential; none where there is no such file.
+    /// A credential; none where there is no such file, or what stands for it.
     ///
     /// # Errors
     /// When it cannot be read or is longer than 64 KiB.
@@ -58,7 +62,8 @@ impl Credentials {
             Err(error) if error.is_missing() => return Ok(None),
             Err(error) => return Err(failed(error)),
         };
-        Ok(folder.read(name, LONGEST_CREDENTIAL).map_err(failed)?.map(Secret))
+        let content = folder.read(name, LONGEST_CREDENTIAL).map_err(failed)?;
+        Ok(content.filter(|content| content != NONE).map(Secret))
     }
 
     /// A credential that the configuration names and that must be there.
@@ -111,4 +116,29 @@ impl Credentials {
 
 fn too_short(length: usize) -> String {
     format!("has {length} bytes, at least {SHORTEST_SECRET} are needed; make one with: openssl rand -hex 32")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_credential_of_the_units_has_what_stands_for_a_missing_one() {
+        let mut seen = 0;
+        for unit in ["proxy", "reading-sync", "system-metrics", "tailscale-gate"] {
+            let text = std::fs::read_to_string(format!("systemd/{unit}.service")).unwrap();
+            for name in text.lines().filter_map(|line| line.strip_prefix("LoadCredential=")) {
+                let stands = format!("SetCredential={name}:{}", String::from_utf8_lossy(NONE));
+                assert!(text.lines().any(|line| line == stands), "{unit}: {name}");
+                seen += 1;
+            }
+        }
+        assert!(seen >= 7, "{seen}");
+        let folder = tempfile::tempdir().unwrap();
+        let credentials = Credentials::in_folder(folder.path());
+        for (content, is_there) in [("(none)", false), ("", true), ("\n", true), ("(none)\n", true)] {
+            std::fs::write(folder.path().join("admin-token"), content).unwrap();
+            assert_eq!(credentials.read("admin-token").unwrap().is_some(), is_there, "{content:?}");
+        }
+    }
 }
