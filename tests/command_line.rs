@@ -5,7 +5,8 @@ mod support;
 
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::PermissionsExt;
-use std::process::Output;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
 
 use support::Host;
 
@@ -74,7 +75,7 @@ fn every_program_tells_its_version() {
         for flag in ["--version", "-V"] {
             let output = host.run(binary, &[flag]);
             ends_with(&output, 0, "");
-            assert_eq!(String::from_utf8_lossy(&output.stdout), format!("{binary} {}\n", env!("CARGO_PKG_VERSION")));
+            assert_eq!(String::from_utf8_lossy(&output.stdout), format!("{binary} {}\n", observability_hub::VERSION));
         }
     }
 }
@@ -83,8 +84,8 @@ fn every_program_tells_its_version() {
 fn a_wrong_command_is_answered_with_the_commands() {
     let host = Host::new();
     let output = host.run("hub", &["bogus"]);
-    ends_with(&output, 2, "there is no command \"bogus\"; write one of up, status, doctor, webhook-test,");
-    ends_with(&output, 2, "dead-letters, log");
+    ends_with(&output, 2, "there is no command \"bogus\"; write one of init, up, status, doctor, webhook-test,");
+    ends_with(&output, 2, "admin-token, log");
 }
 
 #[test]
@@ -160,9 +161,63 @@ fn known_keys(host: &Host, before: &str, unknown: &str) -> Vec<String> {
 }
 
 #[test]
+fn the_version_names_the_commit_of_a_clone_and_of_a_tarball() {
+    let place = tempfile::tempdir().unwrap();
+    let at = |name: &str| place.path().join(name);
+    let run = |folder: &Path, program: &str, arguments: &[&str]| {
+        let output = Command::new(program).args(arguments).current_dir(folder).stdin(Stdio::null()).output().unwrap();
+        assert!(output.status.success(), "{program} {arguments:?}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    run(Path::new("."), "rustc", &["--edition", "2024", "-o", at("build").to_str().unwrap(), "build.rs"]);
+    let version = |folder: &Path| {
+        let mut build = Command::new(at("build"));
+        build.current_dir(folder).env("CARGO_MANIFEST_DIR", folder).env("CARGO_PKG_VERSION", "1.2.3");
+        let said = String::from_utf8(build.output().unwrap().stdout).unwrap();
+        said.lines().find_map(|line| line.strip_prefix("cargo:rustc-env=HUB_VERSION=")).unwrap().to_owned()
+    };
+    let clone = at("clone");
+    std::fs::create_dir_all(clone.join("contrib")).unwrap();
+    for file in [".gitattributes", "contrib/commit"] {
+        std::fs::copy(file, clone.join(file)).unwrap();
+    }
+    assert_eq!(version(&clone), "1.2.3");
+    run(&clone, "git", &["init", "--quiet"]);
+    run(&clone, "git", &["add", "."]);
+    let person = ["-c", "user.name=T", "-c", "user.email=t@example.org"];
+    // The day is the committer's, in a tarball too.
+    let date = "--date=2026-11-30T00:30:00+0100";
+    let mut commit = Command::new("git");
+    commit
+        .args(person)
+        .args(["commit", "--quiet", "-m", "x", date])
+        .env("GIT_COMMITTER_DATE", "2026-11-30T00:30:00+0100");
+    assert!(commit.current_dir(&clone).status().unwrap().success());
+    let hash = run(&clone, "git", &["rev-parse", "--short=7", "HEAD"]);
+    assert_eq!(version(&clone), format!("1.2.3+20261130.{}", hash.trim()));
+
+    // Unpacked in another repository, whose commit it is not.
+    let tarball = clone.join("tarball");
+    std::fs::create_dir(&tarball).unwrap();
+    let archive = at("archive.tar");
+    run(&clone, "git", &["archive", "-o", archive.to_str().unwrap(), "HEAD"]);
+    run(&tarball, "tar", &["-xf", archive.to_str().unwrap()]);
+    assert_eq!(version(&tarball), format!("1.2.3+20261130.{}", hash.trim()));
+    std::fs::copy("contrib/commit", tarball.join("contrib/commit")).unwrap();
+    assert_eq!(version(&tarball), "1.2.3");
+}
+
+/// The example with its keys in force: there a `#` stands directly before a key, a sentence has a space between.
+fn example() -> String {
+    let text = std::fs::read_to_string("contrib/hub.toml").unwrap();
+    let key = |line: &str| line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')).map(|rest| format!("{rest}\n"));
+    text.lines().filter_map(key).collect()
+}
+
+#[test]
 fn the_example_and_the_readme_have_every_key() {
     let host = Host::new();
-    let example: toml::Table = toml::from_str(&std::fs::read_to_string("contrib/hub.toml").unwrap()).unwrap();
+    let example: toml::Table = toml::from_str(&example()).unwrap();
     let readme = std::fs::read_to_string("README.md").unwrap();
     let sections = known_keys(&host, "", "unknown = 1\n");
     assert!(sections.len() >= 8, "{sections:?}");
@@ -200,9 +255,11 @@ fn check_says_whether_the_configuration_is_right() {
 #[test]
 fn the_example_configuration_is_right() {
     let host = Host::new();
-    std::fs::write(host.path("hub.toml"), std::fs::read("contrib/hub.toml").unwrap()).unwrap();
-    for binary in BINARIES {
-        ends_with(&run(&host, binary, &["--check"]), 0, "hub.toml");
+    for text in [example(), std::fs::read_to_string("contrib/hub.toml").unwrap()] {
+        host.configure(&text);
+        for binary in BINARIES {
+            ends_with(&run(&host, binary, &["--check"]), 0, "hub.toml");
+        }
     }
 }
 
@@ -210,7 +267,7 @@ fn the_example_configuration_is_right() {
 fn no_configuration_is_right_unless_one_is_named() {
     let host = Host::new();
     // Where the hub is installed its configuration is looked at, right or wrong.
-    let installed = std::path::Path::new("/etc/observability-hub/hub.toml").exists();
+    let installed = Path::new("/etc/observability-hub/hub.toml").exists();
     for binary in BINARIES {
         let output = run(&host, binary, &["--check"]);
         if installed {

@@ -160,7 +160,11 @@ fn an_unknown_repository_is_a_usage_error_that_lists_the_known_ones() {
 #[test]
 fn a_state_folder_of_somebody_else_is_named_with_what_to_do() {
     let host = configured();
-    std::fs::set_permissions(host.state(), std::fs::Permissions::from_mode(0o555)).unwrap();
+    let queue = host.path("state/proxy/queue");
+    std::fs::create_dir_all(&queue).unwrap();
+    for folder in [&queue, &host.path("state")] {
+        std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o555)).unwrap();
+    }
     let hub = host.path("hub");
     std::fs::copy(env!("CARGO_BIN_EXE_hub"), &hub).unwrap();
     let is_root = user() == "root";
@@ -176,7 +180,11 @@ fn a_state_folder_of_somebody_else_is_named_with_what_to_do() {
         line.args([command, "acme/infra"]).env("HUB_STATE_DIR", host.state()).env("HUB_CONFIG", host.path("hub.toml"));
         let output = line.output().unwrap();
         ends_with(&output, 1, "Permission denied");
-        ends_with(&output, 1, "run it as root");
+        ends_with(&output, 1, &format!("run it as root: sudo hub {command} acme/infra;"));
+        if command == "deploy" {
+            ends_with(&output, 1, "cannot create ");
+            ends_with(&output, 1, "/state/proxy/queue/acme__infra.json: Permission denied");
+        }
     }
 }
 
@@ -245,6 +253,21 @@ fn webhook_test_makes_a_secret_once_and_never_shows_it() {
     assert_eq!(starts(before), 1, "{before:#?}");
     eventually("the proxy is restarted for another credential", || starts(&running.service.lines()) == 2);
     assert!(lines.iter().all(|line| !line.to_string().contains(digits)));
+}
+
+#[test]
+fn webhook_test_before_the_first_start_makes_the_secret_and_says_how_to_start() {
+    let host = Host::new();
+    let listen = free_address();
+    host.configure(&format!("[proxy]\nlisten = \"{listen}\"\n"));
+    let first = host.run("hub", &["webhook-test"]);
+    ends_with(&first, 0, "(made just now, mode 0600)");
+    ends_with(&first, 0, "Content type  application/json");
+    ends_with(&first, 0, &format!("Nothing was sent: no proxy runs on {listen} yet; start it with: "));
+    ends_with(&first, 0, "hub up\nThen try the secret with: ");
+    assert!(!text(&first.stdout).contains("Sending"), "{first:?}");
+    // The secret is there now: what is asked for is a delivery, and there is none.
+    ends_with(&host.run("hub", &["webhook-test"]), 1, "does not answer");
 }
 
 #[test]
@@ -347,4 +370,113 @@ fn the_page_is_found_from_a_headless_host_and_a_token_closes_it() {
     let replaced = host.run("hub", &["admin-token", "--new"]);
     ends_with(&replaced, 0, &format!("Wrote {}", file.display()));
     assert_ne!(std::fs::read_to_string(&file).unwrap(), token);
+}
+
+/// A host without a configuration, a remote with one commit, and the words that name both.
+fn fresh() -> (Host, Vec<String>) {
+    let host = Host::new();
+    let origin = Origin::new(&host);
+    origin.push(&[("file", "one")]);
+    let words = ["init", "--repository", origin.url(), "--name", "acme/infra", "--units", "", "--path"];
+    let words = words.map(str::to_owned).into_iter().chain([host.path("checkout").display().to_string()]);
+    let words = words.chain(["--config".to_owned(), host.path("new/hub.toml").display().to_string()]).collect();
+    (host, words)
+}
+
+fn init(host: &Host, words: &[String], more: &[&str]) -> Output {
+    host.command("hub").args(words).args(more).stdin(Stdio::null()).output().unwrap()
+}
+
+#[test]
+fn init_writes_what_is_no_default_looks_at_the_branch_and_makes_the_secret() {
+    let (host, words) = fresh();
+    let file = host.path("new/hub.toml");
+    // Nothing is written where the branch is not there, or a secret would be.
+    ends_with(&init(&host, &words, &["--branch", "live"]), 1, "live");
+    ends_with(&init(&host, &words, &["--database", "postgres://hub:geheim@db/m"]), 2, "has a password");
+    ends_with(&init(&host, &words, &["--user"]), 2, "leave one of them out");
+    assert!(!file.exists() && !host.path("state/credentials").exists());
+
+    let output = init(&host, &words, &["--database", "postgres://hub@db/m"]);
+    ends_with(&output, 0, &format!("Wrote {}", file.display()));
+    ends_with(&output, 0, &format!("hub up --config {}\n", file.display()));
+    let written = std::fs::read_to_string(&file).unwrap();
+    let keys: toml::Table = toml::from_str(&written).unwrap();
+    let keys: Vec<String> = keys["repository"][0].as_table().unwrap().keys().cloned().collect();
+    assert_eq!(keys, ["name", "path", "units", "url"], "{written}");
+    assert!(
+        written.contains("url = \"postgres://hub@db/m\"") && written.starts_with("# Written by hub init."),
+        "{written}"
+    );
+    assert_eq!(mode(&host.path("state/credentials/webhook-secret")), 0o600);
+    let secret = std::fs::read_to_string(host.path("state/credentials/webhook-secret")).unwrap();
+    assert!(!text(&output.stdout).contains(secret.trim()));
+    ends_with(&host.run("hub", &["up", "--check", "--config", file.to_str().unwrap()]), 0, "is valid");
+    ends_with(&init(&host, &words, &[]), 1, "is there already and is not changed");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), written);
+    // One that is all comments, such as the package's, is kept and continued.
+    let comments = std::fs::read_to_string("contrib/debian/hub.toml").unwrap();
+    std::fs::write(&file, &comments).unwrap();
+    ends_with(&init(&host, &words, &[]), 0, "Wrote ");
+    let continued = std::fs::read_to_string(&file).unwrap();
+    assert!(continued.starts_with(comments.trim_end()) && continued.contains("\n[[repository]]\n"), "{continued}");
+    ends_with(&host.run("hub", &["init"]), 2, "--repository is needed");
+}
+
+#[test]
+fn init_asks_on_a_terminal_for_what_it_was_not_told() {
+    let (host, words) = fresh();
+    let (url, checkout, file) = (&words[2], &words[8], host.path("new/hub.toml"));
+    let hub = host.command("hub");
+    let line = format!("{} init --config {}", hub.get_program().to_str().unwrap(), file.display());
+    let mut script = Command::new("script");
+    script.args(["-qec", &line, "/dev/null"]).envs(hub.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let mut child = script.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    // An empty answer takes what stands in brackets.
+    let answers = format!("{url}\nacme/infra\n\n{checkout}\n-\n\n\n");
+    std::io::Write::write_all(child.stdin.as_mut().unwrap(), answers.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    ends_with(&output, 0, "Branch [main]: ");
+    let written = std::fs::read_to_string(&file).unwrap();
+    assert!(written.contains(&format!("path = \"{checkout}\"")) && written.contains("units = \"\""), "{written}");
+    assert!(!written.contains("branch =") && !written.contains("[gitops]"), "{written}");
+}
+
+#[test]
+fn hub_up_of_an_ordinary_user_reads_what_init_user_writes() {
+    let (host, words) = fresh();
+    let home = host.path("home");
+    std::fs::create_dir(&home).unwrap();
+    let hub = host.path("hub");
+    std::fs::copy(env!("CARGO_BIN_EXE_hub"), &hub).unwrap();
+    let is_root = user() == "root";
+    if is_root {
+        ends_with(&init(&host, &words[..words.len() - 2], &["--user"]), 2, "root's configuration is /etc/");
+        std::fs::set_permissions(host.path("."), std::fs::Permissions::from_mode(0o755)).unwrap();
+        let nobody = Command::new("chown")
+            .arg("-R")
+            .arg("nobody:nogroup")
+            .arg(&home)
+            .arg(host.path("state"))
+            .arg(&words[2])
+            .status();
+        assert!(nobody.unwrap().success());
+    }
+    let run = |words: &[&str]| {
+        let mut line = if is_root { Command::new("setpriv") } else { Command::new(&hub) };
+        if is_root {
+            line.args(["--reuid", "nobody", "--regid", "nogroup", "--clear-groups", "--"]).arg(&hub);
+        }
+        for name in ["HUB_CONFIG", "XDG_CONFIG_HOME"] {
+            line.env_remove(name);
+        }
+        line.args(words).env("HOME", &home).env("HUB_STATE_DIR", host.state()).stdin(Stdio::null()).output().unwrap()
+    };
+    let file = home.join(".config/observability-hub/hub.toml");
+    ends_with(&run(&["init", "--repository", &words[2]]), 2, "hub init --user");
+    let words = ["init", "--user", "--repository", &words[2], "--name", "acme/infra"];
+    ends_with(&run(&words), 0, &format!("Wrote {}", file.display()));
+    let written = std::fs::read_to_string(&file).unwrap();
+    assert!(written.contains(&format!("path = \"{}/infra\"", home.display())), "{written}");
+    ends_with(&run(&["up", "--check"]), 0, &format!("{} is valid", file.display()));
 }

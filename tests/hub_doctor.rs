@@ -35,6 +35,10 @@ fn a_fresh_host_is_told_what_to_configure() {
     let found = found.has("ok", "database", "is made by the first run of system-metrics", "");
     found.has("ok", "listeners", "proxy.listen is 127.0.0.1:8085, on this host only", "");
     assert!(!host.path("state/data").exists(), "looking makes nothing");
+    // The example is all comments, and as good as nothing.
+    host.configure(&std::fs::read_to_string("contrib/hub.toml").unwrap());
+    let found = doctor(&host).ends(1, "warning").has("ok", "configuration", "hub.toml is valid", "");
+    found.has("warning", "configuration", "no [[repository]] is configured", "editor ");
     std::fs::remove_dir(host.state()).unwrap();
     doctor(&host).has("ok", "state", "the first start makes", "");
 }

@@ -109,6 +109,11 @@ fn lists_of_signers_must_be_there_trusted_and_not_empty() {
     doctor(&site.host).has("problem", &about, "lists nobody, so no commit is accepted", "ls -l");
     std::fs::write(&signers, "ada@example.org namespaces=\"git\" ssh-ed25519 AAAA\n").unwrap();
     doctor(&site.host).has("ok", &about, "only signed commits are taken: allowed_signers (1 signers)", "");
+    // Of two lists the one that is missing is named.
+    let keys = site.host.path("keys.gpg");
+    let both = format!("allowed_signers = \"{}\"\ngpg_keyring = \"{}\"\n", signers.display(), keys.display());
+    site.configure("", &both);
+    doctor(&site.host).has("problem", &about, "gpg_keyring", &format!("ls -l {}", keys.display()));
     if skipped_without_root() {
         return;
     }

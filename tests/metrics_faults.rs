@@ -29,6 +29,26 @@ fn a_database_that_accepts_and_never_answers_costs_neither_the_sample_nor_the_li
 }
 
 #[test]
+fn a_procfs_that_is_not_there_is_told_in_one_sentence() {
+    let host = Host::new();
+    let empty = host.path("empty");
+    std::fs::create_dir(&empty).unwrap();
+    for (path, reason) in [
+        (host.path("host/proc"), "No such file or directory"),
+        (host.path("hub.toml"), "Not a directory"),
+        (empty, "the folder is empty"),
+    ] {
+        host.configure("");
+        for flags in [&["--print"][..], &[]] {
+            let output = host.command("system-metrics").args(flags).arg("--procfs").arg(&path).output().unwrap();
+            let said = text(&output);
+            assert_eq!((output.status.code(), said.lines().count()), (Some(2), 1), "{said}");
+            assert!(said.contains(&format!("no procfs at {}: {reason}", path.display())), "{said}");
+        }
+    }
+}
+
+#[test]
 fn unreadable_and_missing_files_cost_their_own_row() {
     let host = Host::new();
     let tree = tree_of(&host, "vm");

@@ -7,7 +7,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::output::{STDERR_KEPT, Stream, Streams, timespec};
-use super::run::end_child;
+use super::run::end_session;
 use super::{Error, Output};
 
 /// How long a child that closed its output may take to end.
@@ -146,7 +146,8 @@ impl Conversation {
         let group = Pid::from_child(&self.child);
         let ended = pidfd_open(group, PidfdFlags::empty())?;
         poll(&mut [PollFd::new(&ended, PollFlags::IN)], Some(&timespec(time)))?;
-        let status = end_child(&mut self.child)?;
+        end_session(group)?;
+        let status = self.child.wait()?;
         self.status = Some(status);
         Ok(status)
     }

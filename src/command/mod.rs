@@ -11,7 +11,6 @@ mod orphans;
 mod output;
 mod prepared;
 mod run;
-mod served;
 
 pub use account::{Account, current};
 pub use backoff::Backoff;

@@ -269,7 +269,10 @@ mod tests {
         for (text, expected) in [
             ("[proxy]\nlistem = \"x\"", "hub.toml:2: proxy.listem: unknown field `listem`, expected one of `listen`"),
             ("[prox]\n", "hub.toml:1: prox: unknown field `prox`, expected one of"),
-            ("[proxy]\n\nlisten = 8085", "hub.toml:3: proxy.listen: is the number 8085; write text in quotes"),
+            (
+                "[proxy]\n\nlisten = 8085",
+                "hub.toml:3: proxy.listen: is the number 8085; write text in quotes, such as \"127.0.0.1:8085\"",
+            ),
             ("[proxy]\nlisten = \"localhost\"", "hub.toml:2: proxy.listen: \"localhost\" is not an address"),
             (
                 "[proxy]\nadmin_listen = \"127.0.0.1:8085\"",
@@ -302,11 +305,16 @@ mod tests {
         for (change, expected) in [
             (("acme/infra", "infra"), "hub.toml:2: repository[0].name: \"infra\" is not owner/name"),
             (("acme/infra", "../infra"), "hub.toml:2: repository[0].name: \"../infra\" is not owner/name"),
-            (("\"/srv/infra\"", "\"srv\""), "hub.toml:4: repository[0].path: \"srv\" is not an absolute path"),
             (
-                ("\"/srv/infra\"", "\"/srv/../etc\""),
-                "hub.toml:4: repository[0].path: \"/srv/../etc\" is not an absolute",
+                ("\"/srv/infra\"", "\"~/infra\""),
+                "hub.toml:4: repository[0].path: \"~/infra\" begins with ~, and ~ is not replaced here; write the whole path",
             ),
+            (
+                ("\"/srv/infra\"", "\"$HOME/infra\""),
+                "hub.toml:4: repository[0].path: \"$HOME/infra\" begins with $, and",
+            ),
+            (("\"/srv/infra\"", "\"srv\""), "hub.toml:4: repository[0].path: \"srv\" is not an absolute path"),
+            (("\"/srv/infra\"", "\"/srv/../etc\""), "hub.toml:4: repository[0].path: \"/srv/../etc\" has \"..\" in it"),
             (("\"/srv/infra\"", "\"/\""), "hub.toml:1: repository[0].path: is the root folder"),
             (("path =", "branch = \"a..b\"\npath ="), "hub.toml:4: repository[0].branch: \"a..b\" is not a branch"),
             (("path =", "units = \"../x\"\npath ="), "hub.toml:4: repository[0].units: \"../x\" is not a folder"),
@@ -331,6 +339,10 @@ mod tests {
     #[test]
     fn an_example_of_every_key_is_accepted() {
         let text = std::fs::read_to_string("contrib/hub.toml").unwrap();
+        assert_eq!(toml::from_str(&text), Ok(toml::Table::new()), "copied as it is, it changes nothing");
+        // A key has its # directly before it, a sentence a space between.
+        let of_key = |line: &str| line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')).map(str::to_owned);
+        let text: String = text.lines().filter_map(of_key).map(|line| line + "\n").collect();
         let file = parse(Path::new("hub.toml"), &text).unwrap();
         let repository = file.repositories().unwrap().remove(0);
         assert_eq!((repository.name.as_str(), repository.units.as_str()), ("acme/infra", "systemd"));

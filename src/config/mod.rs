@@ -111,8 +111,8 @@ pub struct Metrics {
 }
 
 impl Config {
-    /// Reads and checks the configuration: `flag` (`--config`), else `$HUB_CONFIG`, else the default path, which may be
-    /// missing.
+    /// Reads and checks the configuration: `flag` (`--config`), else `$HUB_CONFIG`, else an ordinary user's own, else the default
+    /// path; the last two may be missing.
     ///
     /// # Errors
     /// The first thing that is wrong, with file, line, key and what would be right.
@@ -124,8 +124,19 @@ impl Config {
             None if named.is_some() => return Err(Error::Missing(path)),
             None => None,
         };
-        let path = text.as_ref().map(|_| path);
-        let file = file::parse(path.as_deref().unwrap_or(Path::new("")), text.as_deref().unwrap_or(""))?;
+        Self::of(text.as_ref().map(|_| path), text.as_deref().unwrap_or(""))
+    }
+
+    /// Checks a configuration that is not written yet; `path` is where it will be.
+    ///
+    /// # Errors
+    /// As `load`.
+    pub fn of_text(path: &Path, text: &str) -> Result<Self, Error> {
+        Self::of(Some(path.to_owned()), text)
+    }
+
+    fn of(path: Option<PathBuf>, text: &str) -> Result<Self, Error> {
+        let file = file::parse(path.as_deref().unwrap_or(Path::new("")), text)?;
         let state_dir =
             crate::state::root(file.state_dir.as_deref()).map_err(|error| Error::State(error.to_string()))?;
         let mut proxy = file.proxy()?;
@@ -164,7 +175,8 @@ impl Config {
 
     /// The file that `load` reads, whether it exists or not.
     pub fn file_path(flag: Option<&Path>) -> PathBuf {
-        named_file(flag).unwrap_or_else(|| DEFAULT_PATH.into())
+        let users = || user_path().filter(|path| !rustix::process::geteuid().is_root() && path.exists());
+        named_file(flag).or_else(users).unwrap_or_else(|| DEFAULT_PATH.into())
     }
 
     /// The credentials of this process: `$CREDENTIALS_DIRECTORY`, else the folder of `with_credentials`, else
@@ -212,6 +224,13 @@ impl Config {
             (None, several) => Err(Error::AmbiguousRepository { name, meant: names(several) }),
         }
     }
+}
+
+/// Where an ordinary user's own configuration is, for `hub up`; none without a home (XDG Base Directory Specification).
+pub fn user_path() -> Option<PathBuf> {
+    let home = || environment("HOME").map(|home| Path::new(&home).join(".config"));
+    let folder = environment("XDG_CONFIG_HOME").map(PathBuf::from).filter(|path| path.is_absolute()).or_else(home)?;
+    Some(folder.join("observability-hub/hub.toml"))
 }
 
 /// The file that somebody named; it has to exist.

@@ -51,8 +51,10 @@ pub(super) fn check(
             }
         }
         if other_place.file == place.file {
-            let reason = format!("the repository in line {line} has a name with the same file name");
-            return Err(("name", format!("{reason}; every repository needs its own")));
+            let file = repository_file_name(&last.name);
+            let reason = format!("{} in line {line} would keep its state in the same file, {file}.json", other.name);
+            let own = format!("id = \"{}@{}\"", last.name, last.branch);
+            return Err(("name", format!("{reason}; give one of the two an id, such as {own}")));
         }
         if other_place.path == place.path {
             let reason = format!("the repository in line {line} has the path {} too", other.path.display());
@@ -116,9 +118,10 @@ mod tests {
     #[test]
     fn repositories_do_not_share_names_branches_or_paths() {
         let file = two("a/b__c", "").replace("acme/infra", "a__b/c");
-        assert!(
-            error(&file).contains("repository[1].name: the repository in line 1 has a name with the same file name")
-        );
+        assert!(error(&file).ends_with(
+            "repository[1].name: a__b/c in line 1 would keep its state in the same file, a__b__c.json; give one of the \
+                 two an id, such as id = \"a/b__c@main\""
+        ));
         for (text, expected) in [
             (
                 two("acme/Infra", "branch = \"staging\"\nid = \"acme/infra@staging\"\n"),
@@ -130,7 +133,10 @@ mod tests {
                 two("acme/infra", "branch = \"staging\"\n"),
                 "id: the repository in line 1 is called acme/infra too; give one of the two another, such as id = \"acme/infra@staging\"",
             ),
-            (two("acme/other", "id = \"ACME/infra\"\n"), "name: the repository in line 1 has a name with the same"),
+            (
+                two("acme/other", "id = \"ACME/infra\"\n"),
+                "name: acme/infra in line 1 would keep its state in the same file, ACME__infra.json; give",
+            ),
             (
                 two("other/infra", "").replace("/srv/other\"", "/srv/infra/\""),
                 "path: the repository in line 1 has the path /srv/infra too",

@@ -35,7 +35,7 @@ fn right(key: &str, found: &str, expected: &str) -> Option<String> {
         return Some(format!("[{section}] instead of [[{section}]]"));
     }
     let right = match expected {
-        "a string" => "text in quotes".to_owned(),
+        "a string" => text_in_quotes(key, found),
         "a sequence" if is_section => format!("[[{key}]]"),
         "a sequence" if found == "map" => "a list of tables: [{ … }]".to_owned(),
         "a sequence" => {
@@ -53,6 +53,18 @@ fn right(key: &str, found: &str, expected: &str) -> Option<String> {
         _ => return None,
     };
     Some(right)
+}
+
+/// What stands there as text; of an address and of a size more than a number.
+fn text_in_quotes(key: &str, found: &str) -> String {
+    let number = found.strip_prefix("integer `").and_then(|number| number.strip_suffix('`'));
+    let example = match (key.rsplit('.').next().unwrap_or(key), number) {
+        ("listen", port) => format!(", such as \"127.0.0.1:{}\"", port.unwrap_or("8085")),
+        ("admin_listen", port) => format!(", such as \"127.0.0.1:{}\"", port.unwrap_or("8086")),
+        (_, Some(number)) => format!(": \"{number}\""),
+        (_, None) => String::new(),
+    };
+    format!("text in quotes{example}")
 }
 
 /// Keys of a time end in its unit.
@@ -88,7 +100,7 @@ mod tests {
                 "[proxy]\nadmin_hosts = \"hub.lan\"",
                 "2: proxy.admin_hosts: is the text \"hub.lan\"; write a list of words: [\"hub.lan\"]",
             ),
-            ("[proxy]\nlisten = true", "2: proxy.listen: is true; write text in quotes"),
+            ("[proxy]\nlisten = true", "2: proxy.listen: is true; write text in quotes, such as \"127.0.0.1:8085\""),
             ("[gate]\nport = \"443\"", "2: gate.port: is the text \"443\"; write a whole number, "),
         ] {
             let (error, expected) = (error(text), format!("hub.toml:{expected}"));
@@ -99,7 +111,7 @@ mod tests {
                 "build = \"make build\"",
                 "build: is the text \"make build\"; write a list of words: [\"make\", \"build\"]",
             ),
-            ("build = [\"make\", 1]", "build[1]: is the number 1; write text in quotes"),
+            ("build = [\"make\", 1]", "build[1]: is the number 1; write text in quotes: \"1\""),
             ("restart = { paths = [\"a\"], units = [] }", "restart: is a table; write a list of tables: [{ … }]"),
             ("restart = [\"app.service\"]", "restart[0]: is the text \"app.service\"; write a table: { … }"),
             ("health = 10", "health: is the number 10; write a table: { … }"),

@@ -7,7 +7,6 @@ use rustix::fs::{Gid, Mode, OFlags, Uid, fchown, openat};
 use rustix::process::geteuid;
 
 use super::Error;
-use super::origin::{self, Origin};
 use crate::command::{Account, Command};
 use crate::config::{Config, Repository};
 use crate::state::{self, Folder, require_roots};
@@ -28,8 +27,6 @@ pub(super) struct Access {
     ssh_command: Option<String>,
     credential_helper: Option<String>,
     global: Option<PathBuf>,
-    /// A repository on this host that its owner's git serves.
-    pub(super) origin: Option<Origin>,
     known_hosts: PathBuf,
 }
 
@@ -73,12 +70,8 @@ impl Access {
             _ => {}
         }
         if let Some(path) = repository.remote.local_path() {
-            access.origin = origin::find(&path, user)?;
-            if access.origin.is_some() {
-                return Ok(access);
-            }
-            // git refuses to serve a repository of another user, and this one is root's alone. `-c` does not reach the
-            // serving process, a global file does.
+            // git refuses to serve a repository of another user; the path is the operator's choice, and hub-git has
+            // nothing to lose. `-c` does not reach the serving process, a global file does.
             let mut content = "[safe]\n".to_owned();
             // git compares with the resolved path.
             let real = path.canonicalize().unwrap_or_else(|_| path.clone());
@@ -135,7 +128,8 @@ impl Access {
         if says("terminal prompts disabled") {
             return Some("the repository is private or does not exist; name a credential with token".to_owned());
         }
-        if says("certificate verif") || says("SSL certificate problem") {
+        // OpenSSL's word, and those of GnuTLS in Debian 12 and 13.
+        if ["SSL certificate problem", "certificate verif", "server verification failed"].into_iter().any(says) {
             return Some(
                 "if its authority is your own, put that into /usr/local/share/ca-certificates/NAME.crt and run \
                  update-ca-certificates"

@@ -26,7 +26,6 @@ mod locks;
 mod look;
 mod mirror;
 mod objects;
-mod origin;
 mod outcome;
 mod owner;
 mod plan;

@@ -190,7 +190,7 @@ impl<'a> Worker<'a> {
             "nothing_due",
             repositories = repositories.len(),
             next_due = next.map(log::rfc3339),
-            note = "hub deploy REPO, or gitops-sync REPO, looks at one now"
+            note = "nothing is due; name the repository to have it looked at now: gitops-sync REPO, or hub deploy REPO"
         );
     }
 }

@@ -2,6 +2,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use super::greeting::quoted;
 use crate::exit::Exit;
 use crate::webhook::queue;
 use crate::{command, config, gitops, reading, state};
@@ -45,6 +46,8 @@ pub enum Error {
     Gitops(gitops::Error),
     /// Dead letters cannot be read or changed.
     Reading(reading::Error),
+    /// The first configuration was not written: why.
+    Init(String),
     /// The test delivery was not accepted: what happened and what to do.
     Delivery(String),
     /// The status page does not answer: what happened and what to do.
@@ -90,12 +93,16 @@ impl From<queue::Error> for Error {
 }
 
 /// What to do where the state folder belongs to somebody else.
-fn hint(error: &state::Error) -> &'static str {
+fn hint(error: &state::Error) -> String {
     match error {
         state::Error::Io { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {
-            "; run it as root, or as the user that hub up runs as (HUB_STATE_DIR names another state folder)"
+            let words: Vec<String> = std::env::args().skip(1).map(|word| quoted(&word)).collect();
+            format!(
+                "; run it as root: sudo hub {}; or as the user that hub up runs as (HUB_STATE_DIR names another state folder)",
+                words.join(" ")
+            )
         }
-        _ => "",
+        _ => String::new(),
     }
 }
 
@@ -105,12 +112,14 @@ impl fmt::Display for Error {
             Self::Config(error) => error.fmt(f),
             Self::Reading(error) => error.fmt(f),
             Self::Gitops(error) => error.fmt(f),
-            Self::Usage(reason) | Self::Delivery(reason) | Self::Page(reason) | Self::OnHold(reason) => {
-                f.write_str(reason)
-            }
+            Self::Usage(reason)
+            | Self::Init(reason)
+            | Self::Delivery(reason)
+            | Self::Page(reason)
+            | Self::OnHold(reason) => f.write_str(reason),
             Self::State(error) => write!(f, "{error}{}", hint(error)),
             Self::Queue(error) => {
-                let hint = if let queue::Error::State(state) = error { hint(state) } else { "" };
+                let hint = if let queue::Error::State(state) = error { hint(state) } else { String::new() };
                 write!(f, "{error}{hint}")
             }
             Self::UnitsActive(units) => {

@@ -8,6 +8,7 @@ mod dead_letters;
 mod doctor;
 mod error;
 mod greeting;
+mod init;
 mod job;
 mod log;
 mod page;
@@ -36,8 +37,9 @@ use crate::exit::{self, Exit};
 /// Observability Hub: this host updates itself from git.
 #[derive(argh::FromArgs)]
 #[argh(
-    note = "The configuration is /etc/observability-hub/hub.toml, or HUB_CONFIG names it; it may be missing. --check says \
-            whether it is right.",
+    note = "The configuration is /etc/observability-hub/hub.toml, for an ordinary user ~/.config/observability-hub/hub.toml \
+            where that exists, or HUB_CONFIG names it; it may be missing. --check says whether it is right.",
+    example = "{command_name} init                        write the first configuration",
     example = "{command_name} up                          run everything here, without systemd units",
     example = "{command_name} status                      how everything is",
     example = "{command_name} doctor                      what is wrong, and what mends it",
@@ -56,6 +58,7 @@ struct Arguments {
 #[derive(argh::FromArgs)]
 #[argh(subcommand)]
 enum Command {
+    Init(init::Arguments),
     Up(up::Arguments),
     Status(status::Arguments),
     Doctor(doctor::Arguments),
@@ -119,6 +122,7 @@ fn run(command: Command, services: &[Service]) -> ExitCode {
         Command::Up(arguments) => return up::main(&arguments, services).into(),
         Command::Status(arguments) => return status::main(&arguments),
         Command::Doctor(arguments) => return doctor::main(&arguments, services),
+        Command::Init(arguments) => init::main(&arguments),
         Command::WebhookTest(arguments) => webhook_test::main(&arguments),
         Command::Deploy(arguments) => repository::deploy(&arguments),
         Command::Hold(arguments) => repository::hold(&arguments),

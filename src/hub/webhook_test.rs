@@ -1,3 +1,4 @@
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -7,7 +8,7 @@ use super::credential::Store;
 use super::greeting::{WEBHOOK, command_line, url};
 use super::repository::find_hold;
 use super::{Error, random_id, say};
-use crate::config::{Config, Secret};
+use crate::config::{Config, Secret, reachable};
 use crate::http;
 use crate::webhook::signature::sign;
 
@@ -19,6 +20,10 @@ use crate::webhook::signature::sign;
     name = "webhook-test",
     note = "The push makes gitops-sync look at the repository, as any delivery does. The secret itself is never shown.",
     example = "hub webhook-test\nhub webhook-test acme/infra",
+    error_code(
+        0,
+        "The delivery was accepted; or the secret was made, and no proxy runs yet that a delivery could be sent to."
+    ),
     error_code(1, "The delivery was not accepted; the message says what to do.")
 )]
 pub(super) struct Arguments {
@@ -38,9 +43,9 @@ const TAKE_UP: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// The secret and where it comes from.
-struct Known {
+pub(super) struct Known {
     secret: Secret,
-    source: String,
+    pub source: String,
     is_new: bool,
 }
 
@@ -59,6 +64,7 @@ pub(super) fn main(arguments: &Arguments) -> Result<(), Error> {
     };
     let store = Store::of(&config);
     let installed = store.installed;
+    let is_running = is_answered(config.proxy.listen);
     let known = secret(&config, &store)?;
     let target = url(config.proxy.listen, WEBHOOK);
     say(&format!(
@@ -70,6 +76,15 @@ pub(super) fn main(arguments: &Arguments) -> Result<(), Error> {
          Events        push and pull_request (others are answered and ignored)\n",
         known.source
     ));
+    if known.is_new && !is_running {
+        say(&format!(
+            "Nothing was sent: no proxy runs on {} yet; {}\nThen try the secret with: {}",
+            config.proxy.listen,
+            start_it(installed, flag),
+            command_line("webhook-test", flag)
+        ));
+        return Ok(());
+    }
     let (event, body) = match repository {
         Some(repository) => (
             "push",
@@ -104,8 +119,13 @@ pub(super) fn main(arguments: &Arguments) -> Result<(), Error> {
     }
 }
 
+/// Whether somebody listens on the proxy's address.
+fn is_answered(listen: SocketAddr) -> bool {
+    TcpStream::connect_timeout(&reachable(listen), TIMEOUT).is_ok()
+}
+
 /// The secret in force, made where there is none.
-fn secret(config: &Config, store: &Store) -> Result<Known, Error> {
+pub(super) fn secret(config: &Config, store: &Store) -> Result<Known, Error> {
     let credentials = &store.credentials;
     let path = credentials.folder().join(CREDENTIAL);
     let from_environment = std::env::var_os("GITHUB_WEBHOOK_SECRET").is_some_and(|value| !value.is_empty());
@@ -159,7 +179,7 @@ fn post(target: &str, secret: &Secret, event: &str, delivery: &str, body: &[u8])
 
 fn start_it(installed: bool, flag: Option<&Path>) -> String {
     if installed {
-        "start the proxy with: systemctl start proxy.service".to_owned()
+        "start the proxy with: systemctl enable --now proxy".to_owned()
     } else {
         format!("start it with: {}", command_line("up", flag))
     }
@@ -175,7 +195,11 @@ fn refused(answer: &Answer, installed: bool, flag: Option<&Path>) -> String {
     let advice = match answer.status {
         401 => format!("the running proxy has another secret; {restart}"),
         404 => format!("the running proxy has another configuration, or another program listens there; {restart}"),
-        503 => format!("the running proxy uses other credentials, or cannot write its queue; {restart}"),
+        // The proxy's words for a queue that is full or cannot be written.
+        503 if answer.reason.contains("queue") => {
+            "the proxy's log says why (queue_failed); a restart does not help before that is mended".to_owned()
+        }
+        503 => format!("the running proxy uses other credentials; {restart}"),
         _ => "is it the proxy that listens there? Its log says more".to_owned(),
     };
     format!("{}: {}; {advice}", answer.status, answer.reason)

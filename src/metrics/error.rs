@@ -29,6 +29,8 @@ pub enum Error {
     },
     /// A file in the state folder cannot be read or written.
     State(crate::state::Error),
+    /// The folder that `--procfs` names cannot be one, and why.
+    Procfs(PathBuf, String),
     /// The program itself cannot do what it needs.
     Start {
         /// What was tried.
@@ -69,6 +71,9 @@ impl fmt::Display for Error {
             Self::Child(error) => error.fmt(f),
             Self::Late { what, seconds } => write!(f, "{what} did not answer within {seconds} s"),
             Self::State(error) => error.fmt(f),
+            Self::Procfs(path, reason) => {
+                write!(f, "no procfs at {}: {reason}; --procfs names where the host's is mounted", path.display())
+            }
             Self::Start { act, source } => write!(f, "cannot {act}: {source}"),
         }
     }

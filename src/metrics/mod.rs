@@ -130,7 +130,8 @@ pub fn main() -> ExitCode {
             Err(error) => exit::configuration_error(&error).into(),
         };
     }
-    let roots = match Roots::new(&arguments.procfs, &arguments.sysfs, &arguments.rootfs) {
+    let roots = Roots::new(&arguments.procfs, &arguments.sysfs, &arguments.rootfs);
+    let roots = match roots.and_then(|roots| roots.has_procfs().map(|()| roots)) {
         Ok(roots) => roots,
         Err(error) => {
             log::error!("usage", error = error.to_string());

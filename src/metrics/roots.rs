@@ -31,6 +31,16 @@ impl Roots {
         Ok(Self { proc: absolute(proc)?, sys: absolute(sys)?, root: absolute(root)? })
     }
 
+    /// Looks for a procfs once: each collector would say for itself what it misses.
+    ///
+    /// # Errors
+    /// When there is no folder, or an empty one.
+    pub fn has_procfs(&self) -> Result<(), Error> {
+        let wrong = |reason: String| Error::Procfs(self.proc.clone(), reason);
+        let entries = std::fs::read_dir(&self.proc).map_err(|error| wrong(error.to_string()))?;
+        if entries.count() == 0 { Err(wrong("the folder is empty".to_owned())) } else { Ok(()) }
+    }
+
     /// True where all three are this host's own, so that what is asked of the running kernel and systemd fits.
     pub fn is_live(&self) -> bool {
         self.proc == Path::new("/proc") && self.sys == Path::new("/sys") && self.root == Path::new("/")

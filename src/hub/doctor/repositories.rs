@@ -1,5 +1,4 @@
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
 use std::time::Duration;
 
 use super::{Finding, Findings, Patient, is_denied, past};
@@ -25,7 +24,10 @@ pub(super) fn repository(patient: &Patient<'_>, config: &Config, repository: &Re
         Ok(lists) if lists.is_empty() => {}
         Ok(lists) => findings.ok(format!("only signed commits are taken: {}", lists.join(", "))),
         Err(error) if !patient.is_root && is_denied(&error.to_string()) => findings.skipped(error.to_string()),
-        Err(error) => findings.problem(error.to_string(), signers_mend(repository)),
+        Err(error) => {
+            let mend = signers_mend(repository, &error.to_string());
+            findings.problem(error.to_string(), mend);
+        }
     }
     past::repository(patient, repository, &mut findings);
     findings.all
@@ -153,7 +155,9 @@ fn checkout(patient: &Patient<'_>, config: &Config, repository: &Repository, fin
     }
 }
 
-fn signers_mend(repository: &Repository) -> String {
-    let path = repository.allowed_signers.as_deref().or(repository.gpg_keyring.as_deref()).unwrap_or(Path::new(""));
-    format!("ls -l {}", path.display())
+/// Of two lists the one that the reason is about.
+fn signers_mend(repository: &Repository, reason: &str) -> String {
+    let lists = [&repository.allowed_signers, &repository.gpg_keyring].into_iter().flatten();
+    let named = lists.clone().find(|path| reason.contains(&*path.to_string_lossy())).or(lists.clone().next());
+    format!("ls -l {}", named.map_or_else(String::new, |path| path.display().to_string()))
 }
