@@ -156,13 +156,7 @@ mod tests {
 
     #[test]
     fn wear_of_emmc_and_ufs_is_told_and_what_sleeps_is_not_asked() {
-        let dir = tempfile::tempdir().unwrap();
-        let file = |path: &str, content: &str| {
-            let path = dir.path().join(path);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, content).unwrap();
-        };
-        for (path, content) in [
+        let dir = roots::tree(&[
             ("block/mmcblk0/device/life_time", "0x02 0x01\n"),
             ("block/mmcblk0/device/pre_eol_info", "0x01\n"),
             ("block/sda/device/model", "KLUDG4U1EA-B0C1\n"),
@@ -175,9 +169,7 @@ mod tests {
             ("bus/platform/drivers/exynos-ufshc/2.ufs/power/runtime_status", "suspended\n"),
             ("bus/pci/drivers/ufshcd/0000:00:12.5/health_descriptor/life_time_estimation_a", "0x00\n"),
             ("bus/pci/drivers/ufshcd/0000:00:12.5/health_descriptor/eol_info", "0x03\n"),
-        ] {
-            file(path, content);
-        }
+        ]);
         let expected = serde_json::json!({
             "mmcblk0": {"life_used_percent": 20, "reserve": "normal"},
             "1d84000.ufshc": {"life_used_percent": 100, "reserve": "warning"},

@@ -1,14 +1,5 @@
+use super::super::roots::tree;
 use super::*;
-
-fn tree(files: &[(&str, &str)]) -> tempfile::TempDir {
-    let dir = tempfile::tempdir().unwrap();
-    for (path, content) in files {
-        let path = dir.path().join(path);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, content).unwrap();
-    }
-    dir
-}
 
 fn temperatures(chips: &[Chip]) -> Value {
     Value::Object(by_chip(chips, |chip| &chip.temperatures))
