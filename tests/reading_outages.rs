@@ -162,8 +162,15 @@ fn what_is_wrong_with_either_side_is_named() {
     };
     site.host.credential("mongo-uri", "postgres://u:geheim@h/");
     refused("no MongoDB URI", "no MongoDB URI", "source");
-    site.host.credential("mongo-uri", "mongodb://u:geheim@h/?socketTimeoutMS=5");
-    refused("an option that the driver refuses", "does not understand", "source");
+    for (options, says) in [
+        ("compressors=zlib&maxPoolSize=geheim", "the value of the option maxpoolsize"),
+        ("replicatSet=rs0&w=1", "the option replicatset is unknown"),
+        ("tlsAllowInvalidHostnames=true", "the option tlsallowinvalidhostnames"),
+        ("w=1&geheim", "an option has no value"),
+    ] {
+        site.host.credential("mongo-uri", &format!("mongodb://u:geheim@h/?{options}"));
+        refused(options, says, "source");
+    }
     let uri = |address: SocketAddr, more: &str| {
         format!("mongodb://u:geheim@{address}/?directConnection=true&serverSelectionTimeoutMS=2000&{more}")
     };
@@ -185,7 +192,10 @@ fn what_is_wrong_with_either_side_is_named() {
         away("a server that hangs", mongo.uri());
         mongo.signal("CONT");
     }
-    site.host.credential("mongo-uri", mongo.uri());
+    // What other drivers know works, or has no meaning here.
+    let join = if mongo.uri().contains('?') { '&' } else { '?' };
+    let more = "compressors=zstd,zlib&zlibCompressionLevel=6&socketTimeoutMS=60000&uuidRepresentation=standard&j=true";
+    site.host.credential("mongo-uri", &format!("{}{join}{more}", mongo.uri()));
     site.synced("reading");
 
     fill(&pair.events, 0..2);

@@ -216,6 +216,9 @@ impl Parsed {
                 );
                 return Err(wrong(("retention_days", reason)));
             }
+            if let Some(reason) = pipelines.iter().find_map(|other| super::tables::clash(&pipeline, other)) {
+                return Err(wrong(("table", reason)));
+            }
             pipelines.push(pipeline);
         }
         Ok(pipelines)

@@ -11,6 +11,7 @@ mod names;
 mod pipeline;
 mod remote;
 mod repository;
+pub(crate) mod tables;
 mod values;
 mod wording;
 

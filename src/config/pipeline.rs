@@ -245,6 +245,9 @@ impl Section {
                 field.clone_from(given);
             }
         }
+        if let Some(reason) = super::tables::refusal(&pipeline.table) {
+            return Err(("table", reason));
+        }
         pipeline.json = self.json;
         pipeline.map = self.map.clone().into();
         pipeline.select = self.select.clone().unwrap_or_default();
@@ -291,6 +294,18 @@ mod tests {
     }
 
     #[test]
+    fn a_table_may_have_any_name_that_nobody_else_has() {
+        for table in
+            ["order", "user", "hub", "analytics.dead_letters", "metrics_of_mine", "system_metrics_old", "pgx", "t_view"]
+        {
+            assert_eq!(pipeline(&format!("table = \"{table}\"")).unwrap().table, table);
+        }
+        let longest = "t".repeat(63);
+        assert_eq!(pipeline(&format!("table = \"{longest}\"")).unwrap().table, longest);
+        assert!(pipeline(&format!("table = \"{longest}t\"")).unwrap_err().contains("is not a table"));
+    }
+
+    #[test]
     fn what_is_wrong_is_named() {
         for (keys, expected) in [
             ("map = { paylod = \"x\" }", "hub.toml:3: pipeline[0].map.paylod: unknown field `paylod`, expected one of"),
@@ -313,6 +328,37 @@ mod tests {
             (
                 "retention_days = -1",
                 "hub.toml:3: pipeline[0].retention_days: is the number -1; write a whole number of days",
+            ),
+            ("table = \"dead_letters\"", "hub.toml:1: pipeline[0].table: \"dead_letters\" is a name of the hub's own"),
+            (
+                "table = \"public.hub_schema\"",
+                "hub.toml:1: pipeline[0].table: \"public.hub_schema\" is a name of the hub's",
+            ),
+            (
+                "table = \"metrics_disk_io\"",
+                "hub.toml:1: pipeline[0].table: \"metrics_disk_io\" is a name of the hub's own",
+            ),
+            (
+                "table = \"dead_letters_pkey\"",
+                "hub.toml:1: pipeline[0].table: \"dead_letters_pkey\" is a name of the hub's",
+            ),
+            ("table = \"pg_class\"", "hub.toml:1: pipeline[0].table: \"pg_class\" is a name of PostgreSQL's own"),
+            (
+                "table = \"information_schema.t\"",
+                "hub.toml:1: pipeline[0].table: \"information_schema.t\" is a name of Post",
+            ),
+            (
+                "table = \"sqlite_sequence\"",
+                "hub.toml:1: pipeline[0].table: \"sqlite_sequence\" is a name of SQLite's own",
+            ),
+            ("table = \"Dead_Letters\"", "hub.toml:3: pipeline[0].table: \"Dead_Letters\" is not a table; write a-z"),
+            (
+                "table = \"t\"\n[[pipeline]]\nname = \"b\"\ntable = \"t_view\"",
+                "hub.toml:4: pipeline[1].table: \"t_view\" and \"t\" clash",
+            ),
+            (
+                "table = \"s.t_pkey\"\n[[pipeline]]\nname = \"b\"\ntable = \"s.t\"",
+                "hub.toml:4: pipeline[1].table: \"s.t\" and \"s.t_pkey\" clash",
             ),
             (
                 "retention_days = 3\n[[pipeline]]\nname = \"b\"",

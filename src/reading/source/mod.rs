@@ -13,6 +13,8 @@ mod mongodb;
 mod position;
 mod scan;
 mod text;
+#[cfg(feature = "mongodb")]
+mod uri;
 
 use std::path::PathBuf;
 use std::sync::Arc;

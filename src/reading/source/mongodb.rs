@@ -10,7 +10,7 @@ use mongodb::options::{ClientOptions, ReadPreference, SelectionCriteria};
 use mongodb::sync::{Client, Collection};
 
 use super::cursor::{self, Cursor};
-use super::{Acknowledge, Batch, Limits, Opened, Read, Total};
+use super::{Acknowledge, Batch, Limits, Opened, Read, Total, uri};
 use crate::config::{Config, FieldPath, Pipeline, Select};
 use crate::log;
 use crate::reading::bson::Raw;
@@ -91,14 +91,20 @@ pub(super) struct Connected {
 fn connect(config: &Config, pipeline: &Pipeline, longest_selection: Duration) -> Result<Connected, Error> {
     let uri = config.mongo_uri().map_err(Error::SourceAddress)?;
     let refused = |error: &DriverError| explain("MongoDB", error);
-    let mut options = ClientOptions::parse(uri.expose()).run().map_err(|error| match *error.kind {
+    let wrong = |reason: &str| {
+        let form =
+            "write mongodb://user:password@host:27017/?… or mongodb+srv://…, reserved characters percent-encoded";
+        Error::SourceRefused(format!("MONGO_URI: {reason}; {form}"))
+    };
+    let uri = uri::prepared(uri.expose()).map_err(|reason| wrong(&reason))?;
+    let is_right = |uri: &str| ClientOptions::parse(uri).run().is_ok();
+    let mut options = ClientOptions::parse(&uri).run().map_err(|error| match *error.kind {
         ErrorKind::DnsResolve { .. } => refused(&error),
         // The driver repeats pieces of the URI, and any piece may be of a password.
-        _ => Error::SourceRefused(
-            "MONGO_URI: the driver does not understand it; write mongodb://user:password@host:27017/?… or \
-             mongodb+srv://…, reserved characters percent-encoded, and no socketTimeoutMS"
-                .to_owned(),
-        ),
+        _ => match uri::culprit(&uri, is_right) {
+            Some(option) => wrong(&format!("the driver does not take the value of the option {option}")),
+            None => wrong("the driver does not understand it"),
+        },
     })?;
     let target: Vec<String> = options.hosts.iter().map(ToString::to_string).collect();
     let target = format!("MongoDB at {}", target.join(","));

@@ -1,0 +1,73 @@
+//! Which names the tables of pipelines may have: none that the hub, SQLite or PostgreSQL has, and none that comes with
+//! another table.
+
+use super::Pipeline;
+
+/// The hub's own tables, views and indexes, and what its database calls them.
+const OWN: &[&str] = &[
+    "dead_letters",
+    "hub_events",
+    "hub_positions",
+    "hub_schema",
+    "metric_views",
+    "metrics_array",
+    "metrics_btrfs",
+    "metrics_collector",
+    "metrics_cpu",
+    "metrics_cpu_core_temp",
+    "metrics_cpu_each",
+    "metrics_disk",
+    "metrics_disk_io",
+    "metrics_fan",
+    "metrics_hourly",
+    "metrics_kernel",
+    "metrics_load",
+    "metrics_memory",
+    "metrics_network",
+    "metrics_power",
+    "metrics_pressure",
+    "metrics_run",
+    "metrics_swap",
+    "metrics_systemd",
+    "metrics_temperature",
+    "metrics_time",
+    "metrics_unit",
+    "system_metrics",
+    "system_metrics_host_time",
+    "system_metrics_key",
+    "system_metrics_time",
+];
+
+/// What is made along with a table: its view, indexes, keys and sequence.
+const ALONG: [&str; 7] =
+    ["_event_timestamp", "_id_seq", "_mongo_id_key", "_pkey", "_source_id", "_updated_at", "_view"];
+
+/// A table's schema, where it is not the usual one, and its name in it.
+fn parts(table: &str) -> (&str, &str) {
+    let (schema, name) = table.split_once('.').unwrap_or(("", table));
+    (if schema == "public" { "" } else { schema }, name)
+}
+
+/// Why a pipeline cannot have a table of this name; none where it can.
+pub(crate) fn refusal(table: &str) -> Option<String> {
+    let (schema, name) = parts(table);
+    let whose = match () {
+        () if name.starts_with("pg_") || schema.starts_with("pg_") || schema == "information_schema" => "PostgreSQL's",
+        () if name.starts_with("sqlite_") => "SQLite's",
+        () if schema.is_empty() && (OWN.contains(&name) || along("dead_letters", name)) => "the hub's",
+        () => return None,
+    };
+    Some(format!("{table:?} is a name of {whose} own; write another one, such as \"reading_analytics\""))
+}
+
+/// Whether a name is that of something that is made along with a table.
+fn along(table: &str, name: &str) -> bool {
+    name.strip_prefix(table).is_some_and(|rest| ALONG.contains(&rest))
+}
+
+/// Why two pipelines cannot have their tables side by side; none where they can.
+pub(super) fn clash(one: &Pipeline, other: &Pipeline) -> Option<String> {
+    let ((schema, name), (other_schema, other_name)) = (parts(&one.table), parts(&other.table));
+    let clashes = schema == other_schema && (along(name, other_name) || along(other_name, name));
+    clashes.then(|| format!("{:?} and {:?} clash: one of them is made along with the other", one.table, other.table))
+}
