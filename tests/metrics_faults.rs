@@ -169,6 +169,8 @@ fn a_full_disk_is_said_and_leaves_no_half_row() {
     let database = nobody();
     run(command(&host, &tree).env("DATABASE_URL", &database), 0);
     let before = spooled_rows(&host);
+    let record = || host.json("state/data/metrics/run.json");
+    let begun = record()["started"].clone();
     let mut filler = File::create(host.path("state/filler")).unwrap();
     while filler.write_all(&[0; 1024]).is_ok() {}
     let mut lost = String::new();
@@ -179,6 +181,8 @@ fn a_full_disk_is_said_and_leaves_no_half_row() {
         }
     }
     assert!(lost.contains("spool_failed") && lost.contains("No space left") && lost.contains("samples_lost"), "{lost}");
+    // And the record does not go on telling of the run that went well.
+    assert!(record()["started"] != begun && record()["error"].is_string(), "{}", record());
     drop(filler);
     std::fs::remove_file(host.path("state/filler")).unwrap();
     run(command(&host, &tree).env("DATABASE_URL", &database), 0);

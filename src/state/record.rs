@@ -52,9 +52,15 @@ impl Record {
     /// When the record cannot be written.
     pub fn add(folder: &Folder, service: &str, run: Run) -> Result<(), Error> {
         let record = Self::with(folder, service, run);
-        let Err(error) = folder.publish_json(FILE, &record) else { return Ok(()) };
+        let published = folder.publish_json(FILE, &record);
+        record.or_over_the_old(folder, published)
+    }
+
+    /// Where the record could not be put in the old one's place, it is written over it.
+    fn or_over_the_old(self, folder: &Folder, put: Result<(), Error>) -> Result<(), Error> {
+        let Err(error) = put else { return Ok(()) };
         // The old one would go on telling of a run that went well: its bytes are on the disk and can hold this.
-        match folder.overwrite(FILE, &record.within(SHORT)) {
+        match folder.overwrite(FILE, &self.within(SHORT)) {
             Ok(true) => crate::log::warn!("run_record_overwritten", error = error.to_string()),
             Ok(false) => return Err(error),
             Err(second) => {
@@ -71,7 +77,9 @@ impl Record {
     /// # Errors
     /// When the record cannot be written.
     pub fn add_lazily(folder: &Folder, service: &str, run: Run) -> Result<(), Error> {
-        folder.note_json(FILE, &Self::with(folder, service, run))
+        let record = Self::with(folder, service, run);
+        let noted = folder.note_json(FILE, &record);
+        record.or_over_the_old(folder, noted)
     }
 
     fn with(folder: &Folder, service: &str, run: Run) -> Self {
