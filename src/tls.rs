@@ -1,15 +1,20 @@
 //! Which servers a TLS connection trusts. Knows of certificates, and neither of databases nor of HTTP.
 
+mod version;
+
 use std::path::Path;
 use std::sync::Arc;
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{WebPkiSupportedAlgorithms, ring, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+
+use version::as_version_3;
 
 /// How far a server's certificate is checked (PostgreSQL manual, "34.19.1. Client Verification of Server Certificates").
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,11 +36,29 @@ pub struct Key {
     pub example: &'static str,
 }
 
+/// A version of TLS that can be spoken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
+pub enum Version {
+    /// TLS 1.2
+    V12,
+    /// TLS 1.3
+    V13,
+}
+
+/// What a client may want besides.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wants<'a> {
+    /// The oldest and the newest version.
+    pub versions: [Option<Version>; 2],
+    /// Files of a certificate of its own, and of its key.
+    pub own: Option<(&'a Path, &'a Path)>,
+}
+
 /// The client's side of a connection. Without `roots`, a file of PEM certificates, the system's authorities are trusted.
 ///
 /// # Errors
-/// When the authorities cannot be read, and what to do.
-pub fn client(trust: Trust, roots: Option<&Path>, key: Key) -> Result<ClientConfig, String> {
+/// When the authorities or the client's own files cannot be read, and what to do.
+pub fn client(trust: Trust, roots: Option<&Path>, key: Key, wants: Wants<'_>) -> Result<ClientConfig, String> {
     let provider = Arc::new(ring::default_provider());
     let algorithms = provider.signature_verification_algorithms;
     let verifier = if trust == Trust::Anyone {
@@ -52,12 +75,55 @@ pub fn client(trust: Trust, roots: Option<&Path>, key: Key) -> Result<ClientConf
         let check_name = trust == Trust::AuthorityAndName;
         Verifier { authorities: Some(inner), own, check_name, algorithms }
     };
-    Ok(ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
+    let [oldest, newest] = wants.versions;
+    let is_wanted = |version: Version| {
+        oldest.is_none_or(|oldest| oldest <= version) && newest.is_none_or(|newest| version <= newest)
+    };
+    let versions = [(Version::V13, &rustls::version::TLS13), (Version::V12, &rustls::version::TLS12)];
+    let versions: Vec<_> =
+        versions.into_iter().filter(|(version, _)| is_wanted(*version)).map(|(_, version)| version).collect();
+    let config = ClientConfig::builder_with_provider(provider.clone())
+        .with_protocol_versions(&versions)
         .map_err(|error| format!("TLS: {error}"))?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier))
-        .with_no_client_auth())
+        .with_custom_certificate_verifier(Arc::new(verifier));
+    Ok(match wants.own {
+        Some((certificate, key)) => {
+            config.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(own(&provider, certificate, key)?)))
+        }
+        None => config.with_no_client_auth(),
+    })
+}
+
+/// The client's own certificate with its key.
+fn own(provider: &CryptoProvider, certificate: &Path, key: &Path) -> Result<CertifiedKey, String> {
+    let failed = |error: &dyn std::fmt::Display| format!("sslkey {}: {error}", key.display());
+    let chain = certificates("sslcert", certificate)?;
+    let secret = PrivateKeyDer::from_pem_file(key).map_err(|error| match error {
+        rustls::pki_types::pem::Error::NoItemsFound => {
+            failed(&"has no key that can be read; a key with a passphrase cannot be used")
+        }
+        error => failed(&error),
+    })?;
+    let secret = provider.key_provider.load_private_key(secret).map_err(|error| failed(&error))?;
+    // As with that of the server, one of version 1 is read as one of version 3.
+    let readable = chain.iter().take(1).map(|first| as_version_3(first).unwrap_or_else(|| first.clone())).collect();
+    CertifiedKey::new(readable, secret.clone())
+        .keys_match()
+        .map_err(|error| failed(&format!("does not belong to sslcert: {error}")))?;
+    Ok(CertifiedKey::new(chain, secret))
+}
+
+/// The certificates of a PEM file that a key names.
+fn certificates(name: &str, file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let failed = |reason: String| format!("{name} {}: {reason}", file.display());
+    let certificates: Result<Vec<_>, _> =
+        CertificateDer::pem_file_iter(file).map_err(|error| failed(error.to_string()))?.collect();
+    let certificates = certificates.map_err(|error| failed(error.to_string()))?;
+    if certificates.is_empty() {
+        return Err(failed("has no certificate; it must be a PEM file".to_owned()));
+    }
+    Ok(certificates)
 }
 
 /// What to do where `reason`, rustls's, is that nobody who is trusted has signed the certificate; empty otherwise.
@@ -78,14 +144,7 @@ fn authorities(file: Option<&Path>, key: Key) -> Result<Vec<CertificateDer<'stat
         }
         return Ok(found.certs);
     };
-    let failed = |reason: String| format!("{} {}: {reason}", key.name, file.display());
-    let certificates: Result<Vec<_>, _> =
-        CertificateDer::pem_file_iter(file).map_err(|error| failed(error.to_string()))?.collect();
-    let certificates = certificates.map_err(|error| failed(error.to_string()))?;
-    if certificates.is_empty() {
-        return Err(failed("has no certificate; it must be a PEM file".to_owned()));
-    }
-    Ok(certificates)
+    certificates(key.name, file)
 }
 
 /// Checks a certificate as far as `sslmode` asks for; rustls itself knows only the strictest.
@@ -98,6 +157,21 @@ struct Verifier {
     own: Vec<CertificateDer<'static>>,
     check_name: bool,
     algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl Verifier {
+    /// Checks what the server signed with the key of its certificate. rustls reads no certificate of version 1, which
+    /// psql takes: where nobody is trusted, its key is read as that of one of version 3.
+    fn signed(
+        &self,
+        certificate: &CertificateDer<'_>,
+        check: impl Fn(&CertificateDer<'_>) -> Result<HandshakeSignatureValid, rustls::Error>,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        match (check(certificate), as_version_3(certificate)) {
+            (Err(_), Some(certificate)) if self.authorities.is_none() => check(&certificate),
+            (outcome, _) => outcome,
+        }
+    }
 }
 
 impl ServerCertVerifier for Verifier {
@@ -139,7 +213,9 @@ impl ServerCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, certificate, signature, &self.algorithms)
+        self.signed(certificate, |certificate| {
+            verify_tls12_signature(message, certificate, signature, &self.algorithms)
+        })
     }
 
     fn verify_tls13_signature(
@@ -148,7 +224,9 @@ impl ServerCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, certificate, signature, &self.algorithms)
+        self.signed(certificate, |certificate| {
+            verify_tls13_signature(message, certificate, signature, &self.algorithms)
+        })
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

@@ -85,7 +85,7 @@ fn a_wrong_command_is_answered_with_the_commands() {
     let host = Host::new();
     let output = host.run("hub", &["bogus"]);
     ends_with(&output, 2, "there is no command \"bogus\"; write one of init, up, status, doctor, webhook-test,");
-    ends_with(&output, 2, "admin-token, log");
+    ends_with(&output, 2, "admin-token, database, log");
 }
 
 #[test]

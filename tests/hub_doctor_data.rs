@@ -35,7 +35,7 @@ fn a_database_that_refuses_or_is_down_is_told() {
     assert!(!found.text.contains("geheim"));
     std::fs::create_dir(host.path("state/data")).unwrap();
     std::fs::write(host.path("state/data/torn.db"), vec![b'x'; 8192]).unwrap();
-    with_url("sqlite:torn.db").has("problem", "database", "torn.db", "torn.db.damaged");
+    with_url("sqlite:torn.db").has("problem", "database", "torn.db", "database recover");
 }
 
 #[cfg(feature = "postgres")]
@@ -49,6 +49,27 @@ fn a_database_without_the_right_to_make_tables_is_told_with_the_statements() {
     let mut superuser = database.superuser();
     superuser.batch_execute("DROP OWNED BY doctor CASCADE; ALTER DATABASE doctor OWNER TO CURRENT_USER; REVOKE CREATE ON SCHEMA public FROM PUBLIC").unwrap();
     doctor(&host).has("problem", "database", "permission denied", "GRANT");
+}
+
+#[cfg(feature = "sqlite")]
+#[test]
+fn what_somebody_dropped_is_told() {
+    let host = Host::new();
+    host.configure("");
+    let config = support::rows::config(&host, "sqlite:hub.db", "");
+    drop(observability_hub::store::Store::open(&config).unwrap());
+    let connection = rusqlite::Connection::open(host.path("state/data/hub.db")).unwrap();
+    for (drop, name) in [("VIEW", "metrics_cpu"), ("INDEX", "system_metrics_key"), ("TABLE", "system_metrics")] {
+        connection.execute_batch(&format!("DROP {drop} {name}")).unwrap();
+        // Whoever looks first has it made again.
+        let first = host.run("hub", &["doctor", "--json"]);
+        let first: serde_json::Value = serde_json::from_slice(&first.stdout).unwrap();
+        let findings = first["findings"].as_array().unwrap();
+        let note = findings.iter().find(|finding| finding["about"] == "database").unwrap();
+        assert_eq!(note["level"], "warning");
+        assert!(note["finding"].as_str().unwrap().contains(&format!("made again: {name}")), "{note}");
+        doctor(&host).has("ok", "database", "the schema and the right to write are there", "");
+    }
 }
 
 #[test]

@@ -70,15 +70,26 @@ fn a_locked_table_is_given_up_and_the_server_stops_waiting_too() {
 }
 
 #[test]
-fn a_standby_is_named() {
-    let Some(cluster) = shared() else { return };
+fn a_standby_is_waited_for_and_a_server_that_is_read_only_for_good_is_not() {
+    let Some(cluster) = Cluster::start(&[]) else { return };
     let database = cluster.database("standby");
-    let mut store = open(&database.url()).unwrap();
-    database.superuser().batch_execute("ALTER ROLE standby SET default_transaction_read_only = on").unwrap();
-    drop(store);
-    store = open(&database.url()).unwrap();
-    let error = store.insert_metrics(&sample("web", 0)).unwrap_err();
+    drop(open(&database.url()).unwrap());
+    for set in ["ROLE", "DATABASE"] {
+        let setting = format!("ALTER {set} standby SET default_transaction_read_only = on");
+        database.superuser().batch_execute(&setting).unwrap();
+        let error = open(&database.url()).unwrap().insert_metrics(&sample("web", 0)).unwrap_err();
+        let remedy = format!("ALTER {set} \"standby\" RESET default_transaction_read_only");
+        assert!(!error.is_unavailable() && error.to_string().contains(&remedy), "{error}");
+        let reset = format!("ALTER {set} standby RESET default_transaction_read_only");
+        cluster.superuser("postgres").batch_execute(&reset).unwrap();
+    }
+    cluster.stop("INT");
+    cluster.file("data/standby.signal", "");
+    cluster.run();
+    let error = open(&database.url()).unwrap().insert_metrics(&sample("web", 0)).unwrap_err();
     assert!(error.is_unavailable() && error.to_string().contains("target_session_attrs=read-write"), "{error}");
+    cluster.superuser("postgres").execute("SELECT pg_promote()", &[]).unwrap();
+    open(&database.url()).unwrap().insert_metrics(&sample("web", 0)).unwrap();
 }
 
 #[test]
@@ -190,4 +201,37 @@ fn sessions_share_servers_behind_pgbouncer() {
     assert_eq!(database.number("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = 'bouncer')"), 0);
     let error = open(&url.replace("geheim", "falsch")).unwrap_err();
     assert!(matches!(error, Error::Login { .. }), "{error}");
+    // What PgBouncer never takes is not waited for (cweijan/vscode-database-client#412).
+    let error = open(&format!("{url}?options=-c%20statement_timeout%3D5s")).unwrap_err();
+    assert!(
+        matches!(error, Error::Login { .. }) && error.to_string().contains("unsupported startup parameter"),
+        "{error}"
+    );
+    open(&format!("{}?options=-c%20statement_timeout%3D5s", database.url())).unwrap();
+}
+
+/// psycopg/psycopg2#669
+#[test]
+fn of_several_hosts_the_one_that_takes_rows_is_found() {
+    let (Some(standby), Some(primary)) = (Cluster::start(&[]), Cluster::start(&[])) else { return };
+    for cluster in [&standby, &primary] {
+        cluster.database("several");
+    }
+    standby.stop("INT");
+    standby.file("data/standby.signal", "");
+    standby.run();
+    let closed = free_port();
+    for attributes in ["read-write", "primary"] {
+        for ports in [[closed, standby.port, primary.port], [primary.port, standby.port, closed]] {
+            let hosts = ports.map(|port| format!("127.0.0.1:{port}")).join(",");
+            let url = format!("postgres://several:geheim@{hosts}/several?target_session_attrs={attributes}");
+            open(&url).unwrap().insert_metrics(&sample("web", 0)).unwrap();
+        }
+    }
+    assert_eq!(
+        primary.superuser("several").query_one("SELECT count(*) FROM system_metrics", &[]).unwrap().get::<_, i64>(0),
+        4
+    );
+    let url = format!("postgres://several:geheim@127.0.0.1:{}/several?target_session_attrs=primary", standby.port);
+    assert!(open(&url).unwrap_err().is_unavailable(), "it may be promoted");
 }

@@ -470,3 +470,44 @@ fn what_somebody_dropped_is_made_again_and_is_the_hub_s() {
         assert_eq!(database.number("SELECT count(*) FROM hub_schema WHERE adopted"), 0);
     }
 }
+
+#[test]
+fn parts_that_somebody_dropped_are_made_again_and_named() {
+    let Some(cluster) = shared() else { return };
+    let database = cluster.database("parts");
+    let config = configured(&database.url(), "[[pipeline]]\nname = \"reading\"\nsource = \"file:/srv/inbox\"\n");
+    let mut superuser = database.superuser();
+    assert_eq!(Store::open(&config).unwrap().notes(), [""; 0]);
+    for (drop, name, note) in [
+        ("DROP VIEW metrics_cpu", "metrics_cpu", "views of metrics"),
+        ("DROP VIEW metrics_fan, metrics_load", "metrics_load", "views of metrics"),
+        ("DROP INDEX system_metrics_key", "system_metrics_key", "unique key of system_metrics"),
+        ("DROP TABLE dead_letters", "dead_letters", "dead_letters"),
+        ("DROP TABLE reading_analytics", "reading_analytics", "reading_analytics"),
+    ] {
+        superuser.batch_execute(drop).unwrap();
+        let mut store = Store::open(&config).unwrap();
+        assert!(
+            store.notes().iter().any(|said| said.contains(note) && said.contains("made again")),
+            "{:?}",
+            store.notes()
+        );
+        store.insert_metrics(&sample("web", 0)).unwrap();
+        store.insert_metrics(&sample("web", 0)).unwrap();
+        assert_eq!(database.number(&format!("SELECT count(*) FROM pg_class WHERE oid = to_regclass('{name}')")), 1);
+        assert_eq!((database.count(), Store::open(&config).unwrap().notes().len()), (4, 0), "{name}");
+    }
+    superuser.batch_execute("DROP VIEW metrics_fan; CREATE TABLE metrics_fan (mine int)").unwrap();
+    assert_eq!(Store::open(&config).unwrap().notes(), [""; 0], "somebody else's is left alone");
+    // A role that owns nothing goes on without what it may not make.
+    superuser
+        .batch_execute(
+            "DROP VIEW metrics_cpu; DROP INDEX system_metrics_key; ALTER TABLE system_metrics OWNER TO postgres; \
+             GRANT ALL ON system_metrics TO parts; REVOKE CREATE ON SCHEMA public FROM PUBLIC; ALTER SCHEMA public OWNER TO postgres",
+        )
+        .unwrap();
+    for time in [1, 1, 2] {
+        Store::open(&config).unwrap().insert_metrics(&sample("web", time)).unwrap();
+    }
+    assert_eq!(database.count(), 12);
+}

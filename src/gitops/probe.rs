@@ -53,7 +53,7 @@ const CA: crate::tls::Key = crate::tls::Key { name: "ca", example: "ca = \"/path
 
 #[cfg(feature = "tls")]
 fn agent(repository: &Repository, url: &str, limit: Duration) -> Result<ureq::Agent, String> {
-    use crate::tls::{Trust, client};
+    use crate::tls::{Trust, Wants, client};
     if !url.starts_with("https:") {
         return Ok(crate::http::agent(limit));
     }
@@ -61,7 +61,7 @@ fn agent(repository: &Repository, url: &str, limit: Duration) -> Result<ureq::Ag
     if let Some(path) = roots.filter(|_| rustix::process::geteuid().is_root()) {
         crate::state::require_roots(path).map_err(|error| format!("ca: {error}"))?;
     }
-    Ok(crate::http::agent_with(limit, client(Trust::AuthorityAndName, roots, CA)?))
+    Ok(crate::http::agent_with(limit, client(Trust::AuthorityAndName, roots, CA, Wants::default())?))
 }
 
 #[cfg(feature = "tls")]

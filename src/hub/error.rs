@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::greeting::quoted;
 use crate::exit::Exit;
 use crate::webhook::queue;
-use crate::{command, config, gitops, reading, state};
+use crate::{command, config, gitops, reading, state, store};
 
 /// Why a command of `hub` did not do what it was asked to.
 #[derive(Debug)]
@@ -48,6 +48,8 @@ pub enum Error {
     Reading(reading::Error),
     /// The first configuration was not written: why.
     Init(String),
+    /// The database cannot be used, or is damaged.
+    Store(store::Error),
     /// The test delivery was not accepted: what happened and what to do.
     Delivery(String),
     /// The status page does not answer: what happened and what to do.
@@ -62,6 +64,7 @@ impl Error {
             | Self::Usage(_) => Exit::Usage,
             Self::Config(_) => Exit::Config,
             Self::Reading(error) => error.exit(),
+            Self::Store(store::Error::Config(_)) => Exit::Usage,
             Self::Gitops(error) => error.exit(),
             _ => Exit::Error,
         }
@@ -111,6 +114,7 @@ impl fmt::Display for Error {
         match self {
             Self::Config(error) => error.fmt(f),
             Self::Reading(error) => error.fmt(f),
+            Self::Store(error) => error.fmt(f),
             Self::Gitops(error) => error.fmt(f),
             Self::Usage(reason)
             | Self::Init(reason)

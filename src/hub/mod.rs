@@ -4,6 +4,7 @@
 
 mod confirm;
 mod credential;
+mod database;
 mod dead_letters;
 mod doctor;
 mod error;
@@ -72,6 +73,7 @@ enum Command {
     DeadLetters(dead_letters::Arguments),
     Page(page::Page),
     AdminToken(page::AdminToken),
+    Database(database::Arguments),
     Log(log::Arguments),
 }
 
@@ -133,6 +135,7 @@ fn run(command: Command, services: &[Service]) -> ExitCode {
         Command::DeadLetters(arguments) => dead_letters::main(&arguments),
         Command::Page(arguments) => page::page(&arguments),
         Command::AdminToken(arguments) => page::admin_token(&arguments),
+        Command::Database(arguments) => database::main(&arguments),
         Command::Log(arguments) => log::main(&arguments),
     };
     match done {

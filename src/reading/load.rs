@@ -56,6 +56,9 @@ impl<'a> Loader<'a> {
     /// Opens the database.
     pub(super) fn open(config: &'a Config, pipeline: &'a Pipeline) -> Result<Self, Error> {
         let mut store = Store::open(config)?;
+        for note in store.notes() {
+            log::warn!("database_unusual", note = note);
+        }
         let has_letters = store.count_dead_letters()?.contains_key(&pipeline.name);
         let has_position = matches!(pipeline.select, Select::Cursor { .. });
         let position = if has_position { store.position(&pipeline.name)? } else { None };

@@ -94,8 +94,8 @@ impl fmt::Display for Error {
             ),
             Self::Damaged { target, reason } => write!(
                 f,
-                "{target}: damaged: {reason}; keep a copy, then try: sqlite3 {target} .recover | sqlite3 new.db, or \
-                 move the file away to start an empty one"
+                "{target}: damaged: {reason}; hub database recover FILE reads what can be read into a new file; moved away, \
+                 with its -wal and -shm, it makes room for an empty one"
             ),
             Self::Row { index, reason, .. } => write!(f, "row {index} of the batch: {reason}"),
             Self::State(error) => write!(f, "database folder: {error}"),

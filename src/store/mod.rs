@@ -3,6 +3,7 @@
 //! Nothing here retries a write or keeps rows for later: callers do, helped by what `Error` says of itself.
 
 mod batch;
+pub mod care;
 mod error;
 #[cfg(feature = "postgres")]
 mod postgres;
@@ -49,6 +50,8 @@ trait Engine: ReadingStore + Send {
     fn insert_metrics(&mut self, batch: Batch) -> Result<(), Error>;
     fn delete_old_metrics(&mut self, days: u32) -> Result<u64, Error>;
     fn check(&mut self) -> Result<(), Error>;
+    /// What whoever opens it should know of it.
+    fn notes(&self) -> Vec<String>;
 }
 
 /// What a database must be able to do for the reading pipeline.
@@ -206,6 +209,11 @@ impl Store {
     /// When the database cannot be used or the role may not delete.
     pub fn delete_old_readings(&mut self, table: &str, days: u32, until: Instant) -> Result<u64, Error> {
         if days == 0 { Ok(0) } else { self.engine.delete_old_readings(table, days, until) }
+    }
+
+    /// What is unusual about the database: an encoding that lacks characters, what somebody dropped and is made again.
+    pub fn notes(&self) -> Vec<String> {
+        self.engine.notes()
     }
 
     /// One cheap round trip that touches the hub's own table.

@@ -8,6 +8,12 @@ pub(super) const SCHEMA_TABLE: &str = "hub_schema";
 /// What is said of an object that was made before and is gone.
 pub(super) const DROPPED: &str = "it was made before and is gone; somebody dropped it with its rows";
 
+/// What is to be known of objects that were gone and are made again.
+pub(super) fn again(target: &str, names: &[String]) -> Vec<String> {
+    let note = || format!("{target}: was there before, was gone, and is made again: {}", names.join(", "));
+    (!names.is_empty()).then(note).into_iter().collect()
+}
+
 /// What the hub makes in a database. Each has its own version, so that a pipeline added later brings its tables then.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Object {
@@ -115,6 +121,15 @@ pub(super) fn missing<'a>(needed: &'a [Object], found: &[Version]) -> Result<Vec
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_pipeline_may_have_a_table_with_a_name_of_the_hub_s_own() {
+        let objects = [Object::Metrics, Object::MetricViews, Object::DeadLetters, Object::Positions];
+        let names = objects.iter().map(Object::name).chain([SCHEMA_TABLE]);
+        for name in names.chain(crate::store::views::VIEWS.iter().map(|view| view.name)) {
+            assert!(crate::config::tables::refusal(name).is_some(), "{name}");
+        }
+    }
 
     #[test]
     fn newer_schemas_are_used_as_long_as_they_allow_it() {

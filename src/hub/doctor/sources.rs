@@ -52,14 +52,20 @@ pub(super) fn database(patient: &Patient<'_>, config: &Config) -> Vec<Finding> {
         // The URL is known; whose thread this is now may not read credentials any more.
         config = config.with_credentials(Path::new("/nonexistent"));
     }
-    match Store::open(&config).and_then(|mut store| store.check()) {
-        Ok(()) => findings.ok(format!("{url}: the login, the schema and the right to write are there")),
+    let opened = Store::open(&config).and_then(|mut store| store.check().map(|()| store.notes()));
+    match opened {
+        Ok(notes) if !notes.is_empty() => {
+            for note in notes {
+                findings.warning(note, patient.hub("database check"));
+            }
+        }
+        Ok(_) => findings.ok(format!("{url}: the login, the schema and the right to write are there")),
         // The statements are what mends it, and are not a sentence.
         Err(store::Error::Rights { target, reason, remedy }) => findings.problem(format!("{target}: {reason}"), remedy),
         Err(error) => {
             let mend = match &error {
                 store::Error::Config(_) => format!("editor {}", patient.path.display()),
-                store::Error::Damaged { target, .. } => format!("mv {target} {target}.damaged"),
+                store::Error::Damaged { target, .. } => patient.hub(&format!("database recover {target}.recovered")),
                 _ if url.sqlite_path().is_some() => format!("ls -la {}", config.state_dir.join("data").display()),
                 _ => format!("psql '{url}' -c 'select 1'   # with the user and password of the credential"),
             };

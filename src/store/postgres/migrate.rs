@@ -5,7 +5,7 @@ use postgres::types::Type;
 use postgres::{Client, Transaction};
 
 use super::address::Address;
-use super::explain::{explain, quoted, said, table_name};
+use super::explain::{explain_on, quoted, said, table_name};
 use super::server::{self, Metrics, Server};
 use super::session::Session;
 use super::steps::{self, Statement};
@@ -42,18 +42,19 @@ pub(super) fn migrate(
     session: &mut Session,
     address: &Address,
     config: &Config,
-) -> Result<(Server, Metrics, bool), Error> {
+) -> Result<(Server, Metrics, bool, Vec<String>), Error> {
     let needed = schema::needed(config);
     let looked = session.call(LOOK_LIMIT, |client| {
         let (server, metrics) = server::look(client)?;
         let (versions, adopted) = if server.has_schema_table { server::versions(client)? } else { (Vec::new(), false) };
         Ok::<_, postgres::Error>((server, metrics, versions, adopted))
     })?;
-    let (server, metrics, versions, adopted) = looked.map_err(|error| explain(address, "read the schema", &error))?;
-    let missing =
-        schema::missing(&needed, &versions).map_err(|version| schema::newer(&address.target, &needed, version))?;
+    let (server, metrics, versions, adopted) =
+        looked.map_err(|error| explain_on(session, address, "read the schema", &error))?;
+    let missing = missing(&needed, &versions, adopted, &server, &metrics)
+        .map_err(|version| schema::newer(&address.target, &needed, version))?;
     if missing.is_empty() {
-        return Ok((server, metrics, adopted));
+        return Ok((server, metrics, adopted, Vec::new()));
     }
     let foreign_table = metrics.exists;
     let script = script(&missing, &server, &metrics, &address.role);
@@ -61,14 +62,14 @@ pub(super) fn migrate(
         let needed = needed.clone();
         move |client| update(client, &needed)
     })?;
-    let (server, metrics, adopted, warnings) = match updated {
+    let Updated { server, metrics, adopted, again, warnings } = match updated {
         Ok(updated) => updated,
         Err(Stop::Newer(version)) => return Err(schema::newer(&address.target, &needed, version)),
         Err(Stop::Database(error)) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
             let role = quoted(&address.role);
             let reason = format!("role {role} may not make what is missing: {}", said(&error));
-            // Rows are stored without the newest views too.
-            if missing.iter().all(|(object, _)| **object == Object::MetricViews) {
+            // Rows are stored without the newest views too, and without what somebody dropped.
+            if missing.iter().all(|(object, version)| **object == Object::MetricViews || *version == object.version()) {
                 let grant = format!(
                     "run GRANT CREATE ON SCHEMA public TO {role}; GRANT INSERT, UPDATE ON {SCHEMA_TABLE} TO {role}; \
                      the views must be the role's own"
@@ -79,7 +80,7 @@ pub(super) fn migrate(
                     error = reason,
                     remedy = grant
                 );
-                return Ok((server, metrics, adopted));
+                return Ok((server, metrics, adopted, Vec::new()));
             }
             let remedy = if foreign_table {
                 format!("run as the owner of system_metrics:\n{script}")
@@ -88,13 +89,40 @@ pub(super) fn migrate(
             };
             return Err(Error::Rights { target: address.target.clone(), reason, remedy });
         }
-        Err(Stop::Database(error)) => return Err(explain(address, "update the schema", &error)),
+        Err(Stop::Database(error)) => return Err(explain_on(session, address, "update the schema", &error)),
     };
     for Warning { without, reason, remedy } in warnings {
         let database = &address.target;
         log::warn!("schema_incomplete", database = database, without = without, error = reason, remedy = remedy);
     }
-    Ok((server, metrics, adopted))
+    for object in &again {
+        log::warn!("made_again", database = address.target, object = object, error = schema::DROPPED);
+    }
+    Ok((server, metrics, adopted, again))
+}
+
+/// The objects whose steps are still to be run, each with the version it has now: those that lack something of their newest
+/// version too, because somebody dropped it.
+fn missing<'a>(
+    needed: &'a [Object],
+    versions: &[Version],
+    adopted: bool,
+    server: &Server,
+    metrics: &Metrics,
+) -> Result<Vec<(&'a Object, i64)>, Version> {
+    let mut missing = schema::missing(needed, versions)?;
+    let lacks = |object: &Object| match object {
+        Object::Metrics => !adopted && metrics.exists && !metrics.unique_key,
+        Object::MetricViews => VIEWS.iter().any(|view| !server.taken_views.iter().any(|taken| taken == view.name)),
+        Object::Readings(_) | Object::DeadLetters | Object::Positions => false,
+    };
+    for object in needed.iter().filter(|object| lacks(object)) {
+        let version = versions.iter().find(|version| version.object == object.name()).map(|version| version.version);
+        if version == Some(object.version()) {
+            missing.push((object, object.version()));
+        }
+    }
+    Ok(missing)
 }
 
 /// What an update went on without.
@@ -104,7 +132,13 @@ struct Warning {
     remedy: String,
 }
 
-type Updated = (Server, Metrics, bool, Vec<Warning>);
+struct Updated {
+    server: Server,
+    metrics: Metrics,
+    adopted: bool,
+    again: Vec<String>,
+    warnings: Vec<Warning>,
+}
 
 /// One transaction under a lock, so that the first starts of many hosts come one after the other.
 fn update(client: &mut Client, needed: &[Object]) -> Result<Updated, Stop> {
@@ -118,8 +152,8 @@ fn update(client: &mut Client, needed: &[Object]) -> Result<Updated, Stop> {
     if !server.has_schema_table {
         transaction.batch_execute(&schema_table())?;
     }
-    let mut warnings = Vec::new();
-    for (object, version) in schema::missing(needed, &versions).map_err(Stop::Newer)? {
+    let (mut warnings, mut again) = (Vec::new(), Vec::new());
+    for (object, version) in missing(needed, &versions, adopted, &server, &metrics).map_err(Stop::Newer)? {
         let was_there = version == 0 && *object == Object::Metrics && metrics.exists;
         adopted |= was_there;
         let made = version == 0 && is_missing(&mut transaction, object)?;
@@ -133,14 +167,18 @@ fn update(client: &mut Client, needed: &[Object]) -> Result<Updated, Stop> {
             let remedy = "rename them, or make panels of your own".to_owned();
             warnings.push(Warning { without: "some views for panels", reason, remedy });
         }
-        if version == 0 && !was_there && was_made(&mut transaction, object)? {
-            log::warn!("made_again", object = object.name(), error = schema::DROPPED);
+        if version == object.version() || version == 0 && !was_there && was_made(&mut transaction, object)? {
+            again.push(match object {
+                Object::MetricViews if version > 0 => "views of metrics".to_owned(),
+                Object::Metrics if version > 0 => "the unique key of system_metrics".to_owned(),
+                object => object.name().to_owned(),
+            });
         }
         transaction.batch_execute(&record(object, was_there, made))?;
         metrics = server::look(&mut transaction)?.1;
     }
     transaction.commit()?;
-    Ok((server, metrics, adopted, warnings))
+    Ok(Updated { server, metrics, adopted, again, warnings })
 }
 
 /// True where an object was made before. What is made in its place is the hub's own.

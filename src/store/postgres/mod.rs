@@ -3,9 +3,13 @@
 //! No statement outlives its transaction: nothing is prepared by name, no session is set, locks are the transaction's.
 
 mod address;
+mod escape;
 mod explain;
 mod migrate;
+mod options;
+mod passfile;
 mod readings;
+mod refused;
 mod server;
 mod session;
 mod steps;
@@ -17,9 +21,11 @@ use postgres::types::Type;
 use postgres::{Client, GenericClient};
 
 use super::schema::SCHEMA_TABLE;
-use super::{Batch, Engine, Error};
+use super::{Batch, Engine, Error, METRICS_TABLE};
 use crate::config::{Config, DatabaseUrl};
+use crate::log;
 use address::Address;
+use explain::Lack;
 use server::{Kind, Metrics, Server};
 use session::Session;
 
@@ -44,6 +50,8 @@ pub(super) struct Postgres {
     /// False for a table that the hub did not make, unless hub.toml says how long to keep its rows.
     may_trim: bool,
     server: Server,
+    /// What was gone and is made again.
+    again: Vec<String>,
 }
 
 /// Whether the URL is one that `Postgres::open` understands.
@@ -56,9 +64,9 @@ impl Postgres {
     pub(super) fn open(config: &Config, url: &DatabaseUrl) -> Result<Self, Error> {
         let address = Address::parse(url)?;
         let mut session = Session::connect(&address)?;
-        let (server, metrics, adopted) = migrate::migrate(&mut session, &address, config)?;
+        let (server, metrics, adopted, again) = migrate::migrate(&mut session, &address, config)?;
         let may_trim = !adopted || config.metrics.retention_days.is_some();
-        Ok(Self { session, address, metrics, may_trim, server })
+        Ok(Self { session, address, metrics, may_trim, server, again })
     }
 
     /// Runs `job` on the connection, its error explained.
@@ -67,7 +75,41 @@ impl Postgres {
         act: &str,
         job: impl FnOnce(&mut Client) -> Result<T, postgres::Error> + Send + 'static,
     ) -> Result<T, Error> {
-        self.session.call(CALL_LIMIT, job)?.map_err(|error| explain::explain(&self.address, act, &error))
+        self.session.call(CALL_LIMIT, job)?.map_err(|error| self.failed(act, &error))
+    }
+
+    fn failed(&mut self, act: &str, error: &postgres::Error) -> Error {
+        explain::explain_on(&mut self.session, &self.address, act, error)
+    }
+
+    /// An error on tables, with what the role lacks on them.
+    fn failed_on(&mut self, tables: &[&str], act: &str, error: &postgres::Error) -> Error {
+        if !explain::is_about_rights(error) {
+            return self.failed(act, error);
+        }
+        let (target, role) = (self.address.target.clone(), explain::quoted(&self.address.role));
+        let mut remedies = Vec::new();
+        for table in tables.iter().map(|table| explain::table_name(table)) {
+            remedies.extend(self.lack(&table).and_then(|lack| lack.remedy(&table, &role)));
+        }
+        if remedies.is_empty() {
+            return self.failed(act, error);
+        }
+        let (reason, remedies) = (explain::said(error), remedies.join(" "));
+        let remedy = format!("as the owner of the tables, run: {remedies}");
+        Error::Rights { target, reason: format!("cannot {act}: {reason}"), remedy }
+    }
+
+    /// What the role lacks on a table, by its name as SQL writes it; none where that cannot be found out.
+    fn lack(&mut self, table: &str) -> Option<Lack> {
+        let name = table.to_owned();
+        let looked = self.session.call(LOOK_LIMIT, move |client| Lack::look(client, &name));
+        let looked = looked.and_then(|looked| looked.map_err(|error| self.failed("look at a table", &error)));
+        looked.unwrap_or_else(|error| {
+            // The error that is explained by it matters more.
+            log::warn!("rights_not_looked_at", table = table, error = error.to_string());
+            None
+        })
     }
 }
 
@@ -84,8 +126,13 @@ impl Engine for Postgres {
                 Ok(()) => Ok(()),
             })?;
         outcome.map_err(|(error, index)| match (index, explain::refusal(&error)) {
-            (Some(index), Some((code, reason))) => Error::Row { index, code, reason },
-            _ => explain::explain(&self.address, "store metrics", &error),
+            (Some(index), Some((code, reason)))
+                if !explain::is_policy(&error)
+                    || !self.lack(METRICS_TABLE).is_some_and(|lack| lack.has_no_policy()) =>
+            {
+                Error::Row { index, code, reason }
+            }
+            _ => self.failed_on(&[METRICS_TABLE, SCHEMA_TABLE], "store metrics", &error),
         })
     }
 
@@ -102,9 +149,10 @@ impl Engine for Postgres {
         let by_rows = self.metrics.plain && self.server.kind != Kind::Citus;
         let until = Instant::now() + DELETE_TIME;
         let (mut deleted, mut hours) = (0, 1);
+        let has_zone = self.metrics.has_zone();
         loop {
             let (batch, is_done) = self.call("delete old metrics", move |client| {
-                if by_rows { delete_rows(client, days) } else { delete_hours(client, days, hours) }
+                if by_rows { delete_rows(client, days, has_zone) } else { delete_hours(client, days, hours, has_zone) }
             })?;
             deleted += batch;
             if is_done || Instant::now() >= until {
@@ -112,6 +160,18 @@ impl Engine for Postgres {
             }
             hours = hours.saturating_mul(2);
         }
+    }
+
+    fn notes(&self) -> Vec<String> {
+        let encoding = &self.server.encoding;
+        let encoding = (!self.server.is_utf8()).then(|| {
+            format!(
+                "{}: the database has the encoding {encoding}: documents with characters that it lacks become dead \
+                 letters; a database made with ENCODING 'UTF8' TEMPLATE template0 takes all",
+                self.address.target
+            )
+        });
+        encoding.into_iter().chain(super::schema::again(&self.address.target, &self.again)).collect()
     }
 
     fn check(&mut self) -> Result<(), Error> {
@@ -122,10 +182,13 @@ impl Engine for Postgres {
 }
 
 /// The statement that stores a batch. Where no unique key can stop a row that is there already, it looks first: enough
-/// for a replay, which comes from the same host.
+/// for a replay, which comes from the same host. A column without a time zone has its times in UTC.
 fn insert_statement(metrics: &Metrics) -> String {
-    let rows = "SELECT TIMESTAMPTZ 'epoch' + t * INTERVAL '1 millisecond' AS t, h, o, m, p::jsonb AS p \
-                FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[]) AS u (t, h, o, m, p)";
+    let rows = format!(
+        "SELECT {} 'epoch' + t * INTERVAL '1 millisecond' AS t, h, o, m, p::jsonb AS p \
+         FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[]) AS u (t, h, o, m, p)",
+        if metrics.has_zone() { "TIMESTAMPTZ" } else { "TIMESTAMP" }
+    );
     let into = "INSERT INTO system_metrics (time, host, os, metric_type, payload)";
     if metrics.unique_key {
         return format!("{into} {rows} ON CONFLICT DO NOTHING");
@@ -194,16 +257,20 @@ fn may_delete(transaction: &mut impl GenericClient) -> Result<bool, postgres::Er
 }
 
 /// Rows older than so many days, for a place in a statement whose first parameter they are.
-const OLD: &str = "time < now() - make_interval(days => $1)";
+fn old(has_zone: bool) -> String {
+    let now = if has_zone { "now()" } else { "(now() AT TIME ZONE 'UTC')" };
+    format!("time < {now} - make_interval(days => $1)")
+}
 
 /// Deletes a batch of old rows: how many, and whether it was the last one.
-fn delete_rows(client: &mut Client, days: i32) -> Result<(u64, bool), postgres::Error> {
+fn delete_rows(client: &mut Client, days: i32, has_zone: bool) -> Result<(u64, bool), postgres::Error> {
     let mut transaction = client.transaction()?;
     if !may_delete(&mut transaction)? {
         return Ok((0, true));
     }
+    let old = old(has_zone);
     let sql = format!(
-        "DELETE FROM system_metrics WHERE ctid = ANY (ARRAY(SELECT ctid FROM system_metrics WHERE {OLD} LIMIT {DELETE_ROWS}))"
+        "DELETE FROM system_metrics WHERE ctid = ANY (ARRAY(SELECT ctid FROM system_metrics WHERE {old} LIMIT {DELETE_ROWS}))"
     );
     let deleted = transaction.execute_typed(&sql, &[(&days, Type::INT4)])?;
     transaction.commit()?;
@@ -212,18 +279,19 @@ fn delete_rows(client: &mut Client, days: i32) -> Result<(u64, bool), postgres::
 
 /// Deletes the oldest hours of what is old: how many rows, and whether nothing old is left. Two statements, because
 /// Citus does not take a look at the whole table inside a change of it.
-fn delete_hours(client: &mut Client, days: i32, hours: i32) -> Result<(u64, bool), postgres::Error> {
+fn delete_hours(client: &mut Client, days: i32, hours: i32, has_zone: bool) -> Result<(u64, bool), postgres::Error> {
     let mut transaction = client.transaction()?;
     if !may_delete(&mut transaction)? {
         return Ok((0, true));
     }
-    let oldest = format!("SELECT (extract(epoch FROM min(time)) * 1000)::bigint FROM system_metrics WHERE {OLD}");
+    let old = old(has_zone);
+    let oldest = format!("SELECT (extract(epoch FROM min(time)) * 1000)::bigint FROM system_metrics WHERE {old}");
     let oldest: Option<i64> = transaction.query_typed_one(&oldest, &[(&days, Type::INT4)])?.try_get(0)?;
     let Some(oldest) = oldest else { return Ok((0, true)) };
     let until = oldest.saturating_add(i64::from(hours) * 3_600_000);
-    let sql = format!(
-        "DELETE FROM system_metrics WHERE {OLD} AND time <= TIMESTAMPTZ 'epoch' + $2 * INTERVAL '1 millisecond'"
-    );
+    let kind = if has_zone { "TIMESTAMPTZ" } else { "TIMESTAMP" };
+    let sql =
+        format!("DELETE FROM system_metrics WHERE {old} AND time <= {kind} 'epoch' + $2 * INTERVAL '1 millisecond'");
     let deleted = transaction.execute_typed(&sql, &[(&days, Type::INT4), (&until, Type::INT8)])?;
     transaction.commit()?;
     Ok((deleted, false))
@@ -278,5 +346,7 @@ mod tests {
         assert!(!insert_statement(&plain).contains("NOT EXISTS"));
         let adopted = Metrics { unique_key: false, time_type: "timestamp(0) with time zone".into(), ..plain.clone() };
         assert!(insert_statement(&adopted).contains("s.time = r.t::timestamp(0) with time zone"));
+        let without = Metrics { time_type: "timestamp without time zone".into(), ..plain };
+        assert!(insert_statement(&without).contains("SELECT TIMESTAMP 'epoch'"));
     }
 }

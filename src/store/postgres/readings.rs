@@ -6,7 +6,9 @@ use postgres::types::Type;
 use postgres::{Client, Row, Transaction};
 
 use super::Postgres;
-use super::explain::{explain, quoted, refusal, said, table_name};
+use super::escape::{escaped, unescaped};
+use super::explain::table_name;
+use super::refused::Stop;
 use crate::store::readings::{DeadLetter, Keys, MOST_DAYS, POSITIONS, Position, Reading, Readings, TABLE};
 use crate::store::schema::{KEYS_OF_VALUES, SCHEMA_TABLE};
 use crate::store::{Error, ReadingStore};
@@ -23,6 +25,9 @@ const COLUMNS: &str = "id, pipeline, source_id, reason, attempts::bigint, \
     octet_length(document)::bigint, (SELECT place FROM dead_letters AS same WHERE same.id = letter.id)";
 const FROM: &str = "dead_letters AS letter CROSS JOIN (SELECT NULL::text AS place) AS no_place";
 
+/// Times of columns without a time zone are in UTC.
+const IN_UTC: &str = "SET LOCAL TimeZone = 'UTC'";
+
 /// The columns of a row's content, beside its key.
 const CONTENT: [&str; 6] = ["event_timestamp", "source", "event_type", "payload", "meta", "source_id"];
 
@@ -35,24 +40,24 @@ struct Has {
     updated_at: bool,
     /// Of dead letters.
     place: bool,
+    /// A trigger may leave rows out without a word.
+    triggers: bool,
 }
 
 impl ReadingStore for Postgres {
     fn insert_readings(&mut self, batch: &Arc<Readings>) -> Result<u64, Error> {
         let batch = Arc::clone(batch);
-        let table = batch.table.clone();
-        let stored = self.session.call(BATCH_LIMIT, move |client| insert(client, &batch))?;
-        stored.map_err(|error| match refusal(&error) {
-            Some((code, reason)) => Error::Row { index: 0, code, reason },
-            None => self.readings_failed(&table, &error),
-        })
+        let (table, utf8) = (batch.table.clone(), self.server.is_utf8());
+        let stored = self.session.call(BATCH_LIMIT, move |client| insert(client, &batch, utf8))?;
+        stored.map_err(|stop| self.readings_failed(&table, stop))
     }
 
     fn dead_letters(&mut self, pipeline: Option<&str>) -> Result<Vec<DeadLetter>, Error> {
-        let pipeline = pipeline.map(str::to_owned);
+        let (pipeline, utf8) = (pipeline.map(str::to_owned), self.server.is_utf8());
         self.call("read dead letters", move |client| {
             let sql = format!("SELECT {COLUMNS} FROM {FROM} WHERE pipeline = COALESCE($1, pipeline) ORDER BY id");
-            client.query_typed(&sql, &[(&pipeline, Type::TEXT)])?.iter().map(dead_letter).collect()
+            let rows = client.query_typed(&sql, &[(&pipeline, Type::TEXT)])?;
+            rows.iter().map(|row| dead_letter(row, utf8)).collect()
         })
     }
 
@@ -65,10 +70,11 @@ impl ReadingStore for Postgres {
     }
 
     fn dead_letter(&mut self, id: i64) -> Result<Option<(DeadLetter, Vec<u8>)>, Error> {
+        let utf8 = self.server.is_utf8();
         self.call("read a dead letter", move |client| {
             let sql = format!("SELECT {COLUMNS}, document FROM {FROM} WHERE id = $1");
             let row = client.query_typed_opt(&sql, &[(&id, Type::INT8)])?;
-            row.map(|row| Ok((dead_letter(&row)?, row.try_get(9)?))).transpose()
+            row.map(|row| Ok((dead_letter(&row, utf8)?, row.try_get(9)?))).transpose()
         })
     }
 
@@ -101,26 +107,27 @@ impl ReadingStore for Postgres {
     }
 
     fn position(&mut self, pipeline: &str) -> Result<Option<Position>, Error> {
-        let pipeline = pipeline.to_owned();
+        let (pipeline, utf8) = (pipeline.to_owned(), self.server.is_utf8());
         self.call("read the position", move |client| {
             let sql = format!("SELECT source, field, value, passed FROM {POSITIONS} WHERE pipeline = $1");
             let row = client.query_typed_opt(&sql, &[(&pipeline, Type::TEXT)])?;
             let read = |row: Row| {
-                let (source, field, value) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-                Ok(Position { source, field, value, passed: row.try_get(3)? })
+                let text = |at: usize| row.try_get(at).map(|text| unescaped(text, utf8));
+                Ok(Position { source: text(0)?, field: text(1)?, value: text(2)?, passed: row.try_get(3)? })
             };
             row.map(read).transpose()
         })
     }
 
     fn take_back(&mut self, pipeline: &str, ids: &[String], position: Option<&Position>) -> Result<(), Error> {
-        let (pipeline, ids, position) = (pipeline.to_owned(), ids.to_vec(), position.cloned());
+        let (pipeline, position, utf8) = (pipeline.to_owned(), position.cloned(), self.server.is_utf8());
+        let ids: Vec<String> = ids.iter().map(|id| escaped(id, utf8).into_owned()).collect();
         self.call("take dead letters back", move |client| {
             let mut transaction = client.transaction()?;
             let sql = format!("DELETE FROM {TABLE} WHERE pipeline = $1 AND source_id = ANY ($2) AND attempts = 1");
             transaction.execute_typed(&sql, &[(&pipeline, Type::TEXT), (&ids, Type::TEXT_ARRAY)])?;
             if let Some(position) = position {
-                keep_position(&mut transaction, &pipeline, &position)?;
+                keep_position(&mut transaction, &pipeline, &position, utf8)?;
             }
             transaction.commit()
         })
@@ -130,14 +137,21 @@ impl ReadingStore for Postgres {
         let table = table_name(table);
         let old = "event_timestamp < now() - make_interval(days => $1) \
                    OR event_timestamp IS NULL AND created_at < now() - make_interval(days => $1)";
+        // By their key: the place of a row (ctid) is one in each partition, and in each table that inherits from this one.
         let sql = format!(
-            "DELETE FROM {table} WHERE ctid = ANY (ARRAY(SELECT ctid FROM {table} WHERE {old} LIMIT {DELETE_ROWS}))"
+            "DELETE FROM {table} WHERE mongo_id = ANY (ARRAY(SELECT mongo_id FROM {table} WHERE {old} LIMIT {DELETE_ROWS})) \
+             AND ({old})"
         );
         let days = i32::try_from(days.min(MOST_DAYS)).unwrap_or(i32::MAX);
         let mut deleted = 0;
         loop {
             let sql = sql.clone();
-            let job = move |client: &mut Client| client.execute_typed(&sql, &[(&days, Type::INT4)]);
+            let job = move |client: &mut Client| {
+                let mut transaction = client.transaction()?;
+                transaction.batch_execute(IN_UTC)?;
+                let deleted = transaction.execute_typed(&sql, &[(&days, Type::INT4)])?;
+                transaction.commit().map(|()| deleted)
+            };
             let batch = self.call("delete old readings", job)?;
             deleted += batch;
             if batch < DELETE_ROWS || Instant::now() >= until {
@@ -147,52 +161,31 @@ impl ReadingStore for Postgres {
     }
 }
 
-impl Postgres {
-    fn readings_failed(&self, table: &str, error: &postgres::Error) -> Error {
-        use postgres::error::SqlState;
-        let target = self.address.target.clone();
-        match error.code() {
-            Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Error::Rights {
-                target,
-                reason: format!("cannot store readings: {error}", error = said(error)),
-                remedy: format!(
-                    "as the owner of the tables, run: GRANT SELECT, INSERT, UPDATE, DELETE ON {}, {TABLE} TO {};",
-                    table_name(table),
-                    quoted(&self.address.role)
-                ),
-            },
-            Some(&SqlState::INVALID_COLUMN_REFERENCE) => Error::Rights {
-                target,
-                reason: format!("table {table} has no unique key on mongo_id"),
-                remedy: format!("as its owner, run: ALTER TABLE {} ADD UNIQUE (mongo_id);", table_name(table)),
-            },
-            _ => explain(&self.address, "store readings", error),
-        }
-    }
-}
-
-fn dead_letter(row: &Row) -> Result<DeadLetter, postgres::Error> {
+fn dead_letter(row: &Row, utf8: bool) -> Result<DeadLetter, postgres::Error> {
     Ok(DeadLetter {
         id: row.try_get(0)?,
         pipeline: row.try_get(1)?,
-        source_id: row.try_get(2)?,
-        reason: row.try_get(3)?,
+        source_id: unescaped(row.try_get(2)?, utf8),
+        reason: unescaped(row.try_get(3)?, utf8),
         attempts: row.try_get(4)?,
         first_failed: row.try_get(5)?,
         last_failed: row.try_get(6)?,
         size: row.try_get(7)?,
-        place: row.try_get(8)?,
+        place: row.try_get::<_, Option<String>>(8)?.map(|place| unescaped(place, utf8)),
     })
 }
 
-fn insert(client: &mut Client, batch: &Readings) -> Result<u64, postgres::Error> {
+fn insert(client: &mut Client, batch: &Readings, utf8: bool) -> Result<u64, Stop> {
     let mut transaction = client.transaction()?;
-    // Documents are marked at their source after the commit, so it has to be a durable one.
+    // Documents are marked at their source after the commit, so it has to be a durable one. A column without a time zone
+    // gets its times in UTC.
     let prepared = transaction.query_typed_one(
         "SELECT set_config('synchronous_commit', 'on', true), COALESCE(bool_or(relation = $1 AND attname = 'id' AND type = 'int4'), \
          FALSE), COALESCE(bool_or(relation = $1 AND attname = 'source_id' AND type IN ('text', 'varchar')), FALSE), \
          COALESCE(bool_or(relation = $1 AND attname = 'updated_at' AND type IN ('timestamptz', 'timestamp')), FALSE), \
-         COALESCE(bool_or(relation = $2 AND attname = 'place'), FALSE) FROM (SELECT relation, attname, typname AS type \
+         COALESCE(bool_or(relation = $2 AND attname = 'place'), FALSE), set_config('TimeZone', 'UTC', true), \
+         EXISTS (SELECT FROM pg_trigger WHERE tgrelid = to_regclass($1) AND tgenabled <> 'D' AND tgtype & 7 = 7) \
+         OR EXISTS (SELECT FROM pg_class WHERE oid = to_regclass($1) AND relkind = 'p') FROM (SELECT relation, attname, typname AS type \
          FROM unnest(ARRAY[$1, $2]) AS relation JOIN pg_attribute ON attrelid = to_regclass(relation) AND attnum > 0 \
          JOIN pg_type ON pg_type.oid = atttypid) AS columns",
         &[(&table_name(&batch.table), Type::TEXT), (&TABLE, Type::TEXT)],
@@ -202,34 +195,68 @@ fn insert(client: &mut Client, batch: &Readings) -> Result<u64, postgres::Error>
         source_id: prepared.try_get(2)?,
         updated_at: prepared.try_get(3)?,
         place: prepared.try_get(4)?,
+        triggers: prepared.try_get(6)?,
     };
-    let stored = insert_rows(&mut transaction, batch, has)?;
-    insert_rejected(&mut transaction, batch, has)?;
+    let stored = insert_rows(&mut transaction, batch, has).map_err(Stop::Rows)?;
+    if has.triggers && stored < batch.rows.len() as u64 {
+        let (left_out, elsewhere) = left_out(&mut transaction, batch)?;
+        if elsewhere > 0 {
+            return Err(Stop::Elsewhere);
+        }
+        if left_out > 0 {
+            return Err(Stop::LeftOut(left_out));
+        }
+    }
+    let kept = insert_rejected(&mut transaction, batch, has, utf8).map_err(|error| Stop::Rest(TABLE, error))?;
+    if kept != batch.rejected.len() as u64 {
+        return Err(Stop::NotTaken(TABLE));
+    }
     if let Some(position) = &batch.position {
-        keep_position(&mut transaction, &batch.pipeline, position)?;
+        let kept = keep_position(&mut transaction, &batch.pipeline, position, utf8);
+        if kept.map_err(|error| Stop::Rest(POSITIONS, error))? != 1 {
+            return Err(Stop::NotTaken(POSITIONS));
+        }
     }
     if !batch.settled.is_empty() {
-        transaction.execute_typed(
-            &format!("DELETE FROM {TABLE} WHERE pipeline = $1 AND source_id = ANY ($2)"),
-            &[(&batch.pipeline, Type::TEXT), (&batch.settled, Type::TEXT_ARRAY)],
-        )?;
+        let keys: Vec<_> = batch.settled.iter().map(|key| escaped(key, utf8)).collect();
+        let sql = format!("DELETE FROM {TABLE} WHERE pipeline = $1 AND source_id = ANY ($2)");
+        let settled = transaction.execute_typed(&sql, &[(&batch.pipeline, Type::TEXT), (&keys, Type::TEXT_ARRAY)]);
+        settled.map_err(|error| Stop::Rest(TABLE, error))?;
     }
-    transaction.commit()?;
+    // A constraint may wait for the end of the transaction.
+    transaction.commit().map_err(|error| if batch.rows.is_empty() { Stop::Whole(error) } else { Stop::Rows(error) })?;
     Ok(stored)
+}
+
+/// How many rows of a batch the table does not have, and how many only a table that inherits from it has.
+fn left_out(transaction: &mut Transaction<'_>, batch: &Readings) -> Result<(i64, i64), postgres::Error> {
+    let keys: Vec<&str> = batch.rows.iter().map(|row| row.mongo_id.as_str()).collect();
+    let table = table_name(&batch.table);
+    let sql = format!(
+        "SELECT count(*) FILTER (WHERE NOT is_there), count(*) FILTER (WHERE is_there AND NOT is_own AND NOT is_partitioned) \
+         FROM (SELECT EXISTS (SELECT FROM {table} WHERE mongo_id = key) AS is_there, \
+                      EXISTS (SELECT FROM ONLY {table} WHERE mongo_id = key) AS is_own, \
+                      EXISTS (SELECT FROM pg_class WHERE oid = to_regclass($2) AND relkind = 'p') AS is_partitioned \
+               FROM unnest($1::text[]) AS key) AS found"
+    );
+    let row = transaction.query_typed_one(&sql, &[(&keys, Type::TEXT_ARRAY), (&table, Type::TEXT)])?;
+    Ok((row.try_get(0)?, row.try_get(1)?))
 }
 
 fn keep_position(
     transaction: &mut Transaction<'_>,
     pipeline: &str,
     position: &Position,
-) -> Result<(), postgres::Error> {
+    utf8: bool,
+) -> Result<u64, postgres::Error> {
     let sql = format!(
         "INSERT INTO {POSITIONS} (pipeline, source, field, value, passed) VALUES ($1, $2, $3, $4, $5) \
          ON CONFLICT (pipeline) DO UPDATE SET source = excluded.source, field = excluded.field, \
          value = excluded.value, passed = excluded.passed"
     );
-    let texts = [pipeline, &position.source, &position.field, &position.value];
-    let [pipeline, source, field, value] = &texts;
+    let texts = [pipeline, &position.source, &position.field, &position.value].map(|text| escaped(text, utf8));
+    let [pipeline, source, field, value] = texts.each_ref().map(|text| &**text);
+    let [pipeline, source, field, value] = &[pipeline, source, field, value];
     let passed = position.passed;
     transaction.execute_typed(
         &sql,
@@ -240,8 +267,7 @@ fn keep_position(
             (value, Type::TEXT),
             (&passed, Type::INT8),
         ],
-    )?;
-    Ok(())
+    )
 }
 
 /// The statement that stores rows, for what the table has.
@@ -302,9 +328,15 @@ fn insert_rows(transaction: &mut Transaction<'_>, batch: &Readings, has: Has) ->
 }
 
 /// One statement for all of them: a batch of nothing else must not take a round trip each.
-fn insert_rejected(transaction: &mut Transaction<'_>, batch: &Readings, has: Has) -> Result<(), postgres::Error> {
+/// How many of them are there then.
+fn insert_rejected(
+    transaction: &mut Transaction<'_>,
+    batch: &Readings,
+    has: Has,
+    utf8: bool,
+) -> Result<u64, postgres::Error> {
     if batch.rejected.is_empty() {
-        return Ok(());
+        return Ok(0);
     }
     let (place, p, set) = if has.place { (", place", ", p", "place = excluded.place, ") } else { ("", "", "") };
     let sql = format!(
@@ -313,10 +345,11 @@ fn insert_rejected(transaction: &mut Transaction<'_>, batch: &Readings, has: Has
          ON CONFLICT (pipeline, source_id) DO UPDATE SET reason = excluded.reason, document = excluded.document, {set}\
          attempts = old.attempts + 1, last_failed = now()"
     );
-    let ids: Vec<&str> = batch.rejected.iter().map(|rejected| rejected.source_id.as_str()).collect();
-    let reasons: Vec<&str> = batch.rejected.iter().map(|rejected| rejected.reason.as_str()).collect();
+    let ids: Vec<_> = batch.rejected.iter().map(|rejected| escaped(&rejected.source_id, utf8)).collect();
+    let reasons: Vec<_> = batch.rejected.iter().map(|rejected| escaped(&rejected.reason, utf8)).collect();
     let documents: Vec<&[u8]> = batch.rejected.iter().map(|rejected| rejected.document.as_slice()).collect();
-    let places: Vec<Option<&str>> = batch.rejected.iter().map(|rejected| rejected.place.as_deref()).collect();
+    let places: Vec<_> =
+        batch.rejected.iter().map(|rejected| rejected.place.as_deref().map(|place| escaped(place, utf8))).collect();
     transaction.execute_typed(
         &sql,
         &[
@@ -326,6 +359,5 @@ fn insert_rejected(transaction: &mut Transaction<'_>, batch: &Readings, has: Has
             (&documents, Type::BYTEA_ARRAY),
             (&places, Type::TEXT_ARRAY),
         ],
-    )?;
-    Ok(())
+    )
 }

@@ -22,6 +22,15 @@ pub(super) struct Server {
     pub has_schema_table: bool,
     /// Names of the hub's views that a relation has.
     pub taken_views: Vec<String>,
+    /// How the database writes characters.
+    pub encoding: String,
+}
+
+impl Server {
+    /// Whether the database takes every character; SQL_ASCII takes any bytes for it.
+    pub(super) fn is_utf8(&self) -> bool {
+        matches!(self.encoding.as_str(), "UTF8" | "SQL_ASCII")
+    }
 }
 
 /// What is known of `system_metrics`.
@@ -37,6 +46,13 @@ pub(super) struct Metrics {
     pub hypertable: bool,
     /// The type of its column `time`.
     pub time_type: String,
+}
+
+impl Metrics {
+    /// Whether its times have a time zone; those that have none are in UTC.
+    pub(super) fn has_zone(&self) -> bool {
+        !self.time_type.ends_with("without time zone")
+    }
 }
 
 /// Looks at the catalogs in one round trip (two with TimescaleDB); works whatever is there.
@@ -55,7 +71,8 @@ pub(super) fn look(client: &mut impl GenericClient) -> Result<(Server, Metrics),
                             AND ARRAY(SELECT k.attname::text FROM pg_attribute AS k WHERE k.attrelid = c.oid \
                                       AND k.attnum = ANY (i.indkey[0:2]) ORDER BY k.attname::text COLLATE \"C\") \
                                 = ARRAY['host', 'metric_type', 'time']), \
-                    ARRAY(SELECT name FROM unnest(ARRAY[{}]) AS name WHERE to_regclass(name) IS NOT NULL) \
+                    ARRAY(SELECT name FROM unnest(ARRAY[{}]) AS name WHERE to_regclass(name) IS NOT NULL), \
+                    current_setting('server_encoding') \
              FROM (SELECT to_regclass('system_metrics') AS oid) AS wanted \
              LEFT JOIN pg_class AS c ON c.oid = wanted.oid \
              LEFT JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attname = 'time'",
@@ -90,7 +107,8 @@ fn read(row: &Row) -> Result<(Server, Metrics), postgres::Error> {
         unique_key: row.try_get(6)?,
         hypertable: false,
     };
-    Ok((Server { kind, has_schema_table, taken_views: row.try_get(7)? }, metrics))
+    let (taken_views, encoding) = (row.try_get(7)?, row.try_get(8)?);
+    Ok((Server { kind, has_schema_table, taken_views, encoding }, metrics))
 }
 
 /// The rows of `hub_schema` whose objects are there, as one that somebody dropped is made again, and whether `system_metrics` was there before the hub.

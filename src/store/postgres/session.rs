@@ -34,7 +34,9 @@ impl Session {
     /// # Errors
     /// When no server can be reached in time, or the login or the certificate is refused.
     pub(super) fn connect(address: &Address) -> Result<Self, Error> {
-        let tls = tls::client(address.trust, address.roots.as_deref(), SSLROOTCERT);
+        let own = address.own.as_ref().map(|(certificate, key)| (certificate.as_path(), key.as_path()));
+        let wants = tls::Wants { versions: address.versions, own };
+        let tls = tls::client(address.trust, address.roots.as_deref(), SSLROOTCERT, wants);
         let tls = MakeRustlsConnect::new(tls.map_err(|reason| Error::Config(format!("database.url: {reason}")))?);
         let (jobs, queue) = mpsc::channel::<Job>();
         let (connected, connection) = mpsc::channel();

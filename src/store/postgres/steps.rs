@@ -37,10 +37,19 @@ pub(super) fn steps(object: &Object, from: i64, server: &Server, metrics: &Metri
     match object {
         Object::Metrics if from < 1 && metrics.exists => adopt_metrics(server, metrics),
         Object::Metrics if from < 1 => make_metrics(server),
+        // Somebody dropped it.
+        Object::Metrics if metrics.exists && !metrics.unique_key => {
+            let plain = metrics.plain && server.kind == Kind::Plain;
+            vec![Statement { for_the_owner: true, ..index("UNIQUE INDEX", plain, UNIQUE_KEY, NO_KEY) }]
+        }
         Object::MetricViews => {
             // Before the hub made a view of this name, a relation of that name is somebody else's.
-            let is_free =
-                |view: &&View| from >= view.since || !server.taken_views.iter().any(|taken| taken == view.name);
+            // In the newest version only those are made that somebody dropped.
+            let is_there = from >= object.version();
+            let is_free = |view: &&View| {
+                let is_taken = server.taken_views.iter().any(|taken| taken == view.name);
+                from >= view.since && !is_there || !is_taken
+            };
             let views = VIEWS.iter().filter(is_free).map(views::statement::<Postgres>);
             views.map(|sql| optional(sql, "the newest form of this view")).collect()
         }
@@ -63,6 +72,8 @@ pub(super) fn steps(object: &Object, from: i64, server: &Server, metrics: &Metri
 }
 
 const UNIQUE_KEY: &str = "system_metrics_key ON system_metrics (host, time, metric_type)";
+const NO_KEY: &str = "the unique key on host, time and metric_type: rows are there more than once, or too many to look at in \
+                      time; every insert looks for its rows first instead";
 const HOST_TIME: &str = "system_metrics_host_time ON system_metrics (host, time)";
 const BLOCK_RANGES: &str = "system_metrics_time ON system_metrics USING brin (time) WITH (autosummarize = on)";
 
@@ -109,13 +120,7 @@ fn adopt_metrics(server: &Server, metrics: &Metrics) -> Vec<Statement> {
     let plain = metrics.plain && server.kind == Kind::Plain;
     let mut statements = Vec::new();
     if !metrics.unique_key {
-        statements.push(index(
-            "UNIQUE INDEX",
-            plain,
-            UNIQUE_KEY,
-            "the unique key on host, time and metric_type: rows are there more than once, or too many to look at in \
-             time; every insert looks for its rows first instead",
-        ));
+        statements.push(index("UNIQUE INDEX", plain, UNIQUE_KEY, NO_KEY));
         statements.push(Statement {
             sql: format!(
                 "DO $$ BEGIN IF to_regclass('system_metrics_key') IS NULL THEN \
@@ -160,9 +165,7 @@ fn add_columns(table: &str, columns: &[&str], without: &'static str) -> Statemen
 /// An index on one column of a pipeline's table, where none begins with it.
 fn index_on(table: &str, column: &str) -> Statement {
     let (name, bare) = (table_name(table), table.rsplit('.').next().unwrap_or(table));
-    // PostgreSQL would cut the name off, and all three would have one.
-    let short = bare.get(..63 - 16).unwrap_or(bare);
-    let rest = format!("{} ON {name} ({column})", quoted(&format!("{short}_{column}")));
+    let rest = format!("{} ON {name} ({column})", quoted(&index_name(bare, column)));
     let looked = format!(
         "DO $$ BEGIN IF NOT EXISTS (SELECT FROM pg_index JOIN pg_attribute ON attrelid = indrelid AND attnum = indkey[0] \
          WHERE indrelid = to_regclass('{name}') AND attname = '{column}' AND indpred IS NULL) \
@@ -172,6 +175,18 @@ fn index_on(table: &str, column: &str) -> Statement {
         sql: looked,
         ..index("INDEX", true, &rest, "an index of readings: whoever asks for it reads the whole table")
     }
+}
+
+/// The name of an index. PostgreSQL would cut a longer one off, and several would have one.
+fn index_name(table: &str, column: &str) -> String {
+    let name = format!("{table}_{column}");
+    if name.len() <= 63 {
+        return name;
+    }
+    use sha2::Digest;
+    let digest = sha2::Sha256::digest(table.as_bytes());
+    let mark: String = digest[..4].iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{}_{mark}_{column}", table.get(..63 - 16 - 9).unwrap_or(table))
 }
 
 const DEAD_LETTERS: &str = "CREATE TABLE IF NOT EXISTS dead_letters (\
@@ -185,7 +200,7 @@ mod tests {
     use super::*;
 
     fn sql(kind: Kind, exists: bool, unique_key: bool) -> String {
-        let server = Server { kind, has_schema_table: false, taken_views: Vec::new() };
+        let server = Server { kind, has_schema_table: false, taken_views: Vec::new(), encoding: "UTF8".to_owned() };
         let time_type = "timestamp(0) with time zone".to_owned();
         let metrics = Metrics { exists, plain: true, unique_key, hypertable: false, time_type };
         let statements = steps(&Object::Metrics, 0, &server, &metrics);
@@ -215,13 +230,27 @@ mod tests {
     }
 
     #[test]
+    fn every_index_has_a_name_of_its_own() {
+        let long = "t".repeat(62);
+        let mut names = Vec::new();
+        for table in ["t", &format!("{long}a"), &format!("{long}b"), &long] {
+            names.extend(["event_timestamp", "updated_at", "source_id"].map(|column| index_name(table, column)));
+        }
+        assert!(names.iter().all(|name| name.len() <= 63), "{names:?}");
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), 12);
+    }
+
+    #[test]
     fn somebody_elses_view_is_not_replaced() {
         let taken_views = vec!["metrics_cpu".to_owned(), "metrics_load".to_owned()];
-        let server = Server { kind: Kind::Plain, has_schema_table: false, taken_views };
+        let server = Server { kind: Kind::Plain, has_schema_table: false, taken_views, encoding: "UTF8".to_owned() };
         let metrics =
             Metrics { exists: false, plain: false, unique_key: false, hypertable: false, time_type: String::new() };
         assert_eq!(steps(&Object::MetricViews, 0, &server, &metrics).len(), VIEWS.len() - 2);
         assert_eq!(steps(&Object::MetricViews, 1, &server, &metrics).len(), VIEWS.len() - 1, "metrics_load came later");
-        assert_eq!(steps(&Object::MetricViews, 3, &server, &metrics).len(), VIEWS.len());
+        assert_eq!(steps(&Object::MetricViews, 2, &server, &metrics).len(), VIEWS.len());
+        assert_eq!(steps(&Object::MetricViews, 3, &server, &metrics).len(), VIEWS.len() - 2, "those that were dropped");
     }
 }

@@ -34,14 +34,7 @@ pub(super) fn open(config: &Config, path: &str) -> Result<(Connection, String), 
         .path()
         .canonicalize()
         .map_err(|source| Error::State(state::Error::io("resolve", folder.path(), source)))?;
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
-    let connection = Connection::open_with_flags(real.join(&name), flags).map_err(failed)?;
-    connection.busy_timeout(LOCK_WAIT).map_err(failed)?;
-    // A program that runs every minute would otherwise write every page twice: to the log, and back from it when it
-    // closes. The log also lets members of the group read the database, who may not make one.
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(failed)?;
-    // Functions with side effects must not run for what somebody else wrote into the schema.
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false).map_err(failed)?;
+    let connection = connect(&real.join(&name)).map_err(failed)?;
     use_log(&connection).map_err(failed)?;
     connection.pragma_update(None, "synchronous", "FULL").map_err(failed)?;
     // SQLite itself would forget between two programs how much it has written back, begin anew every time and never
@@ -50,26 +43,83 @@ pub(super) fn open(config: &Config, path: &str) -> Result<(Connection, String), 
     Ok((connection, target))
 }
 
-/// Writes the log back into the file and empties it, once it has as many bytes as `longest`. The rows are safe in the log
-/// already, and whatever is wrong is said by the next call too: it is told, and no error.
-pub(super) fn write_back(connection: &Connection, longest: u64) {
-    let Some(path) = connection.path() else { return };
-    // Without a log there is nothing to write back.
-    let length = std::fs::metadata(format!("{path}-wal")).map_or(0, |metadata| metadata.len());
-    if length >= longest
-        && let Err(error) = empty_log(connection)
-    {
-        log::warn!("log_not_written_back", database = path, error = error.to_string());
+/// Opens a file that is there, by a path without links, as it is.
+pub(super) fn connect(real: &Path) -> Result<Connection, rusqlite::Error> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+    let connection = Connection::open_with_flags(real, flags)?;
+    connection.busy_timeout(LOCK_WAIT)?;
+    // A program that runs every minute would otherwise write every page twice: to the log, and back from it when it
+    // closes. The log also lets members of the group read the database, who may not make one.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    // Functions with side effects must not run for what somebody else wrote into the schema.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
+    Ok(connection)
+}
+
+/// The log of a file, as one program sees it.
+pub(super) struct Log {
+    path: Option<String>,
+    /// Its length when the program came.
+    at_first: u64,
+    /// When it may be tried again to empty it.
+    again: Instant,
+    wait: Backoff,
+    told: bool,
+}
+
+impl Log {
+    pub(super) fn of(connection: &Connection) -> Self {
+        let path = connection.path().filter(|path| !path.is_empty()).map(|path| format!("{path}-wal"));
+        let at_first = length(path.as_deref());
+        let wait = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
+        Self { path, at_first, again: Instant::now(), wait, told: false }
+    }
+
+    /// Writes the log back into the file and empties it, once it has as many bytes as `longest`. A reader that goes on
+    /// reading what is old holds it: then it grows, is tried less often, and that is told once, by one of many short
+    /// programs each time it has doubled. The rows are safe in the log already, and whatever is wrong is said by the next
+    /// call too: it is told, and no error.
+    pub(super) fn write_back(&mut self, connection: &Connection, longest: u64) {
+        let long = length(self.path.as_deref());
+        if long < longest || Instant::now() < self.again {
+            return;
+        }
+        let database = connection.path().unwrap_or_default();
+        match empty_log(connection) {
+            Ok(true) => {
+                self.wait = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
+                self.at_first = 0;
+                self.told = false;
+            }
+            Ok(false) => {
+                self.again = Instant::now() + self.wait.next_wait();
+                let doublings = |length: u64| (length / longest.max(1)).checked_ilog2();
+                if !self.told && doublings(long) > doublings(self.at_first) {
+                    self.told = true;
+                    let note = "a program reads the database in one long transaction; the log grows until that ends, and \
+                                everything gets slower";
+                    log::warn!("log_held", database = database, bytes = long, note = note);
+                }
+            }
+            Err(error) => log::warn!("log_not_written_back", database = database, error = error.to_string()),
+        }
     }
 }
 
-/// Writes the log back into the file and empties it.
-pub(super) fn empty_log(connection: &Connection) -> Result<(), rusqlite::Error> {
+fn length(path: Option<&str>) -> u64 {
+    path.and_then(|path| std::fs::metadata(path).ok()).map_or(0, |metadata| metadata.len())
+}
+
+/// Writes the log back into the file and empties it; false where a reader or a writer holds it.
+pub(super) fn empty_log(connection: &Connection) -> Result<bool, rusqlite::Error> {
     connection.busy_timeout(READER_WAIT)?;
-    // Readers that hold on to it are reported in the result, not as an error.
-    let written = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+    let held = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0));
     connection.busy_timeout(LOCK_WAIT)?;
-    written
+    match held {
+        Ok(held) => Ok(held == 0),
+        Err(error) if is_locked(&error) => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// Switches to WAL mode, and an empty file to incremental vacuum, which must be chosen before its first page.

@@ -17,8 +17,9 @@ const METRICS: &str = "
         metric_type TEXT NOT NULL,
         payload TEXT NOT NULL CHECK (json_valid(payload))
     ) STRICT;
-    CREATE UNIQUE INDEX system_metrics_key ON system_metrics (host, time, metric_type);
 ";
+
+const METRICS_KEY: &str = "CREATE UNIQUE INDEX system_metrics_key ON system_metrics (host, time, metric_type);";
 
 const DEAD_LETTERS: &str = "
     CREATE TABLE dead_letters (
@@ -43,21 +44,122 @@ fn readings(table: &str) -> String {
             event_timestamp INTEGER,
             source TEXT,
             event_type TEXT,
-            payload TEXT CHECK (json_valid(payload)),
-            meta TEXT CHECK (json_valid(meta)),
+            payload TEXT {},
+            meta TEXT {},
             created_at INTEGER NOT NULL DEFAULT (CAST(unixepoch('subsec') * 1000 AS INTEGER)),
             source_id TEXT,
             updated_at INTEGER
-        ) STRICT;"
+        ) STRICT;",
+        json("payload"),
+        json("meta")
     )
+}
+
+/// NULL is no JSON for SQLite before 3.45, whose own check would call the file broken.
+fn json(column: &str) -> String {
+    format!("CHECK ({column} IS NULL OR json_valid({column}))")
+}
+
+/// The SQL of a table with the checks of earlier versions loosened so.
+pub(super) fn loosened(sql: &str) -> String {
+    ["payload", "meta"].iter().fold(sql.to_owned(), |sql, column| {
+        sql.replace(&format!("{column} TEXT CHECK (json_valid({column}))"), &format!("{column} TEXT {}", json(column)))
+    })
+}
+
+/// What belongs to tables that are there, and is not there itself, with the SQL that makes it.
+fn gone(
+    connection: &Connection,
+    needed: &[Object],
+    found: &[Version],
+) -> Result<Vec<(String, String)>, rusqlite::Error> {
+    let mut parts = Vec::new();
+    for object in needed.iter().filter(|object| {
+        found.iter().any(|version| version.object == object.name() && version.version >= object.version())
+    }) {
+        match object {
+            Object::Metrics => parts.push(("system_metrics_key".to_owned(), METRICS_KEY.to_owned())),
+            Object::MetricViews => parts.extend(views::each()),
+            Object::Readings(table) => {
+                parts.push((format!("{table}_view"), view(table)));
+                parts.extend(indexes(table));
+            }
+            Object::DeadLetters | Object::Positions => {}
+        }
+    }
+    let mut statement = connection.prepare("SELECT name FROM sqlite_schema")?;
+    let names: Vec<String> = statement.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    parts.retain(|(name, _)| !names.contains(name));
+    // Of a large table they are for the operator to make.
+    let mut kept = Vec::new();
+    for (name, sql) in parts {
+        let table =
+            needed.iter().map(Object::name).find(|table| indexes(table).iter().any(|(index, _)| *index == name));
+        if table.is_none_or(|table| has_few_rows(connection, table).unwrap_or(false)) {
+            kept.push((name, sql));
+        }
+    }
+    Ok(kept)
+}
+
+fn has_few_rows(connection: &Connection, table: &str) -> Result<bool, rusqlite::Error> {
+    let last =
+        connection.query_row(&format!("SELECT max(id) FROM \"{table}\""), [], |row| row.get::<_, Option<i64>>(0));
+    last.map(|last| last.unwrap_or(0) <= FEW_ROWS)
+}
+
+/// The hub's tables with checks of earlier versions.
+fn strict(connection: &Connection) -> Result<Vec<String>, rusqlite::Error> {
+    if !has_table(connection, SCHEMA_TABLE)? {
+        return Ok(Vec::new());
+    }
+    let sql = format!(
+        "SELECT name FROM sqlite_schema WHERE type = 'table' AND sql LIKE '% TEXT CHECK (json_valid(%' \
+         AND name IN (SELECT object FROM {SCHEMA_TABLE})"
+    );
+    let mut statement = connection.prepare(&sql)?;
+    statement.query_map([], |row| row.get(0))?.collect()
+}
+
+/// Loosens the checks of a table in the text of the schema alone, as SQLite documents it for a check that is loosened
+/// (<https://sqlite.org/lang_altertable.html>): a table that is made anew takes as long as it is large.
+fn loosen(transaction: &Transaction<'_>, table: &str) -> Result<(), rusqlite::Error> {
+    let find = "SELECT sql FROM sqlite_schema WHERE type = 'table' AND name = ?1";
+    let old: String = transaction.query_row(find, [table], |row| row.get(0))?;
+    let new = loosened(&old);
+    if new == old {
+        return Ok(());
+    }
+    let version: i64 = transaction.pragma_query_value(None, "schema_version", |row| row.get(0))?;
+    transaction.pragma_update(None, "writable_schema", true)?;
+    let changed = transaction
+        .execute("UPDATE sqlite_schema SET sql = ?2 WHERE type = 'table' AND name = ?1", [table, &new])
+        .and_then(|_| transaction.pragma_update(None, "schema_version", version + 1));
+    transaction.pragma_update(None, "writable_schema", false)?;
+    changed?;
+    // Whether the schema can be read, and, where that is quick, whether the rows still fit it.
+    let last: Option<i64> = transaction.query_row(&format!("SELECT max(id) FROM \"{table}\""), [], |row| row.get(0))?;
+    if last.unwrap_or(0) <= FEW_ROWS / 10 {
+        let check = format!("PRAGMA integrity_check(\"{table}\")");
+        let found: String = transaction.query_row(&check, [], |row| row.get(0))?;
+        if found != "ok" {
+            // It was damaged before, and that is no reason to stop.
+            log::warn!("database_damaged", table = table, error = found, remedy = "run hub database check");
+        }
+    }
+    Ok(())
 }
 
 /// A table of more rows gets its indexes from the operator: making them would hold every writer off.
 const FEW_ROWS: i64 = 500_000;
 
-fn indexes(table: &str) -> String {
-    let index = |column| format!("CREATE INDEX IF NOT EXISTS \"{table}_{column}\" ON \"{table}\" ({column});");
-    ["event_timestamp", "updated_at", "source_id"].map(index).join(" ")
+/// By their names.
+fn indexes(table: &str) -> [(String, String); 3] {
+    ["event_timestamp", "updated_at", "source_id"].map(|column| {
+        let name = format!("{table}_{column}");
+        let sql = format!("CREATE INDEX IF NOT EXISTS \"{name}\" ON \"{table}\" ({column});");
+        (name, sql)
+    })
 }
 
 /// The table with times as SQLite's `datetime()` reads them, in UTC.
@@ -73,7 +175,7 @@ fn view(table: &str) -> String {
 /// The SQL that leads from version `from` of an object to its newest, without the views that are `foreign`.
 fn steps(object: &Object, from: i64, foreign: &[&str]) -> String {
     match object {
-        Object::Metrics if from < 1 => METRICS.to_owned(),
+        Object::Metrics if from < 1 => [METRICS, METRICS_KEY].concat(),
         Object::MetricViews => views::sql(foreign),
         Object::Readings(table) if from < 1 => readings(table),
         Object::Readings(table) if from < 2 => {
@@ -95,7 +197,10 @@ impl Sqlite {
     pub(super) fn migrate(&mut self, config: &Config) -> Result<(), Error> {
         let needed = schema::needed(config);
         let found = versions(&self.connection).map_err(|error| self.failed("read the schema of", &error))?;
-        if missing(&self.target, &needed, &found)?.is_empty() {
+        let strict = strict(&self.connection).map_err(|error| self.failed("read the schema of", &error))?;
+        let gone = gone(&self.connection, &needed, &found);
+        let gone = gone.map_err(|error| self.failed("read the schema of", &error))?;
+        if missing(&self.target, &needed, &found)?.is_empty() && strict.is_empty() && gone.is_empty() {
             return Ok(());
         }
         let target = self.target.clone();
@@ -124,7 +229,7 @@ impl Sqlite {
             }
             transaction.execute_batch(&steps(object, version, &foreign)).map_err(failed)?;
             if version == 0 && is_known(&transaction, object).map_err(failed)? {
-                log::warn!("made_again", database = target, object = object.name(), error = schema::DROPPED);
+                self.again.push(object.name().to_owned());
             }
             if let Object::Readings(table) = object
                 && version < 2
@@ -138,7 +243,19 @@ impl Sqlite {
                 )
                 .map_err(failed)?;
         }
-        transaction.commit().map_err(failed)
+        for table in self::strict(&transaction).map_err(failed)? {
+            loosen(&transaction, &table).map_err(failed)?;
+        }
+        let found = versions(&transaction).map_err(failed)?;
+        for (name, sql) in self::gone(&transaction, &needed, &found).map_err(failed)? {
+            transaction.execute_batch(&sql).map_err(failed)?;
+            self.again.push(name);
+        }
+        transaction.commit().map_err(failed)?;
+        for name in &self.again {
+            log::warn!("made_again", database = target, object = name, error = schema::DROPPED);
+        }
+        Ok(())
     }
 }
 
@@ -147,11 +264,11 @@ fn follow(transaction: &Transaction<'_>, target: &str, table: &str) -> Result<()
     let incomplete = |without: &str, reason: &str, remedy: &str| {
         log::warn!("schema_incomplete", database = target, without = without, error = reason, remedy = remedy);
     };
-    let last: Option<i64> = transaction.query_row(&format!("SELECT max(id) FROM \"{table}\""), [], |row| row.get(0))?;
-    if last.unwrap_or(0) <= FEW_ROWS {
-        transaction.execute_batch(&indexes(table))?;
+    let indexes = indexes(table).map(|(_, sql)| sql).join(" ");
+    if has_few_rows(transaction, table)? {
+        transaction.execute_batch(&indexes)?;
     } else {
-        incomplete("indexes of readings", "the table has many rows", &format!("run {}", indexes(table)));
+        incomplete("indexes of readings", "the table has many rows", &format!("run {indexes}"));
     }
     let name = format!("{table}_view");
     if has_table(transaction, &name)? {

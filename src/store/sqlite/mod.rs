@@ -2,9 +2,12 @@
 //! Only what is particular to SQLite is here.
 //! Statements that write begin with BEGIN IMMEDIATE: a lock asked for later is refused at once instead of waited for.
 
+pub(super) mod copy;
 mod file;
 mod migrate;
+mod pages;
 mod readings;
+mod recover;
 mod views;
 
 use std::time::{Duration, Instant};
@@ -27,15 +30,23 @@ const VACUUM_PAGES: i64 = 256;
 pub(super) struct Sqlite {
     connection: Connection,
     target: String,
+    log: file::Log,
+    /// What was gone and is made again.
+    again: Vec<String>,
 }
 
 impl Sqlite {
     /// Opens `path`, relative to `<state>/data`, and brings its schema up to date.
     pub(super) fn open(config: &Config, path: &str) -> Result<Self, Error> {
         let (connection, target) = file::open(config, path)?;
-        let mut sqlite = Self { connection, target };
+        let mut sqlite = Self::of(connection, target);
         sqlite.migrate(config)?;
         Ok(sqlite)
+    }
+
+    fn of(connection: Connection, target: String) -> Self {
+        let log = file::Log::of(&connection);
+        Self { connection, target, log, again: Vec::new() }
     }
 
     fn failed(&self, act: &str, error: &rusqlite::Error) -> Error {
@@ -76,8 +87,8 @@ impl Sqlite {
             }
             unused = left;
         }
-        // The file shrinks when the log is written back.
-        file::empty_log(&self.connection)
+        // The file shrinks when the log is written back; where a reader holds on to it, later.
+        file::empty_log(&self.connection).map(|_| ())
     }
 }
 
@@ -109,7 +120,7 @@ impl Engine for Sqlite {
             }
         }
         transaction.commit().map_err(failed)?;
-        file::write_back(&self.connection, file::SHORT_LOG);
+        self.log.write_back(&self.connection, file::SHORT_LOG);
         Ok(())
     }
 
@@ -127,6 +138,10 @@ impl Engine for Sqlite {
         }
         self.give_space_back(until).map_err(failed)?;
         Ok(deleted)
+    }
+
+    fn notes(&self) -> Vec<String> {
+        super::schema::again(&self.target, &self.again)
     }
 
     fn check(&mut self) -> Result<(), Error> {

@@ -25,7 +25,7 @@ impl ReadingStore for Sqlite {
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
         let stored = insert(&transaction, batch).map_err(failed)?;
         transaction.commit().map_err(failed)?;
-        file::write_back(&self.connection, file::LONG_LOG);
+        self.log.write_back(&self.connection, file::LONG_LOG);
         Ok(stored)
     }
 

@@ -49,3 +49,8 @@ pub(super) fn sql(foreign: &[&str]) -> String {
     let anew = |view: &View| format!("DROP VIEW IF EXISTS {}; {}", view.name, views::statement::<Sqlite>(view));
     VIEWS.iter().filter(|view| !foreign.contains(&view.name)).map(anew).collect::<Vec<_>>().join(";\n")
 }
+
+/// Every view with the SQL that makes it.
+pub(super) fn each() -> impl Iterator<Item = (String, String)> {
+    VIEWS.iter().map(|view| (view.name.to_owned(), views::statement::<Sqlite>(view)))
+}
