@@ -19,4 +19,4 @@ pub use error::{Error, is_full_disk};
 pub use orphans::{end_orphans, mark_children, note_sessions};
 pub use output::Output;
 pub use prepared::Prepared;
-pub use run::Command;
+pub use run::{Command, sees_terminal};

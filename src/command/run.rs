@@ -336,14 +336,17 @@ pub(super) fn end_session(child: Pid) -> std::io::Result<()> {
     }
 }
 
-/// True where this process has a controlling terminal, such as a person's; services have none. It is asked once: only a
-/// session's leader without one could get one later, and no program of the hub opens a terminal.
+/// As `sees_terminal`, asked once: only a session's leader without a terminal could get one later, and no program of the hub
+/// opens a terminal.
 fn has_terminal() -> bool {
     static ANSWER: OnceLock<bool> = OnceLock::new();
+    *ANSWER.get_or_init(sees_terminal)
+}
+
+/// True where this process has a controlling terminal now, such as a person's; services have none.
+pub fn sees_terminal() -> bool {
     // ENXIO says that there is none; whatever else is in the way is no answer.
-    *ANSWER.get_or_init(|| {
-        !matches!(openat(CWD, "/dev/tty", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()), Err(Errno::NXIO))
-    })
+    !matches!(openat(CWD, "/dev/tty", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()), Err(Errno::NXIO))
 }
 
 fn find(program: &OsStr, path: &OsStr, folder: Option<&Path>) -> Option<PathBuf> {

@@ -6,7 +6,7 @@ use crate::state::Folder;
 
 /// A secret shorter than this is guessed too easily to guard a host.
 const SHORTEST_SECRET: usize = 16;
-const LONGEST_CREDENTIAL: usize = 64 * 1024;
+pub(super) const LONGEST_CREDENTIAL: usize = 64 * 1024;
 
 /// What the units hand over in place of a credential that is not there (systemd.exec(5), SetCredential=). An empty one is
 /// something else: a file that was meant to guard something.

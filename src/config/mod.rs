@@ -10,6 +10,7 @@ mod mongo;
 mod names;
 mod pipeline;
 mod remote;
+mod renewal;
 mod repository;
 pub(crate) mod tables;
 mod values;
@@ -24,6 +25,7 @@ pub use error::Error;
 pub use mongo::MongoUri;
 pub use pipeline::{FieldPath, Map, Pipeline, Select};
 pub use remote::Remote;
+pub use renewal::{LOOK_EVERY, Look, Refused, Renew, Renewal};
 pub use repository::{Guard, Health, Repository, RestartRule};
 pub use values::{Json, Source};
 

@@ -22,7 +22,7 @@ use std::process::ExitCode;
 
 use argh::FromArgs;
 
-use crate::config::{Config, reachable};
+use crate::config::{Config, Renewal, reachable};
 use crate::exit::{self, Exit};
 use crate::log;
 use crate::state::Folder;
@@ -34,7 +34,8 @@ pub use status::writer;
 
 /// Open Tailscale Funnel while the proxy is healthy, and close it in every other case.
 ///
-/// Without a command: keep the door until SIGTERM. Exit codes: 0 done and verified, 1 not done or not known,
+/// Without a command: keep the door until SIGTERM; a changed configuration is taken when it has not changed for two seconds,
+/// and at once on SIGHUP. Exit codes: 0 done and verified, 1 not done or not known,
 /// 2 usage, 75 another gate runs, 78 configuration.
 #[derive(FromArgs)]
 struct Arguments {
@@ -87,6 +88,7 @@ struct Allow {
 }
 
 /// What may be published.
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Target {
     address: SocketAddr,
     url: String,
@@ -107,11 +109,12 @@ pub fn main() -> ExitCode {
         Some(Subcommand::Allow(allow)) => allow.config.as_ref(),
         None => None,
     };
-    let config = match Config::load(file.or(arguments.config.as_ref()).map(PathBuf::as_path)) {
-        Ok(config) => config,
+    let renewal = match Renewal::load(file.or(arguments.config.as_ref()).map(PathBuf::as_path)) {
+        Ok(renewal) => renewal,
         Err(error) => return exit::configuration_error(&error).into(),
     };
-    let target = match target(&config) {
+    let config = renewal.config();
+    let target = match target(config) {
         Ok(target) => target,
         Err(error) => return exit::configuration_error(&error).into(),
     };
@@ -122,11 +125,11 @@ pub fn main() -> ExitCode {
         return exit::configuration_error(&error).into();
     }
     let exit = match arguments.command {
-        _ if arguments.check => exit::configuration_valid(&config),
-        Some(Subcommand::Close(_)) => close(&config, &target),
-        Some(Subcommand::Allow(_)) => allow(&config, &target),
-        Some(Subcommand::Status(Status { json, .. })) => status::show(&config, &target, json),
-        None => run::keep(&config, &target),
+        _ if arguments.check => exit::configuration_valid(config),
+        Some(Subcommand::Close(_)) => close(config, &target),
+        Some(Subcommand::Allow(_)) => allow(config, &target),
+        Some(Subcommand::Status(Status { json, .. })) => status::show(config, &target, json),
+        None => run::keep(renewal, target),
     };
     exit.into()
 }

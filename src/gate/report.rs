@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::machine::{Cause, State};
 use super::tailscale::Facts;
+use crate::config::Refused;
 use crate::records::seconds_between;
 use crate::state::{Folder, Record, Run};
 use crate::{log, systemd};
@@ -32,6 +33,9 @@ pub(super) struct Reporter {
     closing: Option<Instant>,
     expiry_said: Option<Instant>,
     counts: Map<String, Value>,
+    refused: Option<Refused>,
+    /// Whether `refused` is still to be written down.
+    is_renewed: bool,
     records: Option<Sender<(Run, bool)>>,
     writer: Option<JoinHandle<()>>,
 }
@@ -62,6 +66,8 @@ impl Reporter {
             closing: None,
             expiry_said: None,
             counts: Map::new(),
+            refused: None,
+            is_renewed: false,
             records: Some(records),
             writer: Some(writer),
         })
@@ -72,12 +78,19 @@ impl Reporter {
         self.closing.get_or_insert(now);
     }
 
+    /// Why the configuration on the disk is not in force, from now on.
+    pub fn refused(&mut self, refused: Option<&Refused>) {
+        self.is_renewed |= self.refused.as_ref() != refused;
+        self.refused = refused.cloned();
+    }
+
     /// Says what has changed, if anything has.
     pub fn observe(&mut self, (state, cause): (State, Cause), facts: &Facts, now: Instant) {
         self.announce_expiry(facts, now);
         let before = self.last.as_ref().map(|(state, _)| *state);
         let due = now.duration_since(self.said) >= HEARTBEAT;
-        if !due && self.last.as_ref().is_some_and(|last| *last == (state, cause.clone())) {
+        let is_known = !due && self.last.as_ref().is_some_and(|last| *last == (state, cause.clone()));
+        if is_known && !std::mem::take(&mut self.is_renewed) {
             return;
         }
         let is_new = before != Some(state);
@@ -88,8 +101,12 @@ impl Reporter {
         }
         self.last = Some((state, cause.clone()));
         self.said = now;
-        self.log(state, &cause, is_new, due, facts, now);
-        systemd::status(&format!("{}: {cause}", state.name()));
+        if !is_known {
+            self.log(state, &cause, is_new, due, facts, now);
+        }
+        let refused = self.refused.as_ref();
+        let refused = refused.map_or_else(String::new, |refused| format!("; configuration refused: {}", refused.reason));
+        systemd::status(&format!("{}: {cause}{refused}", state.name()));
         let run = self.run(state, &cause, facts, now);
         if self.records.as_ref().is_some_and(|records| records.send((run, is_new)).is_err()) {
             log::warn!("run_record_failed", error = "the thread that writes it has ended");
@@ -149,6 +166,7 @@ impl Reporter {
                 "tailscale_version": facts.version,
                 "key_expiry": facts.key_expiry.map(log::rfc3339),
                 "former_name": facts.former,
+                "configuration_refused": self.refused,
                 "pid": std::process::id(),
             }),
         }

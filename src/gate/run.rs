@@ -1,9 +1,6 @@
 //! The loop: one thread that waits for the proxy's end, its answers, the funnel's process, the worker and signals.
 
 use std::collections::VecDeque;
-use std::io::Read;
-use std::net::SocketAddr;
-use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -17,8 +14,8 @@ use super::report::Reporter;
 use super::tailscale::Tailscale;
 use super::worker::Worker;
 use super::{Target, folder};
-use crate::config::{Config, Credentials};
-use crate::exit::{self, Exit};
+use crate::config::{Config, Credentials, Look, Renew, Renewal};
+use crate::exit::{Asked, Exit, Signals};
 use crate::state::Lock;
 use crate::systemd::Watchdog;
 use crate::{log, systemd};
@@ -32,85 +29,149 @@ struct Gate {
     worker: Worker,
     reporter: Reporter,
     folders: Vec<PathBuf>,
-    address: SocketAddr,
-    admin: SocketAddr,
+    made_for: Moved,
     credentials: Credentials,
     alive: Option<Alive>,
     /// The question to the public listener, and the one to the other.
     checks: [Option<Check>; 2],
     funnel: Option<Funnel>,
-    stop: UnixStream,
+    signals: Signals,
     stopping: Option<Instant>,
+    /// What comes after the stop; none where that is the end.
+    moving: Option<Moved>,
+}
+
+/// How a gate ended, its port verified to be closed.
+enum End {
+    Stopped,
+    /// To go on with another port, socket or target.
+    Moved(Moved),
+}
+
+/// What a gate is made for.
+#[derive(Clone)]
+struct Moved {
+    config: Config,
+    target: Target,
 }
 
 /// Keeps the door until a signal asks for the end.
-pub(super) fn keep(config: &Config, target: &Target) -> Exit {
-    let prepared = prepare(config, target);
-    match prepared {
-        Ok(Some((mut gate, _lock))) => {
-            log::info!("watching", port = config.gate.port, target = target.url, proxy = target.address.to_string());
+pub(super) fn keep(mut renewal: Renewal, target: Target) -> Exit {
+    let started = Signals::watch().map_err(not_given).and_then(|signals| {
+        let lock = Lock::attempt(&folder(renewal.config()).map_err(|error| error.to_string())?, "lock");
+        Ok((signals, lock.map_err(|error| error.to_string())?))
+    });
+    let (mut signals, _lock) = match started {
+        Ok((signals, Some(lock))) => (signals, lock),
+        Ok((_, None)) => {
+            log::error!("already_running", error = "another tailscale-gate runs with this state folder; stop it first");
+            return Exit::Busy;
+        }
+        Err(error) => return failed(&error),
+    };
+    let mut next = Moved { config: renewal.config().clone(), target };
+    let mut is_first = true;
+    loop {
+        let mut gate = match prepare(&next, signals) {
+            Ok(gate) => gate,
+            Err(error) => return failed(&error),
+        };
+        let Moved { config, target } = &next;
+        log::info!("watching", port = config.gate.port, target = target.url, proxy = target.address.to_string());
+        if std::mem::take(&mut is_first) {
             systemd::ready("started");
-            let result = gate.run();
-            let (state, cause) = gate.machine.state();
-            gate.reporter.finish();
-            match (result, state) {
-                (Ok(()), State::Closed) => {
-                    log::info!("stopped", port = config.gate.port);
-                    Exit::Done
-                }
-                (result, _) => {
-                    let reason = result.err().unwrap_or_else(|| cause.to_string());
-                    log::error!("stopped_without_closing", port = config.gate.port, error = reason);
-                    Exit::Error
-                }
+        }
+        let result = gate.run(&mut renewal);
+        let (state, cause) = gate.machine.state();
+        gate.reporter.finish();
+        match (result, state) {
+            (Ok(End::Stopped), State::Closed) => {
+                log::info!("stopped", port = config.gate.port);
+                return Exit::Done;
+            }
+            (Ok(End::Moved(moved)), State::Closed) => next = moved,
+            (result, _) => {
+                let reason = result.err().unwrap_or_else(|| cause.to_string());
+                log::error!("stopped_without_closing", port = config.gate.port, error = reason);
+                return Exit::Error;
             }
         }
-        Ok(None) => {
-            log::error!("already_running", error = "another tailscale-gate runs with this state folder; stop it first");
-            Exit::Busy
-        }
-        Err(error) => {
-            log::error!("gate_failed", error = error);
-            Exit::Error
-        }
+        signals = gate.signals;
     }
 }
 
-fn prepare(config: &Config, target: &Target) -> Result<Option<(Gate, Lock)>, String> {
-    let folder = folder(config).map_err(|error| error.to_string())?;
-    let Some(lock) = Lock::attempt(&folder, "lock").map_err(|error| error.to_string())? else { return Ok(None) };
-    let system = |error: std::io::Error| format!("the system does not give what the gate needs: {error}");
+fn failed(error: &str) -> Exit {
+    log::error!("gate_failed", error = error);
+    Exit::Error
+}
+
+fn not_given(error: std::io::Error) -> String {
+    format!("the system does not give what the gate needs: {error}")
+}
+
+fn prepare(Moved { config, target }: &Moved, signals: Signals) -> Result<Gate, String> {
+    let folder = || folder(config).map_err(|error| error.to_string());
     let tailscale = || Tailscale::new(&config.gate, &target.url);
-    let home = self::folder(config).map_err(|error| error.to_string())?;
-    let gate = Gate {
+    Ok(Gate {
         machine: Machine::new(Instant::now()),
         tailscale: tailscale(),
-        worker: Worker::start(tailscale().with_folder(home)).map_err(system)?,
-        reporter: Reporter::start(folder, config.gate.port, target.url.clone()).map_err(system)?,
+        worker: Worker::start(tailscale().with_folder(folder()?)).map_err(not_given)?,
+        reporter: Reporter::start(folder()?, config.gate.port, target.url.clone()).map_err(not_given)?,
         folders: alive::folders(&config.state_dir),
-        address: target.address,
-        admin: target.admin,
+        made_for: Moved { config: config.clone(), target: target.clone() },
         credentials: config.credentials(),
         alive: None,
         checks: [None, None],
         funnel: None,
-        stop: exit::stop_signals().map_err(system)?,
+        signals,
         stopping: None,
-    };
-    Ok(Some((gate, lock)))
+        moving: None,
+    })
+}
+
+impl Renew for Gate {
+    type Prepared = Target;
+
+    fn prepare(&self, config: &Config) -> Result<Target, String> {
+        config.credentials().webhook_secrets().map_err(|error| error.to_string())?;
+        super::target(config).map_err(|error| error.to_string())
+    }
+
+    fn renew(&mut self, config: &Config, target: Target) -> Result<(), String> {
+        let Moved { config: before, target: old } = &self.made_for;
+        if *old != target || before.gate.port != config.gate.port || before.gate.socket != config.gate.socket {
+            self.moving = Some(Moved { config: config.clone(), target });
+        }
+        self.credentials = config.credentials();
+        Ok(())
+    }
 }
 
 impl Gate {
-    fn run(&mut self) -> Result<(), String> {
+    fn run(&mut self, renewal: &mut Renewal) -> Result<End, String> {
         let mut watchdog = Watchdog::from_environment();
+        let mut looked = Instant::now();
+        self.reporter.refused(renewal.refused());
         loop {
             let now = Instant::now();
             watchdog.attend(now);
-            self.attend(now)?;
+            self.attend(now, renewal)?;
+            if now >= renewal.due(looked) && self.stopping.is_none() {
+                looked = now;
+                if renewal.look(now, self) != Look::Nothing {
+                    self.reporter.refused(renewal.refused());
+                }
+                if self.moving.is_some() {
+                    // Closed and verified on the old port before anything is opened on the new one.
+                    log::info!("moving", reason = "hub.toml names another port, socket or proxy");
+                    self.stopping = Some(now);
+                    self.feed(Event::Stop)?;
+                }
+            }
             self.feed(Event::Tick)?;
             self.reporter.observe(self.machine.state(), &self.worker.facts(), Instant::now());
             if self.machine.stopped() {
-                return Ok(());
+                return Ok(self.moving.take().map_or(End::Stopped, End::Moved));
             }
             if self.stopping.is_some_and(|since| now.duration_since(since) >= STOP_WITHIN) {
                 return Err(format!("it is not verified after {} s that the port is closed", STOP_WITHIN.as_secs()));
@@ -121,7 +182,8 @@ impl Gate {
 
     /// Waits until something happens, at most until the next deadline.
     fn wait(&self, longest: Duration) -> Result<(), String> {
-        let mut waited = vec![PollFd::new(&self.stop, PollFlags::IN)];
+        let signals = self.signals.fds().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
+        let mut waited = Vec::from(signals);
         let (worker, alive) = (self.worker.fd(), self.alive.as_ref().map(Alive::fd));
         waited.push(PollFd::from_borrowed_fd(worker, PollFlags::IN));
         waited.extend(alive.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
@@ -145,7 +207,7 @@ impl Gate {
     }
 
     /// Looks after everything that may have happened; nothing here waits. The proxy's end comes first.
-    fn attend(&mut self, now: Instant) -> Result<(), String> {
+    fn attend(&mut self, now: Instant, renewal: &mut Renewal) -> Result<(), String> {
         match self.alive.as_mut().map_or(News::None, |alive| alive.news(now)) {
             News::None => {}
             News::Instance(instance) => self.feed(Event::Alive(instance))?,
@@ -177,11 +239,18 @@ impl Gate {
         while let Some(report) = self.worker.report() {
             self.feed(Event::Done(report))?;
         }
-        if self.stopping.is_none() && matches!(self.stop.read(&mut [0; 16]), Ok(count) if count > 0) {
-            log::info!("stopping");
-            systemd::stopping();
-            self.stopping = Some(now);
-            self.feed(Event::Stop)?;
+        match self.signals.asked().map_err(not_given)? {
+            Some(Asked::Stop) if self.stopping.is_none() || self.moving.take().is_some() => {
+                log::info!("stopping");
+                systemd::stopping();
+                self.stopping = Some(now);
+                self.feed(Event::Stop)?;
+            }
+            Some(Asked::Reload) => {
+                log::info!("reload_asked");
+                renewal.ask();
+            }
+            _ => {}
         }
         Ok(())
     }
@@ -242,9 +311,9 @@ impl Gate {
                 }
                 return Ok(None);
             }
-            Action::Check(limit) => (0, Question::Health, self.address, limit),
-            Action::Ask => (0, Question::Guard, self.address, PERIOD),
-            Action::Probe => (1, Question::Probe, self.admin, PERIOD),
+            Action::Check(limit) => (0, Question::Health, self.made_for.target.address, limit),
+            Action::Ask => (0, Question::Guard, self.made_for.target.address, PERIOD),
+            Action::Probe => (1, Question::Probe, self.made_for.target.admin, PERIOD),
         };
         match Check::start(question, address, now, limit) {
             Ok(check) => {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_open, waitid};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, pidfd_open, waitid};
 
 use super::schedule::Schedule;
 use super::watch::{Request, requests};
@@ -156,6 +156,16 @@ impl Job {
                 child.kill()?;
                 child.wait()?;
                 Err(error.into())
+            }
+        }
+    }
+
+    /// Has it take its configuration anew, where it runs for long; what runs once has read it.
+    pub(super) fn reload(&self) {
+        if let (Schedule::Always, Some(running)) = (self.schedule, &self.running) {
+            // Its own children have no part in it.
+            if let Err(error) = kill_process(Pid::from_child(&running.child), Signal::HUP) {
+                log::warn!("service_not_signalled", child = self.name, error = error.to_string());
             }
         }
     }

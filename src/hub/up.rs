@@ -8,7 +8,7 @@ use super::schedule::Schedule;
 use super::supervisor::Supervisor;
 use super::{Error, Service, complain, greeting};
 use crate::command::Command;
-use crate::config::{self, Config};
+use crate::config::{self, Config, Renewal};
 use crate::exit::{self, Exit};
 use crate::reading::{inboxes, is_input};
 use crate::state::{Folder, Lock};
@@ -22,8 +22,8 @@ use crate::{log, systemd};
 #[argh(
     subcommand,
     name = "up",
-    note = "A changed configuration or credential is taken into use at once, or refused with the reason. It does not \
-            start while the installed units are active.",
+    note = "A changed configuration or credential is taken into use when it has not changed for two seconds, and at once on \
+            SIGHUP, or refused with the reason. It does not start while the installed units are active.",
     example = "hub up\nhub up --config ./hub.toml\nhub up --check"
 )]
 pub(super) struct Arguments {
@@ -50,8 +50,8 @@ const READING_HOUR: i8 = 10;
 pub(super) fn main(arguments: &Arguments, services: &[Service]) -> Exit {
     let flag = arguments.config.as_deref();
     let done = match check(flag, services) {
-        Ok(config) if arguments.check => return check_addresses(&config),
-        Ok(config) => run(&config, flag, arguments.gate, services),
+        Ok(renewal) if arguments.check => return check_addresses(renewal.config()),
+        Ok(renewal) => run(renewal, flag, arguments.gate, services),
         Err(error) => Err(error.into()),
     };
     match done {
@@ -82,10 +82,10 @@ fn check_addresses(config: &Config) -> Exit {
 }
 
 /// Reads the configuration and asks every service whether it would start with it.
-pub(super) fn check(flag: Option<&Path>, services: &[Service]) -> Result<Config, config::Error> {
-    let config = Config::load(flag)?;
-    services.iter().try_for_each(|service| (service.check)(&config))?;
-    Ok(config)
+fn check(flag: Option<&Path>, services: &[Service]) -> Result<Renewal, config::Error> {
+    let renewal = Renewal::load(flag)?;
+    services.iter().try_for_each(|service| (service.check)(renewal.config()))?;
+    Ok(renewal)
 }
 
 /// `<state>/proxy/queue`
@@ -97,7 +97,8 @@ pub(super) fn absolute(path: &Path) -> Result<PathBuf, Error> {
     std::path::absolute(path).map_err(|source| Error::System { act: "see the working folder", source })
 }
 
-fn run(config: &Config, flag: Option<&Path>, gate: bool, services: &[Service]) -> Result<(), Error> {
+fn run(mut renewal: Renewal, flag: Option<&Path>, gate: bool, services: &[Service]) -> Result<(), Error> {
+    let config = renewal.config();
     if systemd::is_running() {
         let active = active_units()?;
         if !active.is_empty() {
@@ -124,7 +125,7 @@ fn run(config: &Config, flag: Option<&Path>, gate: bool, services: &[Service]) -
     }
     let supervisor = Supervisor::new(jobs, services, config, flag)?;
     greeting::greet(config, flag);
-    supervisor.run()
+    supervisor.run(&mut renewal)
 }
 
 /// The state folder, readable by all where it is made: what is private has folders of its own in it.

@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
@@ -115,34 +115,6 @@ pub(super) fn requests(queue: &Path) -> std::io::Result<BTreeSet<Request>> {
     Ok(requests)
 }
 
-/// How files looked at a moment: inode, time of change, size, mode and owner of each that exists.
-pub(super) type Fingerprint = BTreeMap<PathBuf, [i64; 6]>;
-
-/// The fingerprint of a file, through links, and of the files in a folder.
-pub(super) fn fingerprint(file: &Path, folder: &Path) -> Fingerprint {
-    let mut paths = vec![file.to_owned()];
-    if let Ok(entries) = std::fs::read_dir(folder) {
-        let names = entries.filter_map(Result::ok).map(|entry| entry.file_name());
-        paths.extend(names.filter(|name| !name.as_bytes().starts_with(b".")).map(|name| folder.join(name)));
-    }
-    let look = |path: PathBuf| {
-        let stat = std::fs::metadata(&path).ok()?;
-        let owner_and_mode = i64::from(stat.uid()) << 32 | i64::from(stat.mode());
-        let size = i64::try_from(stat.size()).unwrap_or(i64::MAX);
-        Some((
-            path,
-            [stat.ino().cast_signed(), stat.mtime(), stat.mtime_nsec(), size, owner_and_mode, stat.dev().cast_signed()],
-        ))
-    };
-    paths.into_iter().filter_map(look).collect()
-}
-
-/// The files that came, went or changed between two moments.
-pub(super) fn changes<'a>(before: &'a Fingerprint, after: &'a Fingerprint) -> Vec<&'a PathBuf> {
-    let paths: BTreeSet<&PathBuf> = before.keys().chain(after.keys()).collect();
-    paths.into_iter().filter(|path| before.get(*path) != after.get(*path)).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -204,27 +176,5 @@ mod tests {
         std::fs::write(queue.join(".new"), "2").unwrap();
         std::fs::rename(queue.join(".new"), queue.join("acme__infra.json")).unwrap();
         assert!(requests(&queue).unwrap().is_disjoint(&first));
-    }
-
-    #[test]
-    fn a_fingerprint_tells_content_mode_and_credentials() {
-        let dir = tempfile::tempdir().unwrap();
-        let (file, folder) = (dir.path().join("hub.toml"), dir.path().join("credentials"));
-        let mut seen = vec![fingerprint(&file, &folder)];
-        std::fs::write(&file, "one").unwrap();
-        seen.push(fingerprint(&file, &folder));
-        rustix::fs::chmod(&file, rustix::fs::Mode::from_raw_mode(0o600)).unwrap();
-        seen.push(fingerprint(&file, &folder));
-        std::fs::create_dir(&folder).unwrap();
-        assert_eq!(seen.last(), Some(&fingerprint(&file, &folder)));
-        std::fs::write(folder.join("webhook-secret"), "x").unwrap();
-        seen.push(fingerprint(&file, &folder));
-        std::fs::remove_file(&file).unwrap();
-        seen.push(fingerprint(&file, &folder));
-        let secret = folder.join("webhook-secret");
-        for (pair, path) in seen.windows(2).zip([&file, &file, &secret, &file]) {
-            assert_ne!(pair[0], pair[1]);
-            assert_eq!(changes(&pair[0], &pair[1]), [path]);
-        }
     }
 }

@@ -11,6 +11,7 @@ mod page;
 mod prometheus;
 mod public;
 mod run;
+mod sites;
 mod sockets;
 mod status;
 mod sync;
@@ -18,13 +19,14 @@ mod sync;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use crate::config::{self, Config, Credentials, Secret};
+use crate::config::{self, Config, Credentials, Renewal, Secret};
 use crate::exit;
 use crate::store::Store;
 use crate::{log, reading};
 use admin::Token;
 
-/// The gateway of Observability Hub: takes webhooks, shows the status. Stops on SIGTERM after the requests in flight.
+/// The gateway of Observability Hub: takes webhooks, shows the status. Stops on SIGTERM after the requests in flight. Takes a
+/// changed configuration when it has not changed for two seconds, and at once on SIGHUP.
 #[derive(argh::FromArgs)]
 struct Arguments {
     /// configuration file (default: $HUB_CONFIG, else /etc/observability-hub/hub.toml)
@@ -56,18 +58,19 @@ pub fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(code) => return code,
     };
-    let config = match Config::load(arguments.config.as_deref()) {
-        Ok(config) => config,
+    let renewal = match Renewal::load(arguments.config.as_deref()) {
+        Ok(renewal) => renewal,
         Err(error) => return exit::configuration_error(&error).into(),
     };
-    match secrets(&config) {
-        Ok(_) if arguments.check => match check_pipelines(&config) {
+    let config = renewal.config();
+    match secrets(config) {
+        Ok(_) if arguments.check => match check_pipelines(config) {
             Err(error) => exit::configuration_error(&error).into(),
-            Ok(()) => exit::configuration_valid(&config).into(),
+            Ok(()) => exit::configuration_valid(config).into(),
         },
-        Ok(secrets) => run::serve(&config, secrets).into(),
+        Ok(secrets) => run::serve(renewal, secrets).into(),
         Err(error) if arguments.check => exit::configuration_error(&error).into(),
-        Err(error) => run::refuse(&config, &error).into(),
+        Err(error) => run::refuse(config, &error).into(),
     }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! What other services wrote is read here and never written. Every file may be missing.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
 
@@ -11,7 +11,7 @@ use super::deliveries::{Counts, Deliveries};
 use super::listener::Counters;
 use super::public::Secrets;
 use crate::log;
-use crate::records::{Outcome, Pipeline, Reader, Repository, failed_repositories, seconds_between, short};
+use crate::records::{self, Outcome, Pipeline, Reader, Repository, failed_repositories, seconds_between, short};
 use crate::state::{Folder, Record};
 use crate::webhook::queue::Queue;
 
@@ -26,6 +26,8 @@ pub(super) struct Sources {
     pub public: Arc<Counters>,
     pub admin: Arc<Counters>,
     pub holders: Arc<AtomicUsize>,
+    /// Why the configuration on the disk is not in force.
+    pub refused: Arc<Mutex<Option<String>>>,
     pub instance: String,
     pub started: jiff::Timestamp,
 }
@@ -108,6 +110,8 @@ impl Sources {
         let secret_error = self.secrets.trouble().filter(|_| !repositories.is_empty());
         let mut reasons: Vec<String> = queue.error.iter().cloned().collect();
         reasons.extend(secret_error.iter().map(|error| format!("the proxy takes no deliveries: {error}")));
+        let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        reasons.extend(refused.map(|reason| records::refused("proxy", &reason)));
         let mut failed = queue.error.is_some();
         for service in services.iter().filter(|service| Outcome::of(&service.last) == Outcome::Failed) {
             let run = &service.last;

@@ -26,7 +26,7 @@ const LONGEST_LINE: usize = 64 << 10;
 
 /// The pipelines and those of them that run.
 pub(super) struct Syncs {
-    names: Vec<String>,
+    names: Mutex<Vec<String>>,
     state_dir: PathBuf,
     environment: Vec<(&'static str, PathBuf)>,
     running: Mutex<HashMap<String, Arc<Sync>>>,
@@ -61,14 +61,22 @@ impl Syncs {
         let mut environment = vec![("HUB_STATE_DIR", config.state_dir.clone())];
         let path = config.path.as_deref().and_then(|path| std::path::absolute(path).ok());
         environment.extend(path.map(|path| ("HUB_CONFIG", path)));
-        let names = config.pipelines.iter().map(|pipeline| pipeline.name.clone()).collect();
-        Self { names, state_dir: config.state_dir.clone(), environment, running: Mutex::default() }
+        let syncs =
+            Self { names: Mutex::default(), state_dir: config.state_dir.clone(), environment, running: Mutex::default() };
+        syncs.renew(config);
+        syncs
+    }
+
+    /// Answers for the pipelines of another configuration from now on; what runs goes on.
+    pub fn renew(&self, config: &Config) {
+        *locked(&self.names) = config.pipelines.iter().map(|pipeline| pipeline.name.clone()).collect();
     }
 
     /// Answers a request for the pipeline `name`.
     pub fn answer(self: &Arc<Self>, request: &Request, name: &str) -> Response {
-        if !self.names.iter().any(|known| known == name) {
-            let known = if self.names.is_empty() { "no pipeline".to_owned() } else { self.names.join(", ") };
+        let names = locked(&self.names).clone();
+        if !names.iter().any(|known| known == name) {
+            let known = if names.is_empty() { "no pipeline".to_owned() } else { names.join(", ") };
             return answer::error(404, &format!("no pipeline of this name is configured; hub.toml has {known}"));
         }
         if request.method() != "POST" {

@@ -153,6 +153,17 @@ pub fn gone(files: &[String]) -> String {
     format!("it is gone from hub.toml and still owns {count}: {files}")
 }
 
+/// Why the configuration on the disk is not in force with the service that left a record, `details.configuration_refused`;
+/// none where it is.
+pub fn refused_configuration(record: &Record) -> Option<&str> {
+    record.last.details["configuration_refused"]["reason"].as_str()
+}
+
+/// That, in words.
+pub fn refused(service: &str, reason: &str) -> String {
+    format!("{service} goes on with the configuration that it has, for the one on the disk is refused: {reason}")
+}
+
 /// The file systems that a run of system-metrics could not reach, `details.barred` in its record: mount points, each with
 /// the folder that bars the way.
 pub fn barred(record: &Record) -> BTreeMap<String, String> {

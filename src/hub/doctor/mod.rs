@@ -219,6 +219,7 @@ fn examine(flag: Option<PathBuf>, services: &[Service]) -> Report {
     findings.extend(setup::secrets(&patient));
     findings.extend(slow_looks(&patient));
     findings.extend(past::services(&patient));
+    findings.extend(past::refused_configuration(&patient));
     findings.extend(past::gone(&patient));
     findings.extend(past::barred(&patient));
     findings.extend(units::units(&patient, units_error.as_ref()));

@@ -2,7 +2,8 @@ use super::{Finding, Findings, Patient, is_denied};
 use crate::config::{Config, Pipeline, Repository, Source};
 use crate::hub::greeting::url;
 use crate::records::{self, Outcome, Reader, ago, ended_ago, short};
-use crate::state::Folder;
+use crate::gate;
+use crate::state::{Folder, Record};
 
 /// Not `start`: that would wait for the next of the tries that its unit makes by itself.
 const AGAIN: &str = "systemctl restart reading-sync";
@@ -89,6 +90,24 @@ pub(super) fn services(patient: &Patient<'_>) -> Vec<Finding> {
         };
         let finding = format!("{}, {when}: {}: {why}", record.service, run.status.replace('_', " "));
         findings.problem(finding, format!("{again}   # once that is done"));
+    }
+    findings.all
+}
+
+/// Services that run with an older configuration than the one on the disk, which they refused.
+pub(super) fn refused_configuration(patient: &Patient<'_>) -> Vec<Finding> {
+    let mut findings = Findings::new("configuration");
+    let records = read(patient, &mut findings, |reader| reader.services()).unwrap_or_default();
+    let runs = |record: &&Record| match record.service.as_str() {
+        "proxy" => record.last.status == "running",
+        _ => gate::writer(record).is_some(),
+    };
+    for record in records.iter().filter(runs) {
+        let service = &record.service;
+        if let Some(reason) = records::refused_configuration(record) {
+            let mend = format!("editor {}   # it is taken when it is right", patient.path.display());
+            findings.problem(records::refused(service, reason), mend);
+        }
     }
     findings.all
 }

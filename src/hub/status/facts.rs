@@ -44,6 +44,8 @@ pub(super) struct Facts {
     /// The process of `hub up`.
     pub up: Option<u32>,
     pub proxy: Answer,
+    /// Whether a proxy holds this state folder's alive.sock, wherever it listens.
+    pub lives: bool,
     pub unreadable: Vec<String>,
     pub now: jiff::Timestamp,
 }
@@ -79,6 +81,11 @@ impl Facts {
             Some(Err(error)) => (None, Some(error.to_string())),
         };
         let proxy = config.as_ref().map_or(Answer::NotAsked, ask);
+        let lives = match (&proxy, &state_dir) {
+            // It goes on where it is while what hub.toml says now is refused.
+            (Answer::NotAsked | Answer::Silent(_), Some(state)) => gate::instance(state).is_ok_and(|own| own.is_some()),
+            (proxy, _) => !matches!(proxy, Answer::NotAsked | Answer::Silent(_)),
+        };
         Self {
             flag: flag.map(Path::to_owned),
             path: Config::file_path(flag),
@@ -89,6 +96,7 @@ impl Facts {
             units_error,
             up,
             proxy,
+            lives,
             unreadable,
             now: jiff::Timestamp::now(),
         }

@@ -76,8 +76,14 @@ impl Judge<'_> {
         let before = self.reasons.len();
         let state = self.facts.state(service, record);
         let judged = record.is_some_and(|record| self.last_run(service, record, &state));
+        let mut wrong = state.wrong;
+        if let Some(reason) = record.filter(|_| state.runs || wrong.is_some()).and_then(records::refused_configuration) {
+            self.refused_configuration(service, reason);
+            // It listens where its own configuration says.
+            wrong = wrong.filter(|_| service != "proxy" || !self.facts.lives);
+        }
         // A failed unit says no more than the record of the run that failed.
-        if let Some((level, reason, mend)) = state.wrong.filter(|_| !(judged && state.word == "failed")) {
+        if let Some((level, reason, mend)) = wrong.filter(|_| !(judged && state.word == "failed")) {
             self.reasons.push(Reason::new(level, service, reason, mend));
         }
         let level = self.reasons[before..].iter().map(|reason| reason.level).max().unwrap_or(Level::Healthy);
@@ -89,6 +95,16 @@ impl Judge<'_> {
             units: self.facts.units_of(service).map(|(name, unit)| (name.to_owned(), words(unit))).collect(),
             last_run: record.map(|record| LastRun::from(&record.last)),
             runs: state.runs,
+        }
+    }
+
+    /// That a service goes on with an older configuration, unless the disk's own is told to be wrong already.
+    fn refused_configuration(&mut self, service: &'static str, reason: &str) {
+        let is_told = self.facts.config.as_ref().err().is_some_and(|error| error == reason)
+            || self.reasons.iter().any(|told| told.reason.ends_with(reason));
+        if !is_told {
+            let mend = self.facts.hub("doctor");
+            self.reasons.push(Reason::new(Level::Degraded, service, records::refused(service, reason), mend));
         }
     }
 

@@ -49,7 +49,7 @@ impl Facts {
         if state.runs || state.wrong.is_some() {
             return state;
         }
-        let answers = service == "proxy" && !matches!(self.proxy, Answer::NotAsked | Answer::Silent(_));
+        let answers = service == "proxy" && self.lives;
         match self.up {
             // `hub up` runs the gate only where it was asked to.
             Some(_) if service != "tailscale-gate" => self.checked(service, State::new("hub up", true)),

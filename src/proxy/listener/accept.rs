@@ -89,6 +89,8 @@ struct Listener {
 #[derive(Default)]
 pub struct Engine {
     listeners: Vec<Listener>,
+    /// Connections that began within limits that hold no more.
+    former: Vec<Arc<Slots>>,
 }
 
 impl Engine {
@@ -109,15 +111,39 @@ impl Engine {
         site: Arc<dyn Site>,
         counters: Arc<Counters>,
     ) -> Result<(), Error> {
-        socket.set_nonblocking(true).map_err(Error::Listen)?;
-        // Allowed again on a listening socket: std asks for 128, which a flood fills between two turns.
-        rustix::net::listen(&socket, BACKLOG).map_err(|error| Error::Listen(error.into()))?;
-        let address = socket.local_addr().map_err(Error::Listen)?;
-        let descriptors = getrlimit(Resource::Nofile).current.and_then(|count| usize::try_from(count).ok());
-        let connections = limits.connections.min(descriptors.unwrap_or(usize::MAX) / 3).max(1);
-        let slots = Arc::new(Slots::new(connections, limits.body_memory, Arc::clone(&counters)));
+        let address = make_ready(&socket)?;
+        let slots = slots(&limits, &counters);
         let door = Arc::new(Door { site, limits, counters, slots });
         self.listeners.push(Listener { socket, address, door, resting: None });
+        Ok(())
+    }
+
+    /// Serves `site` within `limits` from the next connection on; those that are there keep what they began with. `at` is
+    /// the listener's place in the order of `listen`.
+    pub fn renew(&mut self, at: usize, limits: Limits, site: Arc<dyn Site>) {
+        self.former.retain(|slots| slots.open() > 0);
+        let Some(listener) = self.listeners.get_mut(at) else { return };
+        let Door { limits: before, counters, slots: held, .. } = &*listener.door;
+        let is_same = before.connections == limits.connections && before.body_memory == limits.body_memory;
+        let (counters, held) = (Arc::clone(counters), Arc::clone(held));
+        let slots = if is_same { held } else { slots(&limits, &counters) };
+        if !is_same {
+            self.former.push(Arc::clone(&listener.door.slots));
+        }
+        listener.door = Arc::new(Door { site, limits, counters, slots });
+    }
+
+    /// Listens on another bound socket instead of the one that the listener has, once what waits in that is accepted. `at`
+    /// is the listener's place in the order of `listen`.
+    ///
+    /// # Errors
+    /// [`Error::Listen`] when the socket does not do what a listening socket does; the listener then keeps the one it has.
+    pub fn rebind(&mut self, at: usize, socket: TcpListener) -> Result<(), Error> {
+        let address = make_ready(&socket)?;
+        let Some(listener) = self.listeners.get_mut(at) else { return Ok(()) };
+        // One that does not listen any more has nobody waiting.
+        let _ = listener.accept();
+        (listener.socket, listener.address, listener.resting) = (socket, address, None);
         Ok(())
     }
 
@@ -171,9 +197,24 @@ impl Engine {
         let end = Instant::now() + deadline;
         // Clients in the kernel's queue take themselves for connected. An error changes nothing any more.
         let _ = self.turn(Duration::ZERO, &[]);
-        let doors: Vec<_> = self.listeners.drain(..).map(|listener| listener.door).collect();
-        doors.iter().map(|door| door.slots.finish(end)).sum()
+        let now = self.listeners.drain(..).map(|listener| Arc::clone(&listener.door.slots));
+        let all: Vec<_> = now.chain(self.former).collect();
+        all.iter().map(|slots| slots.finish(end)).sum()
     }
+}
+
+/// Readies a socket for the loop; where it listens.
+fn make_ready(socket: &TcpListener) -> Result<SocketAddr, Error> {
+    socket.set_nonblocking(true).map_err(Error::Listen)?;
+    // Allowed again on a listening socket: std asks for 128, which a flood fills between two turns.
+    rustix::net::listen(socket, BACKLOG).map_err(|error| Error::Listen(error.into()))?;
+    socket.local_addr().map_err(Error::Listen)
+}
+
+fn slots(limits: &Limits, counters: &Arc<Counters>) -> Arc<Slots> {
+    let descriptors = getrlimit(Resource::Nofile).current.and_then(|count| usize::try_from(count).ok());
+    let connections = limits.connections.min(descriptors.unwrap_or(usize::MAX) / 3).max(1);
+    Arc::new(Slots::new(connections, limits.body_memory, Arc::clone(counters)))
 }
 
 impl Listener {

@@ -31,6 +31,7 @@ fn facts(units: &[(&str, &str)], proxy: Answer) -> Facts {
         units: Some(units),
         units_error: None,
         up: None,
+        lives: matches!(proxy, Answer::Well | Answer::Unwell(_) | Answer::Unverified(_)),
         proxy,
         unreadable: Vec::new(),
         now: jiff::Timestamp::now(),
