@@ -21,7 +21,7 @@ pub use failed::failed_units;
 pub use restarts::restarts;
 
 /// The units of the hub, as `systemd/` has them.
-pub const OWN_UNITS: [&str; 9] = [
+pub const OWN_UNITS: [&str; 11] = [
     "proxy.service",
     "gitops-sync.path",
     "gitops-sync.timer",
@@ -31,6 +31,8 @@ pub const OWN_UNITS: [&str; 9] = [
     "system-metrics.service",
     "reading-sync.timer",
     "reading-sync.service",
+    "hub-credentials.path",
+    "hub-credentials.service",
 ];
 
 /// True where systemd is the running init (sd_booted(3)).

@@ -255,42 +255,62 @@ fn a_request_from_before_the_start_is_taken_up() {
 }
 
 #[test]
-fn a_broken_configuration_changes_nothing_and_a_right_one_restarts_the_proxy() {
+fn a_broken_configuration_changes_nothing_and_a_right_one_is_taken_by_the_same_proxy() {
     let mut up = Up::new();
     up.host.credential("webhook-secret", SECRET);
     let service = up.start();
-    let first = pid(&nth(&service, 1, "service_started", "proxy"));
+    let proxy = pid(&nth(&service, 1, "service_started", "proxy"));
     nth(&service, 1, "run_ended", "gitops-sync");
+    let of = |service: &Service, whose: &str, msg: &str| {
+        service.lines().iter().filter(|line| line["msg"] == msg && line["service"] == whose).count()
+    };
+    let both = |service: &Service, number: usize, msg: &str| {
+        for whose in ["hub", "proxy"] {
+            eventually(&format!("{msg} of {whose}, {number}"), || of(service, whose, msg) >= number);
+        }
+    };
 
     up.configure("[gate]\nport = 80");
+    both(&service, 1, "configuration_refused");
     let refused = service.line("configuration_refused");
     let expected = format!("{}:5: gate.port: 80 cannot be a funnel's port", up.host.path("hub.toml").display());
     assert!(refused["error"].as_str().unwrap().starts_with(&expected), "{refused}");
     assert_eq!(up.status(), Some(200));
-    assert!(!is_gone(first));
-
     up.configure("");
-    let second = pid(&nth(&service, 2, "service_started", "proxy"));
-    assert_ne!(first, second);
-    up.answers();
+    both(&service, 1, "configuration_right_again");
 
     // Credentials count too: the proxy would not start with this one.
     up.host.credential("webhook-secret", "short");
-    nth_line(&service, 2, "configuration_refused");
+    both(&service, 2, "configuration_refused");
     assert_eq!(deliver(up.listen, SECRET, "ping", "1", b"{}").status, 200);
     up.host.credential("webhook-secret", "another-secret-that-is-long");
-    nth(&service, 3, "service_started", "proxy");
-    up.answers();
+    both(&service, 1, "configuration_changed");
     assert_eq!(deliver(up.listen, SECRET, "ping", "1", b"{}").status, 401);
 
+    // A signal to hub is one to those that it runs for long.
     let old = up.listen;
     up.listen = free_address();
     up.configure("");
-    nth(&service, 4, "service_started", "proxy");
+    service.signal("HUP");
     up.answers();
+    both(&service, 2, "configuration_changed");
     assert!(send_raw(old, b"GET / HTTP/1.1\r\n\r\n").is_err());
     assert_eq!(send(up.admin, "GET", "/api/status", &[], b"").status, 200);
-    assert_eq!(count(&service, "service_ended", "proxy"), 0, "restarts on purpose are no failures");
+    assert!(!is_gone(proxy));
+    assert_eq!((count(&service, "service_started", "proxy"), count(&service, "service_ended", "proxy")), (1, 0));
+}
+
+#[test]
+fn a_new_inbox_is_watched_without_a_restart() {
+    let up = Up::new();
+    let service = up.start();
+    let inbox = up.host.path("inbox");
+    std::fs::create_dir(&inbox).unwrap();
+    up.configure(&format!("[[pipeline]]\nname = \"files\"\nsource = \"file:{}\"", inbox.display()));
+    service.line("configuration_changed");
+    std::fs::write(inbox.join(".new"), "{\"_id\": 1, \"status\": \"ingested\"}\n").unwrap();
+    std::fs::rename(inbox.join(".new"), inbox.join("one.jsonl")).unwrap();
+    eventually("the file is moved into the database", || !inbox.join("one.jsonl").exists());
 }
 
 #[test]
@@ -350,7 +370,7 @@ fn queued_requests_wait_while_the_configuration_is_broken() {
     eventually("the push is applied", || std::fs::read_to_string(&file).is_ok_and(|text| text == "two"));
     let lines = service.lines();
     let place = |msg: &str| lines.iter().position(|line| line["msg"] == msg).unwrap();
-    let between = &lines[place("configuration_refused")..place("configuration_changed")];
+    let between = &lines[place("configuration_refused")..place("configuration_right_again")];
     assert!(between.iter().all(|line| line["msg"] != "run_ended"), "{between:#?}");
 }
 

@@ -4,6 +4,8 @@
 #[path = "support/gateway.rs"]
 mod gateway;
 mod support;
+#[path = "support/tailnet.rs"]
+mod tailnet;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -77,7 +79,7 @@ fn a_second_repository_and_a_new_pipeline_are_known_without_a_restart() {
 fn what_cannot_be_used_is_refused_and_told_and_the_old_one_stays_in_force() {
     let gateway = Gateway::new();
     let host = &gateway.host;
-    let right = configuration(host, "", &repository(host, "acme/app"));
+    let right = std::fs::read_to_string(host.path("hub.toml")).unwrap();
     for (number, (text, part)) in [
         ("", "hub.toml: is empty, and was not when it was taken"),
         ("nonsense", "hub.toml:1: not TOML"),
@@ -231,7 +233,11 @@ fn addresses_change_places_overlap_and_are_refused_where_another_has_them() {
 fn credentials_are_rotated_removed_and_refused() {
     let host = host("");
     host.credential("admin-token", "a-token-for-the-tests");
-    let exposed = |host: &Host| host.configure(&configuration(host, "", "").replace("admin_listen = \"127.0.0.1:0\"", "admin_listen = \"0.0.0.0:0\""));
+    let exposed = |host: &Host| {
+        host.configure(
+            &configuration(host, "", "").replace("admin_listen = \"127.0.0.1:0\"", "admin_listen = \"0.0.0.0:0\""),
+        )
+    };
     exposed(&host);
     let mut gateway = Gateway::on(host);
     gateway.admin.set_ip([127, 0, 0, 1].into());
@@ -273,4 +279,59 @@ fn credentials_are_rotated_removed_and_refused() {
         let text = line.to_string();
         assert!(!text.contains("another-") && !text.contains("a-token"), "{text}");
     }
+}
+
+/// Whether anybody on the internet would reach something on a port of the node.
+fn is_public(tailnet: &tailnet::Tailnet, port: u16) -> bool {
+    let config = tailnet.config();
+    let sessions = config["Foreground"].as_object().into_iter().flatten().map(|(_, part)| part);
+    std::iter::once(&config).chain(sessions).any(|part| {
+        let mut keys = part["AllowFunnel"].as_object().into_iter().flatten();
+        keys.any(|(key, on)| key.ends_with(&format!(":{port}")) && on == true)
+    })
+}
+
+#[test]
+fn the_gate_follows_to_another_port_and_another_proxy_and_closes_what_it_leaves() {
+    let (tailnet, proxy, mut gate) = tailnet::open();
+    let host = &tailnet.host;
+    let text = std::fs::read_to_string(host.path("hub.toml")).unwrap();
+    for (wrong, part) in [("port = 80", "gate.port: 80 cannot be"), ("", "is empty")] {
+        host.configure(&if wrong.is_empty() { String::new() } else { text.replace("port = 8443", wrong) });
+        gate.line_where(part, |line| {
+            line["msg"] == "configuration_refused" && line["error"].to_string().contains(part)
+        });
+        eventually("the record says why", || {
+            tailnet.record()["details"]["configuration_refused"]["reason"].to_string().contains(part)
+        });
+        assert!(tailnet.is_public());
+        assert_eq!(tailnet.record()["status"], "open");
+    }
+    let moved = text.replace("port = 8443", "port = 443");
+    host.configure(&moved);
+    gate.line("moving");
+    eventually("the new port is open and the old one closed", || !tailnet.is_public() && is_public(&tailnet, 443));
+    let record = tailnet.recorded("open");
+    assert_eq!((&record["details"]["port"], &record["details"]["configuration_refused"]), (&json!(443), &Value::Null));
+
+    // The proxy and the gate move to another address, each by itself.
+    let other = free_address();
+    host.configure(&moved.replace(&tailnet.public.to_string(), &other.to_string()));
+    proxy.line("configuration_changed");
+    eventually("the new address is published", || tailnet.record()["details"]["target"] == format!("http://{other}"));
+    let record = tailnet.recorded("open");
+    assert_eq!((&record["details"]["port"], is_public(&tailnet, 443)), (&json!(443), true));
+
+    // Without a secret nobody's deliveries can be checked: it closes, and opens with the next one.
+    let secret = host.state().join("credentials/webhook-secret");
+    std::fs::remove_file(&secret).unwrap();
+    eventually("it is closed", || !is_public(&tailnet, 443));
+    host.credential("webhook-secret", SECRET);
+    eventually("it is open", || is_public(&tailnet, 443));
+    gate.signal("HUP");
+    gate.line("configuration_unchanged");
+    gate.signal("TERM");
+    assert_eq!(gate.wait(), Some(0));
+    assert!(!is_public(&tailnet, 443) && !tailnet.is_public());
+    assert_eq!(gate.lines().iter().filter(|line| line["msg"] == "stopped_without_closing").count(), 0);
 }

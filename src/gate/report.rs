@@ -105,7 +105,8 @@ impl Reporter {
             self.log(state, &cause, is_new, due, facts, now);
         }
         let refused = self.refused.as_ref();
-        let refused = refused.map_or_else(String::new, |refused| format!("; configuration refused: {}", refused.reason));
+        let refused =
+            refused.map_or_else(String::new, |refused| format!("; configuration refused: {}", refused.reason));
         systemd::status(&format!("{}: {cause}{refused}", state.name()));
         let run = self.run(state, &cause, facts, now);
         if self.records.as_ref().is_some_and(|records| records.send((run, is_new)).is_err()) {

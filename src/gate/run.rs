@@ -41,7 +41,7 @@ struct Gate {
     moving: Option<Moved>,
 }
 
-/// How a gate ended, its port verified to be closed.
+/// How a gate ended; its funnel's process has.
 enum End {
     Stopped,
     /// To go on with another port, socket or target.
@@ -89,7 +89,13 @@ pub(super) fn keep(mut renewal: Renewal, target: Target) -> Exit {
                 log::info!("stopped", port = config.gate.port);
                 return Exit::Done;
             }
-            (Ok(End::Moved(moved)), State::Closed) => next = moved,
+            (Ok(End::Moved(moved)), state) => {
+                if state != State::Closed {
+                    let reason = format!("nobody knows whether the port that is left is closed: {cause}");
+                    log::error!("left_without_closing", port = config.gate.port, reason = reason);
+                }
+                next = moved;
+            }
             (result, _) => {
                 let reason = result.err().unwrap_or_else(|| cause.to_string());
                 log::error!("stopped_without_closing", port = config.gate.port, error = reason);

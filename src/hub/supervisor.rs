@@ -116,8 +116,7 @@ impl<'a> Supervisor<'a> {
             let due = |job: &Job| may_start(job, usable) && job.due().is_some_and(|due| due <= now);
             self.jobs.iter_mut().filter(|job| due(job)).for_each(|job| job.start(&self.launch, now));
         }
-        let queued =
-            self.wait(renewal.due(self.looked)).map_err(|source| Error::System { act: "wait", source })?;
+        let queued = self.wait(renewal.due(self.looked)).map_err(|source| Error::System { act: "wait", source })?;
         let now = Instant::now();
         let asked = self.signals.asked().map_err(|source| Error::System { act: "receive signals", source })?;
         if let Some(asked) = asked {
@@ -144,8 +143,7 @@ impl<'a> Supervisor<'a> {
 
     /// Waits for the next thing to do, at most until the configuration is to be looked at: whether the queue changed.
     fn wait(&self, look_at: Instant) -> std::io::Result<bool> {
-        let mut fds: Vec<PollFd<'_>> =
-            self.signals.fds().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).into();
+        let mut fds: Vec<PollFd<'_>> = self.signals.fds().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).into();
         let queue = fds.len();
         if self.stopping.is_none() {
             fds.push(PollFd::new(self.queue.fd(), PollFlags::IN));

@@ -73,6 +73,23 @@ pub(super) fn credentials(unit: &str) -> Result<Vec<String>, command::Error> {
     Ok(loaded(&text))
 }
 
+/// The names of the credentials that a unit loads by bare name, from one of systemd's own folders.
+///
+/// # Errors
+/// As `look`.
+pub(super) fn bare_credentials(unit: &str) -> Result<Vec<String>, command::Error> {
+    let text = Command::new("systemctl", LIMIT).args(["cat", "--", unit]).succeed()?.text();
+    let mut bare = Vec::new();
+    for one in syntax::assignments(text.as_bytes()).unwrap_or_default() {
+        match (one.section.as_str(), one.key.as_str()) {
+            ("Service", "LoadCredential") if one.value.is_empty() => bare.clear(),
+            ("Service", "LoadCredential") if !one.value.contains(':') => bare.push(one.value),
+            _ => {}
+        }
+    }
+    Ok(bare)
+}
+
 fn loaded(text: &str) -> Vec<String> {
     let mut loaded = Vec::new();
     // What cannot be read, systemd does not load either, and says so as the unit's state.

@@ -170,7 +170,8 @@ impl Gateway {
     /// The sentence of `systemctl status`.
     fn status(&self, refused: Option<&Refused>) -> String {
         let [listen, admin] = self.sockets.addresses();
-        let refused = refused.map_or_else(String::new, |refused| format!("; configuration refused: {}", refused.reason));
+        let refused =
+            refused.map_or_else(String::new, |refused| format!("; configuration refused: {}", refused.reason));
         format!("webhooks on {listen}, status on http://{admin}/{refused}")
     }
 
@@ -239,6 +240,8 @@ impl Gateway {
         systemd::stopping();
         log::info!("stopping");
         self.shared.syncs.stop();
+        // Or who comes now would wait for nobody.
+        drop(self.sockets);
         let cut = self.engine.stop(GRACE);
         if cut > 0 {
             log::warn!("requests_cut", count = cut);

@@ -115,7 +115,10 @@ impl Sockets {
             match bound {
                 Ok(socket) => Ok(Next::Bound(socket)),
                 // An address that stands for all cannot be bound beside one of them (ip(7)).
-                Err(error) if error.kind() == ErrorKind::AddrInUse && [0, 1].iter().filter(|at| going(at)).any(|at| has_port(*at)) => {
+                Err(error)
+                    if error.kind() == ErrorKind::AddrInUse
+                        && [0, 1].iter().filter(|at| going(at)).any(|at| has_port(*at)) =>
+                {
                     Ok(Next::Blocked)
                 }
                 Err(error) => Err(failed(at, address, &error)),
@@ -129,7 +132,8 @@ impl Sockets {
     /// # Errors
     /// A sentence that names key and address. The sockets are then where they were, or `lost` says why not.
     pub fn renew(&mut self, engine: &mut Engine, wanted: [SocketAddr; 2], next: [Next; 2]) -> Result<(), String> {
-        let given = next.iter().filter_map(|next| if let Next::Bound(socket) = next { socket.local_addr().ok() } else { None });
+        let given =
+            next.iter().filter_map(|next| if let Next::Bound(socket) = next { socket.local_addr().ok() } else { None });
         let given: Vec<SocketAddr> = given.collect();
         let goes = |bound: &Bound, at: usize| bound.wanted != wanted[at] && !given.contains(&bound.address);
         let blocked = next.iter().zip(wanted).filter(|(next, _)| matches!(next, Next::Blocked));

@@ -61,8 +61,12 @@ impl Syncs {
         let mut environment = vec![("HUB_STATE_DIR", config.state_dir.clone())];
         let path = config.path.as_deref().and_then(|path| std::path::absolute(path).ok());
         environment.extend(path.map(|path| ("HUB_CONFIG", path)));
-        let syncs =
-            Self { names: Mutex::default(), state_dir: config.state_dir.clone(), environment, running: Mutex::default() };
+        let syncs = Self {
+            names: Mutex::default(),
+            state_dir: config.state_dir.clone(),
+            environment,
+            running: Mutex::default(),
+        };
         syncs.renew(config);
         syncs
     }

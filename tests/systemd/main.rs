@@ -31,6 +31,7 @@ mod along;
 mod boot;
 mod commands;
 mod crash;
+mod credentials;
 mod deliveries;
 mod deployment;
 mod faults;

@@ -24,7 +24,7 @@ done
 "#;
 
 /// What callers were told while `action` ran.
-fn told(machine: &Machine, action: impl FnOnce()) -> Vec<String> {
+pub fn told(machine: &Machine, action: impl FnOnce()) -> Vec<String> {
     machine.run(&["rm", "-f", "/srv/enough"]);
     let outputs = std::thread::scope(|scope| {
         let call = || machine.run_for(&["bash", "-c", CALLER], None, 4 * SOON);
@@ -37,7 +37,7 @@ fn told(machine: &Machine, action: impl FnOnce()) -> Vec<String> {
     text.lines().map(str::to_owned).collect()
 }
 
-fn count(told: &[String], what: &str) -> usize {
+pub fn count(told: &[String], what: &str) -> usize {
     told.iter().filter(|line| *line == what).count()
 }
 
@@ -51,7 +51,7 @@ fn replaced(machine: &Machine, action: impl FnOnce()) {
 }
 
 /// The addresses that something listens on, sorted.
-fn listening(machine: &Machine) -> Vec<String> {
+pub fn listening(machine: &Machine) -> Vec<String> {
     let table = machine.ok(&["ss", "--tcp", "--listening", "--numeric", "--no-header"]);
     let mut addresses: Vec<String> =
         table.lines().filter_map(|line| line.split_whitespace().nth(3)).map(str::to_owned).collect();

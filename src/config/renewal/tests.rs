@@ -115,7 +115,8 @@ fn what_says_the_same_is_no_change_and_an_older_time_hides_none() {
 fn what_cannot_be_used_is_refused_and_the_old_one_stays() {
     let mut host = Host::new("[gate]\nport = 443");
     let text = std::fs::read(host.path("hub.toml")).unwrap();
-    for (wrong, part) in [("", "is empty"), (" \n\n", "is empty"), ("nonsense", "not TOML"), ("[gate]\nport = 1", ":2: gate.port")]
+    for (wrong, part) in
+        [("", "is empty"), (" \n\n", "is empty"), ("nonsense", "not TOML"), ("[gate]\nport = 1", ":2: gate.port")]
     {
         std::fs::write(host.path("hub.toml"), wrong).unwrap();
         assert_eq!(host.looks(4), ["", "", "judged", ""], "{wrong:?}");
@@ -172,7 +173,8 @@ fn a_file_behind_links_is_taken_when_a_link_is_set_anew() {
     for name in ["one", "two"] {
         std::fs::create_dir(host.path(name)).unwrap();
         let port = if name == "one" { 443 } else { 10000 };
-        std::fs::write(host.path(name).join("hub.toml"), with_state(&host.dir, &format!("[gate]\nport = {port}"))).unwrap();
+        std::fs::write(host.path(name).join("hub.toml"), with_state(&host.dir, &format!("[gate]\nport = {port}")))
+            .unwrap();
     }
     std::os::unix::fs::symlink("one", host.path("data")).unwrap();
     std::fs::remove_file(host.path("hub.toml")).unwrap();

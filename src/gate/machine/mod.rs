@@ -292,7 +292,7 @@ impl Machine {
             self.obstacle = Some(obstacle.clone());
             return Some(Cause::Lasting(obstacle));
         }
-        if self.stopping { Some(Cause::Change("the gate stops".to_owned())) } else { self.proxy.illness() }
+        if self.stopping { Some(Cause::Change("the gate stops".to_owned())) } else { self.proxy.objection() }
     }
 
     fn decide(&mut self, now: Instant) -> Vec<Action> {

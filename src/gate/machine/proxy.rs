@@ -9,8 +9,8 @@ const RISE: u8 = 3;
 const FALL: u8 = 2;
 /// How long a proxy that is flooded from outside, and not hung, may take for one good answer.
 const FLOODED: Duration = Duration::from_secs(5);
-/// How often a proxy without a secret is asked again whether it has one.
-const ASK_AGAIN: Duration = Duration::from_secs(15);
+/// How often a proxy is asked again whether it has a secret: it may get one, and lose it, while it lives.
+const ASK_AGAIN: Duration = Duration::from_secs(5);
 
 /// What is known about the proxy.
 #[derive(Debug)]
@@ -132,7 +132,7 @@ impl Proxy {
             Some(true) => None,
             Some(false) => Some(Cause::Lasting(
                 "no webhook secret is configured, so the proxy takes no delivery; put one into the credential \
-                 webhook-secret and restart the proxy"
+                 webhook-secret"
                     .to_owned(),
             )),
             None => Some(Cause::Change("waiting to see that the proxy refuses unsigned deliveries".to_owned())),
@@ -172,11 +172,11 @@ impl Proxy {
             return Action::Connect;
         }
         self.asking = true;
-        // A proxy that has a secret keeps it as long as it lives, so one yes is enough.
+        // In doubt the question is whether it lives.
+        let well = self.healthy && !self.flooded && self.misses == 0;
         let ask = match self.guarded {
             None => self.healthy,
-            Some(false) => self.healthy && now >= self.guard_due,
-            Some(true) => false,
+            Some(_) => well && now >= self.guard_due,
         };
         if ask { Action::Ask } else { Action::Check(if self.flooded { FLOODED } else { PERIOD }) }
     }

@@ -1,8 +1,8 @@
 use super::{Finding, Findings, Patient, is_denied};
 use crate::config::{Config, Pipeline, Repository, Source};
+use crate::gate;
 use crate::hub::greeting::url;
 use crate::records::{self, Outcome, Reader, ago, ended_ago, short};
-use crate::gate;
 use crate::state::{Folder, Record};
 
 /// Not `start`: that would wait for the next of the tries that its unit makes by itself.

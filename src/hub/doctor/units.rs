@@ -15,7 +15,11 @@ const WANTED: [(&str, &str); 6] = [
 ];
 
 /// What they start.
-const STARTED: [&str; 3] = ["gitops-sync.service", "system-metrics.service", "reading-sync.service"];
+const STARTED: [&str; 4] =
+    ["gitops-sync.service", "system-metrics.service", "reading-sync.service", "hub-credentials.service"];
+
+/// What restarts the lasting services when their credentials change.
+const RENEWS: &str = "hub-credentials.path";
 
 /// Whether the units are installed, enabled and active.
 pub(super) fn units(patient: &Patient<'_>, error: Option<&command::Error>) -> Vec<Finding> {
@@ -40,6 +44,12 @@ pub(super) fn units(patient: &Patient<'_>, error: Option<&command::Error>) -> Ve
             continue;
         }
         judge(name, purpose, &unit, &mut findings);
+    }
+    let is_active = |name: &&str| units.get(*name).is_some_and(Unit::is_active);
+    let lasting = ["proxy.service", "tailscale-gate.service"];
+    if let (Some(name), false) = (lasting.iter().find(|name| is_active(name)), is_active(&RENEWS)) {
+        let finding = format!("{RENEWS} does not run: {name} does not get credentials that change");
+        findings.warning(finding, format!("systemctl start {RENEWS}"));
     }
     for name in STARTED {
         let unit = units.get(name).cloned().unwrap_or_default();

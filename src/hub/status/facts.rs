@@ -109,6 +109,12 @@ impl Facts {
             let reason = format!("{error}; what runs goes on as before, and nothing starts with it");
             reasons.push(Reason::new(Level::Failed, "configuration", reason, self.hub("doctor")));
         }
+        let renewing = self.units.as_ref().and_then(|units| units.get("hub-credentials.service"));
+        if renewing.is_some_and(|unit| unit.active == "failed") {
+            let reason = "changed credentials were refused, or not taken; what runs goes on with those that it has";
+            let look = "journalctl -u hub-credentials -n 20, then: hub credentials";
+            reasons.push(Reason::new(Level::Degraded, "credentials", reason, look));
+        }
         if let Some(error) = &self.units_error {
             let reason = format!("systemd does not say how the units are: {error}");
             reasons.push(Reason::new(Level::Degraded, "services", reason, "systemctl status"));

@@ -77,7 +77,8 @@ impl Judge<'_> {
         let state = self.facts.state(service, record);
         let judged = record.is_some_and(|record| self.last_run(service, record, &state));
         let mut wrong = state.wrong;
-        if let Some(reason) = record.filter(|_| state.runs || wrong.is_some()).and_then(records::refused_configuration) {
+        if let Some(reason) = record.filter(|_| state.runs || wrong.is_some()).and_then(records::refused_configuration)
+        {
             self.refused_configuration(service, reason);
             // It listens where its own configuration says.
             wrong = wrong.filter(|_| service != "proxy" || !self.facts.lives);

@@ -1,0 +1,160 @@
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::{Error, Service, units};
+use crate::command::Command;
+use crate::config::{CREDSTORE, Config, Credentials};
+use crate::exit::Exit;
+use crate::{log, systemd};
+
+/// Restart the proxy and the gate where they were started with other credentials than the disk has now.
+#[derive(argh::FromArgs)]
+#[argh(
+    subcommand,
+    name = "credentials",
+    note = "systemd copies the files of /etc/credstore when a service starts. hub-credentials.path runs this when one of them \
+            changes. Credentials that the service would not start with are refused, and it goes on with those it has.",
+    example = "sudo hub credentials"
+)]
+pub(super) struct Arguments {
+    /// the configuration file
+    #[argh(option, arg_name = "PATH")]
+    config: Option<PathBuf>,
+}
+
+/// What runs for long. Everything else reads its credentials at its next run.
+const LASTING: [&str; 2] = ["proxy", "tailscale-gate"];
+/// Where a unit's copies are (systemd.exec(5), `$CREDENTIALS_DIRECTORY`).
+const COPIES: &str = "/run/credentials";
+/// Where else systemd looks for a bare name.
+const OTHER_STORES: [&str; 2] = ["/run/credstore", "/usr/lib/credstore"];
+/// How long the files must not have changed: a file that is written is empty first.
+const REST: Duration = Duration::from_secs(2);
+/// Then they are looked at as they are.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// Until a service has stopped and its next process is ready.
+const RESTART: Duration = Duration::from_secs(90);
+
+/// What the files say, by unit and name; none where there is none.
+type Found = BTreeMap<(&'static str, String), Option<Vec<u8>>>;
+
+/// Says what comes of it as log lines: it is hub-credentials.service that runs it.
+pub(super) fn main(arguments: &Arguments, services: &[Service]) -> Exit {
+    match renew(arguments.config.as_deref(), services) {
+        Ok(true) => Exit::Done,
+        Ok(false) => Exit::Config,
+        Err(error) => {
+            log::error!("credentials_not_renewed", error = error.to_string());
+            error.exit()
+        }
+    }
+}
+
+/// Restarts what has to be; false where something was refused.
+fn renew(flag: Option<&Path>, services: &[Service]) -> Result<bool, Error> {
+    if !systemd::is_running() || !rustix::process::geteuid().is_root() {
+        let reason = "it restarts the services of this host: run it as root, on a host that systemd runs";
+        return Err(Error::Usage(reason.to_owned()));
+    }
+    let known = units::look().map_err(Error::Units)?;
+    let mut names = Vec::new();
+    for service in LASTING {
+        let unit = format!("{service}.service");
+        if known.get(&unit).is_some_and(units::Unit::is_active) {
+            let bare = units::bare_credentials(&unit).map_err(Error::Units)?;
+            names.extend(bare.into_iter().map(|name| (service, name)));
+        }
+    }
+    let stored = settled(&names)?;
+    let (mut is_right, mut is_new) = (true, false);
+    for service in LASTING {
+        let changed = changed(service, &stored)?;
+        if changed.is_empty() {
+            continue;
+        }
+        is_new = true;
+        if let Err(reason) = check(flag, services, service, &stored, &changed) {
+            let note = "it goes on with the credentials that it has";
+            log::error!("credentials_refused", unit = service, error = reason, note = note);
+            is_right = false;
+            continue;
+        }
+        log::info!("credentials_changed", unit = service, credentials = changed);
+        let unit = format!("{service}.service");
+        let restart = Command::new("systemctl", RESTART).args(["try-restart", "--", &unit]);
+        restart.name("systemctl try-restart").succeed().map_err(Error::Units)?;
+    }
+    if !is_new {
+        log::info!("credentials_unchanged");
+    }
+    Ok(is_right)
+}
+
+/// What the stores say, once it has not changed for two seconds.
+fn settled(names: &[(&'static str, String)]) -> Result<Found, Error> {
+    let begin = Instant::now();
+    let mut before = stored(names)?;
+    loop {
+        std::thread::sleep(REST);
+        let now = stored(names)?;
+        if now == before || begin.elapsed() >= LONGEST_WAIT {
+            return Ok(now);
+        }
+        before = now;
+    }
+}
+
+fn stored(names: &[(&'static str, String)]) -> Result<Found, Error> {
+    let stores = std::iter::once(CREDSTORE).chain(OTHER_STORES);
+    let stores: Vec<Credentials> = stores.map(|store| Credentials::in_folder(Path::new(store))).collect();
+    let mut found = Found::new();
+    for (service, name) in names {
+        let mut content = None;
+        for store in &stores {
+            content = match content {
+                None => read(store, name)?,
+                found => found,
+            };
+        }
+        found.insert((*service, name.clone()), content);
+    }
+    Ok(found)
+}
+
+fn read(folder: &Credentials, name: &str) -> Result<Option<Vec<u8>>, Error> {
+    Ok(folder.read(name)?.map(|secret| secret.bytes().to_vec()))
+}
+
+/// The credentials of which a service has another copy.
+fn changed(service: &'static str, stored: &Found) -> Result<Vec<String>, Error> {
+    let copies = Credentials::in_folder(&Path::new(COPIES).join(format!("{service}.service")));
+    let mut changed = Vec::new();
+    for ((_, name), content) in stored.iter().filter(|((of, _), _)| *of == service) {
+        if read(&copies, name)? != *content {
+            changed.push(name.clone());
+        }
+    }
+    Ok(changed)
+}
+
+/// Whether a service would start with what is there now.
+fn check(
+    flag: Option<&Path>,
+    services: &[Service],
+    service: &'static str,
+    stored: &Found,
+    changed: &[String],
+) -> Result<(), String> {
+    let is_empty = |name: &&String| {
+        let content = stored.get(&(service, (*name).clone())).and_then(Option::as_ref);
+        content.is_some_and(|content| content.trim_ascii().is_empty())
+    };
+    if let Some(name) = changed.iter().find(is_empty) {
+        return Err(format!("{CREDSTORE}/{name} is empty; fill it, or remove it"));
+    }
+    let config = Config::load(flag).map_err(|error| error.to_string())?.with_credentials(Path::new(CREDSTORE));
+    // The gate asks the proxy whether it has a secret; both refuse one that is too short.
+    let checks = services.iter().filter(|known| known.name == service || known.name == "proxy");
+    checks.map(|known| (known.check)(&config)).collect::<Result<(), _>>().map_err(|error| error.to_string())
+}
