@@ -5,10 +5,10 @@
 mod confirm;
 mod credential;
 mod database;
-mod credentials;
 mod dead_letters;
 mod doctor;
 mod error;
+mod fresh_credentials;
 mod greeting;
 mod init;
 mod job;
@@ -71,7 +71,7 @@ enum Command {
     Retry(repository::Retry),
     Confirm(confirm::Arguments),
     Remove(remove::Arguments),
-    Credentials(credentials::Arguments),
+    Credentials(fresh_credentials::Arguments),
     DeadLetters(dead_letters::Arguments),
     Page(page::Page),
     AdminToken(page::AdminToken),
@@ -138,7 +138,7 @@ fn run(command: Command, services: &[Service]) -> ExitCode {
         Command::Page(arguments) => page::page(&arguments),
         Command::AdminToken(arguments) => page::admin_token(&arguments),
         Command::Database(arguments) => database::main(&arguments),
-        Command::Credentials(arguments) => return credentials::main(&arguments, services).into(),
+        Command::Credentials(arguments) => return fresh_credentials::main(&arguments, services).into(),
         Command::Log(arguments) => log::main(&arguments),
     };
     match done {
