@@ -66,29 +66,43 @@ fn renew(flag: Option<&Path>, services: &[Service]) -> Result<bool, Error> {
             names.extend(bare.into_iter().map(|name| (service, name)));
         }
     }
-    let stored = settled(&names)?;
-    let (mut is_right, mut is_new) = (true, false);
-    for service in LASTING {
-        let changed = changed(service, &stored)?;
-        if changed.is_empty() {
-            continue;
+    let mut is_right = true;
+    let mut before = None;
+    loop {
+        let stored = settled(&names)?;
+        // What changes while this runs wakes nobody: the path unit watches again when it has ended.
+        if before.as_ref() == Some(&stored) {
+            return Ok(is_right);
         }
-        is_new = true;
-        if let Err(reason) = check(flag, services, service, &stored, &changed) {
-            let note = "it goes on with the credentials that it has";
-            log::error!("credentials_refused", unit = service, error = reason, note = note);
-            is_right = false;
-            continue;
+        is_right = true;
+        let mut is_new = false;
+        for service in LASTING {
+            let changed = changed(service, &stored)?;
+            if !changed.is_empty() {
+                is_new = true;
+                is_right &= replace(service, &changed, check(flag, services, service, &stored, &changed))?;
+            }
         }
-        log::info!("credentials_changed", unit = service, credentials = changed);
-        let unit = format!("{service}.service");
-        let restart = Command::new("systemctl", RESTART).args(["try-restart", "--", &unit]);
-        restart.name("systemctl try-restart").succeed().map_err(Error::Units)?;
+        if !is_new {
+            log::info!("credentials_unchanged");
+            return Ok(true);
+        }
+        before = Some(stored);
     }
-    if !is_new {
-        log::info!("credentials_unchanged");
+}
+
+/// Restarts a service that would start with what is there now; false where it would not.
+fn replace(service: &str, changed: &[String], checked: Result<(), String>) -> Result<bool, Error> {
+    if let Err(reason) = checked {
+        let note = "it goes on with the credentials that it has";
+        log::error!("credentials_refused", unit = service, error = reason, note = note);
+        return Ok(false);
     }
-    Ok(is_right)
+    log::info!("credentials_changed", unit = service, credentials = changed);
+    let unit = format!("{service}.service");
+    let restart = Command::new("systemctl", RESTART).args(["try-restart", "--", &unit]);
+    restart.name("systemctl try-restart").succeed().map_err(Error::Units)?;
+    Ok(true)
 }
 
 /// What the stores say, once it has not changed for two seconds.
