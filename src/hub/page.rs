@@ -60,14 +60,9 @@ pub(super) fn admin_token(arguments: &AdminToken) -> Result<(), Error> {
         return Ok(());
     }
     store.write(&config, TOKEN, &format!("{}{}", random_id()?, random_id()?))?;
-    let restart = if store.installed {
-        "systemctl restart proxy.service".to_owned()
-    } else {
-        format!("stop and start {}", command_line("up", flag))
-    };
     say(&format!(
         "Wrote {} (mode 0600).\n\n\
-         The proxy asks for it once it has read it: {restart}\n\
+         A proxy that runs asks for it within a few seconds.\n\
          In a browser, enter any user name, and the content of that file as the password.\n\
          In a script: curl -H \"Authorization: Bearer $(cat {})\" {}",
         path.display(),

@@ -52,6 +52,7 @@ fn systemd_loads_every_unit_without_a_word_and_finds_it_as_little_exposed_as_pro
         ("tailscale-gate.service", "20"),
         ("system-metrics.service", "30"),
         ("gitops-sync.service", "36"),
+        ("hub-credentials.service", "30"),
     ] {
         let output =
             machine.run(&["systemd-analyze", "security", "--no-pager", &format!("--threshold={limit}"), service]);
@@ -59,7 +60,7 @@ fn systemd_loads_every_unit_without_a_word_and_finds_it_as_little_exposed_as_pro
     }
     let said = machine.ok(&["journalctl", "--no-pager", "-b", "-o", "cat", "_PID=1"]);
     let complaints: Vec<&str> = said.lines().filter(|line| line.contains("/usr/lib/systemd/system/")).collect();
-    let ours = ["proxy.", "gitops-sync.", "tailscale-gate.", "reading-sync.", "system-metrics."];
+    let ours = ["proxy.", "gitops-sync.", "tailscale-gate.", "reading-sync.", "system-metrics.", "hub-credentials."];
     assert!(!complaints.iter().any(|line| ours.iter().any(|unit| line.contains(unit))), "{complaints:#?}");
 }
 
