@@ -142,6 +142,12 @@ impl Renewal {
 
     /// Looks, and says in the log what comes of it.
     pub fn look(&mut self, now: Instant, service: &mut impl Renew) -> Look {
+        // Where there was no file, the first one in any of its places counts.
+        if !self.used.contains_key(&self.file)
+            && let Ok(file) = std::path::absolute(Config::file_path(self.flag.as_deref()))
+        {
+            self.file = file;
+        }
         let seen = stamps(&self.file, &self.config);
         if seen != self.seen {
             (self.seen, self.since, self.open) = (seen, now, true);
@@ -191,7 +197,9 @@ impl Renewal {
         if self.used.contains_key(&self.file) && !contents.contains_key(&self.file) {
             return Err(format!("{file}: is gone; put it back, or restart the service to go on without it"));
         }
-        let config = Config::load(self.flag.as_deref()).map_err(|error| error.to_string())?;
+        // Not another one that lies in another place by now.
+        let found = contents.contains_key(&self.file).then_some(self.file.as_path());
+        let config = Config::load(found.or(self.flag.as_deref())).map_err(|error| error.to_string())?;
         if config.state_dir != self.config.state_dir {
             let [new, old] = [&config, &self.config].map(|config| config.state_dir.display());
             let what = format!("state_dir is {new} now, and what runs has its state in {old}");
