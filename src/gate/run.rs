@@ -41,13 +41,6 @@ struct Gate {
     moving: Option<Moved>,
 }
 
-/// How a gate ended; its funnel's process has.
-enum End {
-    Stopped,
-    /// To go on with another port, socket or target.
-    Moved(Moved),
-}
-
 /// What a gate is made for.
 #[derive(Clone)]
 struct Moved {
@@ -85,11 +78,11 @@ pub(super) fn keep(mut renewal: Renewal, target: Target) -> Exit {
         let (state, cause) = gate.machine.state();
         gate.reporter.finish();
         match (result, state) {
-            (Ok(End::Stopped), State::Closed) => {
+            (Ok(None), State::Closed) => {
                 log::info!("stopped", port = config.gate.port);
                 return Exit::Done;
             }
-            (Ok(End::Moved(moved)), state) => {
+            (Ok(Some(moved)), state) => {
                 if state != State::Closed {
                     let reason = format!("nobody knows whether the port that is left is closed: {cause}");
                     log::error!("left_without_closing", port = config.gate.port, reason = reason);
@@ -154,7 +147,8 @@ impl Renew for Gate {
 }
 
 impl Gate {
-    fn run(&mut self, renewal: &mut Renewal) -> Result<End, String> {
+    /// Keeps the door until its end; what comes next, where it is to move.
+    fn run(&mut self, renewal: &mut Renewal) -> Result<Option<Moved>, String> {
         let mut watchdog = Watchdog::from_environment();
         let mut looked = Instant::now();
         self.reporter.refused(renewal.refused());
@@ -177,7 +171,7 @@ impl Gate {
             self.feed(Event::Tick)?;
             self.reporter.observe(self.machine.state(), &self.worker.facts(), Instant::now());
             if self.machine.stopped() {
-                return Ok(self.moving.take().map_or(End::Stopped, End::Moved));
+                return Ok(self.moving.take());
             }
             if self.stopping.is_some_and(|since| now.duration_since(since) >= STOP_WITHIN) {
                 return Err(format!("it is not verified after {} s that the port is closed", STOP_WITHIN.as_secs()));

@@ -169,6 +169,6 @@ fn check(
     }
     let config = Config::load(flag).map_err(|error| error.to_string())?.with_credentials(Path::new(CREDSTORE));
     // The gate asks the proxy whether it has a secret; both refuse one that is too short.
-    let checks = services.iter().filter(|known| known.name == service || known.name == "proxy");
-    checks.map(|known| (known.check)(&config)).collect::<Result<(), _>>().map_err(|error| error.to_string())
+    let mut checks = services.iter().filter(|known| known.name == service || known.name == "proxy");
+    checks.try_for_each(|known| (known.check)(&config)).map_err(|error| error.to_string())
 }
