@@ -345,12 +345,6 @@ fn what_was_refused_is_looked_at_when_its_table_changes_and_at_every_start() {
     assert_eq!(end["ended"], "exit code 0");
 }
 
-/// Waits for the number of lines with this `msg`.
-fn nth_line(service: &Service, number: usize, msg: &str) {
-    let number_of = || service.lines().iter().filter(|line| line["msg"] == msg).count();
-    eventually(&format!("{msg} for the time number {number}"), || number_of() >= number);
-}
-
 #[test]
 fn queued_requests_wait_while_the_configuration_is_broken() {
     let up = Up::new();
