@@ -402,6 +402,42 @@ fn refusals_cannot_fill_the_disk() {
 }
 
 #[test]
+fn nor_can_signed_deliveries_of_a_forge() {
+    let gateway = Gateway::new();
+    for number in 0..200 {
+        let delivery = format!("delivery-{number}");
+        // Pings, pushes to another branch, and pushes that are queued.
+        let (event, body) = match number % 3 {
+            0 => ("ping", push_body("acme/infra", "main")),
+            1 => ("push", push_body("acme/infra", &number.to_string())),
+            _ => ("push", push_body("acme/infra", "main")),
+        };
+        let signature = signature(SECRET, &body);
+        let headers = [
+            ("Content-Type", "application/json"),
+            ("X-GitHub-Event", event),
+            ("X-GitHub-Delivery", &delivery),
+            ("X-Hub-Signature-256", &signature),
+        ];
+        assert!(send(gateway.public, "POST", WEBHOOK, &headers, &body).status < 300);
+    }
+    eventually("all deliveries are told", || {
+        let told = gateway
+            .service
+            .lines()
+            .iter()
+            .filter_map(|line| match line["msg"].as_str() {
+                Some("delivery_queued" | "delivery_ignored" | "ping_answered") => Some(1),
+                Some("signed_deliveries_suppressed") => line["count"].as_u64(),
+                _ => None,
+            })
+            .sum::<u64>();
+        told == 200
+    });
+    gateway.service.line("signed_deliveries_suppressed");
+}
+
+#[test]
 fn the_environment_brings_a_secret_too() {
     let host = host("");
     std::fs::remove_dir_all(host.state().join("credentials")).unwrap();

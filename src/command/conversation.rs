@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
+use super::guests::Guest;
 use super::output::{STDERR_KEPT, Stream, Streams, timespec};
 use super::run::end_session;
 use super::{Error, Output};
@@ -26,10 +27,18 @@ pub struct Conversation {
     deadline: Instant,
     /// How it ended.
     status: Option<ExitStatus>,
+    /// Goes last: nothing of the child is left then.
+    _guest: Option<Guest>,
 }
 
 impl Conversation {
-    pub(super) fn new(mut child: Child, input: File, name: String, limit: Duration) -> Result<Self, Error> {
+    pub(super) fn new(
+        mut child: Child,
+        guest: Option<Guest>,
+        input: File,
+        name: String,
+        limit: Duration,
+    ) -> Result<Self, Error> {
         let streams = (|| {
             Ok(Streams {
                 stdout: Stream::new(child.stdout.take().map(Into::into), usize::MAX, false)?,
@@ -37,7 +46,7 @@ impl Conversation {
             })
         })();
         let streams = streams.map_err(|source| Error::Pipe { program: name.clone(), source })?;
-        Ok(Self { child, input, streams, name, limit, deadline: Instant::now(), status: None })
+        Ok(Self { child, input, streams, name, limit, deadline: Instant::now(), status: None, _guest: guest })
     }
 
     /// Asks for something, in one line. The answer before must have been read to its end.

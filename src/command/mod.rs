@@ -6,7 +6,9 @@
 mod account;
 mod backoff;
 mod conversation;
+mod crowded;
 mod error;
+mod guests;
 mod orphans;
 mod output;
 mod prepared;
@@ -15,6 +17,7 @@ mod run;
 pub use account::{Account, current};
 pub use backoff::Backoff;
 pub use conversation::Conversation;
+pub use crowded::scoped_thread;
 pub use error::{Error, is_full_disk};
 pub use orphans::{end_orphans, mark_children, note_sessions};
 pub use output::Output;

@@ -2,15 +2,15 @@ use std::fs::File;
 use std::io::Write;
 use std::process::{Child, Stdio};
 
-use super::run::Input;
-use super::{Command, Error, Output};
+use super::run::{Input, Started};
+use super::{Command, Error, Output, crowded};
 
 /// A command that runs and waits for its input.
 #[derive(Debug)]
 pub struct Prepared {
     input: Option<File>,
     written: std::io::Result<()>,
-    result: std::thread::JoinHandle<Result<Output, Error>>,
+    result: std::thread::JoinHandle<Option<Result<Output, Error>>>,
     name: String,
 }
 
@@ -30,17 +30,26 @@ impl Command {
         };
         let (read, input) = pipe()?;
         self.input = Input::Pipe(read);
+        let lost = |source| Error::Start { program: name.clone(), source };
         let result = match consumer {
             None => {
-                let (mut child, _) = self.start(Stdio::piped())?;
-                std::thread::spawn(move || self.attend(&mut child, b"")?.require_success(&self.display_name()))
+                let Started { mut child, guest, .. } = self.start(Stdio::piped())?;
+                crowded::thread(move || {
+                    let _guest = guest;
+                    self.attend(&mut child, b"")?.require_success(&self.display_name())
+                })
+                .map_err(lost)?
             }
             Some(mut consumer) => {
                 let (read, write) = pipe()?;
-                let (mut producer, _) = self.start(Stdio::from(write))?;
+                let Started { child: mut producer, guest: first, .. } = self.start(Stdio::from(write))?;
                 consumer.input = Input::Pipe(read);
-                let (mut child, _) = consumer.start(Stdio::piped())?;
-                std::thread::spawn(move || self.attend_both(&mut producer, &consumer, &mut child))
+                let Started { mut child, guest: second, .. } = consumer.start(Stdio::piped())?;
+                crowded::thread(move || {
+                    let _guests = (first, second);
+                    self.attend_both(&mut producer, &consumer, &mut child)
+                })
+                .map_err(lost)?
             }
         };
         Ok(Prepared { input: Some(File::from(input)), written: Ok(()), result, name })
@@ -50,10 +59,14 @@ impl Command {
     fn attend_both(&self, producer: &mut Child, consumer: &Self, child: &mut Child) -> Result<Output, Error> {
         let name = self.display_name();
         let (produced, consumed) = std::thread::scope(|scope| {
-            let attending = scope.spawn(|| self.attend(producer, b""));
+            let attending = crowded::scoped_thread(scope, || self.attend(producer, b""));
             let consumed = consumer.attend(child, b"");
-            let lost = || Error::Pipe { program: name.clone(), source: std::io::Error::other("its reader panicked") };
-            (attending.join().unwrap_or_else(|_| Err(lost())), consumed)
+            let lost = |source| Error::Pipe { program: name.clone(), source };
+            let panicked = || lost(std::io::Error::other("its reader panicked"));
+            let produced = attending
+                .map_err(lost)
+                .and_then(|thread| thread.join().ok().flatten().unwrap_or_else(|| Err(panicked())));
+            (produced, consumed)
         });
         let consumed = consumed.and_then(|output| output.require_success(&consumer.display_name()));
         match (produced.and_then(|output| output.require_success(&name)), consumed) {
@@ -79,7 +92,8 @@ impl Prepared {
     pub fn finish(mut self, input: &[u8]) -> Result<Output, Error> {
         self.feed(input);
         let lost = |source: std::io::Error| Error::Pipe { program: self.name.clone(), source };
-        let output = self.result.join().map_err(|_| lost(std::io::Error::other("its reader panicked")))??;
+        let output = self.result.join().ok().flatten();
+        let output = output.ok_or_else(|| lost(std::io::Error::other("its reader panicked")))??;
         // What the command said about it counts more.
         self.written.map_err(lost).map(|()| output)
     }

@@ -15,8 +15,9 @@ use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, pidfd_open, waitid,
 };
 
+use super::guests::Guest;
 use super::output::{STDERR_KEPT, Stream, Streams, timespec};
-use super::{Account, Conversation, Error, Output, account};
+use super::{Account, Conversation, Error, Output, account, crowded};
 
 /// Where `PATH` is not set.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -84,6 +85,11 @@ impl Command {
         self
     }
 
+    /// The folder that it runs in, where it was given one.
+    pub fn place(&self) -> Option<&Path> {
+        self.folder.as_deref()
+    }
+
     /// Runs as a user, with that user's groups. Another user than the caller's needs root.
     pub fn user(mut self, user: &Account) -> Self {
         self.user = Some(user.clone());
@@ -142,7 +148,7 @@ impl Command {
     /// # Errors
     /// When it cannot be started, runs over its limit, or writes more than is accepted.
     pub fn run(mut self) -> Result<Output, Error> {
-        let (mut child, input) = self.start(Stdio::piped())?;
+        let Started { mut child, input, guest: _guest } = self.start(Stdio::piped())?;
         self.attend(&mut child, &input)
     }
 
@@ -152,7 +158,10 @@ impl Command {
     /// # Errors
     /// When it cannot be started.
     pub fn spawn(mut self) -> Result<Child, Error> {
-        self.start(Stdio::piped()).map(|(child, _)| child)
+        let Started { child, guest, .. } = self.start(Stdio::piped())?;
+        // Nobody here sees its end.
+        std::mem::forget(guest);
+        Ok(child)
     }
 
     /// Starts the command and keeps it to be asked; the limit is then that of one answer.
@@ -164,8 +173,8 @@ impl Command {
         let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
             .map_err(|error| Error::Pipe { program: name.clone(), source: error.into() })?;
         self.input = Input::Pipe(read);
-        let (child, _) = self.start(Stdio::piped())?;
-        Conversation::new(child, File::from(write), name, self.limit)
+        let Started { child, guest, .. } = self.start(Stdio::piped())?;
+        Conversation::new(child, guest, File::from(write), name, self.limit)
     }
 
     pub(super) fn display_name(&self) -> String {
@@ -178,8 +187,8 @@ impl Command {
         })
     }
 
-    /// Starts the child; returns it with the input that is still to be written to it.
-    pub(super) fn start(&mut self, stdout: Stdio) -> Result<(Child, Vec<u8>), Error> {
+    /// Starts the child.
+    pub(super) fn start(&mut self, stdout: Stdio) -> Result<Started, Error> {
         let (stdin, input) = match std::mem::replace(&mut self.input, Input::Bytes(Vec::new())) {
             Input::Pipe(pipe) => (Stdio::from(pipe), Vec::new()),
             Input::Bytes(bytes) if bytes.is_empty() => (Stdio::null(), bytes),
@@ -236,19 +245,25 @@ impl Command {
         command.envs(super::orphans::mark().map(|mark| (super::orphans::VARIABLE, mark)));
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.stdin(stdin).stdout(stdout).stderr(Stdio::piped());
-        let child = command.spawn().map_err(|source| match source.kind() {
-            // The working folder is the other thing that may be missing.
-            ErrorKind::NotFound if self.folder.as_ref().is_none_or(|folder| folder.is_dir()) => {
-                missing("setpriv or setsid")
+        let guest = (user.uid != me.uid).then(|| Guest::invite(&user));
+        let child = crowded::start(crowded::PATIENCE.min(self.limit), || command.spawn()).map_err(|source| {
+            match source.kind() {
+                // The working folder is the other thing that may be missing.
+                ErrorKind::NotFound if self.folder.as_ref().is_none_or(|folder| folder.is_dir()) => {
+                    missing("setpriv or setsid")
+                }
+                _ => Error::Start { program, source },
             }
-            _ => Error::Start { program, source },
         })?;
+        if let Some(guest) = &guest {
+            guest.began(child.id());
+        }
         if has_terminal()
             && let Err(error) = super::orphans::note(child.id())
         {
             crate::log::warn!("child_not_noted", command = self.display_name(), error = error.to_string());
         }
-        Ok((child, input))
+        Ok(Started { child, input, guest })
     }
 
     /// Feeds and drains a child until it has ended or the limit is over.
@@ -320,6 +335,15 @@ impl Command {
             }
         }
     }
+}
+
+/// A child that was started.
+pub(super) struct Started {
+    pub child: Child,
+    /// What is still to be written to it.
+    pub input: Vec<u8>,
+    /// To be held until it has ended.
+    pub guest: Option<Guest>,
 }
 
 /// Kills a child that was not waited for yet, so that its number cannot have been given to another process, and what is in

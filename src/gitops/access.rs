@@ -14,6 +14,8 @@ use crate::state::{self, Folder, require_roots};
 /// The folder in `<state>/gitops` for what fetches need. It is root's, so that the mirrors' user, whose the folders in it
 /// are, cannot put others in their places.
 const FOLDER: &str = "access";
+/// The one for what signatures are checked with, which is another user's.
+pub(super) const SIGNERS: &str = "verify";
 /// So many names are removed at once of what was laid down there and what else was put beside it.
 const REMOVED: usize = 100_000;
 /// How the names of `hub doctor`'s folders in it begin; a repository's file name begins with its owner's.
@@ -23,7 +25,7 @@ pub(super) const DOCTORS: &str = "doctor-";
 /// argument. Dropping it removes the folder.
 #[derive(Debug, Default)]
 pub(super) struct Access {
-    folder: Option<PathBuf>,
+    folder: Option<Private>,
     ssh_command: Option<String>,
     credential_helper: Option<String>,
     global: Option<PathBuf>,
@@ -32,7 +34,12 @@ pub(super) struct Access {
 
 /// Opens the folder for what fetches need, made where it is missing; the mirrors' user can pass through it.
 pub(super) fn folder(gitops: &Folder, user: &Account) -> Result<Folder, Error> {
-    let folder = gitops.sub_or_make(FOLDER, 0o710)?;
+    folder_of(gitops, FOLDER, user)
+}
+
+/// Opens a folder of root's for folders of a user's, made where it is missing; the user can pass through it.
+pub(super) fn folder_of(gitops: &Folder, name: &str, user: &Account) -> Result<Folder, Error> {
+    let folder = gitops.sub_or_make(name, 0o710)?;
     let failed = |error: rustix::io::Errno| state::Error::io("hand over", folder.path(), error);
     if rustix::fs::fstat(folder.fd()).map_err(failed)?.st_gid != user.gid {
         fchown(folder.fd(), None, Some(Gid::from_raw(user.gid))).map_err(failed)?;
@@ -79,9 +86,9 @@ impl Access {
                 let quoted = path.to_string_lossy().replace('\\', "\\\\").replace('"', "\\\"");
                 content += &format!("\tdirectory = \"{quoted}\"\n");
             }
-            let folder = access.private_folder((parent, name), user)?;
-            write_private(&folder, "config", content.as_bytes(), user)?;
-            access.global = Some(folder.path().join("config"));
+            let folder = Private::make((parent, name), user)?;
+            access.global = Some(folder.write("config", content.as_bytes())?);
+            access.folder = Some(folder);
         }
         Ok(access)
     }
@@ -155,9 +162,11 @@ impl Access {
         );
         if let Some(name) = &repository.ssh_key {
             let key = config.credentials().require(name)?;
-            let folder = self.private_folder(place, user)?;
-            write_private(&folder, "key", key.bytes(), user)?;
-            ssh += &format!(" -o IdentitiesOnly=yes -i {}", word(&folder.path().join("key"))?);
+            let folder = Private::make(place, user)?;
+            // ssh wants a key file to end with a newline, and credentials are often written without.
+            let key = [key.bytes().trim_ascii_end(), b"\n"].concat();
+            ssh += &format!(" -o IdentitiesOnly=yes -i {}", word(&folder.write("key", &key)?)?);
+            self.folder = Some(folder);
         }
         self.ssh_command = Some(ssh);
         Ok(())
@@ -172,25 +181,42 @@ impl Access {
     ) -> Result<(), Error> {
         let Some(name) = &repository.token else { return Ok(()) };
         let token = config.credentials().require(name)?;
-        let folder = self.private_folder(place, user)?;
+        let folder = Private::make(place, user)?;
         let url = repository.remote.url();
         let (scheme, rest) = url.split_once("://").unwrap_or(("https", url));
         let authority = rest.split('/').next().unwrap_or(rest);
         // The format of git-credential-store(1), which hands it to this host only.
         let line = format!("{scheme}://x-access-token:{}@{authority}\n", percent_encoded(token.bytes().trim_ascii()));
-        write_private(&folder, "token", line.as_bytes(), user)?;
-        self.credential_helper = Some(format!("store --file={}", word(&folder.path().join("token"))?));
+        self.credential_helper = Some(format!("store --file={}", word(&folder.write("token", line.as_bytes())?)?));
+        self.folder = Some(folder);
         Ok(())
     }
+}
 
-    /// A new, empty folder that belongs to the mirrors' user; one that a killed run left is removed first.
-    fn private_folder(&mut self, (parent, name): (&Folder, &str), user: &Account) -> Result<Folder, Error> {
-        let path = parent.path().join(name);
-        remove(&path)?;
-        let folder = parent.sub_or_make(name, 0o700)?;
-        self.folder = Some(path);
-        give(folder.fd(), folder.path(), user)?;
-        Ok(folder)
+/// A folder that only one user can read, for a time; dropping it removes it.
+#[derive(Debug)]
+pub(super) struct Private {
+    folder: Folder,
+    user: Account,
+}
+
+impl Private {
+    /// A new, empty folder `name` of the user's in `parent`; one that a killed run left is removed first.
+    pub fn make((parent, name): (&Folder, &str), user: &Account) -> Result<Self, Error> {
+        remove(&parent.path().join(name))?;
+        let private = Self { folder: parent.sub_or_make(name, 0o700)?, user: user.clone() };
+        give(private.folder.fd(), private.path(), user)?;
+        Ok(private)
+    }
+
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Writes a file of the user's; returns where it is.
+    pub fn write(&self, name: &str, content: &[u8]) -> Result<PathBuf, Error> {
+        write_private(&self.folder, name, content, &self.user)?;
+        Ok(self.path().join(name))
     }
 }
 
@@ -198,7 +224,7 @@ impl Access {
 /// asked by the repository's file name. Those of an earlier version lie among the mirrors.
 pub(super) fn remove_left(gitops: &Folder, is_idle: impl Fn(&str) -> Result<bool, Error>) -> Result<(), Error> {
     let now = jiff::Timestamp::now().as_second();
-    for (folder, prefix) in [(FOLDER, ""), ("mirror", ".access-")] {
+    for (folder, prefix) in [(FOLDER, ""), (SIGNERS, ""), ("mirror", ".access-"), ("mirror", ".keys-")] {
         let entries = match gitops
             .sub(folder)
             .and_then(|folder| if prefix.is_empty() { folder.entries(usize::MAX) } else { folder.unfinished() })
@@ -218,12 +244,12 @@ pub(super) fn remove_left(gitops: &Folder, is_idle: impl Fn(&str) -> Result<bool
     Ok(())
 }
 
-impl Drop for Access {
+impl Drop for Private {
     fn drop(&mut self) {
-        let error = match self.folder.take().map(|folder| remove(&folder)) {
-            None | Some(Ok(true)) => return,
-            Some(Ok(false)) => "somebody has filled its folder; the next fetch goes on".to_owned(),
-            Some(Err(error)) => error.to_string(),
+        let error = match remove(self.path()) {
+            Ok(true) => return,
+            Ok(false) => "somebody has filled its folder; the next run goes on".to_owned(),
+            Err(error) => error.to_string(),
         };
         crate::log::error!("credential_not_removed", error = error);
     }
@@ -246,12 +272,7 @@ fn write_private(folder: &Folder, name: &str, content: &[u8], user: &Account) ->
     give(&fd, &path, user)?;
     let mut file = File::from(fd);
     file.set_permissions(std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
-    file.write_all(content).map_err(failed)?;
-    // ssh wants a key file to end with a newline, and credentials are often written without.
-    if !content.ends_with(b"\n") {
-        file.write_all(b"\n").map_err(failed)?;
-    }
-    Ok(())
+    file.write_all(content).map_err(|source| failed(source).into())
 }
 
 pub(super) fn give(fd: impl std::os::fd::AsFd, path: &Path, user: &Account) -> Result<(), Error> {

@@ -46,8 +46,9 @@ impl Attempts {
     /// True where the last runs were cut off at the repository, not long ago.
     pub fn is_given_up(&self, repository: &Repository) -> bool {
         let attempt = self.read(repository);
-        let until = attempt.at.parse::<Timestamp>().and_then(|at| at.checked_add(PAUSE));
-        attempt.count >= MOST && until.is_ok_and(|until| until > Timestamp::now())
+        let (at, now) = (attempt.at.parse::<Timestamp>(), Timestamp::now());
+        // One that lies ahead was noted by a clock that went wrong, and says nothing.
+        attempt.count >= MOST && at.is_ok_and(|at| at <= now && now.duration_since(at) < PAUSE)
     }
 
     /// Notes that the run begins with a repository.
@@ -72,6 +73,28 @@ impl Attempts {
     fn heard(&self, repository: &Repository, written: Result<(), Error>) {
         if let Err(error) = written {
             log::warn!("attempt_not_noted", repo = repository.name, error = error.to_string());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    #[test]
+    fn a_repository_is_left_alone_for_a_while_and_not_for_years() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("hub.toml");
+        std::fs::write(&file, "[[repository]]\nname = \"acme/infra\"\nurl = \"/srv/o.git\"\npath = \"/srv/infra\"\n")
+            .unwrap();
+        let config = Config::load(Some(&file)).unwrap();
+        let attempts = Attempts::open(&Folder::open(dir.path()).unwrap()).unwrap();
+        for (minutes, given_up) in [(-60, false), (-50, true), (-1, true), (60, false), (10 * 365 * 24 * 60, false)] {
+            let at = Timestamp::now().checked_add(SignedDuration::from_mins(minutes)).unwrap();
+            let attempt = format!("{{\"count\":{MOST},\"at\":\"{at}\"}}");
+            std::fs::write(dir.path().join("attempts/acme__infra.json"), attempt).unwrap();
+            assert_eq!(attempts.is_given_up(&config.repositories[0]), given_up, "{minutes} min");
         }
     }
 }

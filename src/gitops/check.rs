@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::checkout::Checkout;
-use super::mirror::{self, Mirror};
+use super::mirror::Mirror;
 use super::{Error, access, owner, signatures};
 use crate::config::{Config, Repository};
 
@@ -57,5 +57,5 @@ pub fn check_known_hosts(config: &Config) -> Result<&Path, Error> {
 /// # Errors
 /// What is wrong with one, and what to do.
 pub fn check_signers(repository: &Repository) -> Result<Vec<String>, Error> {
-    signatures::look(repository, &mirror::user())
+    signatures::look(repository)
 }

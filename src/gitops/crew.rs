@@ -12,7 +12,7 @@ use super::claim::Claim;
 use super::sync::{Asked, Run};
 use super::wake::Wake;
 use super::{Error, Outcome, Status};
-use crate::command::Backoff;
+use crate::command::{Backoff, scoped_thread};
 use crate::config::Repository;
 use crate::log;
 use crate::state::{self, Folder};
@@ -80,7 +80,7 @@ struct AtWork<'scope, 'a> {
     job: Job<'a>,
     since: Instant,
     fetched: Arc<AtomicBool>,
-    thread: ScopedJoinHandle<'scope, Outcome>,
+    thread: ScopedJoinHandle<'scope, Option<Outcome>>,
 }
 
 impl AtWork<'_, '_> {
@@ -141,7 +141,14 @@ impl<'a> Crew<'a> {
                 }
                 while let Some(place) = next(&waiting, &at_work) {
                     let job = waiting.remove(place);
-                    at_work.insert(&job.repository.name, self.begin(scope, job, &sender));
+                    let name = &job.repository.name;
+                    match self.begin(scope, job, &sender) {
+                        Ok(begun) => drop(at_work.insert(name, begun)),
+                        Err(error) => {
+                            result = result.and(Err(error));
+                            break;
+                        }
+                    }
                 }
                 if at_work.is_empty() && waiting.is_empty() {
                     return result;
@@ -151,7 +158,7 @@ impl<'a> Crew<'a> {
                 }
                 while let Ok(name) = ended.try_recv() {
                     let Some(AtWork { job, thread, .. }) = at_work.remove(name) else { continue };
-                    let outcome = thread.join().unwrap_or_else(|_| panicked(job.repository));
+                    let outcome = thread.join().ok().flatten().unwrap_or_else(|| panicked(job.repository));
                     match again(job, outcome) {
                         Next::Again(job) => waiting.push(job),
                         Next::Done(job, outcome) => result = result.and(done(job, *outcome)),
@@ -170,7 +177,7 @@ impl<'a> Crew<'a> {
         scope: &'scope Scope<'scope, '_>,
         job: Job<'a>,
         ended: &Sender<&'a str>,
-    ) -> AtWork<'scope, 'a>
+    ) -> Result<AtWork<'scope, 'a>, Error>
     where
         'a: 'scope,
     {
@@ -180,7 +187,7 @@ impl<'a> Crew<'a> {
         }
         let fetched = Arc::new(AtomicBool::new(false));
         let (has_fetched, ended) = (Arc::clone(&fetched), ended.clone());
-        let thread = scope.spawn(move || {
+        let thread = scoped_thread(scope, move || {
             let _bell = Bell { wake: &self.wake, name: &repository.name, ended };
             self.run.sync(Asked {
                 repository,
@@ -190,7 +197,8 @@ impl<'a> Crew<'a> {
                 fetched: &has_fetched,
             })
         });
-        AtWork { job, since: Instant::now(), fetched, thread }
+        let thread = thread.map_err(|error| Self::failed(self.run, error))?;
+        Ok(AtWork { job, since: Instant::now(), fetched, thread })
     }
 }
 

@@ -162,7 +162,8 @@ impl<'a> Mirror<'a> {
         }
         let output = self.git().args(["merge-base", "--is-ancestor", old, new]).run()?;
         match output.status.code() {
-            Some(0) => Ok(true),
+            // It is the word of the mirrors' user, and an older commit must not be made live for it.
+            Some(0) => self.objects()?.has_ancestor(new, old),
             Some(1) => Ok(false),
             _ if !self.knows(old)? => Ok(false),
             _ => output.require_success("git merge-base --is-ancestor").map(|_| false).map_err(Into::into),
@@ -177,7 +178,19 @@ impl<'a> Mirror<'a> {
     /// Checks the signatures that the configuration asks for: every first-parent commit since `from`, or `to` alone
     /// where nothing was deployed yet.
     pub fn verify(&self, from: Option<&str>, to: &str) -> Result<(), Error> {
-        signatures::verify(self.repository, &self.mirrors, &self.user, || self.git(), from, to)
+        if !signatures::are_asked_for(self.repository) {
+            return Ok(());
+        }
+        let commits = match from {
+            Some(from) => self.objects()?.line_since(from, to)?,
+            None => vec![to.to_owned()],
+        };
+        if commits.is_empty() {
+            return Ok(());
+        }
+        let pack = self.git().args(["pack-objects", "--stdout", "--quiet"]).name("git pack-objects (commits)");
+        signatures::verify(self.config, self.repository, &self.user, pack, &commits)?;
+        commits.iter().try_for_each(|commit| signatures::is_only(commit, &self.objects()?.signatures(commit)?))
     }
 
     /// What changes from one commit (none: from nothing) to another.

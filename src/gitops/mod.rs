@@ -17,6 +17,7 @@ mod failed;
 mod forward;
 mod git;
 mod guard;
+mod history;
 mod incoming;
 mod journal;
 mod kept;

@@ -1,5 +1,7 @@
 use std::collections::BTreeMap;
 
+use sha2::Digest;
+
 use super::Error;
 use super::git::{Change, is_commit};
 use crate::command::{Command, Conversation};
@@ -15,14 +17,31 @@ const MOST_PATH_BYTES: usize = 128 << 20;
 /// A longer path than the kernel takes (PATH_MAX, pathconf(3)) can never be written.
 const LONGEST_PATH: usize = 4095;
 
+/// How long names of objects are where git uses SHA-1.
+pub(super) const SHA1: usize = 40;
+
 const TREE: u32 = 0o040000;
 pub(super) const LINK: u32 = 0o120000;
 const SUBMODULE: u32 = 0o160000;
 const KIND: u32 = 0o170000;
 
 /// Reads a repository's objects through one `git cat-file --batch`, which saves a process a question.
+///
+/// What git says is the word of the repository's user: of each object the content is compared with the name that it has.
 #[derive(Debug)]
-pub(super) struct Objects(Conversation);
+pub(super) struct Objects {
+    git: Conversation,
+    /// The repository, for messages.
+    place: String,
+}
+
+/// What a commit says of its place in the history (git-commit-tree(1)).
+pub(super) struct Commit {
+    tree: String,
+    pub parents: Vec<String>,
+    /// When it was committed, in seconds since 1970; 0 where that cannot be read.
+    pub date: i64,
+}
 
 /// A file of a commit's tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,13 +67,14 @@ struct Object {
 impl Objects {
     /// Starts reading; `git` is a git command in the repository.
     pub fn open(git: Command) -> Result<Self, Error> {
-        Ok(Self(git.args(["cat-file", "--batch"]).name("git cat-file").converse()?))
+        let place = git.place().map(|path| path.display().to_string()).unwrap_or_default();
+        Ok(Self { git: git.args(["cat-file", "--batch"]).name("git cat-file").converse()?, place })
     }
 
     /// Asks for one object by a name without white space (git-cat-file(1), BATCH OUTPUT); none where there is none.
     fn get(&mut self, name: &str, limit: u64) -> Result<Option<Object>, Error> {
-        self.0.ask(name)?;
-        let line = self.0.line()?;
+        self.git.ask(name)?;
+        let line = self.git.line()?;
         let text = String::from_utf8_lossy(&line);
         if text.strip_prefix(name) == Some(" missing") {
             return Ok(None);
@@ -62,8 +82,17 @@ impl Objects {
         let unexpected = || Error::unexpected("git cat-file", &line);
         let [id, kind, size] = text.split(' ').collect::<Vec<_>>()[..] else { return Err(unexpected()) };
         let size: u64 = size.parse().map_err(|_| unexpected())?;
-        let content = if size <= limit { Some(self.0.bytes(size as usize)?) } else { None };
-        self.0.skip(if content.is_some() { 1 } else { size + 1 })?;
+        let content = if size <= limit { Some(self.git.bytes(size as usize)?) } else { None };
+        self.git.skip(if content.is_some() { 1 } else { size + 1 })?;
+        let is_other = is_commit(name) && id != name;
+        if is_other || content.as_ref().is_some_and(|content| !is_name_of(id, kind, content)) {
+            return Err(Error::Refused(format!(
+                "{kind} {} in {} is not what its name stands for: the disk has lost something, or somebody has put it there; look what runs \
+                 as the owner of that folder, then run: rm -rf {1}",
+                if is_other { name } else { id },
+                self.place
+            )));
+        }
         Ok(Some(Object { id: id.to_owned(), kind: kind.to_owned(), content }))
     }
 
@@ -88,9 +117,28 @@ impl Objects {
         }
     }
 
+    /// What a commit says of its tree and its parents. They come first in it, in this order; what follows may have any
+    /// names, and git takes no parent from there.
+    pub fn commit(&mut self, commit: &str) -> Result<Commit, Error> {
+        let content = self.listing(commit, "commit")?;
+        let text = String::from_utf8_lossy(&content);
+        let mut lines = text.lines().take_while(|line| !line.is_empty());
+        let named = |line: Option<&str>, key| line?.strip_prefix(key).filter(|name| is_commit(name)).map(str::to_owned);
+        let tree = named(lines.next(), "tree ")
+            .ok_or_else(|| Error::unexpected("git cat-file", format!("{commit} has no tree").as_bytes()))?;
+        let (mut parents, mut line) = (Vec::new(), lines.next());
+        while let Some(parent) = named(line, "parent ") {
+            parents.push(parent);
+            line = lines.next();
+        }
+        let committer = line.into_iter().chain(lines).find_map(|line| line.strip_prefix("committer "));
+        let date = committer.and_then(|line| line.rsplit(' ').nth(1)?.parse().ok()).unwrap_or(0);
+        Ok(Commit { tree, parents, date })
+    }
+
     /// A commit's first parent; none for a first commit.
     pub fn first_parent(&mut self, commit: &str) -> Result<Option<String>, Error> {
-        self.header(commit, "parent ")
+        Ok(self.commit(commit)?.parents.into_iter().next())
     }
 
     /// The headers of a commit that are signatures, or will be: `gpgsig`, `gpgsig-sha256`.
@@ -105,15 +153,7 @@ impl Objects {
     }
 
     fn tree_of(&mut self, commit: &str) -> Result<String, Error> {
-        let tree = self.header(commit, "tree ")?;
-        tree.ok_or_else(|| Error::unexpected("git cat-file", format!("{commit} has no tree").as_bytes()))
-    }
-
-    fn header(&mut self, commit: &str, key: &str) -> Result<Option<String>, Error> {
-        let content = self.listing(commit, "commit")?;
-        let text = String::from_utf8_lossy(&content);
-        let value = text.lines().take_while(|line| !line.is_empty()).find_map(|line| line.strip_prefix(key));
-        Ok(value.filter(|value| is_commit(value)).map(str::to_owned))
+        Ok(self.commit(commit)?.tree)
     }
 
     fn nodes(&mut self, tree: Option<&str>) -> Result<Nodes, Error> {
@@ -217,6 +257,17 @@ impl Objects {
         }
         Ok(())
     }
+}
+
+/// True where an object's name is the hash of what it holds (gitformat-pack(5), and Pro Git, "Git Objects").
+fn is_name_of(name: &str, kind: &str, content: &[u8]) -> bool {
+    let head = format!("{kind} {}\0", content.len());
+    let found = if name.len() == SHA1 {
+        hex(&sha1::Sha1::new().chain_update(head).chain_update(content).finalize())
+    } else {
+        hex(&sha2::Sha256::new().chain_update(head).chain_update(content).finalize())
+    };
+    found == name
 }
 
 /// Parses a tree object (Pro Git, "Git Internals - Git Objects", and git's tree-walk.c: mode in octal, space, name, NUL, the

@@ -15,7 +15,7 @@ use crate::state::{self, Folder};
 /// The user of checkouts that the hub makes.
 pub(super) const USER: &str = "hub-checkout";
 /// The hub's own users, whose files and secrets no repository's command is to see.
-const SERVICES: [&str; 2] = ["hub", "hub-git"];
+const SERVICES: [&str; 3] = ["hub", "hub-git", super::signatures::USER];
 /// The folder in `<state>/gitops` with a file for each checkout.
 pub(super) const FOLDER: &str = "checkouts";
 

@@ -12,6 +12,7 @@ use super::sync::Run;
 use super::units::{self, Desired, Host};
 use super::worktree::Yielding;
 use super::{Error, Outcome, prune};
+use crate::command::scoped_thread;
 use crate::config::Repository;
 use crate::log;
 use crate::records::short;
@@ -98,12 +99,13 @@ impl Run<'_> {
             let mut look = None;
             let to = mirror.fetch(unfit, || {
                 if !missing {
-                    look = Some(scope.spawn(|| checkout.look_closely()));
+                    // Without the thread it is looked at later.
+                    look = scoped_thread(scope, || checkout.look_closely()).ok();
                     is_clear = !self.dry_run && checkout.clear_incoming().is_ok();
                 }
                 Ok(())
             });
-            (to, look.and_then(|thread| thread.join().ok()))
+            (to, look.and_then(|thread| thread.join().ok().flatten()))
         });
         let to = to?;
         outcome.to = Some(to.clone());

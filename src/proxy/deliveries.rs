@@ -8,7 +8,8 @@ use serde::Serialize;
 
 use crate::log;
 
-/// Refusals that are logged in a second; the others are counted.
+/// Refusals that are logged in a second, and as many signed deliveries; the others are counted. Apart, so that strangers
+/// hide nothing of the forge's.
 const LINES: u32 = 10;
 const WINDOW: Duration = Duration::from_secs(1);
 
@@ -32,6 +33,35 @@ struct Window {
     suppressed: u64,
 }
 
+impl Window {
+    /// True where a line may be logged now; else it is counted.
+    fn takes(window: &Mutex<Self>) -> bool {
+        let mut window = lock(window);
+        if window.since.is_none_or(|since| since.elapsed() >= WINDOW) {
+            *window = Self { since: Some(Instant::now()), lines: 0, suppressed: window.suppressed };
+        }
+        let takes = window.lines < LINES;
+        if takes {
+            window.lines += 1
+        } else {
+            window.suppressed += 1
+        }
+        takes
+    }
+
+    /// How many lines were not logged, once their second is over.
+    fn suppressed(window: &Mutex<Self>) -> Option<u64> {
+        let mut window = lock(window);
+        let is_over = window.since.is_none_or(|since| since.elapsed() >= WINDOW);
+        Some(window.suppressed).filter(|count| is_over && *count > 0).inspect(|_| window.suppressed = 0)
+    }
+}
+
+fn lock(window: &Mutex<Window>) -> MutexGuard<'_, Window> {
+    // Three plain values: whatever a panicking thread left is good enough for a log.
+    window.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Counters and log of deliveries.
 #[derive(Default)]
 pub(super) struct Deliveries {
@@ -39,7 +69,8 @@ pub(super) struct Deliveries {
     ignored: AtomicU64,
     pong: AtomicU64,
     refused: AtomicU64,
-    window: Mutex<Window>,
+    refusals: Mutex<Window>,
+    signed: Mutex<Window>,
 }
 
 impl Deliveries {
@@ -54,47 +85,47 @@ impl Deliveries {
 
     pub fn queued(&self, repository: &str, delivery: &str, event: &str) {
         self.queued.fetch_add(1, Relaxed);
+        if !Window::takes(&self.signed) {
+            return;
+        }
         log::info!("delivery_queued", repo = repository, delivery = delivery, event = event);
     }
 
     pub fn ignored(&self, delivery: &str, event: &str, reason: &str) {
         self.ignored.fetch_add(1, Relaxed);
+        if !Window::takes(&self.signed) {
+            return;
+        }
         log::info!("delivery_ignored", delivery = delivery, event = event, reason = reason);
     }
 
     pub fn pong(&self, delivery: &str) {
         self.pong.fetch_add(1, Relaxed);
+        if !Window::takes(&self.signed) {
+            return;
+        }
         log::info!("ping_answered", delivery = delivery);
     }
 
     pub fn refused(&self, status: u16, reason: &str) {
         self.refused.fetch_add(1, Relaxed);
-        let mut window = self.window();
-        if window.since.is_none_or(|since| since.elapsed() >= WINDOW) {
-            *window = Window { since: Some(Instant::now()), lines: 0, suppressed: window.suppressed };
-        }
-        if window.lines == LINES {
-            window.suppressed += 1;
+        if !Window::takes(&self.refusals) {
             return;
         }
-        window.lines += 1;
-        drop(window);
         log::warn!("delivery_refused", status = status, reason = reason);
     }
 
-    /// Logs how many refusals were not logged, once their second is over. Called from the accept loop.
+    /// Logs how many lines were not logged, once their second is over. Called from the accept loop.
     pub fn flush(&self) {
-        let mut window = self.window();
-        if window.suppressed == 0 || window.since.is_some_and(|since| since.elapsed() < WINDOW) {
-            return;
+        if let Some(count) = Window::suppressed(&self.refusals) {
+            log::warn!("delivery_refusals_suppressed", count = count);
         }
-        let suppressed = std::mem::take(&mut window.suppressed);
-        drop(window);
-        log::warn!("delivery_refusals_suppressed", count = suppressed);
-    }
-
-    fn window(&self) -> MutexGuard<'_, Window> {
-        // Three plain values: whatever a panicking thread left is good enough for a log.
-        self.window.lock().unwrap_or_else(PoisonError::into_inner)
+        if let Some(count) = Window::suppressed(&self.signed) {
+            log::warn!(
+                "signed_deliveries_suppressed",
+                count = count,
+                note = "the forge sends many; they were answered"
+            );
+        }
     }
 }

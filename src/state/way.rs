@@ -4,16 +4,17 @@
 //! descriptor, follows only links of its own in folders of its own, and is told who could have changed a part.
 
 use std::ffi::{OsStr, OsString};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, CWD, FileType, Mode, OFlags, RenameFlags, Stat, fchown, fstat, mkdirat, open, openat, readlinkat,
-    renameat_with, unlinkat,
+    AtFlags, CWD, FileType, Mode, OFlags, RenameFlags, Stat, fchown, fstat, getxattr, mkdirat, open, openat,
+    readlinkat, renameat_with, unlinkat,
 };
 use rustix::io::Errno;
 use rustix::process::geteuid;
+use uzers::os::unix::GroupExt;
 
 use super::owner::act_as;
 use super::{Error, Folder};
@@ -40,11 +41,16 @@ struct Part {
     uid: u32,
     gid: u32,
     mode: u32,
+    /// Whether its access list lets others write it whom the mode does not name.
+    is_shared: bool,
 }
 
 impl Part {
-    fn of(path: PathBuf, stat: &Stat) -> Self {
-        Self { path, uid: stat.st_uid, gid: stat.st_gid, mode: stat.st_mode & 0o7777 }
+    fn of(path: PathBuf, stat: &Stat, fd: BorrowedFd<'_>) -> Self {
+        let mode = stat.st_mode & 0o7777;
+        // With an access list the group's part of the mode is what anybody in it may have at most (acl(5)).
+        let is_shared = mode & 0o020 != 0 && lets_others_write(fd, stat.st_uid);
+        Self { path, uid: stat.st_uid, gid: stat.st_gid, mode, is_shared }
     }
 
     /// True for a folder in which nobody but root can put something in another's place.
@@ -105,7 +111,7 @@ impl Way {
         let failed = |error: Errno| Error::io("make", path, error);
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Err(failed(Errno::EXIST)) };
         let parent = Self::go(parent, End::Folder, Some(user))?;
-        let own = Part::of(parent.path.clone(), &parent.found);
+        let own = Part::of(parent.path.clone(), &parent.found, parent.fd.as_fd());
         parent.passed.iter().chain([&own]).try_for_each(|part| part.takes_from_root(user))?;
         // Given away under another name: a run that is killed leaves either nothing or all of it.
         let unfinished = [OsStr::new(".hub-"), name].join(OsStr::new(""));
@@ -157,7 +163,8 @@ impl Way {
                 );
                 return Err(Error::Untrusted { path: part.path.clone(), reason });
             }
-            let own_group = user.is_some_and(|user| part.uid == user.uid && is_private_group(user, part.gid));
+            let own_group =
+                user.is_some_and(|user| part.uid == user.uid && !part.is_shared && is_private_group(user, part.gid));
             let writable = part.mode & if own_group { 0o002 } else { 0o022 } != 0;
             if writable && part.mode & STICKY == 0 {
                 let reason = format!(
@@ -200,9 +207,33 @@ pub fn require_roots(path: &Path) -> Result<(), Error> {
     Way::go(&path, End::Any, None)?.is_roots()
 }
 
-/// A group that has the name of its user, as useradd(8) makes one for each.
+/// A group that has the name of its user, as useradd(8) makes one for each, and no other member.
 fn is_private_group(user: &Account, gid: u32) -> bool {
-    gid == user.gid && uzers::get_group_by_gid(gid).is_some_and(|group| group.name() == OsStr::new(&user.name))
+    let is_theirs = |name: &OsStr| name == OsStr::new(&user.name);
+    gid == user.gid
+        && uzers::get_group_by_gid(gid)
+            .is_some_and(|group| is_theirs(group.name()) && group.members().iter().all(|member| is_theirs(member)))
+}
+
+/// Whether the access list of a folder has an entry by which somebody else than its owner may write it. A list that cannot be
+/// read counts as such.
+fn lets_others_write(folder: BorrowedFd<'_>, owner: u32) -> bool {
+    /// acl(5) and linux/posix_acl_xattr.h: a version, then entries of tag, rights and id.
+    const NAMED: [u16; 2] = [0x02, 0x08];
+    const WRITE: u16 = 0o2;
+    let mut list = [0; 4 + 8 * 512];
+    // By its place in /proc: a descriptor that was opened to pass through takes no such question.
+    let path = format!("/proc/self/fd/{}", folder.as_raw_fd());
+    let length = match getxattr(path, c"system.posix_acl_access", &mut list) {
+        Ok(length) => length,
+        Err(Errno::NODATA | Errno::OPNOTSUPP) => return false,
+        Err(_) => return true,
+    };
+    list[..length].get(4..).unwrap_or_default().chunks_exact(8).any(|entry| {
+        let half = |at: usize| u16::from_le_bytes([entry[at], entry[at + 1]]);
+        let id = u32::from_le_bytes([entry[4], entry[5], entry[6], entry[7]]);
+        NAMED.contains(&half(0)) && half(2) & WRITE != 0 && (half(0), id) != (NAMED[0], owner)
+    })
 }
 
 fn name(uid: u32) -> String {
@@ -228,7 +259,7 @@ enum Step {
 
 impl Walk<'_> {
     fn push(&mut self, fd: OwnedFd, path: PathBuf) -> Result<(), Errno> {
-        let part = Part::of(path, &fstat(&fd)?);
+        let part = Part::of(path, &fstat(&fd)?, fd.as_fd());
         self.passed.push((fd, part));
         Ok(())
     }

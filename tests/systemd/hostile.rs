@@ -88,3 +88,100 @@ fn a_checkout_that_leads_to_anothers_stops_nothing_else() {
     }
     crate::gitops::start_hub(&machine);
 }
+
+/// A checkout of alice's, whose git runs a filter of hers.
+fn with_filter(machine: &Machine, filter: &str) {
+    machine.ok(&["useradd", "--create-home", "alice"]);
+    machine.ok(&["install", "-d", "-o", "alice", "-g", "alice", "/home/alice/site"]);
+    let site = repository("site", "units = \"\"").replace("\"/srv/site\"", "\"/home/alice/site\"");
+    configure(machine, &[site]);
+    push(machine, "site", &[Text("file", "1"), Text(".gitattributes", "file filter=own\n")]);
+    sync(machine, "site").expect(0);
+    machine.write("/home/alice/filter", format!("#!/bin/sh\n{filter}\nexec cat\n"));
+    let script = "chmod 755 /home/alice/filter; cd site; git config filter.own.clean ~/filter; touch file";
+    machine.ok(&["chown", "alice", "/home/alice/filter"]);
+    machine.ok(&["runuser", "-l", "alice", "-c", script]);
+}
+
+#[test]
+fn nothing_stays_of_what_a_filter_starts() {
+    let Some(machine) = Machine::boot() else { return };
+    // Out of the session of git, by themselves, and one that goes on starting itself anew.
+    with_filter(
+        &machine,
+        "for number in $(seq 30); do setsid sleep 4321 >/dev/null 2>&1 </dev/null & done
+         (setsid sh -c 'setsid sh -c \"sleep 4321\" &' >/dev/null 2>&1 </dev/null &)
+         echo 'sleep 0.3; setsid sh /tmp/again &' >/tmp/again; setsid sh /tmp/again >/dev/null 2>&1 </dev/null &
+         cat /proc/self/oom_score_adj >>/tmp/score",
+    );
+    for number in 2..4 {
+        let commit = push(&machine, "site", &[Text("other", &number.to_string())]);
+        let run = sync(&machine, "site").expect(0);
+        assert_eq!(deployed(&machine, "site"), commit);
+        let left = machine.run(&["pgrep", "-l", "-u", "alice"]);
+        assert_eq!(String::from_utf8_lossy(&left.stdout), "", "{}", run.log);
+        machine.ok(&["runuser", "-u", "alice", "--", "touch", "/home/alice/site/file"]);
+    }
+    // Where there is no memory left, they go first.
+    let scores = machine.read("/tmp/score");
+    assert!(scores.lines().count() > 1 && scores.lines().all(|score| score == "500"), "{scores}");
+}
+
+#[test]
+fn places_for_processes_that_others_have_taken_are_waited_for() {
+    let Some(machine) = Machine::boot() else { return };
+    // A number that nobody else has, in other machines on the same kernel either.
+    let uid = (40_000 + std::process::id() % 20_000).to_string();
+    machine.ok(&["useradd", "--create-home", "--uid", &uid, "bob"]);
+    push(&machine, "site", &[Text("file", "1")]);
+    machine.ok(&["chown", "-R", "bob", "/srv/origin/site.git"]);
+    let table = repository("site", "units = \"\"").replace("\"/srv/site\"", "\"/home/bob/site\"");
+    machine.write("/home/bob/hub.toml", table);
+    let script = "cd; export HUB_STATE_DIR=$HOME/state HUB_CONFIG=$HOME/hub.toml
+                  for number in $(seq 40); do setsid sleep 5 >/dev/null 2>&1 </dev/null & done
+                  exec prlimit --nproc=30 gitops-sync acme/site";
+    let output = machine.run(&["runuser", "-u", "bob", "--", "sh", "-c", script]);
+    assert!(output.status.success(), "{}", crate::machine::describe(&output));
+    assert_eq!(machine.read("/home/bob/site/file"), "1");
+}
+
+/// Gives a user rights on a folder by an access list (acl(5), linux/posix_acl_xattr.h), as setfacl(1) does.
+fn allow(machine: &Machine, path: &str, uid: &str, kind: u16) {
+    let script = "my ($path, $kind, $id) = @ARGV; my $none = 0xffffffff;
+        my $list = pack('L<', 2) . join '', map { pack('S<S<L<', @$_) }
+            ([1, 7, $none], $kind == 2 ? [2, 7, $id] : (), [4, 5, $none], $kind == 8 ? [8, 7, $id] : (), [16, 7, $none], [32, 5, $none]);
+        syscall(188, $path, 'system.posix_acl_access', $list, length $list, 0) == 0 or die qq(setxattr: $!\n)";
+    machine.ok(&["perl", "-e", script, path, &kind.to_string(), uid]);
+}
+
+#[test]
+fn an_access_list_on_the_way_to_a_checkout_counts() {
+    let Some(machine) = Machine::boot() else { return };
+    for user in ["alice", "mallory"] {
+        machine.ok(&["useradd", "--create-home", user]);
+    }
+    let mallory = machine.ok(&["id", "-u", "mallory"]);
+    machine.ok(&["install", "-d", "-o", "alice", "-g", "alice", "/home/alice/site"]);
+    let site = repository("site", "units = \"\"").replace("\"/srv/site\"", "\"/home/alice/site\"");
+    configure(&machine, &[site]);
+    let expect = |exit: i32, what: &str| {
+        let commit = push(&machine, "site", &[Text("file", what)]);
+        let run = sync(&machine, "site").expect(exit);
+        assert_eq!(deployed(&machine, "site") == commit, exit == 0, "{what}");
+        assert!(exit == 0 || run.reason().contains("others than its owner can write it"), "{what}: {}", run.reason());
+    };
+    machine.ok(&["chmod", "775", "/home/alice"]);
+    expect(0, "the group that useradd made");
+    for (kind, what) in [(2, "a user"), (8, "a group")] {
+        allow(&machine, "/home/alice", mallory.trim(), kind);
+        expect(5, what);
+        // What the reason says to do.
+        machine.ok(&["chmod", "go-w", "/home/alice"]);
+        expect(0, "the mask takes the right away");
+    }
+    machine.ok(&["perl", "-e", "syscall(197, $ARGV[0], 'system.posix_acl_access') == 0 or die $!", "/home/alice"]);
+    machine.ok(&["chmod", "775", "/home/alice"]);
+    expect(0, "no list any more");
+    machine.ok(&["gpasswd", "--add", "mallory", "alice"]);
+    expect(5, "another member of the group");
+}

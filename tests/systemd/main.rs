@@ -45,6 +45,7 @@ mod installing;
 mod journal;
 mod kinds;
 mod leaving;
+mod liars;
 mod lists;
 mod machine;
 mod measured;

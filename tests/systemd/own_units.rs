@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use crate::gitops::{
-    Gone, SOON, Text, configure, dangling, deliver, push, record, repository, show, start_hub, starts, sync, sync_with,
-    wait_deployed,
+    Gone, SOON, Text, configure, dangling, deliver, deployed, push, record, repository, service, show, start_hub,
+    starts, sync, sync_with, wait_deployed,
 };
 use crate::machine::Machine;
 
@@ -116,4 +116,62 @@ fn the_gateway_is_probed_like_any_other_unit_and_a_packaged_unit_comes_back_as_i
     assert_eq!(names.map(|name| show(&machine, name, "ActiveState")), ["active", "inactive"]);
     assert_eq!(names.map(|name| show(&machine, name, "UnitFileState")), ["enabled", "disabled"]);
     assert_eq!(dangling(&machine), "");
+}
+
+#[test]
+fn no_unit_of_an_ordinary_repository_takes_the_hub_down() {
+    let Some(machine) = Machine::boot() else { return };
+    configure(&machine, &[repository("infra", "")]);
+    let first = push(&machine, "infra", &[Text("systemd/app.service", &service("app", "1"))]);
+    sync(&machine, "infra").expect(0);
+    start_hub(&machine);
+    let units = ["proxy.service", "gitops-sync.path"];
+    let up = || units.map(|unit| show(&machine, unit, "InvocationID"));
+    let before = up();
+    let with = |unit: &str, install: &str| {
+        format!(
+            "[Unit]\n{unit}\n[Service]\nExecStart=/usr/bin/sleep infinity\n[Install]\nWantedBy=multi-user.target\n{install}\n"
+        )
+    };
+    for (file, content, takes) in [
+        ("x.service", with("Conflicts=gitops-sync.service", ""), "x.service takes gitops-sync.service down"),
+        ("x.service", with("PropagatesStopTo=a.service gitops-sync.path", ""), "x.service takes gitops-sync.path down"),
+        ("x.service", with("", "RequiredBy=proxy.service"), "x.service takes proxy.service down"),
+        ("x.service", with("Conflicts=sysinit.target", ""), "x.service takes "),
+        // By a template's specifier, and what another unit starts.
+        (
+            "x@.service",
+            with("Conflicts=%i.service", "DefaultInstance=proxy"),
+            "x@proxy.service takes proxy.service down",
+        ),
+        ("app.service", with("Wants=x@proxy.service", ""), "x@proxy.service takes proxy.service down"),
+    ] {
+        let path = format!("systemd/{file}");
+        let template = with("Conflicts=%i.service", "").replace("WantedBy=multi-user.target", "");
+        let mut files = vec![Text(&path, &content)];
+        if file == "app.service" {
+            files.push(Text("systemd/x@.service", &template));
+        }
+        push(&machine, "infra", &files);
+        let run = sync(&machine, "infra").expect(3);
+        assert!(run.reason().contains(takes), "{content}: {}", run.reason());
+        assert_eq!(up(), before, "{content}");
+        assert_eq!(deployed(&machine, "infra"), first);
+        assert!(!machine.exists(&format!("/etc/systemd/system/{file}")) || file == "app.service");
+        assert_eq!(show(&machine, "app.service", "ActiveState"), "active");
+        push(
+            &machine,
+            "infra",
+            &[Gone(&path), Gone("systemd/x@.service"), Text("systemd/app.service", &service("app", "1"))],
+        );
+    }
+    // What goes down at a shutdown only, and needs the hub, may.
+    let fine = with("Conflicts=shutdown.target rescue.target\nRequires=proxy.service\nPartOf=proxy.service", "");
+    let last = push(&machine, "infra", &[Text("systemd/x.service", &fine)]);
+    sync(&machine, "infra").expect(0);
+    assert_eq!(deployed(&machine, "infra"), last);
+    // The host's owner may say otherwise.
+    configure(&machine, &[repository("infra", "own = true")]);
+    push(&machine, "infra", &[Text("systemd/x.service", &with("Conflicts=tailscale-gate.service", ""))]);
+    sync(&machine, "infra").expect(0);
 }

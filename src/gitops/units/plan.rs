@@ -77,6 +77,8 @@ impl Line {
 pub(in crate::gitops) struct Plan {
     pub lines: Vec<Line>,
     pub desired: Desired,
+    /// Whether it may touch the hub's own units.
+    own: bool,
     /// The manifest as it will be.
     pub(super) files: BTreeMap<String, Option<Owned>>,
     /// Of the files that go: the packaged units that come to light, as they were.
@@ -105,6 +107,11 @@ impl Plan {
     /// True where nothing on the host changes.
     pub fn is_idle(&self) -> bool {
         !self.lines.iter().any(Line::acts)
+    }
+
+    /// True where it may touch the hub's own units.
+    pub(super) fn is_own(&self) -> bool {
+        self.own
     }
 
     pub(super) fn acting(&self) -> impl Iterator<Item = &Line> {
@@ -167,7 +174,7 @@ impl Context<'_> {
     /// `Refused` with everything that forbids the deployment.
     pub fn plan(&self, desired: Desired) -> Result<Plan, Error> {
         let mut problems = desired.problems.clone();
-        let mut plan = Plan::default();
+        let mut plan = Plan { own: self.own, ..Plan::default() };
         for (file, wanted) in &desired.files {
             let disk = self.folder.look(file)?;
             let owned = self.manifest.files.get(file);

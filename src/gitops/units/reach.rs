@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -128,6 +128,24 @@ pub(super) fn reach(jobs: &[(String, Job)], looks: &[&Snapshot]) -> BTreeMap<Str
     done
 }
 
+/// The units that go down where one of these starts or stops, however that comes about: through the targets that group the
+/// host, too.
+pub(super) fn ended_by<'a>(units: impl IntoIterator<Item = &'a String>, look: &Snapshot) -> BTreeSet<String> {
+    let of = |unit: &str| look.units.get(unit);
+    let along = |unit: &str| of(unit).into_iter().flat_map(|state| state.dependents.iter().chain(&state.stopped_along));
+    let mut ended = BTreeSet::new();
+    let mut open: Vec<&String> = units
+        .into_iter()
+        .flat_map(|unit| along(unit).chain(of(unit).into_iter().flat_map(|state| &state.conflicts)))
+        .collect();
+    while let Some(unit) = open.pop() {
+        if ended.insert(unit.clone()) {
+            open.extend(along(unit));
+        }
+    }
+    ended
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::state::UnitState;
@@ -159,5 +177,18 @@ mod tests {
         assert_eq!(reached(Job::STOP), "a.service b.service d.service");
         assert_eq!(reached(Job::START), "a.service c.service x.service y.service");
         assert_eq!(reached(Job::RESTART), "a.service b.service c.service d.service e.service x.service y.service");
+    }
+
+    #[test]
+    fn what_ends_with_a_unit_is_found_through_everything() {
+        let look = look(&[
+            "Id=a.service\nConflicts=sysinit.target shutdown.target\nWants=b.service",
+            "Id=b.service\nPropagatesStopTo=c.service",
+            "Id=sysinit.target\nRequiredBy=d.service",
+            "Id=d.service\nBoundBy=e.timer",
+        ]);
+        let ended = |unit: &str| ended_by([&unit.to_owned()], &look).into_iter().collect::<Vec<_>>().join(" ");
+        assert_eq!(ended("a.service"), "d.service e.timer shutdown.target sysinit.target");
+        assert_eq!((ended("b.service").as_str(), ended("e.timer").as_str()), ("c.service", ""));
     }
 }

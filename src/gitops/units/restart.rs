@@ -3,7 +3,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use super::apply::Applied;
 use super::manager::Snapshot;
 use super::plan::Action;
-use super::reach::{Job, is_left_out, reach};
+use super::reach::{Job, ended_by, is_left_out, reach};
 use super::restore::Before;
 use super::state::UnitState;
 use super::{Host, Plan, is_template, unit_of};
@@ -83,9 +83,33 @@ impl Host {
         let mut look = self.manager.snapshot(asked.chain(before.active()))?;
         let work = self.sort(plan, new, stale, before, &look, applied);
         applied.moved = self.reach_all(&applied.jobs, &mut look, &before.world)?;
+        self.spare_hub(plan, &mut look, applied)?;
         let looks = [&look, &before.world];
         self.work(work, &looks, applied)?;
         self.settle(plan, before, &looks, applied)
+    }
+
+    /// Refuses units by which the hub's own would go down, before any of them starts: nobody would be left to take it back.
+    fn spare_hub(&self, plan: &Plan, look: &mut Snapshot, applied: &Applied) -> Result<(), Error> {
+        if plan.is_own() || plan.desired.files.is_empty() {
+            return Ok(());
+        }
+        let started = applied.moved.iter().filter(|(_, job)| job.start).map(|(unit, _)| unit);
+        let units: BTreeSet<String> =
+            plan.desired.files.keys().map(|file| unit_of(file).to_owned()).chain(started.cloned()).collect();
+        let unseen: Vec<&String> =
+            units.iter().filter(|unit| !is_template(unit) && !look.units.contains_key(*unit)).collect();
+        look.units.extend(self.manager.show(unseen)?);
+        for unit in &units {
+            if let Some(own) = ended_by([unit], look).into_iter().find(|ended| self.is_own(ended)) {
+                let reason = format!(
+                    "{unit} takes {own} down, a unit of the hub itself (Conflicts=, PropagatesStopTo=, RequiredBy= or the like); \
+                     take that out of it, or write own = true for the repository in hub.toml if it may stop the hub"
+                );
+                return Err(Error::Step { step: "units", reason });
+            }
+        }
+        Ok(())
     }
 
     /// All that jobs can move; the units on the way that were not loaded are looked at, too.

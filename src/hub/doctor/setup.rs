@@ -75,6 +75,9 @@ pub(super) fn users(patient: &Patient<'_>) -> Vec<Finding> {
     if patient.is_system && checkout.is_none() {
         findings.problem("there is no user hub-checkout, whom new checkouts belong to", SYSUSERS);
     }
+    if patient.is_system && Account::by_name("hub-verify").is_none() {
+        findings.problem("there is no user hub-verify, so hub-git checks signatures, which fetches too", SYSUSERS);
+    }
     if patient.is_system {
         match Account::by_name(&name) {
             Some(_) => {

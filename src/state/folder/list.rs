@@ -9,6 +9,9 @@ use rustix::io::Errno;
 use super::Folder;
 use crate::state::Error;
 
+/// More unfinished files than this are taken up by the next call.
+const MOST_UNFINISHED: usize = 100_000;
+
 /// What kind of thing a name stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -40,12 +43,13 @@ impl Folder {
         self.list(limit, |name| !name.starts_with(b"."))
     }
 
-    /// The entries whose names begin with a dot: files that their writers have not finished, or never will.
+    /// The entries whose names begin with a dot: files that their writers have not finished, or never will. Of very many any
+    /// so many: the folder may be another user's.
     ///
     /// # Errors
     /// When the folder cannot be read.
     pub fn unfinished(&self) -> Result<Vec<Entry>, Error> {
-        self.list(usize::MAX, |name| name.starts_with(b".") && name != b"." && name != b"..")
+        self.list(MOST_UNFINISHED, |name| name.starts_with(b".") && name != b"." && name != b"..")
     }
 
     /// What a name stands for; none where there is nothing of that name.

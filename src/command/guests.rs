@@ -1,0 +1,111 @@
+//! Children that run as another user: what they may do to this process and to other children, and the end of what they leave.
+//!
+//! A repository's settings say what its git starts, and that may leave its process group. Nothing of it is to stay, and take
+//! the memory and the places for processes of whoever comes next. So this process adopts what such children leave behind
+//! (PR_SET_CHILD_SUBREAPER, prctl(2)) and ends it when the last of them is done.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, Once, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process, set_child_subreaper, waitpid};
+
+use super::Account;
+
+/// How long what goes on starting itself anew is hunted.
+const PATIENCE: Duration = Duration::from_secs(2);
+const PAUSE: Duration = Duration::from_millis(2);
+/// Of 1000: who is ended first where there is no memory left (proc_pid_oom_score_adj(5)).
+const EXPENDABLE: &str = "500";
+
+/// How many children of each user are at work.
+static AT_WORK: Mutex<Option<HashMap<u32, usize>>> = Mutex::new(None);
+
+/// A child of another user is at work; dropped when it has ended and was waited for.
+#[derive(Debug)]
+pub(super) struct Guest {
+    uid: u32,
+}
+
+fn at_work() -> MutexGuard<'static, Option<HashMap<u32, usize>>> {
+    AT_WORK.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Guest {
+    /// Before the child is started. Nobody of the user is ended from now on.
+    pub fn invite(user: &Account) -> Self {
+        static ADOPTING: Once = Once::new();
+        ADOPTING.call_once(|| {
+            if let Err(error) = set_child_subreaper(Some(getpid())) {
+                crate::log::warn!("left_processes_not_adopted", error = error.to_string());
+            }
+        });
+        *at_work().get_or_insert_default().entry(user.uid).or_default() += 1;
+        Self { uid: user.uid }
+    }
+
+    /// As soon as it is started, while it is still setpriv(1).
+    pub fn began(&self, child: u32) {
+        match std::fs::write(format!("/proc/{child}/oom_score_adj"), EXPENDABLE) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                crate::log::line!(crate::log::Level::Debug, "child_not_expendable", error = error.to_string());
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        // Held all the time, so that no child is started meanwhile that would be taken for one that was left.
+        let mut guests = at_work();
+        let Some(count) = guests.as_mut().and_then(|guests| guests.get_mut(&self.uid)) else { return };
+        *count -= 1;
+        if *count == 0 {
+            end_left(self.uid);
+        }
+    }
+}
+
+/// Ends this process's children of a user, and what they leave in their turn. A child that was not waited for keeps its
+/// number, so that no other process can be hit.
+fn end_left(uid: u32) {
+    let until = Instant::now() + PATIENCE;
+    let mut ended = 0;
+    loop {
+        let left: Vec<Pid> = children().into_iter().filter(|child| is_of(*child, uid)).collect();
+        if left.is_empty() {
+            break;
+        }
+        for child in &left {
+            // One that is gone already only waits for its parent.
+            let _ = kill_process(*child, Signal::KILL);
+        }
+        ended += left.iter().filter(|child| matches!(waitpid(Some(**child), WaitOptions::NOHANG), Ok(Some(_)))).count();
+        if Instant::now() >= until {
+            crate::log::warn!("left_processes_not_ended", user = uid, processes = left.len());
+            break;
+        }
+        std::thread::sleep(PAUSE);
+    }
+    if ended > 0 {
+        crate::log::line!(crate::log::Level::Debug, "left_processes_ended", user = uid, processes = ended);
+    }
+}
+
+/// The children of all threads of this process; empty where the kernel does not say (proc_tid_children(5)).
+fn children() -> Vec<Pid> {
+    let mut all = Vec::new();
+    for thread in std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten() {
+        let text = std::fs::read_to_string(thread.path().join("children")).unwrap_or_default();
+        all.extend(text.split_ascii_whitespace().filter_map(|child| Pid::from_raw(child.parse().ok()?)));
+    }
+    all
+}
+
+/// Whether a process's real user has this id.
+fn is_of(process: Pid, uid: u32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", process.as_raw_nonzero())).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("Uid:"));
+    line.and_then(|line| line.split_ascii_whitespace().next()?.parse().ok()) == Some(uid)
+}
