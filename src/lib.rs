@@ -1,7 +1,8 @@
 //! Observability Hub: the library behind its small binaries.
 //!
 //! Arrows run one way: `bin` → capability (`proxy`, `gitops`, `metrics`, `gate`, `reading`, `hub`, `webhook`) → `store` →
-//! ground floor (`config`, `log`, `state`, `records`, `kinds`, `exit`, `systemd`, `http`, `tls`, `random`, `command`, `text`).
+//! ground floor (`config`, `log`, `state`, `records`, `kinds`, `exit`, `systemd`, `http`, `listeners`, `tls`, `random`, `command`,
+//! `text`).
 
 /// The version, with the day and the commit that this was built from where they are known: `0.1.0+20261129.891e73b`.
 pub const VERSION: &str = env!("HUB_VERSION");
@@ -14,6 +15,7 @@ pub mod gitops;
 mod http;
 pub mod hub;
 mod kinds;
+mod listeners;
 pub mod log;
 pub mod metrics;
 pub mod proxy;

@@ -71,12 +71,17 @@ impl Drop for Guest {
 /// number, so that no other process can be hit.
 fn end_left(uid: u32) {
     let until = Instant::now() + PATIENCE;
-    let mut ended = 0;
+    let (mut ended, mut was_there) = (0, false);
     loop {
-        let left: Vec<Pid> = children().into_iter().filter(|child| is_of(*child, uid)).collect();
+        let of_user = |all: Vec<Pid>| -> Vec<Pid> { all.into_iter().filter(|child| is_of(*child, uid)).collect() };
+        let mut left = of_user(children());
+        if left.is_empty() && was_there {
+            left = of_user(all_children());
+        }
         if left.is_empty() {
             break;
         }
+        was_there = true;
         for child in &left {
             // One that is gone already only waits for its parent.
             let _ = kill_process(*child, Signal::KILL);
@@ -93,12 +98,26 @@ fn end_left(uid: u32) {
     }
 }
 
-/// The children of all threads of this process; empty where the kernel does not say (proc_tid_children(5)).
+/// The children of all threads of this process; empty where the kernel does not say (proc_tid_children(5)). It may leave some
+/// out while others end.
 fn children() -> Vec<Pid> {
     let mut all = Vec::new();
     for thread in std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten() {
         let text = std::fs::read_to_string(thread.path().join("children")).unwrap_or_default();
         all.extend(text.split_ascii_whitespace().filter_map(|child| Pid::from_raw(child.parse().ok()?)));
+    }
+    all
+}
+
+/// The same from a look at every process, which takes longer and leaves none out.
+fn all_children() -> Vec<Pid> {
+    let mut all = Vec::new();
+    for process in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let number = process.file_name().to_str().and_then(|name| name.parse().ok());
+        let stat = std::fs::read_to_string(process.path().join("stat")).unwrap_or_default();
+        // proc_pid_stat(5): after the name in parentheses come state and parent.
+        let parent = stat.rsplit(')').next().and_then(|rest| rest.split_ascii_whitespace().nth(1)?.parse().ok());
+        all.extend(number.filter(|_| parent == Some(getpid().as_raw_nonzero().get())).and_then(Pid::from_raw));
     }
     all
 }

@@ -11,6 +11,7 @@ use super::mirror::Mirror;
 use super::{Error, sync::Run};
 use crate::command::Command;
 use crate::config::{Guard, Remote, Repository};
+use crate::listeners;
 use crate::log;
 
 /// The longest one question takes.
@@ -136,34 +137,15 @@ fn greets(address: SocketAddr) -> std::io::Result<()> {
 /// Where a ssh server seems to listen: the sockets of processes called sshd or dropbear first, then port 22 and the ports of
 /// sshd_config, which systemd may listen on for it.
 fn listening_ssh() -> Vec<SocketAddr> {
-    let mut listeners = Vec::new();
-    for file in ["/proc/net/tcp", "/proc/net/tcp6"] {
-        let text = std::fs::read_to_string(file).unwrap_or_else(|error| {
-            log::warn!("guard_ssh_not_seen", error = format!("{file}: {error}"));
-            String::new()
-        });
-        listeners.extend(text.lines().filter_map(listener));
+    let (listeners, unseen) = listeners::all();
+    for error in unseen {
+        log::warn!("guard_ssh_not_seen", error = error);
     }
     let servers = sockets_of(&["sshd", "dropbear"]);
     let ports = configured_ports();
-    let (mut own, others): (Vec<_>, Vec<_>) = listeners.into_iter().partition(|(_, inode)| servers.contains(inode));
-    own.extend(others.into_iter().filter(|(address, _)| ports.contains(&address.port())));
-    own.into_iter().map(|(address, _)| reachable(address)).collect()
-}
-
-/// A listening socket of a line of /proc/net/tcp (proc_pid_net(5)): address and inode.
-fn listener(line: &str) -> Option<(SocketAddr, u64)> {
-    let fields: Vec<&str> = line.split_ascii_whitespace().collect();
-    let [_, local, _, "0A", _, _, _, _, _, inode, ..] = fields[..] else { return None };
-    let (address, port) = local.split_once(':')?;
-    let words: Option<Vec<[u8; 4]>> = (0..address.len() / 8)
-        .map(|at| u32::from_str_radix(address.get(at * 8..at * 8 + 8)?, 16).ok().map(u32::to_ne_bytes))
-        .collect();
-    let address: IpAddr = match words?.as_slice() {
-        [word] => IpAddr::from(*word),
-        words => IpAddr::from(<[u8; 16]>::try_from(words.concat()).ok()?),
-    };
-    Some((SocketAddr::new(address, u16::from_str_radix(port, 16).ok()?), inode.parse().ok()?))
+    let (mut own, others): (Vec<_>, Vec<_>) = listeners.into_iter().partition(|found| servers.contains(&found.inode));
+    own.extend(others.into_iter().filter(|found| ports.contains(&found.address.port())));
+    own.into_iter().map(|found| reachable(found.address)).collect()
 }
 
 /// An address that stands for all of this host's, as one that can be connected to.
@@ -207,20 +189,6 @@ fn configured_ports() -> BTreeSet<u16> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn listening_sockets_are_read() {
-        let line = "   0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4711 1 0 100 0 0 10 0";
-        assert_eq!(listener(line), Some(("127.0.0.1:8080".parse().unwrap(), 4711)));
-        let line =
-            "   1: 00000000000000000000000000000000:0016 00000000000000000000000000000000:0000 0A 0:0 0:0 0 0 0 99 1";
-        assert_eq!(
-            listener(line).map(|(address, inode)| (reachable(address), inode)),
-            Some(("[::1]:22".parse().unwrap(), 99))
-        );
-        assert_eq!(listener("  sl  local_address rem_address   st tx_queue"), None);
-        assert_eq!(listener(&line.replace(" 0A ", " 01 ")), None);
-    }
 
     #[test]
     fn what_greets_is_a_ssh_server() {

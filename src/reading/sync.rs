@@ -1,6 +1,8 @@
 //! `reading-sync`: asks the proxy to run the pipelines, shows how it goes, ends with what came of it.
 
 use std::io::{BufRead, BufReader, Read as _};
+use std::net::SocketAddr;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -12,7 +14,7 @@ use super::{SERVICE, record_death, tries};
 use crate::command::Backoff;
 use crate::config::{self, Config, reachable};
 use crate::exit::{self, Exit};
-use crate::{http, log};
+use crate::{http, listeners, log};
 
 /// Ask the proxy on this host to move what waits in the configured pipelines' sources, and show how it goes: a bar on
 /// a terminal, JSON log lines elsewhere.
@@ -171,6 +173,22 @@ impl Client {
         })
     }
 
+    /// Why the admin token is not sent to what listens on this host; none where it may be. While the proxy is not there,
+    /// anybody may listen in its place.
+    fn stranger(&self) -> Option<String> {
+        self.token.as_ref()?;
+        let address: SocketAddr = self.base.trim_start_matches("http://").trim_end_matches('/').parse().ok()?;
+        let uid = listeners::user_at(address).filter(|_| address.ip().is_loopback())?;
+        let service = self.state_dir.as_ref().and_then(|state| std::fs::metadata(state.join("proxy")).ok());
+        let known = [Some(0), Some(rustix::process::geteuid().as_raw()), service.map(|found| found.uid())];
+        if known.contains(&Some(uid)) {
+            return None;
+        }
+        Some(format!(
+            "another user has taken {address}, and the admin token is not sent there: see ss -ltnp who, and end that first"
+        ))
+    }
+
     /// Tells and records a run that came to nothing because the proxy was not there, or not to its end.
     fn died(&self, name: &str, started: jiff::Timestamp, reason: &str) -> Exit {
         if let Some(state_dir) = &self.state_dir
@@ -193,6 +211,9 @@ impl Client {
             }
             let refused = |error: &ureq::Error| matches!(error, ureq::Error::Io(error) if error.kind() == std::io::ErrorKind::ConnectionRefused);
             let wait = backoff.next_wait();
+            if let Some(reason) = self.stranger() {
+                return Err(ureq::Error::Io(std::io::Error::other(reason)));
+            }
             match request.send_empty() {
                 Err(error) if refused(&error) && Instant::now() + wait < until => {
                     if !std::mem::replace(&mut told, true) {

@@ -137,3 +137,39 @@ fn hub_git_has_no_hand_in_the_check_of_signatures() {
     assert_eq!(machine.ok(&["find", folder, "-mindepth", "1"]), "");
     assert_eq!(machine.ok(&["id", "-Gn", "hub-verify"]), "hub-verify\n");
 }
+
+#[test]
+fn the_admin_token_is_not_sent_to_whoever_listens_in_the_gateways_place() {
+    let Some(machine) = Machine::boot() else { return };
+    machine.ok(&["useradd", "mallory"]);
+    machine.write(
+        "/etc/observability-hub/hub.toml",
+        "[[pipeline]]\nname = \"reading\"\nsource = \"file:/var/lib/observability-hub/reading/inbox\"\n",
+    );
+    machine.ok(&["install", "-d", "-o", "hub", "/var/lib/observability-hub/reading/inbox"]);
+    machine.write("/etc/credstore/admin-token", "a token for the tests only");
+    machine.ok(&["install", "-m", "666", "/dev/null", "/srv/heard"]);
+    let server = "use IO::Socket::INET; my $l = IO::Socket::INET->new(LocalAddr => q(127.0.0.1:8086), Listen => 5, ReuseAddr => 1) or die;
+        while (my $c = $l->accept) { open my $f, q(>>), q(/srv/heard); while (<$c>) { print $f $_; last if /^\\r/ } close $f; close $c }";
+    machine.ok(&["systemd-run", "--quiet", "--unit=squatter", "--uid=mallory", "perl", "-e", server]);
+    machine.wait_for("mallory to listen", crate::gitops::SOON, || {
+        machine.ok(&["cat", "/proc/net/tcp"]).contains("0100007F:1F96 00000000:0000 0A")
+    });
+    // As the service's user in its sandbox, and as root by hand.
+    machine.ok(&["systemctl", "start", "--no-block", "reading-sync.service"]);
+    machine.wait_for("the run to fail", crate::gitops::SOON, || {
+        machine
+            .journal("reading-sync.service")
+            .iter()
+            .any(|line| line["MESSAGE"].to_string().contains("another user has taken"))
+    });
+    let run = machine.run(&["env", "CREDENTIALS_DIRECTORY=/etc/credstore", "reading-sync"]);
+    assert_eq!(run.status.code(), Some(1), "{}", crate::machine::describe(&run));
+    assert_eq!(machine.read("/srv/heard"), "");
+    machine.ok(&["systemctl", "stop", "squatter.service", "reading-sync.service"]);
+    // The gateway itself gets it.
+    crate::gitops::start_hub(&machine);
+    let run = machine.run(&["env", "CREDENTIALS_DIRECTORY=/etc/credstore", "reading-sync"]);
+    assert_eq!(run.status.code(), Some(0), "{}", crate::machine::describe(&run));
+    machine.ok(&["systemctl", "start", "reading-sync.service"]);
+}
