@@ -1,4 +1,4 @@
-//! Who listens on this host, by /proc/net/tcp (proc_pid_net(5)).
+//! Who listens on this host, by /proc/PID/net/tcp (proc_pid_net(5)).
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -16,7 +16,8 @@ pub struct Listener {
 /// The listening TCP sockets, and why some could not be seen.
 pub fn all() -> (Vec<Listener>, Vec<String>) {
     let (mut found, mut unseen) = (Vec::new(), Vec::new());
-    for file in ["/proc/net/tcp", "/proc/net/tcp6"] {
+    // Not /proc/net: with ProcSubset=pid there is none.
+    for file in ["/proc/self/net/tcp", "/proc/self/net/tcp6"] {
         match std::fs::read_to_string(file) {
             Ok(text) => found.extend(text.lines().filter_map(listener)),
             Err(error) => unseen.push(format!("{file}: {error}")),
@@ -59,6 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[cfg(target_endian = "little")]
     fn listening_sockets_are_read() {
         let line = "   0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     7        0 4711 1 0 100 0 0 10 0";
         let expected = Listener { address: "127.0.0.1:8080".parse().unwrap(), uid: 7, inode: 4711 };
@@ -67,6 +69,9 @@ mod tests {
             "   1: 00000000000000000000000001000000:0016 00000000000000000000000000000000:0000 0A 0:0 0:0 0 0 0 99 1";
         let expected = Listener { address: "[::1]:22".parse().unwrap(), uid: 0, inode: 99 };
         assert_eq!(listener(six), Some(expected));
+        let mapped = six.replace("00000000000000000000000001000000:0016", "0000000000000000FFFF00000100007F:0016");
+        assert_eq!(listener(&mapped).map(|found| found.address), Some("[::ffff:127.0.0.1]:22".parse().unwrap()));
+        assert_eq!(listener(" 0: xx:yy z 0A 0 0 0 0 0 1"), None);
         assert_eq!(listener("  sl  local_address rem_address   st tx_queue"), None);
         assert_eq!(listener(&line.replace(" 0A ", " 01 ")), None);
     }

@@ -138,7 +138,7 @@ fn places_for_processes_that_others_have_taken_are_waited_for() {
     let table = repository("site", "units = \"\"").replace("\"/srv/site\"", "\"/home/bob/site\"");
     machine.write("/home/bob/hub.toml", table);
     let script = "cd; export HUB_STATE_DIR=$HOME/state HUB_CONFIG=$HOME/hub.toml
-                  for number in $(seq 40); do setsid sleep 5 >/dev/null 2>&1 </dev/null & done
+                  (for number in $(seq 40); do setsid sleep 5 >/dev/null 2>&1 </dev/null & done)
                   exec prlimit --nproc=30 gitops-sync acme/site";
     let output = machine.run(&["runuser", "-u", "bob", "--", "sh", "-c", script]);
     assert!(output.status.success(), "{}", crate::machine::describe(&output));

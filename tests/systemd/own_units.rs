@@ -137,7 +137,7 @@ fn no_unit_of_an_ordinary_repository_takes_the_hub_down() {
         ("x.service", with("Conflicts=gitops-sync.service", ""), "x.service takes gitops-sync.service down"),
         ("x.service", with("PropagatesStopTo=a.service gitops-sync.path", ""), "x.service takes gitops-sync.path down"),
         ("x.service", with("", "RequiredBy=proxy.service"), "x.service takes proxy.service down"),
-        ("x.service", with("Conflicts=sysinit.target", ""), "x.service takes "),
+        ("x.service", with("DefaultDependencies=no\nConflicts=sysinit.target", ""), "x.service takes "),
         // By a template's specifier, and what another unit starts.
         (
             "x@.service",

@@ -1,10 +1,8 @@
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 
 use super::{Finding, Findings, Patient};
 use crate::config::{Config, is_exposed};
-
-/// `TCP_LISTEN` in `/proc/net/tcp` (proc_net(5); include/net/tcp_states.h).
-const LISTEN: &str = "0A";
+use crate::listeners;
 
 /// Whether other hosts reach the listeners: by hub.toml, and by the sockets that are really there.
 pub(super) fn listeners(patient: &Patient<'_>) -> Vec<Finding> {
@@ -71,53 +69,12 @@ fn addresses(config: &Config) -> [(&'static str, SocketAddr, &'static str); 2] {
 
 /// The addresses on which this host listens; none where the kernel does not tell.
 fn listening() -> Vec<SocketAddr> {
-    let files = ["/proc/net/tcp", "/proc/net/tcp6"].map(|path| std::fs::read_to_string(path).unwrap_or_default());
-    files.iter().flat_map(|text| parse(text)).collect()
-}
-
-fn parse(text: &str) -> Vec<SocketAddr> {
-    let socket = |line: &str| {
-        let words: Vec<&str> = line.split_ascii_whitespace().collect();
-        let [_, local, _, LISTEN, ..] = words[..] else { return None };
-        let (address, port) = local.split_once(':')?;
-        Some(SocketAddr::new(ip(address)?, u16::from_str_radix(port, 16).ok()?))
-    };
-    text.lines().skip(1).filter_map(socket).collect()
-}
-
-/// An address as the kernel prints it: words of 32 bits in the host's byte order, in hexadecimal.
-fn ip(hex: &str) -> Option<IpAddr> {
-    let word = |place: usize| u32::from_str_radix(hex.get(place * 8..place * 8 + 8)?, 16).ok().map(u32::to_ne_bytes);
-    match hex.len() {
-        8 => Some(Ipv4Addr::from(word(0)?).into()),
-        32 => {
-            let mut bytes = [0; 16];
-            for (place, chunk) in bytes.chunks_exact_mut(4).enumerate() {
-                chunk.copy_from_slice(&word(place)?);
-            }
-            Some(Ipv6Addr::from(bytes).into())
-        }
-        _ => None,
-    }
+    listeners::all().0.into_iter().map(|found| found.address).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    #[cfg(target_endian = "little")]
-    fn listening_sockets_are_read_from_what_the_kernel_prints() {
-        let text = "  sl  local_address rem_address   st tx_queue\n\
-                     0: 0100007F:1F95 00000000:0000 0A 00000000:00000000\n\
-                     1: 00000000:1F96 00000000:0000 0A 00000000:00000000\n\
-                     2: 0100007F:1F97 0100007F:C350 01 00000000:00000000\n";
-        assert_eq!(parse(text), ["127.0.0.1:8085".parse().unwrap(), "0.0.0.0:8086".parse().unwrap()]);
-        let text = "head\n 0: 00000000000000000000000001000000:0050 0:0 0A\n 1: 0000000000000000FFFF00000100007F:0051 0:0 0A\n";
-        assert_eq!(parse(text), ["[::1]:80".parse().unwrap(), "[::ffff:127.0.0.1]:81".parse().unwrap()]);
-        assert!(parse(text).iter().all(|address| !is_exposed(*address)));
-        assert!(parse("").is_empty() && parse("head\nnonsense\n 0: xx:yy z 0A").is_empty());
-    }
 
     #[test]
     fn people_are_those_who_can_log_in() {
