@@ -428,3 +428,59 @@ fn submodules_and_files_of_lfs_are_named_until_the_build_brings_them() {
     site.sync().expect(0, "deployed");
     assert_eq!(said(), "");
 }
+
+#[test]
+fn a_repository_with_sha_256_keeps_every_promise_of_a_checkout() {
+    let site = Site::empty();
+    let (bare, work) = (&site.origin.bare, &site.origin.work);
+    for (folder, bare) in [(bare, true), (work, false)] {
+        std::fs::remove_dir_all(folder.join(".git")).ok();
+        if bare {
+            std::fs::remove_dir_all(folder).unwrap();
+        }
+        let mut argv = vec!["init", "--quiet", "--object-format=sha256", "--initial-branch=main"];
+        if bare {
+            argv.push("--bare");
+        }
+        argv.push(folder.to_str().unwrap());
+        git(&site.host.path(""), &argv);
+    }
+    git(work, &["remote", "add", "origin", bare.to_str().unwrap()]);
+    let commands = sh("build", "cp source tracked; test ! -e ../kill || { rm ../kill; kill -9 $PPID; }")
+        + &sh("after", "test ! -e bad");
+    site.configure("", &commands);
+    site.origin.push(&[("source", "1\n"), ("tracked", "old\n"), ("crlf.txt", "a\r\n"), ("gone/file", "x")]);
+    site.sync().expect(0, "deployed");
+    assert_eq!(site.read("tracked"), "1\n");
+    // What build wrote gives way, and line ends are no change.
+    std::fs::remove_file(work.join("gone/file")).unwrap();
+    let second = site.origin.push(&[("source", "2\n"), ("tracked", "new\n"), (".gitattributes", "*.txt text\n")]);
+    site.sync().expect(0, "deployed");
+    assert_eq!((site.read("tracked"), site.head()), ("2\n".to_owned(), second.clone()));
+    let text = site.read("crlf.txt");
+    std::process::Command::new("touch").arg(site.checkout.join("crlf.txt")).status().unwrap();
+    site.origin.push(&[("crlf.txt", "b\r\n"), ("bad", "")]);
+    site.sync().expect(3, "rolled_back");
+    assert_eq!((site.read("tracked"), site.read("crlf.txt"), site.head()), ("2\n".to_owned(), text, second));
+    std::fs::remove_file(work.join("bad")).unwrap();
+    let last = site.origin.push(&[("source", "4\n")]);
+    std::fs::write(site.host.path("kill"), "").unwrap();
+    assert_eq!(site.sync().code, None);
+    // Locks that a killed git left in the mirror.
+    for lock in ["shallow.lock", "packed-refs.lock", "refs/hub/tip.lock", "objects/maintenance.lock"] {
+        std::fs::write(site.state("mirror/acme__infra.git").join(lock), "").unwrap();
+    }
+    site.sync().expect(0, "deployed");
+    assert_eq!((site.read("tracked"), site.head()), ("4\n".to_owned(), last));
+    // What a person changed since is refused, and a rewrite too.
+    site.write("source", "mine\n");
+    site.origin.push(&[("source", "5\n")]);
+    site.sync().expect(5, "refused").says("local changes to source");
+    git(&site.checkout, &["restore", "source"]);
+    git(work, &["commit", "--quiet", "--amend", "-m", "another"]);
+    git(work, &["push", "--quiet", "--force", "origin", "HEAD:main"]);
+    site.sync().expect(0, "deployed");
+    git(work, &["commit", "--quiet", "--amend", "-m", "once more"]);
+    git(work, &["push", "--quiet", "--force", "origin", "HEAD:main"]);
+    site.sync().expect(5, "refused").says("was rewritten");
+}

@@ -159,3 +159,26 @@ fn a_person_sees_what_would_be_done() {
         .collect();
     assert_eq!(pairs, ["change app.service", "drift edited.service", "add new.service", "remove gone.service"]);
 }
+
+#[test]
+fn a_damaged_list_of_units_names_what_mends_it() {
+    let Some(machine) = Machine::boot() else { return };
+    configure(&machine, &[repository("infra", "")]);
+    push(
+        &machine,
+        "infra",
+        &[Text("systemd/a.service", &service("a", "1")), Text("systemd/b.service", &service("b", "1"))],
+    );
+    sync(&machine, "infra").expect(0);
+    let list = "/var/lib/observability-hub/gitops/manifest.json";
+    machine.write(list, "{\"torn");
+    push(&machine, "infra", &[Text("readme", "1")]);
+    let run = sync(&machine, "infra").expect(1);
+    assert!(run.reason().contains(list) && run.reason().contains("remove this file"), "{}", run.reason());
+    machine.ok(&["rm", list]);
+    sync(&machine, "infra").expect(0);
+    assert!(machine.read(list).contains("b.service"));
+    push(&machine, "infra", &[Gone("systemd/b.service")]);
+    sync(&machine, "infra").expect(0);
+    assert_eq!(show(&machine, "b.service", "LoadState"), "not-found");
+}

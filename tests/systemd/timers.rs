@@ -100,3 +100,18 @@ fn failed_units_are_asked_for_over_the_bus_and_not_by_a_process() {
     assert_eq!(row, serde_json::json!({"failed": 1, "units": ["broken-one.service"]}));
     nothing_denied(&machine, &[METRICS]);
 }
+
+#[test]
+fn the_workers_timer_goes_on_whatever_happens_to_the_manager() {
+    const TIMER: &str = "gitops-sync.timer";
+    let Some(machine) = Machine::boot() else { return };
+    machine.ok(&["systemctl", "enable", "--now", "--quiet", TIMER]);
+    machine.wait_for("a first run", SOON, || starts(&machine, "gitops-sync.service") == 1);
+    machine.wait_for("its end", SOON, || show(&machine, "gitops-sync.service", "ActiveState") == "inactive");
+    for verb in [&["daemon-reload"][..], &["daemon-reexec"], &["daemon-reload"], &["restart", TIMER]] {
+        machine.ok(&[&["systemctl"], verb].concat());
+        assert_eq!(show(&machine, TIMER, "SubState"), "waiting", "{verb:?}");
+        let next = show(&machine, TIMER, "NextElapseUSecMonotonic");
+        assert!(next.contains(|c: char| c.is_ascii_digit()), "{verb:?}: {next}");
+    }
+}

@@ -45,15 +45,21 @@ impl Host {
         let failed = |unit: &&String| look.units.get(*unit).is_some_and(|state| state.active == "failed");
         let all: Vec<String> = touched.iter().chain(&along).cloned().collect();
         self.forget_failures(&all.iter().filter(failed).cloned().collect::<Vec<_>>())?;
-        let mut problems = self.bring_back(&touched, &looks, back);
-        let (more, mut asked) = self.start_along(before, &reached, along, &looks, back)?;
+        let (mut problems, started) = self.bring_back(&touched, &looks, back);
+        let (more, mut asked) = self.start_along(before, &reached, along, &looks, started, back)?;
         problems.extend(more);
         asked.extend(touched);
         self.check_back(before, &reached, &asked, problems)
     }
 
-    /// Brings units that the deployment itself touched back to running their restored files; returns what went wrong.
-    fn bring_back(&self, units: &[String], looks: &[&Snapshot], back: &mut Applied) -> Vec<String> {
+    /// Brings units that the deployment itself touched back to running their restored files; returns what went wrong, and
+    /// how the start of those ended that were down, which is not the last word.
+    fn bring_back(
+        &self,
+        units: &[String],
+        looks: &[&Snapshot],
+        back: &mut Applied,
+    ) -> (Vec<String>, Result<(), Error>) {
         let state = |unit: &String| looks.iter().find_map(|look| look.units.get(unit));
         let (mut results, mut restarts, mut starts) = (Vec::new(), Vec::new(), Vec::new());
         for unit in units {
@@ -81,9 +87,9 @@ impl Host {
             back.did(unit, "restarted", "its deployment was taken back", None);
         }
         let states = looks.iter().rev().flat_map(|look| look.units.clone()).collect();
-        results.push(self.start_again(&starts, &states, looks));
+        let started = self.start_again(&starts, &states, looks);
         results.push(self.restart_each_once(&restarts, looks));
-        results.into_iter().filter_map(|result| result.err().map(|error| error.to_string())).collect()
+        (results.into_iter().filter_map(|result| result.err().map(|error| error.to_string())).collect(), started)
     }
 
     /// Starts what is down with the units that came back; one may take another down once more. Returns what went wrong, and
@@ -94,6 +100,7 @@ impl Host {
         reached: &BTreeMap<String, Job>,
         along: Vec<String>,
         looks: &[&Snapshot],
+        mut started: Result<(), Error>,
         back: &mut Applied,
     ) -> Result<(Vec<String>, BTreeSet<String>), Error> {
         let (mut problems, mut asked) = (Vec::new(), BTreeSet::new());
@@ -117,10 +124,11 @@ impl Host {
             if groups.is_empty() && left.is_empty() {
                 break;
             }
-            let results = [self.start_again(&left, &states, looks), self.regroup(&groups)];
-            problems.extend(results.into_iter().filter_map(|result| result.err().map(|error| error.to_string())));
+            // What did not start before may have lacked what is started now.
+            started = self.start_again(&left, &states, looks).and(self.regroup(&groups));
             asked.extend(left);
         }
+        problems.extend(started.err().map(|error| error.to_string()));
         for unit in along.iter().filter(|unit| !is_grouping(unit)) {
             back.did(unit, "started", "it was stopped with what it depends on", None);
         }

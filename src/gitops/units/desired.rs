@@ -175,6 +175,13 @@ impl Desired {
         self.files.keys().any(|file| file == name || unit_of(file) == name)
     }
 
+    /// The further names of the commit's units, each with the file that it is for.
+    pub fn aliases(&self) -> BTreeMap<String, String> {
+        let units = self.files.iter().filter(|(file, unit)| unit_of(file) == *file && !unit.is_link);
+        let aliases = units.filter_map(|(file, _)| Some((file, self.install(file).ok()?.alias)));
+        aliases.flat_map(|(file, names)| names.into_iter().map(move |name| (name, file.clone()))).collect()
+    }
+
     /// What `systemctl enable` makes of a unit of the commit, or of the drop-ins that the commit has for another's.
     ///
     /// # Errors

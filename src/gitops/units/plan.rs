@@ -381,6 +381,8 @@ impl Context<'_> {
         match self.folder.look(alias).map_err(|error| error.to_string())? {
             OnDisk::Missing => Ok(()),
             OnDisk::Link(target) if ours(&target) => Ok(()),
+            OnDisk::File(_) if self.is_own(alias) && !desired.files.contains_key(alias) => Ok(()),
+            OnDisk::Link(target) if self.gives_up(desired, &target, alias) => Ok(()),
             // What a package left when it went may point nowhere.
             OnDisk::Link(target) => Err(format!(
                 "is the name of another unit of this host: {} is a link to {}",
@@ -389,6 +391,20 @@ impl Context<'_> {
             )),
             _ => Err("is the name of another unit of this host".to_owned()),
         }
+    }
+
+    fn is_own(&self, file: &str) -> bool {
+        self.manifest.files.get(file).is_some_and(|owned| owned.repository == self.repository)
+    }
+
+    /// True where the unit of the repository that a link points to goes, or has that name no more.
+    fn gives_up(&self, desired: &Desired, target: &Path, alias: &str) -> bool {
+        let Some(unit) = target.file_name().and_then(OsStr::to_str).filter(|unit| self.is_own(unit)) else {
+            return false;
+        };
+        let keeps =
+            |unit: &str| desired.install(unit).map_or(true, |install| install.alias.iter().any(|name| name == alias));
+        !desired.files.contains_key(unit) || !keeps(unit)
     }
 
     fn is_into_checkout(&self, target: &Path) -> bool {

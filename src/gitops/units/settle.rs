@@ -1,6 +1,6 @@
 //! After the jobs: what they took along, and what of that is started again.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use super::apply::Applied;
@@ -165,14 +165,17 @@ impl Host {
             _ => Job::RESTART,
         };
         let own;
-        let limit = if looks.is_empty() {
+        let own_look;
+        let looks = if looks.is_empty() {
             own = Snapshot { units: self.manager.show(units)? };
-            self.limit(units, job, &[&own])
+            own_look = [&own];
+            &own_look
         } else {
-            self.limit(units, job, looks)
+            looks
         };
         let step = |error: CommandError| Error::Step { step: "units", reason: error.to_string() };
-        self.manager.act(&[verb], units, limit).map_err(step)
+        let limit = self.limit(units, job, looks);
+        self.manager.act(&[verb], &in_order(units, looks), limit).map_err(step)
     }
 
     /// Makes systemd forget that units failed.
@@ -200,5 +203,40 @@ impl Host {
         for unit in along {
             applied.did(&unit, "restarted", "along with what it depends on", None);
         }
+    }
+}
+
+/// The units, each after those of them that it needs: `systemctl` sends a request for each, and a unit with `Requisite=` is
+/// refused before the other one was asked for.
+fn in_order(units: &[String], looks: &[&Snapshot]) -> Vec<String> {
+    let mut left: Vec<&String> = units.iter().collect();
+    let mut names: BTreeSet<&String> = units.iter().collect();
+    let mut sorted = Vec::new();
+    while !left.is_empty() {
+        let is_next = |unit: &&String| {
+            let state = looks.iter().find_map(|look| look.units.get(*unit));
+            state.is_none_or(|state| !state.wanted.iter().any(|needed| needed != *unit && names.contains(needed)))
+        };
+        // Where each waits for another, any may come first.
+        let unit = left.remove(left.iter().position(is_next).unwrap_or(0));
+        names.remove(unit);
+        sorted.push(unit.clone());
+    }
+    sorted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_unit_needs_comes_before_it() {
+        let blocks = ["Id=a\nRequisite=b", "Id=b\nRequires=c x", "Id=c", "Id=d\nWants=e", "Id=e\nWants=d"];
+        let units = blocks.iter().map(|block| UnitState::read(block)).map(|state| (state.id.clone(), state));
+        let look = Snapshot { units: units.collect() };
+        let order =
+            |units: &str| in_order(&units.split(' ').map(str::to_owned).collect::<Vec<_>>(), &[&look]).join(" ");
+        assert_eq!(order("a b c"), "c b a");
+        assert_eq!(order("z d a e c"), "z a c d e");
     }
 }

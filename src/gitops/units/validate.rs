@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::verdict::Verdict;
-use super::{Host, Plan, template_of, unit_of};
+use super::{Host, Plan, is_template, template_of, unit_of};
 use crate::gitops::Error;
 use crate::state::{Folder, Kind};
 
@@ -55,8 +55,8 @@ impl Host {
         for line in plan.leaving().filter(|line| !self.is_packaged(&line.file)) {
             leaving.extend(self.units_of(&line.file)?);
         }
-        let states = self.manager.show(&leaving)?;
-        for (unit, state) in &states {
+        let (states, aliases) = (self.manager.show(&leaving)?, plan.desired.aliases());
+        for (unit, state) in states.iter().filter(|(unit, _)| !aliases.contains_key(*unit)) {
             let changes = |trigger: &str| plan.takes_away(trigger) || plan.units().contains(trigger);
             if let Some(trigger) = state.triggered_by.iter().find(|trigger| !changes(trigger)) {
                 let reason =
@@ -77,6 +77,12 @@ impl Host {
                 None if unit.is_link => link(Path::new(&unit.content), &wanted.path().join(file))?,
                 None => wanted.publish(file, content, 0o640)?,
                 Some((drop_ins, name)) => wanted.sub_or_make(drop_ins, 0o750)?.publish(name, content, 0o640)?,
+            }
+        }
+        // By these others may require them.
+        for (alias, file) in plan.desired.aliases() {
+            if !plan.desired.files.contains_key(&alias) && !is_template(&file) {
+                link(Path::new(&file), &wanted.path().join(alias))?;
             }
         }
         if plan.leaving().next().is_none() {
