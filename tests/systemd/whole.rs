@@ -4,6 +4,7 @@
 //!
 //! `HUB_TEST_SEEDS` sets the number of seeds (default 20, the long form has 300), `HUB_TEST_SEED` the first one, which is
 //! the present time else. Even seeds have more kinds of units and relations, and drop-ins.
+#![allow(clippy::print_stderr, reason = "a long run says how it goes")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
