@@ -393,3 +393,103 @@ fn a_link_that_comes_during_a_run_leads_nowhere() {
     assert!(!run.log.contains("the secret") && !run.report.to_string().contains("the secret"), "{run:#?}");
     assert_eq!(names(&vault.join("open")), ["file"]);
 }
+
+/// A host that also keeps a repository of root's which nobody else may read, `acme/private`; the origin of `acme/infra`
+/// belongs to `infra`, who knows the tip of the private one.
+fn with_private_repository(test: &str) -> Option<(Shared, String)> {
+    let shared = Shared::new(test, true)?;
+    let site = &shared.site;
+    let secret = site.origin.push(&[("secret", "the secret\n")]);
+    let private = site.host.path("private.git");
+    std::fs::rename(&site.origin.bare, &private).unwrap();
+    git(&site.origin.work, &["init", "--quiet", "--bare", site.origin.url()]);
+    git(&site.origin.work, &["checkout", "--quiet", "--orphan", "public"]);
+    git(&site.origin.work, &["rm", "-r", "--quiet", "--force", "."]);
+    site.origin.push(&[("README", "theirs\n")]);
+    give(&site.origin.bare);
+    site.host.configure(&format!(
+        "[[repository]]\nname = \"{REPO}\"\nurl = \"{}\"\npath = \"{}\"\nuser = \"infra\"\n\
+         [[repository]]\nname = \"acme/private\"\nurl = \"{}\"\npath = \"{}\"\nuser = \"root\"\n",
+        site.origin.url(),
+        site.checkout.display(),
+        private.display(),
+        site.host.path("private-checkout").display()
+    ));
+    ran(shared.command(&["acme/private"])).expect(0, "deployed");
+    // Its mirror is all that is left of it that anybody but root could read.
+    std::fs::set_permissions(&private, PermissionsExt::from_mode(0o700)).unwrap();
+    shared.sync().expect(0, "deployed");
+    Some((shared, secret))
+}
+
+fn give(path: &Path) {
+    let chown = Command::new("chown").args(["-hR", &format!("{INFRA}:{INFRA}")]).arg(path).status();
+    assert!(chown.unwrap().success());
+}
+
+#[test]
+fn an_origin_cannot_borrow_what_only_the_fetching_user_may_read() {
+    let test = "an_origin_cannot_borrow_what_only_the_fetching_user_may_read";
+    let Some((shared, secret)) = with_private_repository(test) else { return };
+    let site = &shared.site;
+    let (origin, mirror) = (&site.origin.bare, site.state("mirror/acme__private.git"));
+    let pristine = site.host.path("pristine");
+    std::fs::rename(origin, &pristine).unwrap();
+    let replace = |name: &str, target: &Path| {
+        let path = origin.join(name);
+        let _ = std::fs::remove_dir_all(&path).or_else(|_| std::fs::remove_file(&path));
+        symlink(target, &path).unwrap();
+    };
+    let alternates = |folder: &Path, other: &Path| {
+        std::fs::create_dir_all(folder.join("objects/info")).unwrap();
+        std::fs::write(folder.join("objects/info/alternates"), format!("{}\n", other.display())).unwrap();
+    };
+    let variants: [(&str, &dyn Fn()); 7] = [
+        ("alternates", &|| alternates(origin, &mirror.join("objects"))),
+        ("alternates of alternates", &|| {
+            alternates(&site.host.path("between"), &mirror.join("objects"));
+            alternates(origin, &site.host.path("between/objects"));
+        }),
+        ("a link for the objects", &|| replace("objects", &mirror.join("objects"))),
+        ("a link for the packs", &|| replace("objects/pack", &mirror.join("objects/pack"))),
+        ("commondir", &|| std::fs::write(origin.join("commondir"), format!("{}\n", mirror.display())).unwrap()),
+        ("gitdir", &|| {
+            std::fs::remove_dir_all(origin).unwrap();
+            std::fs::create_dir(origin).unwrap();
+            std::fs::write(origin.join(".git"), format!("gitdir: {}\n", mirror.display())).unwrap();
+        }),
+        ("a link for all of it", &|| {
+            std::fs::remove_dir_all(origin).unwrap();
+            symlink(&mirror, origin).unwrap();
+        }),
+    ];
+    for (name, prepare) in variants {
+        let copied = Command::new("cp").args(["-a"]).args([&pristine, origin]).status();
+        assert!(copied.unwrap().success());
+        prepare();
+        if name != "gitdir" && !origin.is_symlink() {
+            std::fs::write(origin.join("packed-refs"), "").unwrap();
+            std::fs::create_dir_all(origin.join("refs/heads")).unwrap();
+            std::fs::write(origin.join("refs/heads/main"), format!("{secret}\n")).unwrap();
+        }
+        give(origin);
+        let (before, run) = (site.head(), shared.sync());
+        assert!(matches!(run.code, Some(1 | 5)) && site.head() == before, "{name}: {run:#?}");
+        let mut known = Command::new("git");
+        known.args(["-c", "safe.directory=*", "cat-file", "-e", &secret]);
+        let known =
+            known.current_dir(site.state("mirror/acme__infra.git")).stderr(std::process::Stdio::null()).status();
+        assert!(!known.unwrap().success() && !site.checkout.join("secret").exists(), "{name}");
+        Command::new("rm").args(["-rf"]).arg(origin).status().unwrap();
+    }
+    // Root's own is read by the fetching user, and so has to be root's alone.
+    std::fs::rename(&pristine, origin).unwrap();
+    let chown = Command::new("chown").args(["-R", "0:0"]).arg(origin).status();
+    assert!(chown.unwrap().success());
+    shared.sync().expect(0, "unchanged");
+    std::fs::set_permissions(origin.join("objects/info"), PermissionsExt::from_mode(0o2775)).unwrap();
+    shared.sync().expect(5, "refused").says("objects/info: others than root can change it");
+    std::fs::set_permissions(origin.join("objects/info"), PermissionsExt::from_mode(0o755)).unwrap();
+    alternates(origin, &mirror.join("objects"));
+    shared.sync().expect(5, "refused").says("objects/info/alternates: it has git read what is elsewhere");
+}

@@ -8,7 +8,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::guests::Guest;
 use super::output::{STDERR_KEPT, Stream, Streams, timespec};
-use super::run::end_session;
+use super::run::end_child;
 use super::{Error, Output};
 
 /// How long a child that closed its output may take to end.
@@ -155,8 +155,7 @@ impl Conversation {
         let group = Pid::from_child(&self.child);
         let ended = pidfd_open(group, PidfdFlags::empty())?;
         poll(&mut [PollFd::new(&ended, PollFlags::IN)], Some(&timespec(time)))?;
-        end_session(group)?;
-        let status = self.child.wait()?;
+        let status = end_child(&mut self.child)?;
         self.status = Some(status);
         Ok(status)
     }

@@ -13,6 +13,7 @@ mod orphans;
 mod output;
 mod prepared;
 mod run;
+mod served;
 
 pub use account::{Account, current};
 pub use backoff::Backoff;

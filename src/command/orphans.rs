@@ -47,17 +47,19 @@ pub(super) fn mark() -> Option<&'static str> {
     MARK.get().map(String::as_str)
 }
 
-/// Kills what the children of a killed process left running and waits for its end; returns how many there were.
+/// Kills what the children of a killed process left running and waits for its end; returns how many there were. One that hangs
+/// in the kernel, in a file system that does not answer, is not waited for: it does nothing any more.
 ///
 /// A child dies with its parent, but its own children do not, nor does one whose parent was killed while setpriv(1) was
 /// still preparing it. `sessions` are those of the children; what has left them (a daemon that a command started) is not
 /// touched.
 ///
 /// # Errors
-/// When `/proc` cannot be read, or a process does not end.
+/// When `/proc` cannot be read.
 pub fn end_orphans(mark: &str, sessions: &[u32]) -> std::io::Result<usize> {
     let deadline = Instant::now() + PATIENCE;
     let mut ended = 0;
+    let mut hanging = Vec::new();
     loop {
         let mut found = false;
         for entry in std::fs::read_dir("/proc")? {
@@ -65,7 +67,8 @@ pub fn end_orphans(mark: &str, sessions: &[u32]) -> std::io::Result<usize> {
             let pid = name.to_str().and_then(|name| name.parse().ok()).and_then(Pid::from_raw);
             // Opened before it is looked at, so that the signal cannot reach another process with the same number.
             let Some((pid, Ok(process))) = pid.map(|pid| (pid, pidfd_open(pid, PidfdFlags::empty()))) else { continue };
-            if !is_orphan(Path::new("/proc").join(&name).as_path(), mark, sessions)
+            if hanging.contains(&pid)
+                || !is_orphan(Path::new("/proc").join(&name).as_path(), mark, sessions)
                 || pidfd_send_signal(&process, Signal::KILL).is_err()
             {
                 continue;
@@ -75,8 +78,8 @@ pub fn end_orphans(mark: &str, sessions: &[u32]) -> std::io::Result<usize> {
             let left = deadline.saturating_duration_since(Instant::now());
             let wait = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) };
             if poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&wait)) == Ok(0) {
-                let reason = format!("process {} of an earlier run was killed and does not end", pid.as_raw_nonzero());
-                return Err(std::io::Error::new(std::io::ErrorKind::TimedOut, reason));
+                crate::log::warn!("killed_process_hangs", pid = pid.as_raw_nonzero());
+                hanging.push(pid);
             }
         }
         // What was found may have started something behind the reader's back.

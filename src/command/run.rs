@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::{Child, ExitStatus, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
@@ -17,6 +17,7 @@ use rustix::process::{
 
 use super::guests::Guest;
 use super::output::{STDERR_KEPT, Stream, Streams, timespec};
+use super::served::{Server, Serving, spawn};
 use super::{Account, Conversation, Error, Output, account, crowded};
 
 /// Where `PATH` is not set.
@@ -24,6 +25,8 @@ const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 /// How long output is still read after the child and its group have ended: whoever holds the pipe now has left the
 /// group and is not waited for.
 const LAST_OUTPUT: Duration = Duration::from_millis(500);
+/// How long a killed child is waited for.
+const LAST_MOMENTS: Duration = Duration::from_secs(5);
 
 /// A command to run. The environment is empty but for `PATH`, `HOME`, `USER`, `LOGNAME`, `LC_ALL=C.UTF-8`, the mark of
 /// `mark_children` and what the caller adds.
@@ -40,6 +43,10 @@ pub struct Command {
     output_limit: usize,
     tail: bool,
     file_limit: Option<u64>,
+    /// Where standard error goes; none: to the caller.
+    pub(super) errors: Option<OwnedFd>,
+    pub(super) server: Option<Server>,
+    pub(super) serving: Option<Serving>,
 }
 
 /// Where a command's standard input comes from.
@@ -64,6 +71,9 @@ impl Command {
             output_limit: 1 << 20,
             tail: false,
             file_limit: None,
+            errors: None,
+            server: None,
+            serving: None,
         }
     }
 
@@ -199,6 +209,7 @@ impl Command {
         if find(&self.program, &path, self.folder.as_deref()).is_none() {
             return Err(Error::NotFound(program));
         }
+        let (inherited, said) = self.start_server()?.unzip();
         // By their paths: for a name, the standard library forks instead of calling posix_spawn(3), which costs more.
         let at = |name: &str, path: &OsStr| {
             find(name.as_ref(), path, None).and_then(|program| std::path::absolute(program).ok())
@@ -244,9 +255,10 @@ impl Command {
         command.env("HOME", &user.home).env("USER", &user.name).env("LOGNAME", &user.name);
         command.envs(super::orphans::mark().map(|mark| (super::orphans::VARIABLE, mark)));
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
-        command.stdin(stdin).stdout(stdout).stderr(Stdio::piped());
+        command.stdin(stdin).stdout(stdout).stderr(self.errors.take().map_or_else(Stdio::piped, Stdio::from));
         let guest = (user.uid != me.uid).then(|| Guest::invite(&user));
-        let child = crowded::start(crowded::PATIENCE.min(self.limit), || command.spawn()).map_err(|source| {
+        let start = || spawn(&mut command, inherited.as_ref());
+        let mut child = crowded::start(crowded::PATIENCE.min(self.limit), start).map_err(|source| {
             match source.kind() {
                 // The working folder is the other thing that may be missing.
                 ErrorKind::NotFound if self.folder.as_ref().is_none_or(|folder| folder.is_dir()) => {
@@ -263,6 +275,7 @@ impl Command {
         {
             crate::log::warn!("child_not_noted", command = self.display_name(), error = error.to_string());
         }
+        child.stderr = said.or(child.stderr);
         Ok(Started { child, input, guest })
     }
 
@@ -276,7 +289,7 @@ impl Command {
         let mut streams = match result {
             Ok(streams) => streams,
             Err(error) => {
-                child.wait().map_err(lost)?;
+                reap(child, &ended).map_err(lost)?;
                 return Err(error);
             }
         };
@@ -344,6 +357,34 @@ pub(super) struct Started {
     pub input: Vec<u8>,
     /// To be held until it has ended.
     pub guest: Option<Guest>,
+}
+
+/// Takes the status of a child that was killed. One that hangs in the kernel, in a file system that does not answer, is left
+/// to itself: none.
+fn reap(child: &mut Child, ended: &OwnedFd) -> std::io::Result<Option<ExitStatus>> {
+    let until = Instant::now() + LAST_MOMENTS;
+    loop {
+        let left = timespec(until.saturating_duration_since(Instant::now()));
+        match poll(&mut [PollFd::new(ended, PollFlags::IN)], Some(&left)) {
+            Ok(0) => return Ok(None),
+            Ok(_) => return child.wait().map(Some),
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Kills a child with its group, if it has not ended, and takes its status.
+///
+/// # Errors
+/// When the child does not end, which says what it hangs in.
+pub(super) fn end_child(child: &mut Child) -> std::io::Result<ExitStatus> {
+    let group = Pid::from_child(child);
+    let ended = pidfd_open(group, PidfdFlags::empty())?;
+    end_session(group)?;
+    reap(child, &ended)?.ok_or_else(|| {
+        std::io::Error::new(ErrorKind::TimedOut, "it was killed and hangs in a file system that does not answer")
+    })
 }
 
 /// Kills a child that was not waited for yet, so that its number cannot have been given to another process, and what is in

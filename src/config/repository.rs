@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::Remote;
 use super::values::{AbsolutePath, Minutes, text_value};
+use crate::state::may_hang_at;
 use crate::systemd::install::Name;
 
 /// `[[repository]]`: one repository that is kept in sync.
@@ -314,6 +315,7 @@ pub(super) fn real_path(path: &Path) -> PathBuf {
     let is_ours = |found: &Metadata| [0, me].contains(&found.uid());
     let keeps = |found: &Metadata| found.is_dir() && (found.mode() & 0o022 == 0 || found.mode() & 0o1000 != 0);
     let parts = |path: &Path| path.iter().rev().filter(|part| *part != "/").map(OsStr::to_owned).collect::<Vec<_>>();
+    let may_hang = may_hang_at();
     let (mut real, mut waiting, mut links, mut is_kept) = (PathBuf::from("/"), parts(path), 0, true);
     while let Some(part) = waiting.pop() {
         if part == ".." {
@@ -321,9 +323,10 @@ pub(super) fn real_path(path: &Path) -> PathBuf {
             continue;
         }
         let look = |path: &Path| std::fs::symlink_metadata(path).ok().filter(is_ours);
-        is_kept &= look(&real).is_some_and(|found| keeps(&found));
         let at = real.join(part);
-        let link = look(&at).filter(|found| is_kept && found.is_symlink() && links < MOST_LINKS);
+        is_kept = is_kept && !may_hang(&real) && look(&real).is_some_and(|found| keeps(&found));
+        let link = if is_kept && !may_hang(&at) { look(&at) } else { None };
+        let link = link.filter(|found| found.is_symlink() && links < MOST_LINKS);
         match link.and_then(|_| at.read_link().ok()) {
             Some(target) => {
                 links += 1;

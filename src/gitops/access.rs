@@ -7,6 +7,7 @@ use rustix::fs::{Gid, Mode, OFlags, Uid, fchown, openat};
 use rustix::process::geteuid;
 
 use super::Error;
+use super::origin::{self, Origin};
 use crate::command::{Account, Command};
 use crate::config::{Config, Repository};
 use crate::state::{self, Folder, require_roots};
@@ -29,6 +30,8 @@ pub(super) struct Access {
     ssh_command: Option<String>,
     credential_helper: Option<String>,
     global: Option<PathBuf>,
+    /// A repository on this host that its owner's git serves.
+    pub(super) origin: Option<Origin>,
     known_hosts: PathBuf,
 }
 
@@ -77,8 +80,12 @@ impl Access {
             _ => {}
         }
         if let Some(path) = repository.remote.local_path() {
-            // git refuses to serve a repository of another user; the path is the operator's choice, and hub-git has
-            // nothing to lose. `-c` does not reach the serving process, a global file does.
+            access.origin = origin::find(&path, user)?;
+            if access.origin.is_some() {
+                return Ok(access);
+            }
+            // git refuses to serve a repository of another user, and this one is root's alone. `-c` does not reach the
+            // serving process, a global file does.
             let mut content = "[safe]\n".to_owned();
             // git compares with the resolved path.
             let real = path.canonicalize().unwrap_or_else(|_| path.clone());

@@ -1,8 +1,10 @@
 use std::ffi::OsStr;
-use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
+
+use rustix::fs::{Mode, OFlags, open};
+use rustix::io::Errno;
 
 use super::Error;
 use super::git::{Change, LOCAL, git};
@@ -17,7 +19,7 @@ use crate::state::{self, Folder, Way, act_as};
 /// Where a new checkout's `.git` is made.
 const UNFINISHED: &str = ".hub-unfinished";
 /// How long a look at a checkout may take. What it runs is partly its user's, and other repositories wait.
-const LOOK: Duration = Duration::from_secs(30);
+pub(super) const LOOK: Duration = Duration::from_secs(30);
 /// How many bytes of paths go onto one command line; the kernel takes 128 KiB an argument and 2 MiB in all.
 const PATHS_PER_CALL: usize = 64 << 10;
 
@@ -79,7 +81,7 @@ impl<'a> Checkout<'a> {
             )));
         }
         way.is_kept_by(Some(&self.user)).map_err(|error| untrusted(&self.repository.path, &error))?;
-        Ok(way.into_folder())
+        Ok(way.into_folder().staying())
     }
 
     /// True where there is something at the path.
@@ -101,8 +103,10 @@ impl<'a> Checkout<'a> {
 
     /// True where there is no repository yet, as far as its user sees.
     pub fn is_missing(&self) -> bool {
-        let looked = act_as(&self.user, || std::fs::symlink_metadata(self.repository.path.join(".git")));
-        matches!(looked, Ok(Err(error)) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory))
+        // Opened so that nobody is asked where something is mounted there.
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let looked = act_as(&self.user, || open(self.repository.path.join(".git"), flags, Mode::empty()));
+        matches!(looked, Ok(Err(Errno::NOENT | Errno::NOTDIR)))
     }
 
     /// True where the path holds something that is no checkout.
@@ -293,6 +297,9 @@ fn refused(reason: String) -> Error {
 }
 
 fn untrusted(path: &Path, error: &state::Error) -> Error {
+    if let state::Error::NoAnswer { .. } = error {
+        return Error::Slow(format!("the checkout: {error}"));
+    }
     refused(format!("the checkout {}: {error}", path.display()))
 }
 

@@ -4,8 +4,10 @@
 
 use std::path::PathBuf;
 
+use rustix::fs::{Mode, OFlags, open};
+
 use super::Error;
-use super::checkout::Checkout;
+use super::checkout::{Checkout, LOOK};
 use super::git::LOCAL;
 use crate::command::{self, Command, Prepared};
 use crate::log;
@@ -23,11 +25,12 @@ pub(super) struct Transfer {
 impl Checkout<'_> {
     /// The folder of objects, relative to the checkout.
     fn objects(&self) -> Result<PathBuf, Error> {
-        let usual = std::fs::symlink_metadata(self.repository.path.join(".git")).is_ok_and(|found| found.is_dir());
-        if usual {
+        // Opened so that nobody is asked where something is mounted there.
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        if open(self.repository.path.join(".git"), flags, Mode::empty()).is_ok() {
             return Ok(PathBuf::from(".git/objects"));
         }
-        Ok(PathBuf::from(self.git().args(["rev-parse", "--git-path", "objects"]).succeed()?.text()))
+        Ok(PathBuf::from(self.git().args(["rev-parse", "--git-path", "objects"]).limit(LOOK).succeed()?.text()))
     }
 
     fn run(&self, program: &str, arguments: &[&str]) -> Command {
@@ -37,7 +40,7 @@ impl Checkout<'_> {
     /// Makes the folder where it is missing, and empties it of what a dead transfer left.
     pub fn clear_incoming(&self) -> Result<(), Error> {
         let folder = Folder::open(&self.repository.path)
-            .and_then(|path| path.sub(".git")?.sub("objects")?.sub(FOLDER))
+            .and_then(|path| path.staying().sub(".git")?.sub("objects")?.sub(FOLDER))
             .and_then(|folder| match folder.sub("pack") {
                 Err(error) if error.is_missing() => Ok(true),
                 pack => pack.and_then(|pack| pack.entries(1)).map(|entries| entries.is_empty()),
@@ -46,8 +49,8 @@ impl Checkout<'_> {
             return Ok(());
         }
         let folder = self.objects()?.join(FOLDER);
-        self.run("rm", &["-rf", "--"]).args([&folder]).succeed()?;
-        self.run("mkdir", &["-p", "--"]).args([&folder]).succeed()?;
+        self.run("rm", &["-rf", "--"]).args([&folder]).limit(LOOK).succeed()?;
+        self.run("mkdir", &["-p", "--"]).args([&folder]).limit(LOOK).succeed()?;
         Ok(())
     }
 

@@ -27,6 +27,7 @@ mod locks;
 mod look;
 mod mirror;
 mod objects;
+mod origin;
 mod outcome;
 mod owner;
 mod plan;

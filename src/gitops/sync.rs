@@ -56,7 +56,7 @@ impl Run<'_> {
         match self.locks.repository(&asked.repository.name, asked.waits) {
             Ok(Some(_lock)) => {
                 self.work(asked, &mut outcome);
-                if asked.tidies || outcome.is_untidy {
+                if outcome.status.exit() == Exit::Done && (asked.tidies || outcome.is_untidy) {
                     self.tidy(asked.repository);
                 }
             }

@@ -17,6 +17,17 @@ pub enum Error {
         /// What the system said.
         source: std::io::Error,
     },
+    /// A file system did not answer.
+    NoAnswer {
+        /// What was asked for.
+        path: PathBuf,
+        /// Where it is mounted.
+        mount: PathBuf,
+        /// Its type.
+        kind: String,
+        /// How long it was given.
+        limit: std::time::Duration,
+    },
     /// Something other than a regular file stands at the path.
     NotRegular(PathBuf),
     /// Something other than a folder stands at the path.
@@ -81,6 +92,13 @@ impl fmt::Display for Error {
                 path.display().to_string()
             ),
             Self::Io { act, path, source } => write!(f, "cannot {act} {}: {source}", path.display()),
+            Self::NoAnswer { path, mount, kind, limit } => write!(
+                f,
+                "{} did not answer within {} s: {kind} at {} hangs; mount it anew (umount -l {2}), or choose another path",
+                path.display(),
+                limit.as_secs(),
+                mount.display()
+            ),
             Self::NotRegular(path) => write!(f, "{} is not a regular file", path.display()),
             Self::NotFolder(path) => write!(f, "{} is no folder of its own; a link is not followed", path.display()),
             Self::TooLarge { path, limit } => write!(f, "{} is longer than {limit} bytes", path.display()),

@@ -10,7 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::fs::{self, AtFlags, FileType, Mode, OFlags};
+use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use super::Error;
@@ -22,6 +22,7 @@ pub use list::{Entry, Kind};
 pub struct Folder {
     fd: OwnedFd,
     path: PathBuf,
+    stays: bool,
 }
 
 const OPEN_FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
@@ -29,7 +30,23 @@ const OPEN_FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags
 impl Folder {
     /// A folder that is open already; the path is for messages and child processes.
     pub(super) fn from_parts(fd: OwnedFd, path: &Path) -> Self {
-        Self { fd, path: path.to_owned() }
+        Self { fd, path: path.to_owned(), stays: false }
+    }
+
+    /// From now on nothing is opened in it, or below, that is mounted there: a file system that its user mounts may never answer.
+    pub fn staying(self) -> Self {
+        Self { stays: true, ..self }
+    }
+
+    fn openat(&self, name: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
+        if self.stays {
+            match fs::openat2(&self.fd, name, flags, Mode::empty(), ResolveFlags::NO_XDEV) {
+                // Older than Linux 5.6, or a sandbox that does not know it.
+                Err(Errno::NOSYS | Errno::PERM) => {}
+                opened => return opened,
+            }
+        }
+        fs::openat(&self.fd, name, flags, Mode::empty())
     }
 
     /// Opens an existing folder; the path itself is trusted, links in it are followed.
@@ -38,7 +55,7 @@ impl Folder {
     /// When it is missing, not a folder, or not accessible.
     pub fn open(path: &Path) -> Result<Self, Error> {
         let fd = fs::open(path, OPEN_FOLDER, Mode::empty()).map_err(|error| Error::io("open", path, error))?;
-        Ok(Self { fd, path: path.to_owned() })
+        Ok(Self { fd, path: path.to_owned(), stays: false })
     }
 
     /// Opens a folder, made with its parents where missing; `mode` is that of the last one, parents get 0755.
@@ -65,9 +82,9 @@ impl Folder {
     pub fn sub(&self, name: &str) -> Result<Self, Error> {
         let path = self.path.join(name);
         let flags = OPEN_FOLDER | OFlags::NOFOLLOW;
-        match fs::openat(&self.fd, name, flags, Mode::empty()) {
-            Ok(fd) => Ok(Self { fd, path }),
-            Err(Errno::NOTDIR | Errno::LOOP) => Err(Error::NotFolder(path)),
+        match self.openat(name, flags) {
+            Ok(fd) => Ok(Self { fd, path, stays: self.stays }),
+            Err(Errno::NOTDIR | Errno::LOOP | Errno::XDEV) => Err(Error::NotFolder(path)),
             Err(error) => Err(Error::io("open", &path, error)),
         }
     }
@@ -196,10 +213,10 @@ impl Folder {
         let path = self.path.join(name);
         // NONBLOCK: a pipe in the file's place must not stop the reader.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let fd = match fs::openat(&self.fd, name, flags, Mode::empty()) {
+        let fd = match self.openat(name, flags) {
             Ok(fd) => fd,
             Err(Errno::NOENT) => return Ok(None),
-            Err(Errno::LOOP | Errno::NXIO) => return Err(Error::NotRegular(path)),
+            Err(Errno::LOOP | Errno::NXIO | Errno::XDEV) => return Err(Error::NotRegular(path)),
             Err(error) => return Err(Error::io("open", &path, error)),
         };
         let stat = fs::fstat(&fd).map_err(|error| Error::io("inspect", &path, error))?;

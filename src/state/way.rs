@@ -7,6 +7,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{
     AtFlags, CWD, FileType, Mode, OFlags, RenameFlags, Stat, fchown, fstat, getxattr, mkdirat, open, openat,
@@ -17,12 +18,14 @@ use rustix::process::geteuid;
 use uzers::os::unix::GroupExt;
 
 use super::owner::act_as;
-use super::{Error, Folder};
-use crate::command::Account;
+use super::{Error, Folder, mounts};
+use crate::command::{self, Account, Command};
 
 /// As many links as Linux follows (path_resolution(7)).
 const MOST_LINKS: usize = 40;
 const STICKY: u32 = 0o1000;
+/// How long a file system may take to answer.
+const ANSWER: Duration = Duration::from_secs(10);
 const PASS: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// What a path led to, and whose the folders on the way are.
@@ -130,7 +133,15 @@ impl Way {
     fn go(path: &Path, end: End, make: Option<&Account>) -> Result<Self, Error> {
         let failed = |error: Errno| Error::io("open", path, error);
         let root = openat(CWD, "/", PASS | OFlags::DIRECTORY, Mode::empty()).map_err(failed)?;
-        let mut walk = Walk { path, end, make, links: 0, passed: Vec::new(), waiting: Vec::new() };
+        let mut walk = Walk {
+            path,
+            end,
+            make,
+            links: 0,
+            mount: mounts::id(root.as_fd()),
+            passed: Vec::new(),
+            waiting: Vec::new(),
+        };
         walk.push(root, PathBuf::from("/")).map_err(failed)?;
         walk.wait_for(path)?;
         walk.go()
@@ -246,6 +257,8 @@ struct Walk<'a> {
     /// Missing folders are made, for this user.
     make: Option<&'a Account>,
     links: usize,
+    /// The mount that the last part is in.
+    mount: Option<String>,
     passed: Vec<(OwnedFd, Part)>,
     /// What is still to be passed, the next one last.
     waiting: Vec<OsString>,
@@ -329,6 +342,11 @@ impl Walk<'_> {
         let (folder, part) = self.here()?;
         let path = part.path.join(name);
         let failed = |error: Errno| Error::io("open", &path, error);
+        // Without O_DIRECTORY nothing is mounted yet, and nobody is asked.
+        if let Ok(fd) = openat(folder, name, PASS, Mode::empty()) {
+            self.require_answer(fd.as_fd(), &path)?;
+        }
+        let (folder, _) = self.here()?;
         // With O_DIRECTORY, so that what is mounted on demand is mounted (open(2), O_PATH).
         let kind = if is_last && self.end == End::Any { OFlags::empty() } else { OFlags::DIRECTORY };
         let mut opened = openat(folder, name, PASS | kind, Mode::empty());
@@ -356,6 +374,36 @@ impl Walk<'_> {
             }
             _ => Err(Error::NotFolder(path)),
         }
+    }
+
+    /// Has a child ask first where what was opened is in a file system that may not answer. One that a user's program answers for
+    /// could hang at any time after, and says whatever that user likes of owners and modes.
+    fn require_answer(&mut self, fd: BorrowedFd<'_>, path: &Path) -> Result<(), Error> {
+        let id = mounts::id(fd);
+        if id == self.mount {
+            return Ok(());
+        }
+        let mount = id.as_deref().and_then(mounts::find);
+        self.mount = id;
+        let Some(mount) = mount else { return Ok(()) };
+        // That it opens the folder and reads an entry is all that counts.
+        let find = Command::new("find", ANSWER).args(["-H"]).args([self.path]).args(["-maxdepth", "0", "-empty"]);
+        match find.run() {
+            Err(command::Error::Deadline { limit, .. }) => {
+                let (path, kind) = (self.path.to_owned(), mount.kind);
+                return Err(Error::NoAnswer { path, mount: mount.point, kind, limit });
+            }
+            Err(error) => return Err(Error::io("ask for", self.path, std::io::Error::other(error))),
+            Ok(_) => {}
+        }
+        let Some(user) = mount.user else { return Ok(()) };
+        let reason = format!(
+            "a program of {}'s answers for it ({}), and root would wait for that program and believe it; choose a path on another \
+             file system",
+            name(user),
+            mount.kind
+        );
+        Err(Error::Untrusted { path: path.to_owned(), reason })
     }
 
     /// Where a link leads that root may follow.

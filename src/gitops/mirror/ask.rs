@@ -35,9 +35,8 @@ impl<'a> Mirror<'a> {
         };
         let place = (&mirror.access, format!("{}.access", folder.name));
         let access = Access::prepare(config, repository, (place.0, &place.1), &mirror.user)?;
-        let command = mirror.ls_remote(&access, limit).name(format!("git ls-remote {}", repository.remote.url()));
         let failed = |error: command::Error| mirror.cannot_fetch(&access, &error);
-        let output = command.run().map_err(failed)?;
+        let output = mirror.ls_remote(&access, limit).and_then(Command::run).map_err(failed)?;
         if output.status.code() == Some(2) {
             return Err(mirror.no_branch());
         }

@@ -69,7 +69,7 @@ impl Mirror<'_> {
             {
                 return Ok(unfit.to_owned());
             }
-            let fetching = self.fetch_command(&access, &room).prepare(None)?;
+            let fetching = self.fetch_command(&access, &room)?.prepare(None)?;
             if let Some(meanwhile) = meanwhile.take() {
                 drop(self.objects()?);
                 meanwhile()?;
@@ -149,37 +149,56 @@ impl Mirror<'_> {
         ))
     }
 
-    fn remote_git(&self, access: &Access, limit: Duration) -> Command {
+    /// A git command that talks with the remote; `complete` adds to it what is to be done and with which URL.
+    fn remote_git(
+        &self,
+        access: &Access,
+        limit: Duration,
+        complete: impl FnOnce(Command, &str) -> Command,
+    ) -> Result<Command, command::Error> {
         let command = git(&self.user, &self.path, limit)
-            .env("GIT_ALLOW_PROTOCOL", self.repository.remote.protocol())
             // What a push brings is too little for threads; a first clone is not.
             .args(if self.is_new() { &[][..] } else { &["-c", "pack.threads=1"] })
             // A server that sends less than 1,000 bytes a second for 20 s has gone away.
             .args(["-c", "http.lowSpeedLimit=1000", "-c", "http.lowSpeedTime=20"]);
-        access.apply(command)
+        let command = access.apply(command);
+        let Some(origin) = &access.origin else {
+            let remote = &self.repository.remote;
+            return Ok(complete(command.env("GIT_ALLOW_PROTOCOL", remote.protocol()), remote.url()));
+        };
+        let server = git(&origin.owner, Path::new("/"), limit).env("GIT_PROTOCOL", "version=2");
+        // git-remote-fd(1).
+        command
+            .env("GIT_ALLOW_PROTOCOL", "fd")
+            .served_by(server.args(["upload-pack", "--"]).args([&origin.path]), |command, socket| {
+                complete(command, &format!("fd::{socket}"))
+            })
     }
 
     fn fetch_limit(&self) -> Duration {
         Duration::from_secs(self.config.gitops.fetch_timeout_seconds)
     }
 
-    fn fetch_command(&self, access: &Access, room: &Room) -> Command {
+    fn fetch_command(&self, access: &Access, room: &Room) -> Result<Command, command::Error> {
         let refspec = format!("+refs/heads/{}:{TIP}", self.repository.branch);
-        let mut command = self.remote_git(access, self.fetch_limit()).file_limit(room.bytes);
-        // One pack, whatever comes, so that the limit of a file is the limit of a fetch.
-        command = command.args(["-c", "fetch.unpackLimit=1", "-c", "fetch.fsckObjects=true"]);
-        for message in HARMLESS {
-            command = command.args(["-c", &format!("fetch.fsck.{message}=ignore")]);
-        }
-        command
-            .args(["fetch", "--quiet", "--no-tags", "--no-auto-maintenance"])
-            .args(["--no-recurse-submodules", "--", self.repository.remote.url(), &refspec])
-            .name(format!("git fetch {}", self.repository.remote.url()))
+        let complete = |mut command: Command, url: &str| {
+            // One pack, whatever comes, so that the limit of a file is the limit of a fetch.
+            command =
+                command.file_limit(room.bytes).args(["-c", "fetch.unpackLimit=1", "-c", "fetch.fsckObjects=true"]);
+            for message in HARMLESS {
+                command = command.args(["-c", &format!("fetch.fsck.{message}=ignore")]);
+            }
+            command
+                .args(["fetch", "--quiet", "--no-tags", "--no-auto-maintenance"])
+                .args(["--no-recurse-submodules", "--", url, &refspec])
+                .name(format!("git fetch {}", self.repository.remote.url()))
+        };
+        self.remote_git(access, self.fetch_limit(), complete)
     }
 
     /// What the remote has the branch at; none where it answers and has no such branch.
     fn remote_tip(&self, access: &Access) -> Result<Option<String>, command::Error> {
-        let output = self.ls_remote(access, self.fetch_limit().min(Duration::from_secs(30))).run()?;
+        let output = self.ls_remote(access, self.fetch_limit().min(Duration::from_secs(30)))?.run()?;
         // `git ls-remote --exit-code` ends with 2 then.
         if output.status.code() == Some(2) {
             return Ok(None);
@@ -188,10 +207,14 @@ impl Mirror<'_> {
         Ok(Some(text.split_whitespace().next().unwrap_or_default().to_owned()))
     }
 
-    pub(super) fn ls_remote(&self, access: &Access, limit: Duration) -> Command {
+    pub(super) fn ls_remote(&self, access: &Access, limit: Duration) -> Result<Command, command::Error> {
         let reference = format!("refs/heads/{}", self.repository.branch);
-        let command = self.remote_git(access, limit);
-        command.args(["ls-remote", "--exit-code", "--", self.repository.remote.url(), &reference]).output_limit(1 << 16)
+        self.remote_git(access, limit, |command, url| {
+            command
+                .args(["ls-remote", "--exit-code", "--", url, &reference])
+                .output_limit(1 << 16)
+                .name(format!("git ls-remote {}", self.repository.remote.url()))
+        })
     }
 
     /// A killed fetch or `git gc` leaves its locks and what it had written; this run holds the repository's lock, so nobody
@@ -235,7 +258,8 @@ impl Mirror<'_> {
     /// Why the remote cannot be fetched from, with what to do where that is known.
     pub(super) fn cannot_fetch(&self, access: &Access, error: &command::Error) -> Error {
         let url = self.repository.remote.url().to_owned();
-        if let Some(reason) = self.repository.remote.local_path().and_then(|path| self.shut_out(&path)) {
+        let local = self.repository.remote.local_path().filter(|_| access.origin.is_none());
+        if let Some(reason) = local.and_then(|path| self.shut_out(&path)) {
             return Error::Fetch { url, reason };
         }
         let reason = error.to_string();
