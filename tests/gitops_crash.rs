@@ -385,3 +385,20 @@ fn killed_while_the_good_build_is_made_again() {
     site.assert_exactly(&good);
     assert_eq!(std::fs::read_to_string(site.host.path("built")).unwrap(), "one\n");
 }
+
+#[test]
+fn what_a_killed_run_noted_stops_no_run_whatever_became_of_it() {
+    let site = Site::new();
+    site.sync().expect(0, "deployed");
+    let sessions = site.state("sessions");
+    let too_long = || std::fs::write(sessions.join("abc1"), "1\n".repeat(1 << 20)).unwrap();
+    let no_file = || std::fs::create_dir(sessions.join("abc1")).unwrap();
+    for prepare in [&too_long as &dyn Fn(), &no_file] {
+        prepare();
+        std::fs::write(site.state("lock"), "abc1").unwrap();
+        let run = site.sync().expect(0, "unchanged");
+        assert!(run.log.contains("sessions_not_read") && run.log.contains("last_run_was_killed"), "{}", run.log);
+        let _ = std::fs::remove_file(sessions.join("abc1"));
+        assert!(!site.sync().expect(0, "unchanged").log.contains("last_run_was_killed"));
+    }
+}

@@ -148,11 +148,11 @@ fn a_tree_of_a_hundred_million_files_is_refused_in_little_time_and_memory() {
     }
     let commit = git(bare, &["commit-tree", "-p", &before, "-m", "bomb", &id]);
     git(bare, &["update-ref", "refs/heads/main", &commit]);
-    // Of address space, which is always more than the memory that is used.
+    // Of what can be written, stacks included, and of a processor's time: a loaded machine keeps both.
     let mut command = std::process::Command::new("prlimit");
     let service = site.host.command("gitops-sync");
     command
-        .arg("--as=1000000000")
+        .args(["--data=200000000", "--cpu=20"])
         .arg(service.get_program())
         .args(service.get_args())
         .args(["--json", support::gitops::REPO]);
@@ -162,8 +162,7 @@ fn a_tree_of_a_hundred_million_files_is_refused_in_little_time_and_memory() {
             None => command.env_remove(name),
         };
     }
-    let run = support::gitops::ran(command).expect(5, "refused").says("files and folders");
-    assert!(run.took < std::time::Duration::from_secs(60), "{:?}", run.took);
+    support::gitops::ran(command).expect(5, "refused").says("files and folders");
     assert_eq!(site.head(), before);
     site.assert_settled();
     // The next honest commit is deployed.

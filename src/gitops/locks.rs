@@ -82,13 +82,17 @@ impl Locks {
             let mut processes = 0;
             // Anything else is what a power cut made of a note, and that ended every process.
             if is_note(&earlier) {
-                processes = command::end_orphans(&earlier, &self.sessions_of(&earlier)?).map_err(failed)?;
-                self.sessions.forget(earlier.as_ref())?;
+                processes = command::end_orphans(&earlier, &self.sessions_of(&earlier)).map_err(failed)?;
+                self.forget_sessions(&earlier);
             }
             log::warn!("last_run_was_killed", processes_ended = processes);
-            access::remove_left(&self.gitops, |name| {
+            let removed = access::remove_left(&self.gitops, |name| {
                 Ok(own == Some(name) || Lock::attempt(&self.repositories, &file_name(name))?.is_some())
-            })?;
+            });
+            // The next run after a killed one goes on with it.
+            if let Err(error) = removed {
+                log::error!("credential_not_removed", error = error.to_string());
+            }
             ended.push(earlier);
         }
         Ok(Held(lock))
@@ -97,23 +101,35 @@ impl Locks {
 
 impl Locks {
     /// The sessions of a killed run's children. Runs of an earlier version had one for all, in the mark.
-    fn sessions_of(&self, mark: &str) -> Result<Vec<u32>, Error> {
+    fn sessions_of(&self, mark: &str) -> Vec<u32> {
         if let Some((_, session)) = mark.rsplit_once('.') {
-            return Ok(session.parse().into_iter().collect());
+            return session.parse().into_iter().collect();
         }
-        let noted = if is_mark(mark) { self.sessions.read(mark, MOST_SESSIONS)? } else { None };
+        let noted = if is_mark(mark) { self.sessions.read(mark, MOST_SESSIONS) } else { Ok(None) };
+        // Whatever became of that file: a run that cannot begin would leave every repository as it is.
+        let noted = noted.unwrap_or_else(|error| {
+            let effect = "what a killed run left running goes on";
+            log::warn!("sessions_not_read", error = error.to_string(), effect = effect);
+            None
+        });
         let noted = String::from_utf8_lossy(&noted.unwrap_or_default()).into_owned();
-        Ok(noted.lines().filter_map(|line| line.parse().ok()).collect())
+        noted.lines().filter_map(|line| line.parse().ok()).collect()
+    }
+}
+
+impl Locks {
+    fn forget_sessions(&self, mark: &str) {
+        if let Err(error) = self.sessions.forget(mark.as_ref()) {
+            log::warn!("sessions_not_forgotten", error = error.to_string());
+        }
     }
 }
 
 impl Drop for Locks {
     fn drop(&mut self) {
-        let forgotten = command::mark_children()
-            .map_err(|error| error.to_string())
-            .and_then(|mark| self.sessions.forget(mark.as_ref()).map_err(|error| error.to_string()));
-        if let Err(error) = forgotten {
-            log::warn!("sessions_not_forgotten", error = error);
+        match command::mark_children() {
+            Ok(mark) => self.forget_sessions(mark),
+            Err(error) => log::warn!("sessions_not_forgotten", error = error.to_string()),
         }
     }
 }
