@@ -20,6 +20,8 @@ use crate::state::{self, Folder, Way, act_as};
 const UNFINISHED: &str = ".hub-unfinished";
 /// How long a look at a checkout may take. What it runs is partly its user's, and other repositories wait.
 pub(super) const LOOK: Duration = Duration::from_secs(30);
+/// With so many killed processes in it that do not end, nothing more is started in a checkout.
+const MOST_HANGING: usize = 4;
 /// How many bytes of paths go onto one command line; the kernel takes 128 KiB an argument and 2 MiB in all.
 const PATHS_PER_CALL: usize = 64 << 10;
 
@@ -55,6 +57,14 @@ impl<'a> Checkout<'a> {
                 user.name,
                 caller.name,
                 user.name
+            )));
+        }
+        let real = way.as_ref().and_then(Way::real_path);
+        if command::hanging().iter().filter(|process| Some(&process.folder) == real.as_ref()).count() >= MOST_HANGING {
+            return Err(Error::Slow(format!(
+                "the checkout {}: {MOST_HANGING} processes in it were killed and hang in a file system that does not answer; see what is mounted \
+                 in it (grep {0} /proc/self/mountinfo) and unmount that (umount -l)",
+                path.display()
             )));
         }
         let checkout = Self { repository, user };

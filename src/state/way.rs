@@ -152,6 +152,11 @@ impl Way {
         self.found.st_uid
     }
 
+    /// Where the path led to; none where the kernel does not say.
+    pub fn real_path(&self) -> Option<PathBuf> {
+        std::fs::read_link(format!("/proc/self/fd/{}", self.fd.as_raw_fd())).ok()
+    }
+
     /// The folder at the end.
     pub fn into_folder(self) -> Folder {
         Folder::from_parts(self.fd, &self.path)
@@ -386,13 +391,21 @@ impl Walk<'_> {
         let mount = id.as_deref().and_then(mounts::find);
         self.mount = id;
         let Some(mount) = mount else { return Ok(()) };
-        // That it opens the folder and reads an entry is all that counts.
+        // That it opens the folder and reads an entry is all that counts. Not while an earlier one still waits.
         let find = Command::new("find", ANSWER).args(["-H"]).args([self.path]).args(["-maxdepth", "0", "-empty"]);
+        let waits = |process: &command::Hanging| {
+            let mut words = process.command.split(|byte| *byte == 0);
+            words.next() == Some(b"find") && words.nth(1) == Some(self.path.as_os_str().as_bytes())
+        };
+        let no_answer = || {
+            let (path, mount, kind) = (self.path.to_owned(), mount.point.clone(), mount.kind.clone());
+            Err(Error::NoAnswer { path, mount, kind, limit: ANSWER })
+        };
+        if command::hanging().iter().any(waits) {
+            return no_answer();
+        }
         match find.run() {
-            Err(command::Error::Deadline { limit, .. }) => {
-                let (path, kind) = (self.path.to_owned(), mount.kind);
-                return Err(Error::NoAnswer { path, mount: mount.point, kind, limit });
-            }
+            Err(command::Error::Deadline { .. }) => return no_answer(),
             Err(error) => return Err(Error::io("ask for", self.path, std::io::Error::other(error))),
             Ok(_) => {}
         }
