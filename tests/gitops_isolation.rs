@@ -307,7 +307,7 @@ fn a_checkout_is_not_made_where_its_user_could_move_it() {
     chown(&theirs, Some(HUB_GIT), Some(HUB_GIT)).unwrap();
     shared.site.checkout = theirs.join("roots/new/checkout");
     shared.site.configure("", "user = \"infra\"\n");
-    shared.sync().expect(5, "refused").says("is neither infra's nor root's alone");
+    shared.sync().expect(5, "refused").says("so root makes nothing in it for infra");
     assert_eq!(names(&theirs.join("roots")), [] as [String; 0]);
     // In root's own place it is made, and is the user's.
     shared.site.checkout = shared.site.host.path("srv/new/checkout");
