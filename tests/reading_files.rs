@@ -187,6 +187,31 @@ fn begun(site: &Site, documents: usize) -> std::thread::JoinHandle<support::Answ
 }
 
 #[test]
+fn a_file_that_is_renamed_while_it_is_read_is_stored_once() {
+    let site = site();
+    // Without ids, where a row's key has the name of its file in it.
+    let lines: String = (0..60_000).map(|n| format!("{{\"number\":{n}}}\n")).collect();
+    publish(&site.host, "a.jsonl", lines.as_bytes());
+    let admin = site.admin;
+    let run = std::thread::spawn(move || send(admin, "POST", "/api/sync/reading", &[], b""));
+    let rows = || {
+        let found = Connection::open(site.host.state().join("data/hub.db"))
+            .and_then(|database| database.query_row("SELECT count(*) FROM reading_analytics", [], |row| row.get(0)));
+        found.unwrap_or(0_i64)
+    };
+    eventually("rows come", || rows() > 0);
+    let inbox = inbox(&site.host);
+    std::fs::rename(inbox.join("a.jsonl"), inbox.join("b.jsonl")).unwrap();
+    assert_eq!(run.join().unwrap().json()["status"], "success");
+    site.synced("reading");
+    assert_eq!(count(&site.host, "reading_analytics"), 60_000);
+    assert_eq!(
+        (names(&site.host, "."), names(&site.host, "processed")),
+        (vec!["processed".to_owned()], vec!["b.jsonl".to_owned()])
+    );
+}
+
+#[test]
 fn one_run_at_a_time_and_the_stop_of_the_proxy_ends_it() {
     let mut site = site();
     let call = begun(&site, 12_000);

@@ -138,8 +138,8 @@ fn in_the_making(metadata: &Metadata, now: SystemTime) -> Option<Duration> {
 struct Inbox {
     folder: Folder,
     rules: Rules,
-    /// Files of this run: one that stays, because it is written on, waits for the next.
-    seen: HashSet<(OsString, Identity)>,
+    /// Files of this run, whatever their names: one that stays, because it is written on, waits for the next.
+    seen: HashSet<Identity>,
     /// What is no file, told of once.
     passed_over: HashSet<OsString>,
     /// What is left of this pass, the next one last.
@@ -237,7 +237,7 @@ impl Inbox {
                 }
             };
             let metadata = file.metadata().map_err(|error| cannot_read(&path, &error))?;
-            if !metadata.is_file() || self.seen.contains(&(name.clone(), identity(&metadata))) {
+            if !metadata.is_file() || self.seen.contains(&identity(&metadata)) {
                 continue;
             }
             if let Some(rest) = in_the_making(&metadata, SystemTime::now()) {
@@ -258,7 +258,7 @@ impl Inbox {
                 self.made_at = Some(self.made_at.map_or(made_at, |earlier| earlier.min(made_at)));
                 continue;
             }
-            self.seen.insert((name.clone(), identity(&metadata)));
+            self.seen.insert(identity(&metadata));
             return Ok(Some(Input::new(name, file, &metadata)));
         }
         Ok(None)
@@ -311,33 +311,56 @@ impl Receipts {
     }
 
     fn put_away(&mut self, finished: &Finished) -> Result<(), Error> {
-        let path: PathBuf = self.folder.path().join(&finished.name);
-        let now = match std::fs::symlink_metadata(&path) {
-            Ok(metadata) => identity(&metadata),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(cannot_read(&path, &error)),
-        };
         let file = finished.name.display().to_string();
-        if now != finished.identity {
-            let note = "it was written while it was read, and is read again";
-            log::info!("file_changed", file = file, note = note);
-            return Ok(());
-        }
+        let name = match self.identity(&finished.name)? {
+            Some(now) if now == finished.identity => finished.name.clone(),
+            Some(_) => {
+                let note = "it was written while it was read, and is read again";
+                log::info!("file_changed", file = file, note = note);
+                return Ok(());
+            }
+            // Somebody renamed it, or took it away.
+            None => match self.name_of(finished.identity)? {
+                Some(name) => name,
+                None => return Ok(()),
+            },
+        };
         let folder = if finished.damage.is_some() { "failed" } else { "processed" };
         if let Some(error) = &finished.damage {
             log::warn!("file_damaged", file = file, error = error, moved_to = folder);
         }
         let target = self.target(folder)?;
-        let mut name = finished.name.clone();
+        let mut moved = name.clone();
         for number in 1.. {
-            if !target.path().join(&name).exists() {
+            if !target.path().join(&moved).exists() {
                 break;
             }
-            name = finished.name.clone();
-            name.push(format!(".{number}"));
+            moved = name.clone();
+            moved.push(format!(".{number}"));
         }
-        self.folder.move_to(&finished.name, &target, &name).map_err(|error| failed(&error))?;
-        self.put_away.push((finished.name.clone(), target, name));
+        self.folder.move_to(&name, &target, &moved).map_err(|error| failed(&error))?;
+        self.put_away.push((name, target, moved));
         Ok(())
+    }
+
+    /// What lies in the inbox under a name; none where nothing does.
+    fn identity(&self, name: &OsStr) -> Result<Option<Identity>, Error> {
+        let path: PathBuf = self.folder.path().join(name);
+        match std::fs::symlink_metadata(&path) {
+            Ok(metadata) => Ok(Some(identity(&metadata))),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(cannot_read(&path, &error)),
+        }
+    }
+
+    /// The name that a file to read has now; none where it is no more in the inbox, or not to be read.
+    fn name_of(&self, sought: Identity) -> Result<Option<OsString>, Error> {
+        let entries = self.folder.entries(MOST_FILES).map_err(|error| failed(&error))?;
+        for entry in entries.into_iter().filter(|entry| entry.kind == Kind::File && is_input(&entry.name)) {
+            if self.identity(&entry.name)? == Some(sought) {
+                return Ok(Some(entry.name));
+            }
+        }
+        Ok(None)
     }
 }
