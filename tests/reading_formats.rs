@@ -201,6 +201,28 @@ fn what_can_be_read_of_a_damaged_file_is_stored() {
 }
 
 #[test]
+fn what_follows_a_document_that_is_too_long_is_read_and_nothing_of_it_is_a_dead_letter() {
+    let host = support::Host::new();
+    host.configure(&format!(
+        "[proxy]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\n{}",
+        file_pipeline(&host, "")
+    ));
+    let log = host.path("log");
+    let site = Site::on(host, |command| {
+        command.stderr(std::fs::File::create(&log).unwrap());
+    });
+    let lines = "    \"0123456789abcdef0123456789abcdef0123456789abcdef\",\n".repeat(1_300_000);
+    let long = format!("{{\n  \"_id\": 7,\n  \"list\": [\n{lines}    0\n  ]\n}}");
+    publish(&site.host, "a.json", format!("{}\n{long}\n{}\nnot JSON\n", document(0), document(1)).as_bytes());
+    publish(&site.host, "b.json", format!("{long} {}\n{long}", document(2)).as_bytes());
+    let result = site.synced("reading");
+    assert_eq!(stored(&site), [0, 1, 2]);
+    assert_eq!((&result["dead_letters"], &result["damaged_files"]), (&json!(1), &json!(2)), "{result}");
+    let list = site.hub(&["dead-letters"]);
+    assert!(list.contains("  a.json, line 1300009  "), "{list}");
+}
+
+#[test]
 fn a_short_file_of_another_kind_is_one_damaged_file_too() {
     let site = site();
     publish(&site.host, "a.json", b"id,kind\n1,x\n2,y\n");

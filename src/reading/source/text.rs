@@ -121,7 +121,7 @@ impl Text {
         while step == Step::More {
             let from = self.at;
             if from - start > LONGEST {
-                return Ok((None, lines));
+                return Ok((None, lines + self.pass_over(scan)?));
             }
             if from == self.ahead.len() && !self.look_ahead()? {
                 break;
@@ -142,6 +142,41 @@ impl Text {
             }
         }
         Ok((Some(self.broken(start)?), self.lines_since(start)))
+    }
+
+    /// Passes over the rest of a document that is too long to be kept; how many lines that takes.
+    fn pass_over(&mut self, mut scan: Scan) -> std::io::Result<u64> {
+        self.ahead.drain(..self.at);
+        self.at = 0;
+        // The one that begins here.
+        let mut lines = 1;
+        loop {
+            let text = self.beginning()?;
+            if text.is_empty() {
+                return Ok(lines);
+            }
+            let step = scan.feed(text);
+            let count = match step {
+                Step::More => text.len(),
+                Step::Ends(count) | Step::Wrong(count) => count,
+            };
+            lines += text[..count].iter().filter(|byte| **byte == b'\n').count() as u64;
+            self.skip(count);
+            match step {
+                Step::More => {}
+                Step::Wrong(_) => return self.line().map(|_| lines),
+                Step::Ends(_) => {
+                    return Ok(match self.line()? {
+                        // The next document begins in the same line.
+                        Line::Read(rest) if !rest.trim_ascii().is_empty() => {
+                            self.put_back(rest);
+                            lines - 1
+                        }
+                        _ => lines,
+                    });
+                }
+            }
+        }
     }
 
     /// Reads one more line ahead; false at the end, and before one that is too long.
