@@ -1,5 +1,6 @@
 //! From a queued request to the applied commit, beside a bare `git fetch` and `git merge --ff-only` of the same commit.
-//! Every round measures both, in turns, so that whatever else the machine does meets both alike.
+//! Every round measures both, in turns, so that whatever else the machine does meets both alike. Then runs of the timer
+//! that find nothing due. CPU time is user and system time as wait4(2) gives it, children included.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
 mod figures;
@@ -14,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use figures::{figure, median, ms, quantile, setting};
 use support::{Host, Origin, git};
+use wait4::Wait4;
 
 /// The files of a small repository: 50 in five folders.
 fn files() -> Vec<(String, String)> {
@@ -35,26 +37,36 @@ struct Synced {
     host: Host,
 }
 
+/// What a run took: to its line that says what was done, by then durable; to its exit; of CPU time.
+struct Took {
+    applied: Duration,
+    exited: Duration,
+    cpu: Duration,
+}
+
+/// A `[[repository]]` of the origin in a folder of the host.
+fn table(origin: &Origin, host: &Host, name: &str) -> String {
+    let me = String::from_utf8(Command::new("id").arg("-un").output().unwrap().stdout).unwrap();
+    let (url, path, me) = (origin.url(), host.path(name), me.trim());
+    format!("[[repository]]\nname = \"acme/{name}\"\nurl = \"{url}\"\npath = \"{}\"\nuser = \"{me}\"\n", path.display())
+}
+
 impl Synced {
     fn new(origin: &Origin, host: Host) -> Self {
-        let me = String::from_utf8(Command::new("id").arg("-un").output().unwrap().stdout).unwrap();
-        let me = me.trim();
-        host.configure(&format!(
-            "[[repository]]\nname = \"acme/infra\"\nurl = \"{}\"\npath = \"{}\"\nuser = \"{me}\"\n",
-            origin.url(),
-            host.path("checkout").display()
-        ));
+        host.configure(&table(origin, &host, "infra"));
         std::fs::create_dir_all(host.state().join("proxy/queue")).unwrap();
         let synced = Self { host };
-        synced.run(&[]);
+        synced.run(origin, &[]);
         synced
     }
 
-    /// Queues a request and runs gitops-sync on it, `prefix` before it; returns the times to its line that says what was
-    /// done, by then durable, and to its exit.
-    fn run(&self, prefix: &[&str]) -> (Duration, Duration) {
-        let request = r#"{"repository":"acme/infra","since":"2026-01-01T00:00:00.000Z","deliveries":["bench"]}"#;
-        std::fs::write(self.host.state().join("proxy/queue/acme__infra.json"), request).unwrap();
+    /// Queues a request as the proxy does and runs gitops-sync on it, `prefix` before it.
+    fn run(&self, origin: &Origin, prefix: &[&str]) -> Took {
+        let request = serde_json::json!({
+            "repository": "acme/infra", "since": "2026-01-01T00:00:00.000Z", "deliveries": ["bench"],
+            "after": git(&origin.work, &["rev-parse", "HEAD"]).trim(),
+        });
+        std::fs::write(self.host.state().join("proxy/queue/acme__infra.json"), request.to_string()).unwrap();
         let product = self.host.command("gitops-sync");
         let mut words = prefix.iter().copied().map(std::ffi::OsStr::new).chain([product.get_program()]);
         let mut command = Command::new(words.next().unwrap());
@@ -73,13 +85,47 @@ impl Synced {
                 applied = started.elapsed();
             }
         }
-        let status = child.wait().unwrap();
-        assert!(status.success() && !applied.is_zero(), "gitops-sync: {status}");
-        (applied, started.elapsed())
+        let used = child.wait4().unwrap();
+        let exited = started.elapsed();
+        assert!(used.status.success() && !applied.is_zero(), "gitops-sync: {}", used.status);
+        Took { applied, exited, cpu: used.rusage.utime + used.rusage.stime }
     }
 
     fn is_at(&self, origin: &Origin) -> bool {
-        git(&self.host.path("checkout"), &["rev-parse", "HEAD"]) == git(&origin.work, &["rev-parse", "HEAD"])
+        git(&self.host.path("infra"), &["rev-parse", "HEAD"]) == git(&origin.work, &["rev-parse", "HEAD"])
+    }
+}
+
+fn print(name: &str, times: &[Duration]) {
+    let (p10, p90) = (ms(quantile(times, 0.1)), ms(quantile(times, 0.9)));
+    println!("  {name:<58} {:>9.1} ms   p10 {p10:.1}  p90 {p90:.1}", ms(median(times)));
+}
+
+/// Issue 13: what the timer's run costs where nothing is due, on an ordinary host and on one with 300 repositories.
+fn nothing_due(product: &Synced, origin: &Origin, rounds: usize) {
+    let many = setting("HUB_BENCH_REPOSITORIES", 300);
+    let host = Host::new();
+    host.configure(&(0..many).map(|n| table(origin, &host, &format!("r{n}"))).collect::<String>());
+    for (host, count, most) in [(&product.host, 1, 5.0), (&host, many, 30.0)] {
+        let (mut wall, mut cpu) = (Vec::new(), Vec::new());
+        for round in 0..=rounds {
+            let mut command = host.command("gitops-sync");
+            command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+            let started = Instant::now();
+            let mut child = command.spawn().unwrap();
+            let log = std::io::read_to_string(child.stdout.take().unwrap()).unwrap();
+            let used = child.wait4().unwrap();
+            assert!(used.status.success(), "gitops-sync: {}\n{log}", used.status);
+            // The first run looks at all of them.
+            if round > 0 {
+                assert!(log.lines().count() == 1 && log.contains("\"msg\":\"nothing_due\""), "{log}");
+                wall.push(started.elapsed());
+                cpu.push(used.rusage.utime + used.rusage.stime);
+            }
+        }
+        print(&format!("a run with none of {count} due, start to exit, median"), &wall);
+        let cpu = ms(median(&cpu));
+        figure("the same, CPU time", format!("{cpu:.1} ms"), &format!("<= {most} ms"), cpu <= most);
     }
 }
 
@@ -114,29 +160,30 @@ fn main() {
     let with_units = Synced::new(&origin, Host::new());
     let unit = |n: usize| (format!("systemd/app{n}.service"), format!("[Service]\nExecStart=/bin/true {n}\n"));
 
-    let (mut bare, mut synced, mut ended, mut idle) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let [mut bare, mut synced, mut ended, mut cpu, mut idle, mut idle_cpu] = [(); 6].map(|()| Vec::new());
     for round in 0..rounds {
         push_change(&origin, round);
         if round % 2 == 0 {
             bare.push(fetch_and_merge(&clone));
         }
-        let (applied, exited) = product.run(&[]);
-        synced.push(applied);
-        ended.push(exited);
+        let took = product.run(&origin, &[]);
+        synced.push(took.applied);
+        ended.push(took.exited);
+        cpu.push(took.cpu);
         if round % 2 == 1 {
             bare.push(fetch_and_merge(&clone));
         }
         assert!(product.is_at(&origin), "the commit was not applied");
-        idle.push(product.run(&[]).1);
+        let took = product.run(&origin, &[]);
+        idle.push(took.exited);
+        idle_cpu.push(took.cpu);
     }
-    let print = |name: &str, times: &[Duration]| {
-        let (p10, p90) = (ms(quantile(times, 0.1)), ms(quantile(times, 0.9)));
-        println!("  {name:<58} {:>9.1} ms   p10 {p10:.1}  p90 {p90:.1}", ms(median(times)));
-    };
     print("git fetch + git merge --ff-only, median", &bare);
     print("gitops-sync, start to applied and recorded, median", &synced);
     print("gitops-sync, start to exit, median", &ended);
+    print("the same, CPU time, median", &cpu);
     print("gitops-sync where nothing is new, start to exit, median", &idle);
+    print("the same, CPU time, median", &idle_cpu);
     let ratio = |times: &[Duration], share| quantile(times, share).as_secs_f64() / quantile(&bare, share).as_secs_f64();
     figure(
         "ratio of the medians, applied",
@@ -150,19 +197,19 @@ fn main() {
 
     // Issue 3: what a push that changes nothing deployable costs on top of the checkout's update.
     push(&origin, &(0..10).map(unit).collect::<Vec<_>>());
-    product.run(&[]);
-    with_units.run(&[]);
+    product.run(&origin, &[]);
+    with_units.run(&origin, &[]);
     let without = Synced::new(&origin, Host::new());
     without.host.configure(&(std::fs::read_to_string(without.host.path("hub.toml")).unwrap() + "units = \"\"\n"));
     let (mut plain, mut planned) = (Vec::new(), Vec::new());
     for round in 0..rounds {
         push_change(&origin, rounds + round);
         if round % 2 == 0 {
-            plain.push(without.run(&[]).0);
-            planned.push(with_units.run(&[]).0);
+            plain.push(without.run(&origin, &[]).applied);
+            planned.push(with_units.run(&origin, &[]).applied);
         } else {
-            planned.push(with_units.run(&[]).0);
-            plain.push(without.run(&[]).0);
+            planned.push(with_units.run(&origin, &[]).applied);
+            plain.push(without.run(&origin, &[]).applied);
         }
     }
     let added = ms(median(&planned)) - ms(median(&plain));
@@ -170,6 +217,7 @@ fn main() {
     if !Path::new("/run/systemd/system").is_dir() {
         println!("  (no systemd here: read from the mirror, not compared with what is installed)");
     }
+    nothing_due(&product, &origin, rounds);
     steps(&product, &origin, 2 * rounds, setting("HUB_BENCH_TRACED", 10));
 }
 
@@ -198,7 +246,7 @@ fn steps(product: &Synced, origin: &Origin, from: usize, rounds: usize) {
             "-o",
             trace.to_str().unwrap(),
         ];
-        product.run(&prefix);
+        product.run(origin, &prefix);
         for (step, (began, took)) in read_trace(&std::fs::read_to_string(&trace).unwrap()) {
             let times = all.entry(step).or_default();
             times.0.push(began);
