@@ -22,6 +22,20 @@ pub(super) struct Transfer {
     objects: PathBuf,
 }
 
+impl Transfer {
+    /// The same, or none, where it is not wanted any more: it is ended then, so that nothing writes any more to the folder
+    /// that the next one clears.
+    pub fn still_wanted(self, wanted: bool) -> Option<Self> {
+        if wanted {
+            return Some(self);
+        }
+        if let Err(error) = self.pack.finish(b"") {
+            log::line!(log::Level::Debug, "transfer_ended", error = error.to_string());
+        }
+        None
+    }
+}
+
 impl Checkout<'_> {
     /// The folder of objects, relative to the checkout.
     fn objects(&self) -> Result<PathBuf, Error> {

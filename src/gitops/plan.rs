@@ -143,7 +143,7 @@ impl Run<'_> {
         let is_fresh = began.elapsed() < FRESH;
         // A look that failed is not made again: what held it up would do so once more.
         let look = look.filter(|look| is_fresh || look.is_err());
-        let transfer = transfer.filter(|_| is_fresh);
+        let transfer = transfer.and_then(|transfer| transfer.still_wanted(is_fresh));
         let mut lines = Vec::new();
         let path = repository.path.display();
         let missing = checkout.is_missing();
