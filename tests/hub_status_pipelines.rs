@@ -8,7 +8,7 @@ mod status;
 mod support;
 
 use serde_json::{Value, json};
-use status::{ago, change, status};
+use status::{ago, change, status_on_its_port as status};
 use support::free_address;
 
 #[test]
