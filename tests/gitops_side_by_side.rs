@@ -130,7 +130,9 @@ fn a_delivery_is_applied_while_other_remotes_hang() {
         let run = site.start();
         let _held = site.silent.wait(if queued { 4 } else { 3 });
         let meanwhile = shortest((0..5).map(|number| site.deliver(number, Some(&run))));
-        assert!(meanwhile < alone * 3 / 2, "{meanwhile:?} while others hang, {alone:?} alone ({queued})");
+        // A few fsyncs of other work on the machine, so short are both.
+        let most = alone * 3 / 2 + Duration::from_millis(50);
+        assert!(meanwhile < most, "{meanwhile:?} while others hang, {alone:?} alone ({queued})");
         // By hand too, and a hung one says that it is at work.
         let commit = site.origin.push(&[("README", "by hand\n")]);
         let by_hand = ran(hanging_command(&site.host, &["--json", "acme/b"]));
