@@ -150,7 +150,8 @@ fn allow(machine: &Machine, path: &str, uid: &str, kind: u16) {
     let script = "my ($path, $kind, $id) = @ARGV; my $none = 0xffffffff;
         my $list = pack('L<', 2) . join '', map { pack('S<S<L<', @$_) }
             ([1, 7, $none], $kind == 2 ? [2, 7, $id] : (), [4, 5, $none], $kind == 8 ? [8, 7, $id] : (), [16, 7, $none], [32, 5, $none]);
-        syscall(188, $path, 'system.posix_acl_access', $list, length $list, 0) == 0 or die qq(setxattr: $!\n)";
+        my $name = 'system.posix_acl_access';
+        syscall(188, $path, $name, $list, length $list, 0) == 0 or die qq(setxattr: $!\n)";
     machine.ok(&["perl", "-e", script, path, &kind.to_string(), uid]);
 }
 
@@ -179,7 +180,12 @@ fn an_access_list_on_the_way_to_a_checkout_counts() {
         machine.ok(&["chmod", "go-w", "/home/alice"]);
         expect(0, "the mask takes the right away");
     }
-    machine.ok(&["perl", "-e", "syscall(197, $ARGV[0], 'system.posix_acl_access') == 0 or die $!", "/home/alice"]);
+    machine.ok(&[
+        "perl",
+        "-e",
+        "my $name = 'system.posix_acl_access'; syscall(197, $ARGV[0], $name) == 0 or die $!",
+        "/home/alice",
+    ]);
     machine.ok(&["chmod", "775", "/home/alice"]);
     expect(0, "no list any more");
     machine.ok(&["gpasswd", "--add", "mallory", "alice"]);
