@@ -20,17 +20,24 @@ use crate::state::{Folder, repository_file_name};
 /// fails; then the next call goes on from there.
 pub fn remove(config: &Config, name: &str, dry_run: bool) -> Result<Option<Vec<String>>, Error> {
     let Some((root, gitops)) = folders(config)? else { return Ok(None) };
-    let locks = Locks::open(gitops.sub(".")?)?;
     let find = || Host::owners(&gitops).map(|owners| owners.into_keys().find(|owner| owner.eq_ignore_ascii_case(name)));
-    // A run that has read an earlier hub.toml may still be at work on it.
-    let _own = locks.repository(find()?.as_deref().unwrap_or(name), false)?.ok_or(Error::Busy)?;
-    let _applying = locks.attempt()?.ok_or(Error::Busy)?;
-    let owner = find()?;
     let stem = repository_file_name(name);
     let all = || kept(&gitops, |found| found.eq_ignore_ascii_case(&stem));
-    if owner.is_none() && all()?.is_empty() {
+    // Before a lock makes something of this name.
+    if find()?.is_none() && all()?.is_empty() {
         return Ok(None);
     }
+    // To show what would be done nothing is written, not even into a lock.
+    let locks = if dry_run { None } else { Some(Locks::open(gitops.sub(".")?)?) };
+    let _held = match &locks {
+        None => None,
+        // A run that has read an earlier hub.toml may still be at work on it.
+        Some(locks) => {
+            let own = locks.repository(find()?.as_deref().unwrap_or(name), false)?.ok_or(Error::Busy)?;
+            Some((own, locks.attempt()?.ok_or(Error::Busy)?))
+        }
+    };
+    let owner = find()?;
     let name = owner.as_deref().unwrap_or(name);
     let journal = Journal::open(&gitops)?;
     let interrupted = journal.read(&file_of(name))?.filter(|entry| entry.units.is_some());
