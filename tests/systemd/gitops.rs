@@ -138,7 +138,8 @@ pub fn sync(machine: &Machine, name: &str) -> Run {
 
 pub fn sync_with(machine: &Machine, arguments: &[&str]) -> Run {
     let started = std::time::Instant::now();
-    let output = machine.run(&[&["gitops-sync", "--json"], arguments].concat());
+    // One that goes back because nothing answers any more asks for a minute and a half whether it does.
+    let output = machine.run_for(&[&["gitops-sync", "--json"], arguments].concat(), None, 10 * SOON);
     if started.elapsed() > SOON {
         eprintln!("slow: gitops-sync {arguments:?} took {:?}", started.elapsed());
     }
