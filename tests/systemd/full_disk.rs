@@ -28,7 +28,11 @@ fn a_unit_that_fails_on_a_full_disk_is_taken_back_and_told() {
             sync(&machine, "infra").expect(3);
         } else {
             deliver(&machine, "infra");
-            machine.wait_for("the rollback", SOON, || record(&machine)["status"] == "rolled_back");
+            // Not the record of the run before.
+            machine.wait_for("the rollback", SOON, || {
+                let status = machine.run(&["hub", "status"]).stdout;
+                String::from_utf8_lossy(&status).contains(&bad[..10]) && record(&machine)["status"] == "rolled_back"
+            });
             machine.wait_for("the worker to end", SOON, || {
                 show(&machine, "gitops-sync.service", "ActiveState") != "activating"
             });
