@@ -74,7 +74,12 @@ impl Counters {
         self.timed_out.fetch_add(1, Relaxed);
     }
 
-    pub(super) fn set_open(&self, connections: usize) {
-        self.open.store(connections as u64, Relaxed);
+    /// Of a listener's connections; while its limits change some are held by the former ones.
+    pub(super) fn count_open(&self) {
+        self.open.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn count_closed(&self) {
+        self.open.fetch_sub(1, Relaxed);
     }
 }

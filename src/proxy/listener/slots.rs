@@ -35,8 +35,7 @@ const CREDIT: Duration = Duration::from_secs(2);
 /// What a head should bring, in bytes a second, at least. Bodies should bring what ends them before their deadline.
 pub(super) const SLOWEST: u64 = 256;
 
-/// Bodies whose last bytes came as little apart as this keep the same pace, as far as the network lets one tell. Of those
-/// the youngest makes way, so that one that was begun is ended.
+/// Bodies whose last bytes came as little apart as this keep the same pace, as far as the network lets one tell.
 const SAME_PACE: Duration = Duration::from_millis(500);
 
 /// How often one that waits for memory looks who has fallen behind meanwhile.
@@ -47,7 +46,7 @@ const LOOK: Duration = Duration::from_millis(100);
 const SMALL_BODY: usize = 64 << 10;
 
 /// What large bodies may take of a whole.
-pub(super) fn large_share(whole: usize) -> usize {
+fn large_share(whole: usize) -> usize {
     whole - whole / 4
 }
 
@@ -80,6 +79,8 @@ struct Slot {
     body: usize,
     /// Whether its body is longer than a small one.
     large: bool,
+    /// Whether it waits for memory.
+    waits: bool,
     evicted: bool,
 }
 
@@ -119,12 +120,17 @@ impl Table {
         slots.min_by_key(|(_, slot)| slot.due).map(|(id, _)| *id)
     }
 
-    /// Whose body makes way for the one of `asking`, its own perhaps: the youngest of those that are furthest behind.
+    /// Whose body makes way for the one of `asking`: of those that stand still, the one furthest behind; where all wait for
+    /// memory, the youngest, so that what was begun is ended.
     fn last_body(&self, asking: u64, counts: impl Fn(&Slot) -> bool) -> Option<u64> {
-        let has_body = |id: u64, slot: &Slot| slot.body > 0 || id == asking;
-        let bodies = || self.slots.iter().filter(|(id, slot)| slot.evictable() && has_body(**id, slot) && counts(slot));
-        let behind = bodies().map(|(_, slot)| slot.due).min()? + SAME_PACE;
-        bodies().filter(|(_, slot)| slot.due <= behind).map(|(id, _)| *id).max()
+        let due = self.slots.get(&asking)?.due;
+        let others = || {
+            let others = self.slots.iter().filter(|(id, slot)| **id != asking && slot.evictable() && counts(slot));
+            others.filter(|(_, slot)| slot.body > 0)
+        };
+        let behind = others().min_by_key(|(_, slot)| slot.due).filter(|(_, slot)| slot.due + SAME_PACE < due);
+        let stuck = || others().all(|(_, slot)| slot.waits).then(|| others().last()).flatten();
+        behind.or_else(stuck).map(|(id, _)| *id)
     }
 
     /// Body bytes that are held by requests of which `which` is true.
@@ -228,10 +234,11 @@ impl Slots {
             phase: Phase::Starting,
             body: 0,
             large: false,
+            waits: false,
             evicted: false,
         };
         table.slots.insert(id, slot);
-        self.counters.set_open(table.slots.len());
+        self.counters.count_open();
         Some(Lease { slots: Arc::clone(self), id })
     }
 
@@ -330,42 +337,66 @@ impl Lease {
         Ok(())
     }
 
-    /// Asks for `bytes` more of body. Within the budget they are given; else bodies that are further behind are evicted,
-    /// and the call waits until there is memory.
+    /// Asks for `bytes` more of body. Who asked first gets them first; where there is no memory, those that are behind give
+    /// theirs, and the call waits until it is free.
     pub fn hold(&self, bytes: usize, deadline: Instant) -> Result<(), Denied> {
         let mut table = self.slots.table();
-        loop {
-            let large = match table.slots.get(&self.id) {
-                Some(slot) if !slot.evicted => slot.large,
-                _ => return Err(Denied::Evicted),
-            };
-            // What is full for a large one may have room for a small one.
-            let counts = |slot: &Slot| slot.large || !large;
-            let budget = if large { large_share(self.slots.budget) } else { self.slots.budget };
-            let held = table.body_of(counts);
-            if held + bytes <= budget {
-                if let Some(slot) = table.slots.get_mut(&self.id) {
-                    slot.body += bytes;
-                }
-                return Ok(());
+        let held = loop {
+            if let Some(held) = self.take(&mut table, bytes) {
+                break held;
             }
-            let freed = table.body_of(|slot| slot.evicted && counts(slot));
-            if held - freed + bytes > budget {
-                let others = table.slots.iter().filter(|(id, slot)| **id != self.id && counts(slot));
-                if others.map(|(_, slot)| slot.body).sum::<usize>() == 0 {
-                    return Err(Denied::Full);
-                }
-                if let Some(last) = table.last_body(self.id, counts).filter(|last| *last != self.id) {
-                    self.slots.evict(&mut table, last);
-                    continue;
-                }
-            }
-            let left = deadline.saturating_duration_since(Instant::now());
+            let begin = Instant::now();
+            let left = deadline.saturating_duration_since(begin);
             if left.is_zero() {
-                return Err(Denied::Late);
+                break Err(Denied::Late);
+            }
+            if let Some(slot) = table.slots.get_mut(&self.id) {
+                slot.waits = true;
             }
             table = self.slots.changed.wait_timeout(table, left.min(LOOK)).unwrap_or_else(PoisonError::into_inner).0;
+            // Who waits for memory does not read: what it does not bring meanwhile is not its own delay.
+            if let Some(slot) = table.slots.get_mut(&self.id) {
+                slot.due += begin.elapsed();
+            }
+        };
+        if table.slots.get_mut(&self.id).is_some_and(|slot| std::mem::take(&mut slot.waits)) {
+            // Whoever waits behind this one may have its turn.
+            self.slots.changed.notify_all();
         }
+        held
+    }
+
+    /// Takes `bytes` more of body, evicting those that make way for it. `None`: it is not its turn yet.
+    fn take(&self, table: &mut Table, bytes: usize) -> Option<Result<(), Denied>> {
+        let large = match table.slots.get(&self.id) {
+            Some(slot) if !slot.evicted => slot.large,
+            _ => return Some(Err(Denied::Evicted)),
+        };
+        // What is full for a large one may have room for a small one.
+        let counts = |slot: &Slot| slot.large || !large;
+        let budget = if large { large_share(self.slots.budget) } else { self.slots.budget };
+        let waits_too = |older: &Slot| older.waits && !older.evicted && (large || !older.large);
+        if table.slots.range(..self.id).any(|(_, older)| waits_too(older)) {
+            return None;
+        }
+        let wanted = table.body_of(counts) + bytes;
+        if wanted <= budget {
+            if let Some(slot) = table.slots.get_mut(&self.id) {
+                slot.body += bytes;
+            }
+            return Some(Ok(()));
+        }
+        let mut freed = table.body_of(|slot| slot.evicted && counts(slot));
+        while wanted - freed > budget {
+            let others = table.slots.iter().filter(|(id, slot)| **id != self.id && counts(slot));
+            if others.map(|(_, slot)| slot.body).sum::<usize>() == 0 {
+                return Some(Err(Denied::Full));
+            }
+            let last = table.last_body(self.id, counts)?;
+            freed += table.slots.get(&last).map_or(0, |slot| slot.body);
+            self.slots.evict(table, last);
+        }
+        None
     }
 
     /// Gives the body's bytes back, once its memory is free.
@@ -382,8 +413,9 @@ impl Drop for Lease {
     fn drop(&mut self) {
         self.release();
         let mut table = self.slots.table();
-        table.slots.remove(&self.id);
-        self.slots.counters.set_open(table.slots.len());
+        if table.slots.remove(&self.id).is_some() {
+            self.slots.counters.count_closed();
+        }
         self.slots.changed.notify_all();
     }
 }
