@@ -49,10 +49,10 @@ impl Window {
         takes
     }
 
-    /// How many lines were not logged, once their second is over.
-    fn suppressed(window: &Mutex<Self>) -> Option<u64> {
+    /// How many lines were not logged, once their second is over, or at the end of the process.
+    fn suppressed(window: &Mutex<Self>, is_end: bool) -> Option<u64> {
         let mut window = lock(window);
-        let is_over = window.since.is_none_or(|since| since.elapsed() >= WINDOW);
+        let is_over = is_end || window.since.is_none_or(|since| since.elapsed() >= WINDOW);
         Some(window.suppressed).filter(|count| is_over && *count > 0).inspect(|_| window.suppressed = 0)
     }
 }
@@ -117,10 +117,19 @@ impl Deliveries {
 
     /// Logs how many lines were not logged, once their second is over. Called from the accept loop.
     pub fn flush(&self) {
-        if let Some(count) = Window::suppressed(&self.refusals) {
+        self.tell(false);
+    }
+
+    /// Logs what is not told yet, before the process ends.
+    pub fn end(&self) {
+        self.tell(true);
+    }
+
+    fn tell(&self, is_end: bool) {
+        if let Some(count) = Window::suppressed(&self.refusals, is_end) {
             log::warn!("delivery_refusals_suppressed", count = count);
         }
-        if let Some(count) = Window::suppressed(&self.signed) {
+        if let Some(count) = Window::suppressed(&self.signed, is_end) {
             log::warn!(
                 "signed_deliveries_suppressed",
                 count = count,

@@ -55,6 +55,7 @@ pub(super) fn serve(mut renewal: Renewal, secrets: Secrets) -> Exit {
     if let Err(error) = &result {
         log::error!("proxy_failed", error = error);
     }
+    deliveries.end();
     let end = result.as_ref().map_or_else(|error| Life::Failed(error), |()| Life::Stopped);
     record(renewal.config(), started, begin, Some(&deliveries), end);
     if result.is_ok() {
@@ -170,9 +171,7 @@ impl Gateway {
     /// The sentence of `systemctl status`.
     fn status(&self, refused: Option<&Refused>) -> String {
         let [listen, admin] = self.sockets.addresses();
-        let refused =
-            refused.map_or_else(String::new, |refused| format!("; configuration refused: {}", refused.reason));
-        format!("webhooks on {listen}, status on http://{admin}/{refused}")
+        format!("webhooks on {listen}, status on http://{admin}/{}", Refused::suffix(refused))
     }
 
     fn record(&self, config: &Config, refused: Option<&Refused>) {

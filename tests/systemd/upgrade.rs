@@ -18,24 +18,26 @@ fn delivered(machine: &Machine, name: &str) -> Option<String> {
     Some(rest.split(';').next().unwrap_or_default().to_owned())
 }
 
-/// Those of the accepted deliveries that no run has claimed. A request keeps the ids of the newest ones only, so that an
-/// older one is claimed, too, by what claims its repository after it was queued.
-fn lost<'a>(machine: &Machine, taken: &'a [String]) -> Vec<&'a String> {
-    let (proxy, worker) = (lines(machine, "proxy.service"), lines(machine, "gitops-sync.service"));
-    let queued: Vec<&Value> = proxy.iter().filter(|line| line["msg"] == "delivery_queued").collect();
+/// A delivery that was accepted: its repository, its id, and when the answer was there.
+struct Taken {
+    repo: String,
+    id: String,
+    /// RFC 3339 in UTC with milliseconds, as the log has it: such times sort as text.
+    time: String,
+}
+
+/// Those of the accepted deliveries that no run has claimed. A claim names the newest deliveries of its request only, so
+/// that an older one is claimed, too, by what claims its repository after it was taken.
+fn lost<'a>(machine: &Machine, taken: &'a [Taken]) -> Vec<&'a str> {
+    let worker = lines(machine, "gitops-sync.service");
     let claims: Vec<&Value> = worker.iter().filter(|line| line["msg"] == "request_claimed").collect();
-    let is_claimed = |delivery: &&String| {
-        let line = queued.iter().find(|line| line["delivery"] == delivery.as_str());
+    let is_claimed = |taken: &&Taken| {
         claims.iter().any(|claim| {
-            let names_it =
-                claim["deliveries"].as_array().is_some_and(|ids| ids.iter().any(|id| id == delivery.as_str()));
-            // Times are RFC 3339 in UTC with milliseconds, and sort as text.
-            let is_later = line
-                .is_some_and(|line| claim["repo"] == line["repo"] && claim["time"].as_str() > line["time"].as_str());
-            names_it || is_later
+            let names_it = claim["deliveries"].as_array().is_some_and(|ids| ids.iter().any(|id| *id == taken.id));
+            names_it || claim["repo"] == taken.repo && claim["time"].as_str() > Some(&taken.time)
         })
     };
-    taken.iter().filter(|delivery| !is_claimed(delivery)).collect()
+    taken.iter().filter(|taken| !is_claimed(taken)).map(|taken| taken.id.as_str()).collect()
 }
 
 /// Upgrades while deliveries come in, from `HUB_TEST_PREVIOUS_DEB` where that names an older package, else from this one.
@@ -79,8 +81,9 @@ fn an_upgrade_under_traffic_keeps_the_configuration_restarts_what_runs_and_loses
                 commits[number % names.len()] = push(&machine, name, &[Text("note", &number.to_string())]);
                 // A forge that is told 202 has done its part, one that is not tells its user, who tries again.
                 machine.wait_for("the delivery to be taken", SOON, || match delivered(&machine, name) {
-                    Some(delivery) => {
-                        taken.push(delivery);
+                    Some(id) => {
+                        let time = observability_hub::log::rfc3339(jiff::Timestamp::now());
+                        taken.push(Taken { repo: format!("acme/{name}"), id, time });
                         true
                     }
                     None => {
