@@ -21,6 +21,9 @@ const EXPENDABLE: &str = "500";
 /// How many children of each user are at work.
 static AT_WORK: Mutex<Option<HashMap<u32, usize>>> = Mutex::new(None);
 
+/// Children that were killed and do not end, in a file system that does not answer for instance: each was hunted once.
+static STUCK: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
+
 /// A child of another user is at work; dropped when it has ended and was waited for.
 #[derive(Debug)]
 pub(super) struct Guest {
@@ -72,8 +75,13 @@ impl Drop for Guest {
 fn end_left(uid: u32) {
     let until = Instant::now() + PATIENCE;
     let (mut ended, mut was_there) = (0, false);
+    let mut stuck = STUCK.lock().unwrap_or_else(PoisonError::into_inner);
+    // Those that have ended by now are gone with this question.
+    stuck.retain(|child| matches!(waitpid(Some(*child), WaitOptions::NOHANG), Ok(None)));
     loop {
-        let of_user = |all: Vec<Pid>| -> Vec<Pid> { all.into_iter().filter(|child| is_of(*child, uid)).collect() };
+        let of_user = |all: Vec<Pid>| -> Vec<Pid> {
+            all.into_iter().filter(|child| !stuck.contains(child) && is_of(*child, uid)).collect()
+        };
         let mut left = of_user(children());
         if left.is_empty() && was_there {
             left = of_user(all_children());
@@ -89,6 +97,7 @@ fn end_left(uid: u32) {
         ended += left.iter().filter(|child| matches!(waitpid(Some(**child), WaitOptions::NOHANG), Ok(Some(_)))).count();
         if Instant::now() >= until {
             crate::log::warn!("left_processes_not_ended", user = uid, processes = left.len());
+            stuck.extend(left);
             break;
         }
         std::thread::sleep(PAUSE);

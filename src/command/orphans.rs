@@ -12,6 +12,8 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 pub(super) const VARIABLE: &str = "HUB_RUN";
 /// How long killed processes are waited for; longer takes only one that hangs in the kernel.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long each is waited for when that time is over.
+const LAST_MOMENT: Duration = Duration::from_millis(200);
 
 static MARK: OnceLock<String> = OnceLock::new();
 static SESSIONS: OnceLock<File> = OnceLock::new();
@@ -75,7 +77,8 @@ pub fn end_orphans(mark: &str, sessions: &[u32]) -> std::io::Result<usize> {
             }
             found = true;
             ended += 1;
-            let left = deadline.saturating_duration_since(Instant::now());
+            // One that hung took the time of all; those after it get a moment each.
+            let left = deadline.saturating_duration_since(Instant::now()).max(LAST_MOMENT);
             let wait = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) };
             if poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&wait)) == Ok(0) {
                 crate::log::warn!("killed_process_hangs", pid = pid.as_raw_nonzero());

@@ -286,18 +286,13 @@ impl Command {
         let ended = pidfd_open(group, PidfdFlags::empty()).map_err(|error| lost(error.into()))?;
         let result = self.pump(child, &ended, input);
         end_session(group).map_err(lost)?;
-        let mut streams = match result {
-            Ok(streams) => streams,
-            Err(error) => {
-                reap(child, &ended).map_err(lost)?;
-                return Err(error);
-            }
-        };
+        let status = reap(child, &ended).map_err(lost)?;
+        let mut streams = result?;
         streams.read_rest(Instant::now() + LAST_OUTPUT).map_err(lost)?;
-        let status = child.wait().map_err(lost)?;
         if streams.stdout.overflowed && !self.tail {
             return Err(Error::TooMuchOutput { command: self.display_name(), limit: self.output_limit });
         }
+        let status = status.ok_or_else(|| lost(hangs()))?;
         Ok(Output { status, stdout: streams.stdout.kept, stderr: streams.stderr.kept })
     }
 
@@ -382,9 +377,11 @@ pub(super) fn end_child(child: &mut Child) -> std::io::Result<ExitStatus> {
     let group = Pid::from_child(child);
     let ended = pidfd_open(group, PidfdFlags::empty())?;
     end_session(group)?;
-    reap(child, &ended)?.ok_or_else(|| {
-        std::io::Error::new(ErrorKind::TimedOut, "it was killed and hangs in a file system that does not answer")
-    })
+    reap(child, &ended)?.ok_or_else(hangs)
+}
+
+fn hangs() -> std::io::Error {
+    std::io::Error::new(ErrorKind::TimedOut, "it was killed and hangs in a file system that does not answer")
 }
 
 /// Kills a child that was not waited for yet, so that its number cannot have been given to another process, and what is in

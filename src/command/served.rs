@@ -12,7 +12,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::guests::Guest;
 use super::run::{Input, Started, end_child};
-use super::{Command, Error};
+use super::{Command, Error, crowded};
 
 /// The other command, before both are started.
 #[derive(Debug)]
@@ -64,14 +64,17 @@ impl Command {
         let ends = || far.try_clone().map(OwnedFd::from).map_err(failed);
         command.input = Input::Pipe(ends()?);
         let Started { child, guest, .. } = command.start(Stdio::from(ends()?))?;
-        let ended = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).map_err(|error| failed(error.into()))?;
+        let serving = Serving { child, name: name.clone(), _guest: guest };
+        let child = Pid::from_child(&serving.child);
+        let ended = pidfd_open(child, PidfdFlags::empty()).map_err(|error| failed(error.into()))?;
         // A socket whose end is closed with something unread is reset, and git-remote-fd(1) then waits for ever.
-        std::thread::spawn(move || {
+        crowded::thread(move || {
             while poll(&mut [PollFd::new(&ended, PollFlags::IN)], None) == Err(Errno::INTR) {}
             // What was not read then is read now: nobody waits for it any more.
             far.shutdown(Shutdown::Both).and_then(|()| std::io::copy(&mut &far, &mut std::io::sink()))
-        });
-        self.serving = Some(Serving { child, name, _guest: guest });
+        })
+        .map_err(failed)?;
+        self.serving = Some(serving);
         self.errors = Some(write.into());
         Ok(Some((near, ChildStderr::from(OwnedFd::from(read)))))
     }

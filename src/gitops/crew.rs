@@ -146,7 +146,7 @@ impl<'a> Crew<'a> {
                         Ok(begun) => drop(at_work.insert(name, begun)),
                         Err(error) => {
                             result = result.and(Err(error));
-                            break;
+                            waiting.clear();
                         }
                     }
                 }
@@ -197,7 +197,11 @@ impl<'a> Crew<'a> {
                 fetched: &has_fetched,
             })
         });
-        let thread = thread.map_err(|error| Self::failed(self.run, error))?;
+        let thread = thread.map_err(|error| {
+            // It was not begun, so it was not cut off.
+            self.attempts.end(repository);
+            Self::failed(self.run, error)
+        })?;
         Ok(AtWork { job, since: Instant::now(), fetched, thread })
     }
 }
