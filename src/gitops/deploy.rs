@@ -101,7 +101,9 @@ impl Run<'_> {
                     self.mark_bad(repository, &plan.to, &error, false);
                     if is_to_blame { "" } else { "; that happened with this commit before" }
                 } else {
-                    self.store.set_suspect(repository, &plan.to)?;
+                    if let Err(error) = self.store.set_suspect(repository, &plan.to) {
+                        log::error!("state_not_written", repo = repository.name, error = error.to_string());
+                    }
                     "; that did not change it, so the commit is not to blame and is tried once more"
                 };
                 Ok((Status::RolledBack, Some(format!("{error}; back on {back}{beside}"))))

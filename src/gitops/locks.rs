@@ -31,9 +31,12 @@ impl Locks {
         let failed =
             |source: std::io::Error| state::Error::io("note the sessions of children in", sessions.path(), source);
         let mark = command::mark_children().map_err(failed)?;
-        let file = sessions.append(mark, 0o640)?;
         // A full disk stops no run: then nobody ends what this one leaves running where it is killed.
-        if let Err(error) = command::note_sessions(file).map_err(failed) {
+        let noted = match sessions.append(mark, 0o640) {
+            Err(error) if !error.is_full() => return Err(error.into()),
+            opened => opened.and_then(|file| command::note_sessions(file).map_err(failed)),
+        };
+        if let Err(error) = noted {
             log::warn!("sessions_not_noted", error = error.to_string());
         }
         Ok(Self { repositories: gitops.sub_or_make("locks", 0o750)?, gitops, sessions, ended: Mutex::default() })

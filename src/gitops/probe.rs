@@ -14,9 +14,10 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// once where no URL is configured.
 pub(super) fn wait_healthy(repository: &Repository, deadline: Instant) -> Result<(), Error> {
     let Some(url) = &repository.health.url else { return Ok(()) };
+    let agent = agents(repository, &url.0).map_err(|reason| Error::Step { step: "health", reason })?;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
-        let reason = match ask(repository, &url.0, left.clamp(SHORTEST, ANSWER)) {
+        let reason = match ask(&agent(left.clamp(SHORTEST, ANSWER)), &url.0) {
             Ok(200..=299) => return Ok(()),
             Ok(status) => format!("answers {status}"),
             Err(reason) => reason,
@@ -30,13 +31,13 @@ pub(super) fn wait_healthy(repository: &Repository, deadline: Instant) -> Result
 }
 
 /// Asks the health URL once.
-fn ask(repository: &Repository, url: &str, limit: Duration) -> Result<u16, String> {
+fn ask(agent: &ureq::Agent, url: &str) -> Result<u16, String> {
     let said = |error: ureq::Error| {
         let reason = error.to_string();
         let advice = advice(&reason);
         reason + &advice
     };
-    agent(repository, url, limit)?.get(url).call().map(|answer| answer.status().as_u16()).map_err(said)
+    agent.get(url).call().map(|answer| answer.status().as_u16()).map_err(said)
 }
 
 /// Whether the health URL can be asked at all, before anything is deployed: no commit is to blame for a missing file.
@@ -45,23 +46,27 @@ fn ask(repository: &Repository, url: &str, limit: Duration) -> Result<u16, Strin
 /// `Refused` where `health.ca` cannot be used, or this build has no TLS.
 pub(super) fn check(repository: &Repository) -> Result<(), Error> {
     let Some(url) = &repository.health.url else { return Ok(()) };
-    agent(repository, &url.0, ANSWER).map(drop).map_err(|reason| Error::Refused(format!("health: {reason}")))
+    agents(repository, &url.0).map(drop).map_err(|reason| Error::Refused(format!("health: {reason}")))
 }
 
 #[cfg(feature = "tls")]
 const CA: crate::tls::Key = crate::tls::Key { name: "ca", example: "ca = \"/path/ca.pem\" in health" };
 
+/// What makes a client with a limit for each question; the authorities are read once.
 #[cfg(feature = "tls")]
-fn agent(repository: &Repository, url: &str, limit: Duration) -> Result<ureq::Agent, String> {
+fn agents(repository: &Repository, url: &str) -> Result<impl Fn(Duration) -> ureq::Agent, String> {
+    use crate::http::{agent, agent_with};
     use crate::tls::{Trust, Wants, client};
-    if !url.starts_with("https:") {
-        return Ok(crate::http::agent(limit));
-    }
     let roots = repository.health.ca.as_ref().map(|path| path.0.as_path());
-    if let Some(path) = roots.filter(|_| rustix::process::geteuid().is_root()) {
-        crate::state::require_roots(path).map_err(|error| format!("ca: {error}"))?;
-    }
-    Ok(crate::http::agent_with(limit, client(Trust::AuthorityAndName, roots, CA, Wants::default())?))
+    let tls = if url.starts_with("https:") {
+        if let Some(path) = roots.filter(|_| rustix::process::geteuid().is_root()) {
+            crate::state::require_roots(path).map_err(|error| format!("ca: {error}"))?;
+        }
+        Some(client(Trust::AuthorityAndName, roots, CA, Wants::default())?)
+    } else {
+        None
+    };
+    Ok(move |limit| tls.as_ref().map_or_else(|| agent(limit), |tls| agent_with(limit, tls.clone())))
 }
 
 #[cfg(feature = "tls")]
@@ -70,11 +75,11 @@ fn advice(reason: &str) -> String {
 }
 
 #[cfg(not(feature = "tls"))]
-fn agent(_: &Repository, url: &str, limit: Duration) -> Result<ureq::Agent, String> {
+fn agents(_: &Repository, url: &str) -> Result<impl Fn(Duration) -> ureq::Agent, String> {
     if url.starts_with("https:") {
         return Err(format!("{url} cannot be asked: this build has no TLS (cargo feature tls)"));
     }
-    Ok(crate::http::agent(limit))
+    Ok(crate::http::agent)
 }
 
 #[cfg(not(feature = "tls"))]

@@ -24,7 +24,8 @@ pub fn remove(config: &Config, name: &str, dry_run: bool) -> Result<Option<Vec<S
     let stem = repository_file_name(name);
     let all = || kept(&gitops, |found| found.eq_ignore_ascii_case(&stem));
     // Before a lock makes something of this name.
-    if find()?.is_none() && all()?.is_empty() {
+    let owner = find()?;
+    if owner.is_none() && all()?.is_empty() {
         return Ok(None);
     }
     // To show what would be done nothing is written, not even into a lock.
@@ -33,7 +34,7 @@ pub fn remove(config: &Config, name: &str, dry_run: bool) -> Result<Option<Vec<S
         None => None,
         // A run that has read an earlier hub.toml may still be at work on it.
         Some(locks) => {
-            let own = locks.repository(find()?.as_deref().unwrap_or(name), false)?.ok_or(Error::Busy)?;
+            let own = locks.repository(owner.as_deref().unwrap_or(name), false)?.ok_or(Error::Busy)?;
             Some((own, locks.attempt()?.ok_or(Error::Busy)?))
         }
     };

@@ -165,8 +165,11 @@ fn list(path: &Path, key: &str) -> Result<Vec<u8>, Error> {
     use std::io::Read;
     let mut content = Vec::new();
     let read =
-        std::fs::File::open(trusted(path, key)?).and_then(|file| file.take(LONGEST_LIST).read_to_end(&mut content));
+        std::fs::File::open(trusted(path, key)?).and_then(|file| file.take(LONGEST_LIST + 1).read_to_end(&mut content));
     read.map_err(|source| Error::Refused(format!("{key}: {} cannot be read: {source}", path.display())))?;
+    if content.len() as u64 > LONGEST_LIST {
+        return Err(Error::Refused(format!("{key}: {} is longer than {LONGEST_LIST} bytes", path.display())));
+    }
     Ok(content)
 }
 

@@ -168,13 +168,11 @@ impl Host {
 
     /// True where a unit runs whose file goes.
     pub fn stops_some(&self, plan: &Plan) -> Result<bool, Error> {
+        let mut units = Vec::new();
         for line in plan.leaving() {
-            let states = self.manager.show(&self.units_of(&line.file)?)?;
-            if states.values().any(UnitState::is_active) {
-                return Ok(true);
-            }
+            units.extend(self.units_of(&line.file)?);
         }
-        Ok(false)
+        Ok(self.manager.show(&units)?.values().any(UnitState::is_active))
     }
 
     /// Stops what goes with a deployment that went well and could not have been taken back.

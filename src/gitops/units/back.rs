@@ -86,7 +86,7 @@ impl Host {
             }
             back.did(unit, "restarted", "its deployment was taken back", None);
         }
-        let states = looks.iter().rev().flat_map(|look| look.units.clone()).collect();
+        let states = starts.iter().filter_map(|unit| Some((unit.clone(), state(unit)?.clone()))).collect();
         let started = self.start_again(&starts, &states, looks);
         results.push(self.restart_each_once(&restarts, looks));
         (results.into_iter().filter_map(|result| result.err().map(|error| error.to_string())).collect(), started)

@@ -128,16 +128,13 @@ pub(super) fn reach(jobs: &[(String, Job)], looks: &[&Snapshot]) -> BTreeMap<Str
     done
 }
 
-/// The units that go down where one of these starts or stops, however that comes about: through the targets that group the
-/// host, too.
-pub(super) fn ended_by<'a>(units: impl IntoIterator<Item = &'a String>, look: &Snapshot) -> BTreeSet<String> {
+/// The units that go down where this one starts or stops, however that comes about: through the targets that group the host,
+/// too.
+pub(super) fn ended_by(unit: &str, look: &Snapshot) -> BTreeSet<String> {
     let of = |unit: &str| look.units.get(unit);
     let along = |unit: &str| of(unit).into_iter().flat_map(|state| state.dependents.iter().chain(&state.stopped_along));
     let mut ended = BTreeSet::new();
-    let mut open: Vec<&String> = units
-        .into_iter()
-        .flat_map(|unit| along(unit).chain(of(unit).into_iter().flat_map(|state| &state.conflicts)))
-        .collect();
+    let mut open: Vec<&String> = along(unit).chain(of(unit).into_iter().flat_map(|state| &state.conflicts)).collect();
     while let Some(unit) = open.pop() {
         if ended.insert(unit.clone()) {
             open.extend(along(unit));
@@ -187,7 +184,7 @@ mod tests {
             "Id=sysinit.target\nRequiredBy=d.service",
             "Id=d.service\nBoundBy=e.timer",
         ]);
-        let ended = |unit: &str| ended_by([&unit.to_owned()], &look).into_iter().collect::<Vec<_>>().join(" ");
+        let ended = |unit: &str| ended_by(unit, &look).into_iter().collect::<Vec<_>>().join(" ");
         assert_eq!(ended("a.service"), "d.service e.timer shutdown.target sysinit.target");
         assert_eq!((ended("b.service").as_str(), ended("e.timer").as_str()), ("c.service", ""));
     }

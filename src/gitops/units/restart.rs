@@ -101,7 +101,7 @@ impl Host {
             units.iter().filter(|unit| !is_template(unit) && !look.units.contains_key(*unit)).collect();
         look.units.extend(self.manager.show(unseen)?);
         for unit in &units {
-            if let Some(own) = ended_by([unit], look).into_iter().find(|ended| self.is_own(ended)) {
+            if let Some(own) = ended_by(unit, look).into_iter().find(|ended| self.is_own(ended)) {
                 let reason = format!(
                     "{unit} takes {own} down, a unit of the hub itself (Conflicts=, PropagatesStopTo=, RequiredBy= or the like); \
                      take that out of it, or write own = true for the repository in hub.toml if it may stop the hub"
