@@ -136,16 +136,22 @@ fn complete(config: &mut postgres::Config) {
     }
 }
 
-fn shown(config: &postgres::Config, role: &str) -> String {
+/// The hosts, or folders of sockets, and their ports.
+pub(super) fn hosts(config: &postgres::Config) -> Vec<(String, u16)> {
     let ports = config.get_ports();
     let host = |(index, host): (usize, &Host)| {
         let port = ports.get(index).or_else(|| ports.first()).copied().unwrap_or(5432);
-        match host {
-            Host::Tcp(name) => format!("{name}:{port}"),
-            Host::Unix(folder) => format!("{}:{port}", folder.display()),
-        }
+        let name = match host {
+            Host::Tcp(name) => name.clone(),
+            Host::Unix(folder) => folder.display().to_string(),
+        };
+        (name, port)
     };
-    let hosts: Vec<String> = config.get_hosts().iter().enumerate().map(host).collect();
+    config.get_hosts().iter().enumerate().map(host).collect()
+}
+
+fn shown(config: &postgres::Config, role: &str) -> String {
+    let hosts: Vec<String> = hosts(config).into_iter().map(|(name, port)| format!("{name}:{port}")).collect();
     format!("postgres://{}/{}", hosts.join(","), config.get_dbname().unwrap_or(role))
 }
 

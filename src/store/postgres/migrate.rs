@@ -157,9 +157,13 @@ fn update(client: &mut Client, needed: &[Object]) -> Result<Updated, Stop> {
         let was_there = version == 0 && *object == Object::Metrics && metrics.exists;
         adopted |= was_there;
         let made = version == 0 && is_missing(&mut transaction, object)?;
-        for statement in steps::steps(object, version, &server, &metrics) {
-            warnings.extend(run(&mut transaction, &statement)?);
+        let steps = steps::steps(object, version, &server, &metrics);
+        let mut lost = Vec::new();
+        for statement in &steps {
+            lost.extend(run(&mut transaction, statement)?);
         }
+        let is_made = lost.len() < steps.len();
+        warnings.extend(lost);
         let is_foreign = |name: &&String| VIEWS.iter().any(|view| view.name == **name && version < view.since);
         let foreign: Vec<&str> = server.taken_views.iter().filter(is_foreign).map(String::as_str).collect();
         if *object == Object::MetricViews && !foreign.is_empty() {
@@ -167,7 +171,7 @@ fn update(client: &mut Client, needed: &[Object]) -> Result<Updated, Stop> {
             let remedy = "rename them, or make panels of your own".to_owned();
             warnings.push(Warning { without: "some views for panels", reason, remedy });
         }
-        if version == object.version() || version == 0 && !was_there && was_made(&mut transaction, object)? {
+        if version == object.version() && is_made || version == 0 && !was_there && was_made(&mut transaction, object)? {
             again.push(match object {
                 Object::MetricViews if version > 0 => "views of metrics".to_owned(),
                 Object::Metrics if version > 0 => "the unique key of system_metrics".to_owned(),

@@ -83,6 +83,9 @@ impl<'a> Options<'a> {
             "sslkey" => self.key = kept,
             "passfile" => self.passfile = kept,
             "fallback_application_name" => self.fallback_name = kept,
+            "ssl_min_protocol_version" | "ssl_max_protocol_version" if !value.is_empty() && version().is_none() => {
+                return Some(format!("{key}: write TLSv1.2 or TLSv1.3"));
+            }
             "ssl_min_protocol_version" => self.versions[0] = version(),
             "ssl_max_protocol_version" if matches!(value, "TLSv1" | "TLSv1.1") => {
                 return Some(format!("{key}: the oldest TLS that is spoken here is TLSv1.2"));

@@ -3,7 +3,7 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use postgres::config::Host;
+use super::address::hosts;
 
 /// A longer one is none.
 const LONGEST: u64 = 1 << 20;
@@ -40,23 +40,13 @@ fn read(file: &Path) -> Result<String, String> {
 fn choose(text: &str, config: &postgres::Config) -> Option<String> {
     let user = config.get_user().unwrap_or_default();
     let database = config.get_dbname().unwrap_or(user);
-    let ports = config.get_ports();
-    let hosts: Vec<(String, String)> = (config.get_hosts().iter().enumerate())
-        .map(|(index, host)| {
-            let port = ports.get(index).or_else(|| ports.first()).copied().unwrap_or(5432);
-            let host = match host {
-                Host::Tcp(name) => name.clone(),
-                Host::Unix(folder) => folder.display().to_string(),
-            };
-            (host, port.to_string())
-        })
-        .collect();
+    let hosts = hosts(config);
     let line = |line: &str| {
-        let [host, port, line_database, line_user, password] = fields(line)?;
+        let [host, number, line_database, line_user, password] = fields(line)?;
         let fits = |field: &str, value: &str| field == "*" || field == value;
-        let is_host = |(name, number): &(String, String)| {
+        let is_host = |(name, port): &(String, u16)| {
             // A socket may be called localhost.
-            (fits(&host, name) || name.starts_with('/') && host == "localhost") && fits(&port, number)
+            (fits(&host, name) || name.starts_with('/') && host == "localhost") && fits(&number, &port.to_string())
         };
         (hosts.iter().any(is_host) && fits(&line_database, database) && fits(&line_user, user)).then_some(password)
     };

@@ -40,8 +40,6 @@ struct Has {
     updated_at: bool,
     /// Of dead letters.
     place: bool,
-    /// A trigger may leave rows out without a word.
-    triggers: bool,
 }
 
 impl ReadingStore for Postgres {
@@ -183,9 +181,8 @@ fn insert(client: &mut Client, batch: &Readings, utf8: bool) -> Result<u64, Stop
         "SELECT set_config('synchronous_commit', 'on', true), COALESCE(bool_or(relation = $1 AND attname = 'id' AND type = 'int4'), \
          FALSE), COALESCE(bool_or(relation = $1 AND attname = 'source_id' AND type IN ('text', 'varchar')), FALSE), \
          COALESCE(bool_or(relation = $1 AND attname = 'updated_at' AND type IN ('timestamptz', 'timestamp')), FALSE), \
-         COALESCE(bool_or(relation = $2 AND attname = 'place'), FALSE), set_config('TimeZone', 'UTC', true), \
-         EXISTS (SELECT FROM pg_trigger WHERE tgrelid = to_regclass($1) AND tgenabled <> 'D' AND tgtype & 7 = 7) \
-         OR EXISTS (SELECT FROM pg_class WHERE oid = to_regclass($1) AND relkind = 'p') FROM (SELECT relation, attname, typname AS type \
+         COALESCE(bool_or(relation = $2 AND attname = 'place'), FALSE), set_config('TimeZone', 'UTC', true) \
+         FROM (SELECT relation, attname, typname AS type \
          FROM unnest(ARRAY[$1, $2]) AS relation JOIN pg_attribute ON attrelid = to_regclass(relation) AND attnum > 0 \
          JOIN pg_type ON pg_type.oid = atttypid) AS columns",
         &[(&table_name(&batch.table), Type::TEXT), (&TABLE, Type::TEXT)],
@@ -195,10 +192,9 @@ fn insert(client: &mut Client, batch: &Readings, utf8: bool) -> Result<u64, Stop
         source_id: prepared.try_get(2)?,
         updated_at: prepared.try_get(3)?,
         place: prepared.try_get(4)?,
-        triggers: prepared.try_get(6)?,
     };
     let stored = insert_rows(&mut transaction, batch, has).map_err(Stop::Rows)?;
-    if has.triggers && stored < batch.rows.len() as u64 {
+    if stored < batch.rows.len() as u64 && may_leave_out(&mut transaction, &batch.table)? {
         let (left_out, elsewhere) = left_out(&mut transaction, batch)?;
         if elsewhere > 0 {
             return Err(Stop::Elsewhere);
@@ -228,6 +224,13 @@ fn insert(client: &mut Client, batch: &Readings, utf8: bool) -> Result<u64, Stop
     Ok(stored)
 }
 
+/// Whether a table has triggers that can leave rows out, or partitions that may have some.
+fn may_leave_out(transaction: &mut Transaction<'_>, table: &str) -> Result<bool, postgres::Error> {
+    let sql = "SELECT EXISTS (SELECT FROM pg_trigger WHERE tgrelid = to_regclass($1) AND tgenabled <> 'D' AND tgtype & 7 = 7) \
+               OR EXISTS (SELECT FROM pg_class WHERE oid = to_regclass($1) AND relkind = 'p')";
+    transaction.query_typed_one(sql, &[(&table_name(table), Type::TEXT)])?.try_get(0)
+}
+
 /// How many rows of a batch the table does not have, and how many only a table that inherits from it has.
 fn left_out(transaction: &mut Transaction<'_>, batch: &Readings) -> Result<(i64, i64), postgres::Error> {
     let keys: Vec<&str> = batch.rows.iter().map(|row| row.mongo_id.as_str()).collect();
@@ -255,8 +258,7 @@ fn keep_position(
          value = excluded.value, passed = excluded.passed"
     );
     let texts = [pipeline, &position.source, &position.field, &position.value].map(|text| escaped(text, utf8));
-    let [pipeline, source, field, value] = texts.each_ref().map(|text| &**text);
-    let [pipeline, source, field, value] = &[pipeline, source, field, value];
+    let [pipeline, source, field, value] = &texts;
     let passed = position.passed;
     transaction.execute_typed(
         &sql,

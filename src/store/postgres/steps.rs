@@ -185,7 +185,7 @@ fn index_name(table: &str, column: &str) -> String {
     }
     use sha2::Digest;
     let digest = sha2::Sha256::digest(table.as_bytes());
-    let mark: String = digest[..4].iter().map(|byte| format!("{byte:02x}")).collect();
+    let mark = crate::random::hex(&digest[..4]);
     format!("{}_{mark}_{column}", table.get(..63 - 16 - 9).unwrap_or(table))
 }
 

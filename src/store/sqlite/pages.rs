@@ -200,8 +200,10 @@ impl Pages {
         };
         let mut payload = page.get(at..at + local)?.to_vec();
         let mut next = if local < length { be32(page.get(at + local..at + local + 4)?, 0) } else { 0 };
+        let mut chain = HashSet::new();
         while payload.len() < length {
-            let more = self.page(next)?;
+            // A chain that leads back to itself has no end.
+            let more = chain.insert(next).then(|| self.page(next)).flatten()?;
             seen.insert(next);
             let take = (length - payload.len()).min(usable - 4);
             payload.extend(more.get(4..4 + take)?);

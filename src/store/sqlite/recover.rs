@@ -1,11 +1,13 @@
 //! What can be read of a damaged file, put into a new one, and honest counts of what cannot.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 
 use rusqlite::types::Value;
-use rusqlite::{Connection, params_from_iter};
+use rusqlite::{Connection, Statement, params_from_iter};
 
+use super::file::refusal;
 use super::pages::{Pages, Row, Tree};
 use crate::store::care::{Recovered, Table};
 use crate::store::schema::SCHEMA_TABLE;
@@ -54,8 +56,11 @@ pub(super) fn recover(file: File, log: Option<File>, new: &Connection) -> Result
         }
         let filler = Filler::of(new, &entry.name, Some(&super::migrate::loosened(&entry.sql)))?;
         let mut table = Table::default();
-        let tree =
-            pages.tree(entry.root, &mut seen, |row| table.count(filler.as_ref().is_some_and(|f| f.put(new, row))));
+        let mut failed = None;
+        let tree = pages.tree(entry.root, &mut seen, |row| {
+            table.count(filler.as_ref().is_some_and(|filler| filler.put(row, &mut failed)));
+        });
+        failed.map_or(Ok(()), Err)?;
         recovered.bad_pages += tree.bad_pages;
         table.lost += tree.bad_rows;
         let listed = (entries.iter().filter(|index| !index.is_table && index.table == entry.name))
@@ -91,16 +96,17 @@ fn strays(pages: &Pages, seen: &mut HashSet<u32>, new: &Connection, recovered: &
         fillers.extend(Filler::of(new, name, None)?.map(|filler| (name, filler)));
     }
     let mut taken: BTreeMap<&String, u64> = BTreeMap::new();
-    let mut homeless = 0;
+    let (mut homeless, mut failed) = (0, None);
     pages.strays(seen, |row| {
         let mut fitting = fillers.iter().filter(|(_, filler)| filler.fits(&row));
         match (fitting.next(), fitting.next()) {
-            (Some((name, filler)), None) if filler.put(new, row) => *taken.entry(name).or_default() += 1,
+            (Some((name, filler)), None) if filler.put(row, &mut failed) => *taken.entry(name).or_default() += 1,
             // It is there already, by another page.
             (Some(_), None) => {}
             _ => homeless += 1,
         }
     });
+    failed.map_or(Ok(()), Err)?;
     for (name, count) in taken {
         let table = recovered.tables.entry(name.clone()).or_default();
         table.rows += count;
@@ -117,17 +123,17 @@ fn makes_table(connection: &Connection, sql: &str) -> bool {
 }
 
 /// How rows of the damaged file are put into a table of the new one.
-struct Filler {
-    sql: String,
+struct Filler<'a> {
+    insert: RefCell<Statement<'a>>,
     /// The place of the column that is the row's number; its value is not in the record.
     number: Option<usize>,
     /// Name, type and whether it may be null, of each column of the record.
     columns: Vec<(String, bool)>,
 }
 
-impl Filler {
+impl<'a> Filler<'a> {
     /// For a table, made where it is missing, whose columns are those of `sql`, or else its own; none where it cannot be made.
-    fn of(new: &Connection, table: &str, sql: Option<&str>) -> Result<Option<Self>, rusqlite::Error> {
+    fn of(new: &'a Connection, table: &str, sql: Option<&str>) -> Result<Option<Self>, rusqlite::Error> {
         let quoted = format!("\"{}\"", table.replace('"', "\"\""));
         let is_there =
             new.query_row("SELECT count(*) FROM sqlite_schema WHERE name = ?1", [table], |row| row.get(0))?;
@@ -149,7 +155,7 @@ impl Filler {
         let places: Vec<String> = (1..=names.len()).map(|place| format!("?{place}")).collect();
         let sql = format!("INSERT OR IGNORE INTO {quoted} ({}) VALUES ({})", names.join(", "), places.join(", "));
         let columns = columns.into_iter().map(|(_, kind, not_null, _)| (kind.to_ascii_uppercase(), not_null)).collect();
-        Ok(Some(Self { sql, number, columns }))
+        Ok(Some(Self { insert: RefCell::new(new.prepare(&sql)?), number, columns }))
     }
 
     /// Whether the values are such as the columns take.
@@ -166,15 +172,26 @@ impl Filler {
         enough && row.values.iter().zip(&self.columns).enumerate().all(fits)
     }
 
-    /// Puts a row; false where the table does not take it, or has it already.
-    fn put(&self, new: &Connection, row: Row) -> bool {
+    /// Puts a row; false where the table does not take it, or has it already. `failed` is the first error of another kind;
+    /// nothing is put after it.
+    fn put(&self, row: Row, failed: &mut Option<rusqlite::Error>) -> bool {
         let Row { id, mut values } = row;
-        values.resize(self.columns.len().max(values.len()), Value::Null);
+        if failed.is_some() || values.len() > self.columns.len() {
+            return false;
+        }
+        values.resize(self.columns.len(), Value::Null);
         if let Some(number) = self.number {
             values[number] = Value::Integer(id);
         }
-        let put = new.prepare(&self.sql).and_then(|mut insert| insert.execute(params_from_iter(values)));
-        put.is_ok_and(|count| count > 0)
+        match self.insert.borrow_mut().execute(params_from_iter(values)) {
+            Ok(count) => count > 0,
+            Err(error) => {
+                if refusal(&error).is_none() {
+                    *failed = Some(error);
+                }
+                false
+            }
+        }
     }
 }
 
