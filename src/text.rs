@@ -4,7 +4,10 @@
 //! width hides: none of them reaches a reader as itself.
 
 use std::borrow::Cow;
+use std::ffi::OsString;
 use std::fmt::{Display, Write};
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
 
 use serde::Serialize;
 use serde_json::Value;
@@ -82,6 +85,27 @@ pub fn exact(bytes: &[u8]) -> String {
         text.extend(chunk.invalid().iter().map(|byte| format!("\\x{byte:02x}")));
     }
     text
+}
+
+/// A path as the kernel's tables of mounts have it (proc_pid_mountinfo(5)): space, tab, newline and backslash are written as
+/// three octal digits.
+pub fn unescaped(field: &[u8]) -> PathBuf {
+    let mut bytes = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let Some((first, after)) = rest.split_first() {
+        let code = after.get(..3).filter(|_| *first == b'\\').and_then(|digits| std::str::from_utf8(digits).ok());
+        match code.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = after.get(3..).unwrap_or_default();
+            }
+            None => {
+                bytes.push(*first);
+                rest = after;
+            }
+        }
+    }
+    PathBuf::from(OsString::from_vec(bytes))
 }
 
 /// A name as shown text: bytes that are not UTF-8 become U+FFFD.

@@ -1,11 +1,10 @@
 use std::collections::{BTreeMap, HashMap};
-use std::ffi::OsString;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::Error;
 use super::roots::Roots;
-use crate::text::exact;
+use crate::text::{exact, unescaped};
 
 /// File systems without space of their own: kernel interfaces, memory, views of other file systems, read-only images
 /// that are always full.
@@ -150,36 +149,13 @@ fn line(line: &[u8]) -> Option<Mount> {
     Some(Mount {
         id,
         parent,
-        point: path(point),
-        part: path(part),
+        point: unescaped(point),
+        part: unescaped(part),
         device,
         kind: String::from_utf8_lossy(kind).into_owned(),
-        source: exact(path(source).as_os_str().as_bytes()),
+        source: exact(unescaped(source).as_os_str().as_bytes()),
         read_only: is_read_only(options) || is_read_only(super_options),
     })
-}
-
-/// Space, tab, newline and backslash are written as three octal digits.
-fn path(field: &[u8]) -> PathBuf {
-    let mut bytes = Vec::with_capacity(field.len());
-    let mut rest = field;
-    while let Some((first, after)) = rest.split_first() {
-        let octal = |digits: &[u8]| {
-            let digits = std::str::from_utf8(digits).ok()?;
-            u8::from_str_radix(digits, 8).ok()
-        };
-        match after.get(..3).filter(|_| *first == b'\\').and_then(octal) {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = &after[3..];
-            }
-            None => {
-                bytes.push(*first);
-                rest = after;
-            }
-        }
-    }
-    PathBuf::from(OsString::from_vec(bytes))
 }
 
 /// The mounts that a path still leads to. One that was mounted later on the same mount, at a folder above, covers those

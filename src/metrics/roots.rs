@@ -37,8 +37,8 @@ impl Roots {
     /// When there is no folder, or an empty one.
     pub fn has_procfs(&self) -> Result<(), Error> {
         let wrong = |reason: String| Error::Procfs(self.proc.clone(), reason);
-        let entries = std::fs::read_dir(&self.proc).map_err(|error| wrong(error.to_string()))?;
-        if entries.count() == 0 { Err(wrong("the folder is empty".to_owned())) } else { Ok(()) }
+        let mut entries = std::fs::read_dir(&self.proc).map_err(|error| wrong(error.to_string()))?;
+        if entries.next().is_none() { Err(wrong("the folder is empty".to_owned())) } else { Ok(()) }
     }
 
     /// True where all three are this host's own, so that what is asked of the running kernel and systemd fits.

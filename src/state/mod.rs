@@ -32,7 +32,6 @@ pub const SYSTEM_ROOT: &str = "/var/lib/observability-hub";
 /// # Errors
 /// When nothing names a folder, no `HOME` either, or `$HUB_STATE_DIR` is no absolute path.
 pub fn root(configured: Option<&Path>) -> Result<PathBuf, Error> {
-    let from = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let chosen = if let Some(path) = from("HUB_STATE_DIR") {
         if !path.is_absolute() {
             return Err(Error::RelativeRoot(path));
@@ -43,11 +42,24 @@ pub fn root(configured: Option<&Path>) -> Result<PathBuf, Error> {
     } else if Path::new(SYSTEM_ROOT).is_dir() {
         PathBuf::from(SYSTEM_ROOT)
     } else {
-        let base = from("XDG_STATE_HOME").filter(|path| path.is_absolute());
-        let base = base.or_else(|| from("HOME").map(|home| home.join(".local/state"))).ok_or(Error::NoRoot)?;
-        base.join("observability-hub")
+        users_root()?
     };
     std::path::absolute(&chosen).map_err(|source| Error::io("resolve", &chosen, source))
+}
+
+/// The state folder of a user's own hub: below `$XDG_STATE_HOME`, else below `~/.local/state` (XDG Base Directory
+/// Specification).
+///
+/// # Errors
+/// When neither names a folder.
+pub fn users_root() -> Result<PathBuf, Error> {
+    let base = from("XDG_STATE_HOME").filter(|path| path.is_absolute());
+    let base = base.or_else(|| from("HOME").map(|home| home.join(".local/state"))).ok_or(Error::NoRoot)?;
+    Ok(base.join("observability-hub"))
+}
+
+fn from(name: &str) -> Option<PathBuf> {
+    std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
 }
 
 /// The file name of a repository in queue, mirror and state folders: `acme/infra` becomes `acme__infra`.

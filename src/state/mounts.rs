@@ -1,10 +1,10 @@
 //! File systems that may not answer: those of other hosts, of automounters, and of programs (fuse). Whoever asks one that hangs
 //! hangs too, sometimes beyond kill(2), so root has a child of its own ask first.
 
-use std::ffi::OsString;
 use std::os::fd::{AsRawFd, BorrowedFd};
-use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
+
+use crate::text::unescaped;
 
 /// How the names of their types begin (proc_filesystems(5)).
 const KINDS: [&str; 14] = [
@@ -52,33 +52,13 @@ pub(super) fn find(id: &str) -> Option<Mount> {
 fn parse(line: &[u8]) -> Option<Mount> {
     let mut fields = line.split(|byte| *byte == b' ');
     let id = String::from_utf8(fields.next()?.to_vec()).ok()?;
-    let point = unescape(fields.nth(3)?);
+    let point = unescaped(fields.nth(3)?);
     let mut rest = fields.skip_while(|field| *field != b"-").skip(1);
     let kind = String::from_utf8_lossy(rest.next()?).into_owned();
     let options = String::from_utf8_lossy(rest.nth(1)?).into_owned();
     let user = options.split(',').find_map(|option| option.strip_prefix("user_id=")?.parse().ok());
     let user = user.filter(|uid| *uid != 0 && kind.starts_with("fuse"));
     KINDS.iter().any(|begin| kind.starts_with(begin)).then_some(Mount { id, point, kind, user })
-}
-
-/// Blanks and the like are written as `\040`.
-fn unescape(field: &[u8]) -> PathBuf {
-    let mut bytes = Vec::new();
-    let mut rest = field;
-    while let Some((first, more)) = rest.split_first() {
-        let code = more.get(..3).filter(|_| *first == b'\\').and_then(|digits| std::str::from_utf8(digits).ok());
-        match code.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = more.get(3..).unwrap_or_default();
-            }
-            None => {
-                bytes.push(*first);
-                rest = more;
-            }
-        }
-    }
-    PathBuf::from(OsString::from_vec(bytes))
 }
 
 #[cfg(test)]
