@@ -5,7 +5,7 @@
 mod gateway;
 mod support;
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Read};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
@@ -175,27 +175,12 @@ fn a_port_in_use_is_one_clear_error() {
 #[test]
 fn a_request_in_flight_is_answered_before_the_end() {
     let mut gateway = Gateway::new();
-    let body = push_body("acme/infra", "main");
-    let head = format!(
-        "POST {WEBHOOK} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nX-GitHub-Event: push\r\n\
-         X-Hub-Signature-256: {}\r\nContent-Length: {}\r\n\r\n",
-        signature(SECRET, &body),
-        body.len()
-    );
-    let mut stream = TcpStream::connect(gateway.public).unwrap();
-    stream.write_all(head.as_bytes()).unwrap();
-    stream.write_all(&body[..10]).unwrap();
-    eventually("the proxy holds the connection", || {
-        gateway.get_admin("/api/status").json()["proxy"]["public"]["open"] == 1
-    });
+    let in_flight = gateway.begin_push(SECRET, &push_body("acme/infra", "main"));
     assert_eq!(gateway.host.json("state/proxy/run.json")["status"], "running");
     gateway.service.signal("TERM");
     gateway.service.line("stopping");
     eventually("nobody new is taken", || TcpStream::connect(gateway.public).is_err());
-    stream.write_all(&body[10..]).unwrap();
-    let mut answer = String::new();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream.read_to_string(&mut answer).unwrap();
+    let answer = in_flight.end();
     assert!(answer.starts_with("HTTP/1.1 202 "), "{answer}");
     assert_eq!(gateway.service.wait(), Some(0));
     gateway.service.line("stopped");

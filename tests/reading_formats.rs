@@ -202,15 +202,7 @@ fn what_can_be_read_of_a_damaged_file_is_stored() {
 
 #[test]
 fn what_follows_a_document_that_is_too_long_is_read_and_nothing_of_it_is_a_dead_letter() {
-    let host = support::Host::new();
-    host.configure(&format!(
-        "[proxy]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\n{}",
-        file_pipeline(&host, "")
-    ));
-    let log = host.path("log");
-    let site = Site::on(host, |command| {
-        command.stderr(std::fs::File::create(&log).unwrap());
-    });
+    let site = site();
     let lines = "    \"0123456789abcdef0123456789abcdef0123456789abcdef\",\n".repeat(1_300_000);
     let long = format!("{{\n  \"_id\": 7,\n  \"list\": [\n{lines}    0\n  ]\n}}");
     publish(&site.host, "a.json", format!("{}\n{long}\n{}\nnot JSON\n", document(0), document(1)).as_bytes());

@@ -7,13 +7,12 @@ mod support;
 #[path = "support/tailnet.rs"]
 mod tailnet;
 
-use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use gateway::{Gateway, OLD_SECRET, SECRET, WEBHOOK, host};
 use serde_json::{Value, json};
-use support::{Host, PATIENCE, deliver, eventually, free_address, push_body, send, signature};
+use support::{Host, deliver, eventually, free_address, push_body, send, signature};
 
 /// A configuration with this in `[proxy]`, and a repository acme/infra.
 fn configuration(host: &Host, proxy: &str, more: &str) -> String {
@@ -141,19 +140,7 @@ fn a_signal_takes_it_at_once_and_neither_a_wrong_file_nor_many_signals_end_the_p
 fn requests_in_flight_keep_what_they_began_with() {
     let gateway = Gateway::new();
     let host = &gateway.host;
-    let body = push_body("acme/app", "release");
-    let head = format!(
-        "POST {WEBHOOK} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nX-GitHub-Event: push\r\n\
-         X-Hub-Signature-256: {}\r\nContent-Length: {}\r\n\r\n",
-        signature(OLD_SECRET, &body),
-        body.len()
-    );
-    let mut stream = TcpStream::connect(gateway.public).unwrap();
-    stream.write_all(head.as_bytes()).unwrap();
-    stream.write_all(&body[..10]).unwrap();
-    eventually("the proxy holds the connection", || {
-        gateway.get_admin("/api/status").json()["proxy"]["public"]["open"] == 1
-    });
+    let in_flight = gateway.begin_push(OLD_SECRET, &push_body("acme/app", "release"));
     // Another address, a larger body than the memory of all, without that repository and with another secret.
     let other = free_address();
     host.configure(&configuration(host, "max_body = \"25 MiB\"", "").replacen("127.0.0.1:0", &other.to_string(), 1));
@@ -163,10 +150,7 @@ fn requests_in_flight_keep_what_they_began_with() {
     assert!(TcpStream::connect(gateway.public).is_err(), "the old address is gone");
     assert_eq!(deliver(other, OLD_SECRET, "push", "1", &push_body("acme/infra", "main")).status, 401);
     assert_eq!(deliver(other, SECRET, "push", "1", &push_body("acme/infra", "main")).status, 202);
-    stream.write_all(&body[10..]).unwrap();
-    let mut answer = String::new();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream.read_to_string(&mut answer).unwrap();
+    let answer = in_flight.end();
     assert!(answer.starts_with("HTTP/1.1 202 "), "{answer}");
 }
 

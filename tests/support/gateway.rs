@@ -2,12 +2,13 @@
 #![allow(dead_code, reason = "every test crate uses its own part of this")]
 #![allow(clippy::print_stdout, reason = "a skipped test says so")]
 
-use std::net::SocketAddr;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
 
 use serde_json::Value;
 
-use crate::support::{Answer, Host, Service, deliver, push_body, send};
+use crate::support::{Answer, Host, PATIENCE, Service, deliver, eventually, push_body, send, signature};
 
 pub const SECRET: &str = "0123456789abcdef-secret";
 pub const OLD_SECRET: &str = "fedcba9876543210-older";
@@ -62,6 +63,24 @@ impl Gateway {
         deliver(self.public, SECRET, "push", delivery, &push_body("acme/infra", "main"))
     }
 
+    /// Begins a signed push and holds back the rest of its body; the proxy holds the connection.
+    pub fn begin_push(&self, secret: &str, body: &[u8]) -> InFlight {
+        let head = format!(
+            "POST {WEBHOOK} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nX-GitHub-Event: push\r\n\
+             X-Hub-Signature-256: {}\r\nContent-Length: {}\r\n\r\n",
+            signature(secret, body),
+            body.len()
+        );
+        let mut stream = TcpStream::connect(self.public).unwrap();
+        let (begin, rest) = body.split_at(10);
+        stream.write_all(head.as_bytes()).unwrap();
+        stream.write_all(begin).unwrap();
+        eventually("the proxy holds the connection", || {
+            self.get_admin("/api/status").json()["proxy"]["public"]["open"] == 1
+        });
+        InFlight { stream, rest: rest.to_vec() }
+    }
+
     pub fn get(&self, path: &str) -> Answer {
         send(self.public, "GET", path, &[], b"")
     }
@@ -82,6 +101,23 @@ impl Gateway {
     /// The queue file of a repository.
     pub fn request(&self, file: &str) -> Value {
         self.host.json(&format!("state/proxy/queue/{file}.json"))
+    }
+}
+
+/// A delivery of which a part is sent.
+pub struct InFlight {
+    stream: TcpStream,
+    rest: Vec<u8>,
+}
+
+impl InFlight {
+    /// Sends the rest; returns the whole answer.
+    pub fn end(mut self) -> String {
+        self.stream.write_all(&self.rest).unwrap();
+        let mut answer = String::new();
+        self.stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        self.stream.read_to_string(&mut answer).unwrap();
+        answer
     }
 }
 
