@@ -49,6 +49,13 @@ pub struct Refused {
     pub since: String,
 }
 
+impl Refused {
+    /// What `systemctl status` says of it behind a service's own sentence.
+    pub fn suffix(refused: Option<&Self>) -> String {
+        refused.map_or_else(String::new, |refused| format!("; configuration refused: {}", refused.reason))
+    }
+}
+
 /// What came of a look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Look {

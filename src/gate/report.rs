@@ -90,7 +90,8 @@ impl Reporter {
         let before = self.last.as_ref().map(|(state, _)| *state);
         let due = now.duration_since(self.said) >= HEARTBEAT;
         let is_known = !due && self.last.as_ref().is_some_and(|last| *last == (state, cause.clone()));
-        if is_known && !std::mem::take(&mut self.is_renewed) {
+        let is_renewed = std::mem::take(&mut self.is_renewed);
+        if is_known && !is_renewed {
             return;
         }
         let is_new = before != Some(state);
@@ -100,13 +101,11 @@ impl Reporter {
             self.counts.insert(state.name().to_owned(), (count + 1).into());
         }
         self.last = Some((state, cause.clone()));
-        self.said = now;
         if !is_known {
+            self.said = now;
             self.log(state, &cause, is_new, due, facts, now);
         }
-        let refused = self.refused.as_ref();
-        let refused =
-            refused.map_or_else(String::new, |refused| format!("; configuration refused: {}", refused.reason));
+        let refused = Refused::suffix(self.refused.as_ref());
         systemd::status(&format!("{}: {cause}{refused}", state.name()));
         let run = self.run(state, &cause, facts, now);
         if self.records.as_ref().is_some_and(|records| records.send((run, is_new)).is_err()) {

@@ -14,7 +14,7 @@ use super::report::Reporter;
 use super::tailscale::Tailscale;
 use super::worker::Worker;
 use super::{Target, folder};
-use crate::config::{Config, Credentials, Look, Renew, Renewal};
+use crate::config::{Config, Look, Renew, Renewal};
 use crate::exit::{Asked, Exit, Signals};
 use crate::state::Lock;
 use crate::systemd::Watchdog;
@@ -30,7 +30,6 @@ struct Gate {
     reporter: Reporter,
     folders: Vec<PathBuf>,
     made_for: Moved,
-    credentials: Credentials,
     alive: Option<Alive>,
     /// The question to the public listener, and the one to the other.
     checks: [Option<Check>; 2],
@@ -118,7 +117,6 @@ fn prepare(Moved { config, target }: &Moved, signals: Signals) -> Result<Gate, S
         reporter: Reporter::start(folder()?, config.gate.port, target.url.clone()).map_err(not_given)?,
         folders: alive::folders(&config.state_dir),
         made_for: Moved { config: config.clone(), target: target.clone() },
-        credentials: config.credentials(),
         alive: None,
         checks: [None, None],
         funnel: None,
@@ -141,7 +139,6 @@ impl Renew for Gate {
         if *old != target || before.gate.port != config.gate.port || before.gate.socket != config.gate.socket {
             self.moving = Some(Moved { config: config.clone(), target });
         }
-        self.credentials = config.credentials();
         Ok(())
     }
 }
@@ -275,7 +272,7 @@ impl Gate {
         match status {
             401 => true,
             503 => false,
-            _ => self.credentials.webhook_secrets().is_ok_and(|secrets| !secrets.is_empty()),
+            _ => self.made_for.config.credentials().webhook_secrets().is_ok_and(|secrets| !secrets.is_empty()),
         }
     }
 

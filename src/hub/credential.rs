@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::Error;
+use super::{Error, random_id};
 use crate::config::{CREDSTORE, Config, Credentials};
 use crate::state::Folder;
 
@@ -22,11 +22,12 @@ impl Store {
         Self { credentials, installed }
     }
 
-    /// Writes a credential of one line, mode 0600.
+    /// Makes a credential that nobody can guess: a line of 64 hex digits, mode 0600.
     ///
     /// # Errors
     /// When a folder on the way cannot be made, or the file cannot be written.
-    pub fn write(&self, config: &Config, name: &str, line: &str) -> Result<(), Error> {
+    pub fn make(&self, config: &Config, name: &str) -> Result<(), Error> {
+        let line = format!("{}{}", random_id()?, random_id()?);
         Folder::open_or_make(&config.state_dir, 0o755)?;
         let folder = Folder::open_or_make(self.credentials.folder(), 0o700)?;
         Ok(folder.publish(name, format!("{line}\n").as_bytes(), 0o600)?)

@@ -2,7 +2,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use super::greeting::quoted;
+use super::greeting::as_root;
 use crate::exit::Exit;
 use crate::webhook::queue;
 use crate::{command, config, gitops, reading, state, store};
@@ -99,10 +99,9 @@ impl From<queue::Error> for Error {
 fn hint(error: &state::Error) -> String {
     match error {
         state::Error::Io { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {
-            let words: Vec<String> = std::env::args().skip(1).map(|word| quoted(&word)).collect();
             format!(
-                "; run it as root: sudo hub {}; or as the user that hub up runs as (HUB_STATE_DIR names another state folder)",
-                words.join(" ")
+                "; run it as root: {}; or as the user that hub up runs as (HUB_STATE_DIR names another state folder)",
+                as_root()
             )
         }
         _ => String::new(),

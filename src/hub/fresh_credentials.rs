@@ -126,10 +126,9 @@ fn stored(names: &[(&'static str, String)]) -> Result<Found, Error> {
     for (service, name) in names {
         let mut content = None;
         for store in &stores {
-            content = match content {
-                None => read(store, name)?,
-                found => found,
-            };
+            if content.is_none() {
+                content = read(store, name)?;
+            }
         }
         found.insert((*service, name.clone()), content);
     }

@@ -37,7 +37,17 @@ pub(super) fn command_line(command: &str, flag: Option<&Path>) -> String {
 /// A word for a shell.
 pub(super) fn quoted(word: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:=+,@%".contains(&byte);
-    if word.bytes().all(plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', "'\\''")) }
+    if !word.is_empty() && word.bytes().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
+    }
+}
+
+/// This command once more, as root.
+pub(super) fn as_root() -> String {
+    let words = std::env::args_os().skip(1).map(|word| quoted(&word.to_string_lossy()));
+    format!("sudo hub {}", words.collect::<Vec<_>>().join(" "))
 }
 
 /// Tells where to point a webhook and what to type next: a person in words, a program in one line.
@@ -93,7 +103,9 @@ mod tests {
 
     #[test]
     fn words_survive_a_shell() {
-        for (word, expected) in [("/srv/hub", "/srv/hub"), ("/srv/my hub", "'/srv/my hub'"), ("it's", "'it'\\''s'")] {
+        for (word, expected) in
+            [("/srv/hub", "/srv/hub"), ("/srv/my hub", "'/srv/my hub'"), ("", "''"), ("it's", "'it'\\''s'")]
+        {
             assert_eq!(quoted(word), expected);
         }
     }

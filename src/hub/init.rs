@@ -2,12 +2,12 @@ use std::io::{BufRead, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use super::credential::Store;
-use super::greeting::{command_line, quoted};
+use super::greeting::{as_root, command_line};
 use super::webhook_test;
 use super::{Error, say};
 use crate::config::{self, Config};
 use crate::gitops::check::check_access;
-use crate::state::Folder;
+use crate::state::{self, Folder};
 
 /// Write the first configuration: asks on a terminal for what the flags leave out, looks at the branch once as the user that
 /// will fetch it, makes the webhook secret, and says the next command.
@@ -65,7 +65,10 @@ pub(super) fn main(arguments: &Arguments) -> Result<(), Error> {
     let path = target(arguments)?;
     let before = unused(&path)?;
     let answers = ask(arguments)?;
-    let text = before + &answers.text(arguments.user);
+    // The folder of the installed services is not this user's to write.
+    let is_taken = arguments.user && Path::new(state::SYSTEM_ROOT).exists();
+    let own = is_taken.then(state::users_root).transpose()?;
+    let text = before + &answers.text(own.as_deref());
     let config = Config::of_text(&path, &text)?;
     let repository = config.repositories.last().ok_or_else(|| Error::Usage("no repository was given".to_owned()))?;
     say(&format!("Looking at {} of {} ...", repository.branch, repository.remote.url()));
@@ -105,14 +108,11 @@ fn target(arguments: &Arguments) -> Result<PathBuf, Error> {
         }
         (None, true) => config::user_path().ok_or_else(|| Error::Usage("there is no HOME to write to".to_owned())),
         (None, false) if is_root => Ok(config::DEFAULT_PATH.into()),
-        (None, false) => {
-            let words: Vec<String> = std::env::args().skip(1).map(|word| quoted(&word)).collect();
-            Err(Error::Usage(format!(
-                "{} is root's: sudo hub {}; or write one of your own for hub up: hub init --user",
-                config::DEFAULT_PATH,
-                words.join(" ")
-            )))
-        }
+        (None, false) => Err(Error::Usage(format!(
+            "{} is root's: {}; or write one of your own for hub up: hub init --user",
+            config::DEFAULT_PATH,
+            as_root()
+        ))),
     }
 }
 
@@ -220,15 +220,11 @@ fn has_password(url: &str) -> bool {
 
 impl Answers {
     /// The file, with a comment for each key; what is a default is left out.
-    fn text(&self, is_users: bool) -> String {
+    fn text(&self, state_dir: Option<&Path>) -> String {
         let mut lines = vec![
             "# Written by hub init. What is not here has its default; contrib/hub.toml shows every key.".to_owned(),
         ];
-        // The folder of the installed services is not this user's to write.
-        if is_users && Path::new(crate::state::SYSTEM_ROOT).exists() {
-            let home = std::env::var("HOME").unwrap_or_default();
-            lines.push(format!("state_dir = {:?}", format!("{home}/.local/state/observability-hub")));
-        }
+        lines.extend(state_dir.map(|folder| format!("state_dir = {:?}", folder.display().to_string())));
         if let Some(url) = &self.database {
             lines.push(format!("\n[database]\nurl = {url:?}"));
         }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::credential::Store;
 use super::greeting::{command_line, url};
-use super::{Error, random_id, say};
+use super::{Error, say};
 use crate::config::{Config, reachable};
 use crate::http;
 
@@ -59,7 +59,7 @@ pub(super) fn admin_token(arguments: &AdminToken) -> Result<(), Error> {
         say(&format!("{} is there already, and nothing was changed. To replace it: {again}", path.display()));
         return Ok(());
     }
-    store.write(&config, TOKEN, &format!("{}{}", random_id()?, random_id()?))?;
+    store.make(&config, TOKEN)?;
     say(&format!(
         "Wrote {} (mode 0600).\n\n\
          A proxy that runs asks for it within a few seconds.\n\

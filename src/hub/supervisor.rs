@@ -130,7 +130,7 @@ impl<'a> Supervisor<'a> {
             return Ok(());
         }
         if queued {
-            renew(&self.queue, "the queue");
+            renew(&self.queue);
             self.jobs.iter_mut().for_each(|job| job.look_at_queue(now));
         }
         if now >= renewal.due(self.looked) {
@@ -203,9 +203,9 @@ fn watched(config: &Config) -> Vec<PathBuf> {
 }
 
 /// Watches on. What cannot be watched any more is found by the next timer, so that everything else goes on.
-fn renew(watch: &Watch, what: &str) {
-    if let Err(error) = watch.renew() {
-        log::warn!("watch_failed", what = what, error = error.to_string());
+fn renew(queue: &Watch) {
+    if let Err(error) = queue.renew() {
+        log::warn!("watch_failed", what = "the queue", error = error.to_string());
     }
 }
 

@@ -69,8 +69,7 @@ pub(super) fn look() -> Result<Units, command::Error> {
 /// # Errors
 /// As `look`.
 pub(super) fn credentials(unit: &str) -> Result<Vec<String>, command::Error> {
-    let text = Command::new("systemctl", LIMIT).args(["cat", "--", unit]).succeed()?.text();
-    Ok(loaded(&text))
+    text(unit).map(|text| loaded(&text))
 }
 
 /// The names of the credentials that a unit loads by bare name, from one of systemd's own folders.
@@ -78,27 +77,31 @@ pub(super) fn credentials(unit: &str) -> Result<Vec<String>, command::Error> {
 /// # Errors
 /// As `look`.
 pub(super) fn bare_credentials(unit: &str) -> Result<Vec<String>, command::Error> {
-    let text = Command::new("systemctl", LIMIT).args(["cat", "--", unit]).succeed()?.text();
-    let mut bare = Vec::new();
-    for one in syntax::assignments(text.as_bytes()).unwrap_or_default() {
-        match (one.section.as_str(), one.key.as_str()) {
-            ("Service", "LoadCredential") if one.value.is_empty() => bare.clear(),
-            ("Service", "LoadCredential") if !one.value.contains(':') => bare.push(one.value),
-            _ => {}
-        }
-    }
-    Ok(bare)
+    let bare = |(name, is_bare): (String, bool)| is_bare.then_some(name);
+    text(unit).map(|text| sources(&text).into_iter().filter_map(bare).collect())
+}
+
+/// A unit's files.
+fn text(unit: &str) -> Result<String, command::Error> {
+    Ok(Command::new("systemctl", LIMIT).args(["cat", "--", unit]).succeed()?.text())
 }
 
 fn loaded(text: &str) -> Vec<String> {
+    sources(text).into_iter().map(|(name, _)| name).collect()
+}
+
+/// The credentials that are loaded, and whether by bare name.
+fn sources(text: &str) -> Vec<(String, bool)> {
     let mut loaded = Vec::new();
     // What cannot be read, systemd does not load either, and says so as the unit's state.
     for one in syntax::assignments(text.as_bytes()).unwrap_or_default() {
         match one.key.as_str() {
             "LoadCredential" | "LoadCredentialEncrypted" if one.section != "Service" => {}
             "LoadCredential" | "LoadCredentialEncrypted" if one.value.is_empty() => loaded.clear(),
-            "LoadCredential" | "LoadCredentialEncrypted" => {
-                loaded.extend(one.value.split(':').next().map(str::to_owned));
+            key @ ("LoadCredential" | "LoadCredentialEncrypted") => {
+                let (name, path) =
+                    one.value.split_once(':').map_or((&*one.value, None), |(name, path)| (name, Some(path)));
+                loaded.push((name.to_owned(), path.is_none() && key == "LoadCredential"));
             }
             _ => {}
         }

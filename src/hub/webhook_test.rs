@@ -64,7 +64,6 @@ pub(super) fn main(arguments: &Arguments) -> Result<(), Error> {
     };
     let store = Store::of(&config);
     let installed = store.installed;
-    let is_running = is_answered(config.proxy.listen);
     let known = secret(&config, &store)?;
     let target = url(config.proxy.listen, WEBHOOK);
     say(&format!(
@@ -76,7 +75,7 @@ pub(super) fn main(arguments: &Arguments) -> Result<(), Error> {
          Events        push and pull_request (others are answered and ignored)\n",
         known.source
     ));
-    if known.is_new && !is_running {
+    if known.is_new && !is_answered(config.proxy.listen) {
         say(&format!(
             "Nothing was sent: no proxy runs on {} yet; {}\nThen try the secret with: {}",
             config.proxy.listen,
@@ -138,7 +137,7 @@ pub(super) fn secret(config: &Config, store: &Store) -> Result<Known, Error> {
         };
         return Ok(Known { secret, source, is_new: false });
     }
-    store.write(config, CREDENTIAL, &format!("{}{}", random_id()?, random_id()?))?;
+    store.make(config, CREDENTIAL)?;
     let made = credentials.webhook_secrets()?.into_iter().next();
     let secret =
         made.ok_or_else(|| Error::Usage(format!("{} changed while it was made; try again", path.display())))?;

@@ -27,8 +27,8 @@ pub(super) struct Public {
     pub instance: String,
 }
 
-/// The webhook secrets. Where there were none at start they are looked for again, so that a first secret needs no
-/// restart; those that are there stay.
+/// The webhook secrets. Where there are none they are looked for again at each delivery, so that a first one need not
+/// wait until its file rests.
 pub(super) struct Secrets {
     credentials: Credentials,
     known: RwLock<Arc<[Secret]>>,

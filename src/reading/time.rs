@@ -36,6 +36,9 @@ fn of_number(value: f64) -> Option<i64> {
     if size >= FIRST_MILLISECOND {
         return Some(value.floor() as i64);
     }
+    if value.fract() == 0.0 {
+        return Some(value as i64 * 1000);
+    }
     // The digits that were written: 1091956195.393 times 1000 is 1091956195392.9999 for doubles.
     let digits = size.to_string();
     let (seconds, fraction) = digits.split_once('.').unwrap_or((&digits, ""));

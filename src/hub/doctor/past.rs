@@ -83,11 +83,7 @@ pub(super) fn services(patient: &Patient<'_>) -> Vec<Finding> {
         }
         let when = ended_ago(&run.started, run.duration_ms, jiff::Timestamp::now());
         let why = run.error.as_deref().unwrap_or("the log says why");
-        let again = match record.service.as_str() {
-            _ if !patient.is_system => patient.hub("up"),
-            "reading-sync" => AGAIN.to_owned(),
-            service => format!("systemctl start {service}"),
-        };
+        let again = if patient.is_system { format!("systemctl start {}", record.service) } else { patient.hub("up") };
         let finding = format!("{}, {when}: {}: {why}", record.service, run.status.replace('_', " "));
         findings.problem(finding, format!("{again}   # once that is done"));
     }
@@ -99,7 +95,8 @@ pub(super) fn refused_configuration(patient: &Patient<'_>) -> Vec<Finding> {
     let mut findings = Findings::new("configuration");
     let records = read(patient, &mut findings, |reader| reader.services()).unwrap_or_default();
     let runs = |record: &&Record| match record.service.as_str() {
-        "proxy" => record.last.status == "running",
+        // One that was killed has said to the end that it runs.
+        "proxy" => patient.state_dir.as_ref().is_ok_and(|state| gate::instance(state).is_ok_and(|own| own.is_some())),
         _ => gate::writer(record).is_some(),
     };
     for record in records.iter().filter(runs) {

@@ -81,11 +81,9 @@ impl Facts {
             Some(Err(error)) => (None, Some(error.to_string())),
         };
         let proxy = config.as_ref().map_or(Answer::NotAsked, ask);
-        let lives = match (&proxy, &state_dir) {
-            // It goes on where it is while what hub.toml says now is refused.
-            (Answer::NotAsked | Answer::Silent(_), Some(state)) => gate::instance(state).is_ok_and(|own| own.is_some()),
-            (proxy, _) => !matches!(proxy, Answer::NotAsked | Answer::Silent(_)),
-        };
+        // It goes on where it is while what hub.toml says now is refused.
+        let holds = |state: &PathBuf| gate::instance(state).is_ok_and(|own| own.is_some());
+        let lives = !matches!(proxy, Answer::NotAsked | Answer::Silent(_)) || state_dir.as_ref().is_some_and(holds);
         Self {
             flag: flag.map(Path::to_owned),
             path: Config::file_path(flag),

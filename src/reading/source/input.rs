@@ -296,7 +296,8 @@ impl Input {
     /// A line: one document, several, or the beginning of one that goes on in the next.
     fn line(&mut self, batch: &mut Batch, line: Vec<u8>, rules: &Rules) -> std::io::Result<()> {
         let mut oddities = Oddities::default();
-        let outcome = transform(&line, Form::Line, &self.place.to_string(), rules, &mut oddities);
+        let place = self.place.to_string();
+        let outcome = transform(&line, Form::Line, &place, rules, &mut oddities);
         match &outcome {
             Err((_, Rejection::Unfinished)) if begins_object(&line) => {
                 let (document, lines) = self.text.document(line)?;
@@ -311,7 +312,7 @@ impl Input {
             }
             _ => {
                 batch.oddities += oddities;
-                self.add(batch, line, outcome);
+                self.add(batch, line, place, outcome);
             }
         }
         Ok(())
@@ -323,14 +324,14 @@ impl Input {
     }
 
     fn push(&mut self, batch: &mut Batch, document: Vec<u8>, rules: &Rules) {
-        let outcome = transform(&document, Form::Line, &self.place.to_string(), rules, &mut batch.oddities);
-        self.add(batch, document, outcome);
+        let place = self.place.to_string();
+        let outcome = transform(&document, Form::Line, &place, rules, &mut batch.oddities);
+        self.add(batch, document, place, outcome);
     }
 
     /// Puts what became of a document into the batch. As long as nothing of the file is JSON, it is held back.
-    fn add(&mut self, batch: &mut Batch, document: Vec<u8>, outcome: Outcome) {
+    fn add(&mut self, batch: &mut Batch, document: Vec<u8>, place: String, outcome: Outcome) {
         let is_json = !matches!(outcome, Err((_, Rejection::NotJson(_) | Rejection::Unfinished | Rejection::More)));
-        let place = self.place.to_string();
         self.place.nth += 1;
         if is_json {
             self.settle(batch);

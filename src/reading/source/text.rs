@@ -107,14 +107,10 @@ impl Text {
     /// The document that begins with a line which was read just now, and how many further lines it takes. Where they make
     /// none, its lines are those that are indented or close something; none where it is too long.
     pub(super) fn document(&mut self, first: Vec<u8>) -> std::io::Result<(Option<Vec<u8>>, u64)> {
-        let start = if self.ahead.is_empty() {
-            self.ahead = first;
-            self.ahead.push(b'\n');
-            self.at = self.ahead.len();
-            0
-        } else {
-            self.at - first.len() - 1
-        };
+        let length = first.len() + 1;
+        self.put_back(first);
+        let start = self.at;
+        self.at += length;
         let mut scan = Scan::new();
         let mut step = scan.feed(&self.ahead[start..self.at]);
         let mut lines = 0;

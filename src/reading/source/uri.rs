@@ -66,7 +66,7 @@ const KNOWN: [&str; 36] = [
 /// The string for the driver, without the options that have no meaning here.
 ///
 /// # Errors
-/// The name of an option that nobody knows, or that is there twice; never another piece of the string, which may be of a
+/// The name of an option that nobody knows; never another piece of the string, which may be of a
 /// password.
 pub(super) fn prepared(uri: &str) -> Result<String, String> {
     let after_user = uri.rfind('@').map_or(0, |at| at + 1);
