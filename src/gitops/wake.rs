@@ -1,5 +1,6 @@
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::time::Duration;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
@@ -11,29 +12,39 @@ use crate::state::Folder;
 /// How often the queue is looked at where the system cannot tell that something came.
 const BLIND: Duration = Duration::from_secs(1);
 
+/// A run that is shorter does not watch the queue: the kernel takes 10 to 20 ms to close an inotify descriptor, half of what a
+/// run takes that finds nothing new. What comes meanwhile is seen when a repository is done, or when this time is over.
+const UNWATCHED: Duration = Duration::from_millis(100);
+
 /// Wakes the thread that gives out the work: when another one has done its part, and when something is queued.
 pub(super) struct Wake {
     bell: OwnedFd,
     /// None where there is no queue.
-    queue: Option<Result<OwnedFd, Errno>>,
+    queue: Option<OwnedFd>,
+    began: Instant,
+    watch: OnceLock<Result<OwnedFd, Errno>>,
 }
 
 impl Wake {
     /// # Errors
     /// When the system gives no descriptor.
     pub fn new(queue: Option<&Folder>) -> std::io::Result<Self> {
-        let watch = |folder: &Folder| -> Result<OwnedFd, Errno> {
+        let queue = queue.map(|folder| folder.fd().try_clone_to_owned()).transpose()?;
+        let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        Ok(Self { bell, queue, began: Instant::now(), watch: OnceLock::new() })
+    }
+
+    fn watch(&self, queue: &OwnedFd) {
+        let watch = || -> Result<OwnedFd, Errno> {
             let fd = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
             // By descriptor: a path could be led elsewhere by the folder's owner.
-            let path = format!("/proc/self/fd/{}", folder.fd().as_raw_fd());
+            let path = format!("/proc/self/fd/{}", queue.as_raw_fd());
             inotify::add_watch(&fd, path, WatchFlags::CREATE | WatchFlags::MOVED_TO)?;
             Ok(fd)
         };
-        let queue = queue.map(watch);
-        if let Some(Err(error)) = &queue {
+        if let Err(error) = self.watch.get_or_init(watch) {
             log::warn!("queue_not_watched", error = error.to_string(), effect = "it is looked at every second");
         }
-        Ok(Self { bell: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?, queue })
     }
 
     /// Wakes the waiting thread.
@@ -49,12 +60,24 @@ impl Wake {
     /// When the descriptors cannot be waited for.
     pub fn wait(&self, longest: Option<Duration>) -> std::io::Result<()> {
         let mut waited = vec![PollFd::new(&self.bell, PollFlags::IN)];
-        let mut longest = longest;
-        match &self.queue {
-            Some(Ok(queue)) => waited.push(PollFd::new(queue, PollFlags::IN)),
-            Some(Err(_)) => longest = Some(longest.map_or(BLIND, |longest| longest.min(BLIND))),
-            None => {}
-        }
+        let at_most = |limit: Duration| Some(longest.map_or(limit, |longest| longest.min(limit)));
+        let longest = match (&self.queue, self.watch.get()) {
+            (None, _) => longest,
+            (Some(queue), None) => {
+                let left = UNWATCHED.saturating_sub(self.began.elapsed());
+                if left.is_zero() {
+                    self.watch(queue);
+                    // What came before is there to be seen.
+                    return Ok(());
+                }
+                at_most(left)
+            }
+            (Some(_), Some(Ok(watch))) => {
+                waited.push(PollFd::new(watch, PollFlags::IN));
+                longest
+            }
+            (Some(_), Some(Err(_))) => at_most(BLIND),
+        };
         let time = longest.map(|longest| Timespec {
             tv_sec: longest.as_secs().cast_signed(),
             tv_nsec: longest.subsec_nanos().into(),
@@ -64,7 +87,8 @@ impl Wake {
             Err(error) => return Err(error.into()),
         }
         let mut events = [0; 4096];
-        for fd in [Some(&self.bell), self.queue.as_ref().and_then(|queue| queue.as_ref().ok())].into_iter().flatten() {
+        let watch = self.watch.get().and_then(|watch| watch.as_ref().ok());
+        for fd in std::iter::once(&self.bell).chain(watch) {
             loop {
                 match rustix::io::read(fd, &mut events) {
                     Ok(0) | Err(Errno::AGAIN) => break,
