@@ -484,3 +484,31 @@ fn a_repository_with_sha_256_keeps_every_promise_of_a_checkout() {
     git(work, &["push", "--quiet", "--force", "origin", "HEAD:main"]);
     site.sync().expect(5, "refused").says("was rewritten");
 }
+
+#[test]
+fn a_commit_gets_into_objects_that_are_elsewhere() {
+    for kind in ["here", "linked objects", "git folder elsewhere"] {
+        let site = deployed("", &[("README", "one\n")]);
+        let (dot_git, outside) = (site.checkout.join(".git"), site.host.path("elsewhere"));
+        match kind {
+            "linked objects" => {
+                std::fs::rename(dot_git.join("objects"), &outside).unwrap();
+                std::os::unix::fs::symlink(&outside, dot_git.join("objects")).unwrap();
+            }
+            "git folder elsewhere" => {
+                std::fs::rename(&dot_git, &outside).unwrap();
+                std::fs::write(&dot_git, format!("gitdir: {}\n", outside.display())).unwrap();
+            }
+            _ => {}
+        }
+        for content in ["two\n", "three\n"] {
+            let commit = site.origin.push(&[("README", content)]);
+            site.sync().expect(0, "deployed");
+            assert_eq!((site.read("README").as_str(), site.head()), (content, commit), "{kind}");
+        }
+        git(&site.checkout, &["fsck", "--strict"]);
+        let objects = git(&site.checkout, &["rev-parse", "--path-format=absolute", "--git-path", "objects"]);
+        let left = std::fs::read_dir(std::path::Path::new(objects.trim()).join("hub-incoming/pack")).unwrap().count();
+        assert_eq!(left, 0, "{kind}");
+    }
+}

@@ -2,16 +2,16 @@
 //! objects and moved from there when they are whole: what a dead transfer left is known by its place, and what the owner's
 //! own git is receiving is nobody's business.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags, open};
 
 use super::Error;
 use super::checkout::{Checkout, LOOK};
-use super::git::LOCAL;
+use super::git::{LOCAL, is_commit};
 use crate::command::{self, Command, Prepared};
 use crate::log;
-use crate::state::Folder;
+use crate::state::{Error as StateError, Folder, act_as};
 
 /// The folder, below the checkout's objects.
 const FOLDER: &str = "hub-incoming";
@@ -85,17 +85,12 @@ impl Checkout<'_> {
     pub fn take_in(&self, transfer: Transfer, revisions: &[u8]) -> Result<(), Error> {
         let Transfer { mut pack, objects } = transfer;
         pack.feed(revisions);
-        // It gets ready while the pack is made, and moves the files that it is told to where git looks for them.
-        let settling = self.run("xargs", &["-0", "-r", "mv", "-f", "-t"]).args([&objects.join("pack")]).args(["--"]);
-        let settling = settling.name("mv").prepare(None);
         let taken = pack.finish(b"").map_err(Error::from).and_then(|output| {
             let text = output.text();
             // git-index-pack(1): the word, a tab, and the hash in the pack's name.
-            let hash = text.split_once('\t').map(|(_, hash)| hash).filter(|hash| !hash.is_empty());
+            let hash = text.split_once('\t').map(|(_, hash)| hash).filter(|hash| is_commit(hash));
             let hash = hash.ok_or_else(|| Error::unexpected("git index-pack", text.as_bytes()))?;
-            // git looks for packs by their index, so that one comes last.
-            let names = ["pack", "idx"].map(|kind| format!("{}/{FOLDER}/pack/pack-{hash}.{kind}\0", objects.display()));
-            settling?.finish(names.concat().as_bytes()).map(drop).map_err(Error::from)
+            self.settle(&objects, hash)
         });
         if taken.is_err()
             && let Err(error) = self.clear_incoming()
@@ -103,6 +98,25 @@ impl Checkout<'_> {
             log::warn!("incoming_not_cleared", repo = self.repository.name, error = error.to_string());
         }
         taken
+    }
+
+    /// Moves a received pack to where git looks for it.
+    fn settle(&self, objects: &Path, hash: &str) -> Result<(), Error> {
+        // git looks for packs by their index, so that one comes last.
+        let names = ["pack", "idx"].map(|kind| format!("pack-{hash}.{kind}"));
+        let checkout = self.folder()?;
+        let rename = || -> Option<Result<(), StateError>> {
+            let objects = checkout.sub(".git").and_then(|git| git.sub("objects")).ok()?;
+            let (from, to) =
+                (objects.sub(FOLDER).and_then(|folder| folder.sub("pack")).ok()?, objects.sub("pack").ok()?);
+            Some(names.iter().try_for_each(|name| from.move_to(name.as_ref(), &to, name.as_ref())))
+        };
+        // A process takes longer than all the rest; it is for where a link or a mount leads elsewhere, and may not answer.
+        if let Some(renamed) = act_as(&self.user, rename)? {
+            return renamed.map_err(Into::into);
+        }
+        let mv = self.run("mv", &["-f", "-t"]).args([objects.join("pack")]).args(["--"]);
+        mv.args(names.map(|name| objects.join(FOLDER).join("pack").join(name))).succeed().map(drop).map_err(Into::into)
     }
 
     /// The same error, or that the checkout's file system is full where that is the reason.
