@@ -1,6 +1,6 @@
 //! Observability Hub: the library behind its small binaries.
 //!
-//! Arrows run one way: `bin` → capability (`proxy`, `gitops`, `metrics`, `gate`, `reading`, `hub`, `webhook`) → `store` →
+//! Arrows run one way: `bin` → capability (`proxy`, `gitops`, `metrics`, `gate`, `reading`, `hub`, `webhook`) → `forge`, `store` →
 //! ground floor (`config`, `log`, `state`, `records`, `kinds`, `exit`, `systemd`, `http`, `listeners`, `tls`, `random`, `command`,
 //! `text`).
 
@@ -10,6 +10,7 @@ pub const VERSION: &str = env!("HUB_VERSION");
 pub mod command;
 pub mod config;
 pub mod exit;
+pub mod forge;
 pub mod gate;
 pub mod gitops;
 mod http;

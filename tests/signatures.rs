@@ -86,6 +86,53 @@ fn gitea_forgejo_and_both_secrets() {
     assert_eq!(gateway.request("acme__infra")["count"], 7);
 }
 
+/// The bodies have the shape, and the headers the names, that the two send.
+#[test]
+fn gitlab_and_bitbucket() {
+    let gateway = Gateway::new();
+    let send = |headers: &[(&str, &str)], body: &[u8]| {
+        let mut all = vec![("Content-Type", "application/json")];
+        all.extend_from_slice(headers);
+        send(gateway.public, "POST", WEBHOOK, &all, body)
+    };
+    let commit = "1".repeat(40);
+    let gitlab = json!({
+        "object_kind": "push", "event_name": "push", "before": "0".repeat(40), "after": commit, "ref": "refs/heads/main",
+        "checkout_sha": commit, "user_username": "ann", "project_id": 15, "total_commits_count": 1, "commits": [],
+        "project": {"id": 15, "name": "infra", "path_with_namespace": "acme/infra", "default_branch": "main"},
+        "repository": {"name": "infra", "url": "git@gitlab.example:acme/infra.git"},
+    });
+    let gitlab = gitlab.to_string();
+    let event = ("X-Gitlab-Event", "Push Hook");
+    let uuid = ("X-Gitlab-Event-UUID", "13792a34-cac6-4fda-95a8-c58e00a3954e");
+    let answer = send(&[("X-Gitlab-Token", SECRET), event, uuid], gitlab.as_bytes());
+    assert_eq!((answer.status, &answer.json()["delivery"]), (202, &json!(uuid.1)), "{}", answer.json());
+    assert_eq!(gateway.request("acme__infra")["after"], commit.as_str());
+    for wrong in ["", "x", &SECRET[1..], &format!("{SECRET}x"), &SECRET.to_uppercase()] {
+        let answer = send(&[("X-Gitlab-Token", wrong), event], gitlab.as_bytes());
+        let reason = answer.json()["reason"].as_str().unwrap().to_owned();
+        assert!(answer.status == 401 && reason.contains("X-Gitlab-Token") && !reason.contains(SECRET), "{reason}");
+    }
+    assert_eq!(send(&[event], gitlab.as_bytes()).status, 401, "without a token");
+    assert_eq!(send(&[("X-Gitlab-Token", OLD_SECRET), event], gitlab.as_bytes()).status, 202);
+
+    let branch = json!({"type": "branch", "name": "main", "target": {"type": "commit", "hash": commit}});
+    let bitbucket = json!({
+        "actor": {"type": "user"}, "repository": {"type": "repository", "full_name": "acme/infra", "name": "infra"},
+        "push": {"changes": [{"new": branch, "old": branch, "created": false, "closed": false, "truncated": false}]},
+    });
+    let bitbucket = bitbucket.to_string();
+    let good = signature(SECRET, bitbucket.as_bytes());
+    let event = ("X-Event-Key", "repo:push");
+    let answer = send(&[("X-Hub-Signature", &good), event, ("X-Request-UUID", "r-1")], bitbucket.as_bytes());
+    assert_eq!((answer.status, &answer.json()["delivery"]), (202, &json!("r-1")), "{}", answer.json());
+    for wrong in ["", "sha256=", "sha1=00", &good[7..], &signature("some other secret", bitbucket.as_bytes())] {
+        assert_eq!(send(&[("X-Hub-Signature", wrong), event], bitbucket.as_bytes()).status, 401, "{wrong}");
+    }
+    assert_eq!(send(&[("X-Hub-Signature", &good)], bitbucket.as_bytes()).status, 401, "that is GitHub's SHA-1 header");
+    assert_eq!(gateway.request("acme__infra")["count"], 3);
+}
+
 #[test]
 fn a_ping_is_verified_like_the_rest() {
     let gateway = Gateway::new();

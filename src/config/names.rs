@@ -202,13 +202,17 @@ mod tests {
 
     #[test]
     fn names_are_those_that_forges_have() {
-        for name in ["me/.dotfiles", "acme/.github", "acme/-x", "acme/_", "Acme/a.b-c_d", "1/2"] {
+        for name in ["me/.dotfiles", "acme/.github", "acme/-x", "acme/_", "Acme/a.b-c_d", "1/2", "acme/ops/eu/infra"] {
             assert_eq!(read(&ONE.replace("acme/infra", name)).unwrap()[0].full_name, name);
         }
-        for name in
-            ["infra", "../infra", "acme/..", "acme/.", ".acme/x", "-acme/x", "a/b/c", "a/b@c", "a/", "/b", "a/b c"]
-        {
+        for name in [
+            "infra", "../infra", "acme/..", "acme/.", ".acme/x", "-acme/x", "a//c", "a/../c", "a/b@c", "a/", "/b",
+            "a/b c",
+        ] {
             assert!(error(&ONE.replace("acme/infra", name)).contains("is not owner/name"), "{name}");
+        }
+        for name in ["a/".repeat(21) + "b", format!("acme/{}/{}", "b".repeat(100), "c".repeat(100))] {
+            assert!(error(&ONE.replace("acme/infra", &name)).contains("is not owner/name"), "{name}");
         }
         for id in ["acme", "acme/infra@", "acme/infra@..", "acme/infra@a@b", "acme/infra@a/b", "@x"] {
             assert!(error(&format!("{ONE}id = \"{id}\"\n")).contains("hub.toml:5: repository[0].id: "), "{id}");

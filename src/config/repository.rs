@@ -171,10 +171,19 @@ text_value!(Id, |text| {
     })
 });
 
-/// True for `owner/name`. Of names that begin with a dot forges have some (`me/.dotfiles`), of such owners none.
+/// The most parts that a name has (GitLab: 20 levels of groups), and the longest; files are named after it, with more
+/// before and behind.
+const MOST_PARTS: usize = 21;
+const LONGEST_NAME: usize = 201;
+
+/// True for `owner/name`, and for GitLab's `group/subgroup/name`. Of names that begin with a dot forges have some
+/// (`me/.dotfiles`), of such owners none.
 fn is_full_name(text: &str) -> bool {
-    let parts = text.split_once('/');
-    parts.is_some_and(|(owner, name)| is_part(owner) && !owner.starts_with(['.', '-']) && is_part(name))
+    let parts = text.split('/').count();
+    (2..=MOST_PARTS).contains(&parts)
+        && text.len() <= LONGEST_NAME
+        && !text.starts_with(['.', '-'])
+        && text.split('/').all(is_part)
 }
 
 fn is_part(text: &str) -> bool {

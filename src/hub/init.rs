@@ -205,9 +205,17 @@ fn question_for(question: &str, default: &str) -> Result<String, Error> {
 }
 
 /// The owner and name that a URL ends in: `https://git.example.org/acme/site.git`, `git@host:acme/site.git`.
+/// What a forge calls the repository at `url`: the last two parts of its path, on a GitLab all of them.
 fn name_in(url: &str) -> String {
     let url = url.trim_end_matches('/').trim_end_matches(".git");
-    let mut parts = url.rsplit(['/', ':']);
+    let (host, path) = match url.split_once("://") {
+        Some((_, rest)) => rest.split_once('/').unwrap_or(("", rest)),
+        None => url.split_once(':').unwrap_or(("", url)),
+    };
+    if host.contains("gitlab") {
+        return path.trim_matches('/').to_owned();
+    }
+    let mut parts = path.rsplit('/');
     let (name, owner) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
     format!("{owner}/{name}")
 }
@@ -256,6 +264,9 @@ mod tests {
             ("git@git.example.org:acme/site.git", "acme/site"),
             ("ssh://git@git.example.org:2222/acme/site/", "acme/site"),
             ("/srv/git/acme/site.git", "acme/site"),
+            ("https://gitlab.com/acme/ops/site.git", "acme/ops/site"),
+            ("git@gitlab.example.org:acme/ops/site.git", "acme/ops/site"),
+            ("https://git.example.org/forge/acme/site", "acme/site"),
         ] {
             assert_eq!(name_in(url), name);
         }

@@ -9,8 +9,8 @@ use super::greeting::{WEBHOOK, command_line, url};
 use super::repository::find_hold;
 use super::{Error, random_id, say};
 use crate::config::{Config, Secret, reachable};
+use crate::forge::signature::sign;
 use crate::http;
-use crate::webhook::signature::sign;
 
 /// Make the webhook secret when there is none, say what to enter on the forge, and send a signed delivery to the proxy
 /// on this host: a push of the repository's branch, or a ping where no repository is configured.

@@ -9,11 +9,12 @@ use super::answer;
 use super::deliveries::Deliveries;
 use super::listener::{Admission, Head, Length, Site};
 use crate::config::{Credentials, Repository, Secret};
+use crate::forge::event::{self, Event};
+use crate::forge::signature::Claim;
 use crate::log;
 use crate::records::ASKS_ITSELF;
-use crate::webhook::event::{self, Event};
+use crate::webhook::delivery_id;
 use crate::webhook::queue::Queue;
-use crate::webhook::{delivery_id, signature};
 
 const WEBHOOK: &str = "/api/webhook/gitops";
 
@@ -144,19 +145,19 @@ impl Public {
             return Err(refuse(415, reason));
         }
         self.secrets.get()?;
-        let headers = head.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        signature::Claim::read(headers).map(drop).map_err(|error| refuse(401, error))
+        let headers: Vec<_> = head.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        Claim::read(&headers).map(drop).map_err(|error| refuse(401, error))
     }
 
     fn take(&self, request: &Request, body: &[u8]) -> Result<Response, Refusal> {
         let secrets = self.secrets.get()?;
-        signature::Claim::read(request.headers())
-            .and_then(|claim| claim.verify(&secrets, body))
-            .map_err(|error| refuse(401, error))?;
-        let name = event::name(request.headers());
-        let event = Event::read(name, body).map_err(|error| refuse(400, error))?;
+        let headers: Vec<_> = request.headers().collect();
+        let claim = Claim::read(&headers).map_err(|error| refuse(401, error))?;
+        claim.verify(&secrets, body).map_err(|error| refuse(401, error))?;
+        let name = claim.forge.event(&headers);
+        let event = Event::read(claim.forge, name, body).map_err(|error| refuse(400, error))?;
         let name = event::shown(name.unwrap_or_default());
-        let delivery = delivery_id(event::id(request.headers()))
+        let delivery = delivery_id(claim.forge.delivery(&headers))
             .map_err(|error| refuse(503, format!("the system gives no random bytes: {error}")))?;
         if event == Event::Ping {
             self.deliveries.pong(&delivery);
@@ -179,7 +180,7 @@ impl Public {
             let branches: Vec<&str> = called.iter().map(|known| known.branch.as_str()).collect();
             return ignored(&event.ignored(&branches).unwrap_or_default());
         };
-        if let Err(error) = self.queue.push(&configured.name, &delivery, event.after()) {
+        if let Err(error) = self.queue.push(&configured.name, &delivery, event.after(&configured.branch)) {
             log::error!("queue_failed", repo = configured.name, delivery = delivery, error = error.to_string());
             return Err(refuse(503, "the queue does not take the delivery; redeliver it later"));
         }

@@ -1,10 +1,8 @@
-//! Webhooks: is a delivery signed, what does it ask for, and the durable queue that remembers it.
+//! Webhooks: the durable queue that remembers what deliveries asked for.
 //! No socket, route, status code or git may enter here: the gateway asks the questions, the worker does the work.
 //! A payload is only a hint that something changed; nothing of it but a configured repository's name goes further.
 
-pub mod event;
 pub mod queue;
-pub mod signature;
 
 use crate::random;
 

@@ -1,18 +1,16 @@
-//! The signature of a delivery: HMAC-SHA256 over the raw body, under a secret shared with the forge.
+//! The proof of a delivery: HMAC-SHA256 over the raw body, under a secret shared with the forge, or that secret itself.
 //!
-//! GitHub: docs.github.com, "Validating webhook deliveries". Gitea and Forgejo: docs, "Webhooks".
+//! GitHub: docs.github.com, "Validating webhook deliveries". Gitea and Forgejo: docs, "Webhooks". GitLab: docs.gitlab.com,
+//! "Webhooks", secret token. Bitbucket Cloud: support.atlassian.com, "Manage webhooks".
 
 use std::fmt;
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
+use super::{Forge, Headers, Proof};
 use crate::config::Secret;
 use crate::random::hex;
-
-/// The headers that may carry a signature and what stands before the digits. The first that is there decides.
-const HEADERS: [(&str, &str); 3] =
-    [("X-Hub-Signature-256", "sha256="), ("X-Forgejo-Signature", ""), ("X-Gitea-Signature", "")];
 
 /// Why a delivery is not believed. The texts name headers only: nothing an unknown sender wrote, and no MAC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,12 +34,15 @@ impl fmt::Display for Error {
                 "no signature: X-Hub-Signature-256 is missing; set the webhook's secret on the forge (SHA-1 is not accepted)",
             ),
             Self::Doubled(header) => write!(f, "{header} came more than once"),
-            Self::Malformed(header @ "X-Hub-Signature-256") => {
+            Self::Malformed(header @ ("X-Hub-Signature-256" | "X-Hub-Signature")) => {
                 write!(f, "{header} is not sha256= and 64 lower-case hex digits")
             }
             Self::Malformed(header) => write!(f, "{header} is not 64 lower-case hex digits"),
             Self::Empty(header) => {
                 write!(f, "{header} is empty: the webhook has no secret on the forge; set the hub's webhook-secret there")
+            }
+            Self::Wrong(header @ "X-Gitlab-Token") => {
+                write!(f, "{header} is not the hub's webhook-secret; set that as the webhook's secret token on the forge")
             }
             Self::Wrong(header) => {
                 write!(f, "{header} does not fit the body; the secret on the forge and the hub's webhook-secret differ")
@@ -61,33 +62,41 @@ pub fn sign(secret: &Secret, body: &[u8]) -> Result<String, hmac::digest::Invali
     Ok(format!("sha256={}", hex(&digest)))
 }
 
-/// The signature that a request claims to have, well-formed and not yet verified.
-#[derive(Debug, PartialEq, Eq)]
+/// The proof that a request claims to have, well-formed and not yet verified.
 pub struct Claim {
+    /// The forge that sent it, if the claim holds.
+    pub forge: &'static dyn Forge,
     header: &'static str,
-    mac: [u8; 32],
+    proof: Sent,
+}
+
+enum Sent {
+    Mac([u8; 32]),
+    Token(Vec<u8>),
 }
 
 impl Claim {
-    /// Reads the claim from header fields (names in any letter case). One header decides; there is no second try with
-    /// another.
+    /// Reads the claim from header fields. One header decides; there is no second try with another.
     ///
     /// # Errors
     /// When there is none, or the deciding one is doubled or malformed.
-    pub fn read<'a>(headers: impl Iterator<Item = (&'a str, &'a str)> + Clone) -> Result<Self, Error> {
-        for (header, prefix) in HEADERS {
-            let mut values = headers.clone().filter(|(name, _)| name.eq_ignore_ascii_case(header));
-            let Some((_, value)) = values.next() else { continue };
-            if values.next().is_some() {
-                return Err(Error::Doubled(header));
-            }
-            if matches!(value, "" | "sha256=") {
-                return Err(Error::Empty(header));
-            }
-            let mac = value.strip_prefix(prefix).and_then(digits).ok_or(Error::Malformed(header))?;
-            return Ok(Self { header, mac });
+    pub fn read(headers: &Headers) -> Result<Self, Error> {
+        let forge = super::sender(headers).ok_or(Error::Missing)?;
+        let header = forge.proof().header();
+        let mut values = headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case(header)).map(|(_, value)| *value);
+        let value = values.next().ok_or(Error::Missing)?;
+        if values.next().is_some() {
+            return Err(Error::Doubled(header));
         }
-        Err(Error::Missing)
+        let proof = match forge.proof() {
+            Proof::Mac { prefix, .. } if value.is_empty() || value == prefix => return Err(Error::Empty(header)),
+            Proof::Mac { prefix, .. } => {
+                Sent::Mac(value.strip_prefix(prefix).and_then(digits).ok_or(Error::Malformed(header))?)
+            }
+            Proof::Token { .. } if value.is_empty() => return Err(Error::Empty(header)),
+            Proof::Token { .. } => Sent::Token(value.as_bytes().to_owned()),
+        };
+        Ok(Self { forge, header, proof })
     }
 
     /// Verifies the claim against the body, with every secret, in constant time for each.
@@ -95,10 +104,15 @@ impl Claim {
     /// # Errors
     /// When no secret fits.
     pub fn verify(&self, secrets: &[Secret], body: &[u8]) -> Result<(), Error> {
-        let fits = |secret: &Secret| {
-            // HMAC takes keys of any length, so the error never comes; should it, the secret does not fit.
-            Hmac::<Sha256>::new_from_slice(secret.bytes())
-                .is_ok_and(|mac| mac.chain_update(body).verify_slice(&self.mac).is_ok())
+        // HMAC takes keys of any length, so the error never comes; should it, the secret does not fit.
+        let mac = |secret: &Secret| Hmac::<Sha256>::new_from_slice(secret.bytes());
+        let fits = |secret: &Secret| match &self.proof {
+            Sent::Mac(sent) => mac(secret).is_ok_and(|mac| mac.chain_update(body).verify_slice(sent).is_ok()),
+            // Comparing MACs takes the same time wherever texts differ.
+            Sent::Token(sent) => mac(secret).is_ok_and(|mac| {
+                let right = mac.clone().chain_update(secret.bytes()).finalize().into_bytes();
+                mac.chain_update(sent).verify_slice(&right).is_ok()
+            }),
         };
         if secrets.iter().any(fits) { Ok(()) } else { Err(Error::Wrong(self.header)) }
     }
@@ -127,8 +141,12 @@ mod tests {
 
     const HEX: &str = "757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17";
 
-    fn read(headers: &[(&str, &str)]) -> Result<Claim, Error> {
-        Claim::read(headers.iter().copied())
+    fn read(headers: &Headers) -> Result<Claim, Error> {
+        Claim::read(headers)
+    }
+
+    fn header(headers: &Headers) -> Result<&'static str, Error> {
+        Claim::read(headers).map(|claim| claim.header)
     }
 
     #[test]
@@ -155,19 +173,50 @@ mod tests {
     #[test]
     fn one_header_decides() {
         let good = format!("sha256={HEX}");
-        assert_eq!(read(&[]), Err(Error::Missing));
-        assert_eq!(read(&[("X-Hub-Signature", "sha1=00")]), Err(Error::Missing));
-        assert_eq!(read(&[("X-Gitea-Signature", HEX)]).unwrap().header, "X-Gitea-Signature");
+        assert_eq!(header(&[]), Err(Error::Missing));
+        assert_eq!(header(&[("X-Hub-Signature", "sha1=00")]), Err(Error::Missing));
+        assert_eq!(header(&[("X-Gitea-Signature", HEX)]), Ok("X-Gitea-Signature"));
         let both = [("X-Gitea-Signature", HEX), ("X-Forgejo-Signature", HEX)];
-        assert_eq!(read(&both).unwrap().header, "X-Forgejo-Signature");
+        assert_eq!(header(&both), Ok("X-Forgejo-Signature"));
         let github_first = [("X-Gitea-Signature", HEX), ("X-Hub-Signature-256", "sha256=")];
-        assert_eq!(read(&github_first), Err(Error::Empty("X-Hub-Signature-256")));
+        assert_eq!(header(&github_first), Err(Error::Empty("X-Hub-Signature-256")));
         // Gitea's four headers where the webhook has no secret.
         let without_secret = [("X-Gitea-Signature", ""), ("X-Gogs-Signature", ""), ("X-Hub-Signature-256", "sha256=")];
-        assert_eq!(read(&without_secret), Err(Error::Empty("X-Hub-Signature-256")));
-        assert_eq!(read(&without_secret[..2]), Err(Error::Empty("X-Gitea-Signature")));
+        assert_eq!(header(&without_secret), Err(Error::Empty("X-Hub-Signature-256")));
+        assert_eq!(header(&without_secret[..2]), Err(Error::Empty("X-Gitea-Signature")));
         let doubled = [("X-Hub-Signature-256", &*good), ("x-hub-signature-256", &*good)];
-        assert_eq!(read(&doubled), Err(Error::Doubled("X-Hub-Signature-256")));
+        assert_eq!(header(&doubled), Err(Error::Doubled("X-Hub-Signature-256")));
+    }
+
+    #[test]
+    fn the_forge_is_the_one_whose_header_proves() {
+        let bitbucket = [("X-Hub-Signature", &*format!("sha256={HEX}")), ("X-Event-Key", "repo:push")];
+        assert_eq!(header(&bitbucket), Ok("X-Hub-Signature"));
+        // GitHub sends SHA-1 there, and its other header decides.
+        assert_eq!(header(&bitbucket[..1]), Err(Error::Missing));
+        assert_eq!(header(&[("X-Hub-Signature", "sha1=00"), bitbucket[1]]), Err(Error::Malformed("X-Hub-Signature")));
+        assert_eq!(header(&[("X-Gitlab-Token", "")]), Err(Error::Empty("X-Gitlab-Token")));
+        assert_eq!(header(&[("X-Gitlab-Token", "a"), ("x-gitlab-token", "a")]), Err(Error::Doubled("X-Gitlab-Token")));
+        let both = [("X-Gitlab-Token", "It's a Secret to Everybody"), ("X-Gitea-Signature", HEX)];
+        assert_eq!(header(&both), Ok("X-Gitea-Signature"));
+    }
+
+    #[test]
+    fn a_token_is_the_whole_secret_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("webhook-secret"), "another secret of mine\nIt's a Secret to Everybody\n")
+            .unwrap();
+        let secrets = crate::config::Credentials::in_folder(dir.path()).webhook_secrets().unwrap();
+        let verify = |token: &str| read(&[("X-Gitlab-Token", token)]).unwrap().verify(&secrets, b"{}");
+        assert_eq!(verify("It's a Secret to Everybody"), Ok(()));
+        assert_eq!(verify("another secret of mine"), Ok(()));
+        for wrong in
+            ["It's a Secret to Everybod", "It's a Secret to Everybody ", "it's a secret to everybody", "another"]
+        {
+            assert_eq!(verify(wrong), Err(Error::Wrong("X-Gitlab-Token")), "{wrong}");
+        }
+        // A MAC of the body is no token, nor is one of the secret.
+        assert_eq!(verify(HEX), Err(Error::Wrong("X-Gitlab-Token")));
     }
 
     #[test]
@@ -188,12 +237,12 @@ mod tests {
             &format!("sha256={}é", &HEX[..62]),
         ] {
             assert_eq!(
-                read(&[("X-Hub-Signature-256", value)]),
+                header(&[("X-Hub-Signature-256", value)]),
                 Err(Error::Malformed("X-Hub-Signature-256")),
                 "{value:?}"
             );
         }
         let prefixed = format!("sha256={HEX}");
-        assert_eq!(read(&[("X-Gitea-Signature", &prefixed)]), Err(Error::Malformed("X-Gitea-Signature")));
+        assert_eq!(header(&[("X-Gitea-Signature", &prefixed)]), Err(Error::Malformed("X-Gitea-Signature")));
     }
 }

@@ -1,18 +1,16 @@
-//! What a verified delivery asks for. Payloads: docs.github.com, "Webhook events and payloads"; Gitea and Forgejo send
-//! the same keys for the two events that matter.
+//! What a verified delivery asks for, whichever forge sent it.
 
 use std::fmt;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use super::Forge;
+
 /// No forge nests payloads nearly as deep.
 const DEEPEST: usize = 128;
 /// Characters of received text in a reason.
 const LONGEST_SHOWN: usize = 200;
-
-const NAME_HEADERS: [&str; 3] = ["X-GitHub-Event", "X-Forgejo-Event", "X-Gitea-Event"];
-const ID_HEADERS: [&str; 3] = ["X-GitHub-Delivery", "X-Forgejo-Delivery", "X-Gitea-Delivery"];
 
 /// Why a payload cannot be understood.
 #[derive(Debug, PartialEq, Eq)]
@@ -26,8 +24,8 @@ pub enum Error {
     TooDeep,
     /// It is not JSON, or lacks a key that the event has.
     Json(String),
-    /// No header says which event it is.
-    NoEvent,
+    /// The header that says which event it is, is not there.
+    NoEvent(&'static str),
 }
 
 impl fmt::Display for Error {
@@ -36,7 +34,7 @@ impl fmt::Display for Error {
             Self::NotUtf8 { at } => write!(f, "the body is not UTF-8 at byte {at}"),
             Self::TooDeep => write!(f, "the JSON is nested deeper than {DEEPEST} levels"),
             Self::Json(reason) => write!(f, "the JSON is not what the event promises: {reason}"),
-            Self::NoEvent => f.write_str("X-GitHub-Event is missing; it says what happened"),
+            Self::NoEvent(header) => write!(f, "{header} is missing; it says what happened"),
         }
     }
 }
@@ -48,20 +46,16 @@ impl std::error::Error for Error {}
 pub enum Event {
     /// The forge tries the webhook out.
     Ping,
-    /// A branch or tag moved.
+    /// Branches or tags moved.
     Push {
-        /// `owner/name`.
+        /// The repository's whole name at the forge, such as `owner/name`.
         repository: String,
-        /// The full ref, such as `refs/heads/main`.
-        reference: String,
-        /// Whether the ref is gone.
-        deleted: bool,
-        /// The commit that the ref is at, by the sender's account.
-        after: Option<String>,
+        /// What moved; most forges send a delivery for each.
+        moved: Vec<Moved>,
     },
     /// Something happened to a pull request.
     PullRequest {
-        /// `owner/name` of the base.
+        /// The name of the repository that it is to be merged into.
         repository: String,
         /// `closed` is the one that matters.
         action: String,
@@ -74,65 +68,34 @@ pub enum Event {
     Other(String),
 }
 
-#[derive(Deserialize)]
-struct Repository {
-    full_name: String,
+/// A branch or tag that moved.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Moved {
+    /// The full ref, such as `refs/heads/main`.
+    pub reference: String,
+    /// Whether it is gone.
+    pub deleted: bool,
+    /// The commit that it is at, by the sender's account.
+    pub after: Option<String>,
 }
 
-#[derive(Deserialize)]
-struct Push {
-    #[serde(rename = "ref")]
-    reference: String,
-    deleted: Option<bool>,
-    after: Option<String>,
-    repository: Repository,
-}
-
-#[derive(Deserialize)]
-struct PullRequestEvent {
-    action: String,
-    pull_request: PullRequest,
-    repository: Repository,
-}
-
-#[derive(Deserialize)]
-struct PullRequest {
-    merged: Option<bool>,
-    base: Base,
-}
-
-#[derive(Deserialize)]
-struct Base {
-    #[serde(rename = "ref")]
-    reference: String,
+impl Moved {
+    fn is_branch(&self, branch: &str) -> bool {
+        !self.deleted && self.reference.strip_prefix("refs/heads/") == Some(branch)
+    }
 }
 
 /// Any object.
 #[derive(Deserialize)]
 struct Object {}
 
-/// The event's name in the headers of GitHub, Forgejo or Gitea.
-pub fn name<'a>(headers: impl Iterator<Item = (&'a str, &'a str)> + Clone) -> Option<&'a str> {
-    first(&NAME_HEADERS, headers)
-}
-
-/// The delivery id in the headers of GitHub, Forgejo or Gitea. It is not signed.
-pub fn id<'a>(headers: impl Iterator<Item = (&'a str, &'a str)> + Clone) -> Option<&'a str> {
-    first(&ID_HEADERS, headers)
-}
-
-fn first<'a>(names: &[&str], headers: impl Iterator<Item = (&'a str, &'a str)> + Clone) -> Option<&'a str> {
-    let value = |wanted: &&str| headers.clone().find(|(name, _)| name.eq_ignore_ascii_case(wanted));
-    names.iter().find_map(value).map(|(_, value)| value)
-}
-
 impl Event {
-    /// Reads a verified body. `name` is the event's name from the headers. JSON comes first, so that a body which is
-    /// none is refused whatever the event.
+    /// Reads a verified body that `forge` sent. `name` is the event's name from its headers. JSON comes first, so that a
+    /// body which is none is refused whatever the event.
     ///
     /// # Errors
     /// When the body is not JSON, lacks a key, or the event has no name.
-    pub fn read(name: Option<&str>, body: &[u8]) -> Result<Self, Error> {
+    pub fn read(forge: &dyn Forge, name: Option<&str>, body: &[u8]) -> Result<Self, Error> {
         let text = std::str::from_utf8(body).map_err(|error| Error::NotUtf8 { at: error.valid_up_to() })?;
         if is_too_deep(text) {
             return Err(Error::TooDeep);
@@ -142,33 +105,8 @@ impl Event {
             return Err(Error::Json("it is an array, not an object".to_owned()));
         }
         match name {
-            Some("push") => {
-                let push: Push = from_json(text)?;
-                let gone = |after: &str| !after.is_empty() && after.bytes().all(|digit| digit == b'0');
-                Ok(Self::Push {
-                    repository: push.repository.full_name,
-                    reference: push.reference,
-                    deleted: push.deleted == Some(true) || push.after.as_deref().is_some_and(gone),
-                    after: push.after,
-                })
-            }
-            Some("pull_request") => {
-                let event: PullRequestEvent = from_json(text)?;
-                Ok(Self::PullRequest {
-                    repository: event.repository.full_name,
-                    action: event.action,
-                    merged: event.pull_request.merged == Some(true),
-                    base: event.pull_request.base.reference,
-                })
-            }
-            other => {
-                let Object {} = from_json(text)?;
-                match other {
-                    None => Err(Error::NoEvent),
-                    Some("ping") => Ok(Self::Ping),
-                    Some(name) => Ok(Self::Other(shown(name))),
-                }
-            }
+            Some(name) => forge.read(name, text),
+            None => any(text).and(Err(Error::NoEvent(forge.event_headers().first().unwrap_or(&"the event's header")))),
         }
     }
 
@@ -181,8 +119,9 @@ impl Event {
     }
 
     /// The commit that a branch is at by now, where the sender names one; a hint, since the forge may show it later.
-    pub fn after(&self) -> Option<&str> {
-        let Self::Push { after: Some(after), .. } = self else { return None };
+    pub fn after(&self, branch: &str) -> Option<&str> {
+        let Self::Push { moved, .. } = self else { return None };
+        let after = moved.iter().find(|moved| moved.is_branch(branch))?.after.as_deref()?;
         let digits = after.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'));
         (digits && matches!(after.len(), 40 | 64)).then_some(after)
     }
@@ -196,13 +135,19 @@ impl Event {
         match self {
             Self::Ping => Some("a ping asks for nothing".to_owned()),
             Self::Other(name) => Some(format!("the event {name} is not push or pull_request")),
-            Self::Push { reference, deleted: true, .. } => {
-                Some(format!("{} was deleted; {configured}", shown(reference)))
+            Self::Push { moved, .. } if moved.iter().any(|one| branches.iter().any(|branch| one.is_branch(branch))) => {
+                None
             }
-            Self::Push { reference, .. } => {
-                (!reference.strip_prefix("refs/heads/").is_some_and(|name| branches.contains(&name)))
-                    .then(|| format!("the push is to {}; {configured}", shown(reference)))
-            }
+            Self::Push { moved, .. } => match moved.as_slice() {
+                [] => Some(format!("the push moves no branch; {configured}")),
+                [Moved { reference, deleted: true, .. }] => {
+                    Some(format!("{} was deleted; {configured}", shown(reference)))
+                }
+                [Moved { reference, .. }] => Some(format!("the push is to {}; {configured}", shown(reference))),
+                [Moved { reference, .. }, others @ ..] => {
+                    Some(format!("the push is to {} and {} more; {configured}", shown(reference), others.len()))
+                }
+            },
             Self::PullRequest { action, base, .. } if action != "closed" => {
                 let (action, base) = (shown(action), shown(base));
                 Some(format!("the pull request into refs/heads/{base} is {action}, not closed; {configured}"))
@@ -216,7 +161,22 @@ impl Event {
     }
 }
 
-fn from_json<T: DeserializeOwned>(text: &str) -> Result<T, Error> {
+/// True of the commit that a forge names where a branch is gone: all zeros.
+pub(super) fn is_none(commit: &str) -> bool {
+    !commit.is_empty() && commit.bytes().all(|digit| digit == b'0')
+}
+
+/// Reads an object of which no key matters.
+pub(super) fn any(text: &str) -> Result<(), Error> {
+    from_json(text).map(|Object {}| ())
+}
+
+/// An event that the hub does not know.
+pub(super) fn other(name: &str, text: &str) -> Result<Event, Error> {
+    any(text).map(|()| Event::Other(shown(name)))
+}
+
+pub(super) fn from_json<T: DeserializeOwned>(text: &str) -> Result<T, Error> {
     let mut reader = serde_json::Deserializer::from_str(text);
     let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         let path = error.path().to_string();
@@ -258,9 +218,16 @@ fn is_too_deep(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::forge::bitbucket::Bitbucket;
+    use crate::forge::github::GITHUB;
+    use crate::forge::gitlab::GitLab;
+
+    fn read(name: Option<&str>, body: &[u8]) -> Result<Event, Error> {
+        Event::read(&GITHUB, name, body)
+    }
 
     fn ignored(name: &str, body: &str) -> Option<String> {
-        Event::read(Some(name), body.as_bytes()).unwrap().ignored(&["main"])
+        read(Some(name), body.as_bytes()).unwrap().ignored(&["main"])
     }
 
     fn push(reference: &str, more: &str) -> String {
@@ -297,15 +264,88 @@ mod tests {
             assert!(reason.contains(received) && reason.contains("configured branch is refs/heads/main"), "{reason}");
         }
         assert!(ignored("registry_package", "{}").unwrap().contains("registry_package"));
-        assert_eq!(Event::read(Some("ping"), b"{}"), Ok(Event::Ping));
+        assert_eq!(read(Some("ping"), b"{}"), Ok(Event::Ping));
     }
 
     #[test]
     fn any_of_several_branches_triggers() {
-        let event = |reference: &str| Event::read(Some("push"), push(reference, "").as_bytes()).unwrap();
+        let event = |reference: &str| read(Some("push"), push(reference, "").as_bytes()).unwrap();
         assert_eq!(event("refs/heads/staging").ignored(&["main", "staging"]), None);
         let reason = event("refs/heads/dev").ignored(&["main", "staging"]).unwrap();
         assert!(reason.ends_with("the configured branches are refs/heads/main, refs/heads/staging"), "{reason}");
+    }
+
+    #[test]
+    fn merge_requests_and_pushes_of_gitlab() {
+        let read = |name: &str, body: String| Event::read(&GitLab, Some(name), body.as_bytes()).unwrap();
+        let project = r#""project":{"id":15,"path_with_namespace":"acme/ops/infra"}"#;
+        let push = |reference: &str, after: &str| {
+            let body = format!(r#"{{"object_kind":"push","ref":"{reference}","after":"{after}",{project}}}"#);
+            read("Push Hook", body)
+        };
+        let commit = "da1560886d4f094c3e6c9ef40349f7d38b5d27d7";
+        let event = push("refs/heads/main", commit);
+        assert_eq!(event.repository(), Some("acme/ops/infra"));
+        assert_eq!((event.ignored(&["main"]), event.after("main"), event.after("dev")), (None, Some(commit), None));
+        let gone = push("refs/heads/main", &"0".repeat(40)).ignored(&["main"]).unwrap();
+        assert!(gone.contains("refs/heads/main was deleted"), "{gone}");
+        let tag = format!(r#"{{"object_kind":"tag_push","ref":"refs/tags/main","after":"{commit}",{project}}}"#);
+        assert!(read("Tag Push Hook", tag).ignored(&["main"]).unwrap().contains("refs/tags/main"));
+        let system = format!(r#"{{"event_name":"push","ref":"refs/heads/main","after":"{commit}",{project}}}"#);
+        assert_eq!(read("System Hook", system).ignored(&["main"]), None);
+        let merge = |state: &str, action: &str, target: &str| {
+            let request = format!(r#"{{"target_branch":"{target}","state":"{state}"{action}}}"#);
+            let body = format!(r#"{{"object_kind":"merge_request",{project},"object_attributes":{request}}}"#);
+            read("Merge Request Hook", body).ignored(&["main"])
+        };
+        assert_eq!(merge("merged", r#","action":"merge""#, "main"), None);
+        assert!(merge("merged", r#","action":"merge""#, "dev").unwrap().contains("refs/heads/dev"));
+        assert!(merge("closed", r#","action":"close""#, "main").unwrap().contains("closed unmerged"));
+        assert!(merge("opened", r#","action":"update""#, "main").unwrap().contains("is update"));
+        assert!(merge("opened", "", "main").unwrap().contains("is opened"));
+        let note = read("Note Hook", r#"{"object_kind":"note"}"#.to_owned()).ignored(&["main"]).unwrap();
+        assert!(note.contains("Note Hook"), "{note}");
+        let error = Event::read(&GitLab, Some("Push Hook"), br#"{"object_kind":"push","ref":"x"}"#).unwrap_err();
+        assert!(error.to_string().contains("`project`"), "{error}");
+        assert_eq!(Event::read(&GitLab, None, b"{}"), Err(Error::NoEvent("X-Gitlab-Event")));
+    }
+
+    #[test]
+    fn pull_requests_and_pushes_of_bitbucket() {
+        let read = |name: &str, body: String| Event::read(&Bitbucket, Some(name), body.as_bytes()).unwrap();
+        let repository = r#""repository":{"full_name":"acme/infra"}"#;
+        let commit = "709d658dc5b6d6afcd46049c2f332ee3f515a67d";
+        let branch = |name: &str| format!(r#"{{"type":"branch","name":"{name}","target":{{"hash":"{commit}"}}}}"#);
+        let push = |changes: &str| read("repo:push", format!(r#"{{"push":{{"changes":[{changes}]}},{repository}}}"#));
+        let main = format!(r#"{{"new":{},"old":null}}"#, branch("main"));
+        let dev = format!(r#"{{"new":{0},"old":{0}}}"#, branch("dev"));
+        let gone = format!(r#"{{"new":null,"old":{}}}"#, branch("main"));
+        let tag = main.replace(r#""branch""#, r#""tag""#);
+        // One delivery tells of everything that one push moved.
+        let both = push(&format!("{dev},{tag},{main}"));
+        assert_eq!(both.repository(), Some("acme/infra"));
+        assert_eq!((both.ignored(&["main"]), both.after("main")), (None, Some(commit)));
+        for (changes, said) in [
+            (dev.clone(), "the push is to refs/heads/dev;"),
+            (format!("{dev},{tag}"), "the push is to refs/heads/dev and 1 more;"),
+            (gone.clone(), "refs/heads/main was deleted"),
+            (tag.clone(), "refs/tags/main"),
+            (String::new(), "moves no branch"),
+        ] {
+            let event = push(&changes);
+            let reason = event.ignored(&["main"]).unwrap();
+            assert!(reason.contains(said), "{reason}");
+            assert_eq!(event.after("main"), None);
+        }
+        let pull = |key: &str, target: &str| {
+            let request = format!(r#"{{"state":"MERGED","destination":{{"branch":{{"name":"{target}"}}}}}}"#);
+            read(key, format!(r#"{{"pullrequest":{request},{repository}}}"#)).ignored(&["main"])
+        };
+        assert_eq!(pull("pullrequest:fulfilled", "main"), None);
+        assert!(pull("pullrequest:fulfilled", "dev").unwrap().contains("refs/heads/dev"));
+        assert!(pull("pullrequest:rejected", "main").unwrap().contains("closed unmerged"));
+        assert!(pull("pullrequest:comment_created", "main").unwrap().contains("is comment_created"));
+        assert!(read("repo:fork", "{}".to_owned()).ignored(&["main"]).unwrap().contains("repo:fork"));
     }
 
     #[test]
@@ -323,20 +363,20 @@ mod tests {
             ("star", "{} {}", "trailing"),
             ("push", "", "EOF"),
         ] {
-            let error = Event::read(Some(name), body.as_bytes()).unwrap_err().to_string();
+            let error = read(Some(name), body.as_bytes()).unwrap_err().to_string();
             assert!(error.contains(key), "{error}");
         }
-        assert_eq!(Event::read(None, b"{}"), Err(Error::NoEvent));
-        assert!(matches!(Event::read(None, b"{"), Err(Error::Json(_))));
-        assert_eq!(Event::read(Some("push"), b"{\"ref\":\"\xff\"}"), Err(Error::NotUtf8 { at: 8 }));
+        assert_eq!(read(None, b"{}"), Err(Error::NoEvent("X-GitHub-Event")));
+        assert!(matches!(read(None, b"{"), Err(Error::Json(_))));
+        assert_eq!(read(Some("push"), b"{\"ref\":\"\xff\"}"), Err(Error::NotUtf8 { at: 8 }));
     }
 
     #[test]
     fn deep_json_is_refused_and_brackets_in_strings_are_not_deep() {
         let nested = |levels: usize| format!("{{\"x\":{}{}}}", "[".repeat(levels), "]".repeat(levels));
-        assert!(Event::read(Some("star"), nested(DEEPEST - 1).as_bytes()).is_ok());
-        assert_eq!(Event::read(Some("star"), nested(DEEPEST).as_bytes()), Err(Error::TooDeep));
-        assert_eq!(Event::read(Some("star"), "[".repeat(3 << 20).as_bytes()), Err(Error::TooDeep));
+        assert!(read(Some("star"), nested(DEEPEST - 1).as_bytes()).is_ok());
+        assert_eq!(read(Some("star"), nested(DEEPEST).as_bytes()), Err(Error::TooDeep));
+        assert_eq!(read(Some("star"), "[".repeat(3 << 20).as_bytes()), Err(Error::TooDeep));
         let text = push("refs/heads/main", &format!(r#","message":"{}\"{{""#, "[".repeat(500)));
         assert_eq!(ignored("push", &text), None);
     }

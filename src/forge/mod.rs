@@ -1,0 +1,89 @@
+//! The forges: how each proves that a delivery is its own, and what its payloads say. One file a forge, behind one trait.
+//! No socket, route, configuration but secrets, or git may enter here. A payload is only a hint that something changed.
+//!
+//! Which forge sent a delivery is told by the header that proves it, and by nothing else.
+
+mod bitbucket;
+pub mod event;
+mod github;
+mod gitlab;
+pub mod signature;
+
+use event::{Error, Event};
+
+/// Header fields of a request, names in any letter case.
+pub type Headers<'a> = [(&'a str, &'a str)];
+
+/// How a delivery proves where it comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// HMAC-SHA256 of the body under the secret: `prefix` and 64 lower-case hex digits in `header`.
+    Mac {
+        /// The header's name.
+        header: &'static str,
+        /// What stands before the digits.
+        prefix: &'static str,
+    },
+    /// The secret itself in `header`, so that whoever reads one delivery can make others.
+    Token {
+        /// The header's name.
+        header: &'static str,
+    },
+}
+
+impl Proof {
+    /// The name of the header that proves it.
+    pub fn header(&self) -> &'static str {
+        match self {
+            Self::Mac { header, .. } | Self::Token { header } => header,
+        }
+    }
+}
+
+/// A forge that sends deliveries.
+pub trait Forge: Sync {
+    /// How its deliveries prove themselves.
+    fn proof(&self) -> Proof;
+
+    /// Whether a delivery with its proof's header is this forge's: another one's header may have the same name.
+    fn sends(&self, _: &Headers) -> bool {
+        true
+    }
+
+    /// The headers of which the first that is there names the event.
+    fn event_headers(&self) -> &'static [&'static str];
+
+    /// The headers of which the first that is there is the delivery's id. It is not signed.
+    fn id_headers(&self) -> &'static [&'static str];
+
+    /// The name of a delivery's event.
+    fn event<'a>(&self, headers: &Headers<'a>) -> Option<&'a str> {
+        first(self.event_headers(), headers)
+    }
+
+    /// The id of a delivery.
+    fn delivery<'a>(&self, headers: &Headers<'a>) -> Option<&'a str> {
+        first(self.id_headers(), headers)
+    }
+
+    /// What the event `name` with the payload `text` asks for.
+    ///
+    /// # Errors
+    /// When `text` is not JSON, or lacks a key that the event has.
+    fn read(&self, name: &str, text: &str) -> Result<Event, Error>;
+}
+
+/// All forges, in the order in which they are asked whether a delivery is theirs.
+const ALL: [&dyn Forge; 5] =
+    [&github::GITHUB, &github::FORGEJO, &github::GITEA, &bitbucket::Bitbucket, &gitlab::GitLab];
+
+/// The forge whose delivery this claims to be.
+fn sender(headers: &Headers) -> Option<&'static dyn Forge> {
+    ALL.into_iter().find(|forge| first(&[forge.proof().header()], headers).is_some() && forge.sends(headers))
+}
+
+/// The value of the first of `names` that is there.
+fn first<'a>(names: &[&str], headers: &Headers<'a>) -> Option<&'a str> {
+    let value = |wanted: &&str| headers.iter().find(|(name, _)| name.eq_ignore_ascii_case(wanted));
+    names.iter().find_map(value).map(|(_, value)| *value)
+}
