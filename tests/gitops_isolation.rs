@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use support::git;
-use support::gitops::{REPO, Ran, Site, is_root, names, ran, skip};
+use support::gitops::{REPO, Ran, Site, is_root, names, ran, sh, skip};
 
 const INFRA: u32 = 64_101;
 const HUB_GIT: u32 = 64_102;
@@ -95,15 +95,21 @@ impl Shared {
     }
 
     fn as_infra(&self, arguments: &[&str]) {
-        let status = Command::new("setpriv")
+        self.git_as_infra(arguments);
+    }
+
+    /// What git says to the checkout's user.
+    fn git_as_infra(&self, arguments: &[&str]) -> Vec<u8> {
+        let output = Command::new("setpriv")
             .args(["--reuid", &INFRA.to_string(), "--regid", &INFRA.to_string(), "--clear-groups", "git"])
             .args(arguments)
             .current_dir(&self.site.checkout)
             .env("GIT_CONFIG_GLOBAL", "/dev/null")
             .env("HOME", "/nonexistent")
-            .status()
+            .output()
             .unwrap();
-        assert!(status.success(), "git {arguments:?}");
+        assert!(output.status.success(), "git {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        output.stdout
     }
 }
 
@@ -492,4 +498,34 @@ fn an_origin_cannot_borrow_what_only_the_fetching_user_may_read() {
     std::fs::set_permissions(origin.join("objects/info"), PermissionsExt::from_mode(0o755)).unwrap();
     alternates(origin, &mirror.join("objects"));
     shared.sync().expect(5, "refused").says("objects/info/alternates: it has git read what is elsewhere");
+}
+
+/// A server that keeps files from root (nfs's root_squash), as far as one host can show it: root without the rights that set
+/// modes aside.
+#[test]
+fn a_checkout_is_read_as_its_user_where_root_may_not() {
+    let Some(shared) = Shared::new("a_checkout_is_read_as_its_user_where_root_may_not", false) else { return };
+    let keys = sh("build", "echo built >>app/config; echo x >made; chmod 700 app; chmod 600 app/config made");
+    shared.site.configure("", &format!("user = \"infra\"\n{keys}"));
+    std::fs::set_permissions(&shared.site.checkout, PermissionsExt::from_mode(0o700)).unwrap();
+    let squashed = || {
+        let whole = shared.command(&[REPO]);
+        let mut command = Command::new("setpriv");
+        command.args(["--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-all"]);
+        command.arg(whole.get_program()).args(whole.get_args());
+        for (name, value) in whole.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        ran(command)
+    };
+    for (number, files) in [&[("more", "1\n")] as &[_], &[("app/config", "a=2\n"), ("made", "y\n")]].iter().enumerate()
+    {
+        let commit = shared.site.origin.push(files);
+        squashed().expect(0, "deployed");
+        let head = String::from_utf8(shared.git_as_infra(&["rev-parse", "HEAD"])).unwrap();
+        assert_eq!(head.trim(), commit, "{number}");
+    }
 }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use super::attempts::Attempts;
 use super::claim::Claim;
 use super::sync::{Asked, Run};
+use super::turn::Place;
 use super::wake::Wake;
 use super::{Error, Outcome, Status};
 use crate::command::{Backoff, scoped_thread};
@@ -79,14 +80,14 @@ impl<'a> Job<'a> {
 struct AtWork<'scope, 'a> {
     job: Job<'a>,
     since: Instant,
-    fetched: Arc<AtomicBool>,
+    is_busy: Arc<AtomicBool>,
     thread: ScopedJoinHandle<'scope, Option<Outcome>>,
 }
 
 impl AtWork<'_, '_> {
-    /// When the fetch becomes a slow one; none where it has ended.
+    /// When it has waited long for its remote, or for a command of its owner's; none where it is at work itself.
     fn slow_at(&self, slow: Duration) -> Option<Instant> {
-        (!self.fetched.load(Ordering::Relaxed)).then(|| self.since + slow)
+        (!self.is_busy.load(Ordering::Relaxed)).then(|| self.since + slow)
     }
 }
 
@@ -185,8 +186,8 @@ impl<'a> Crew<'a> {
         if reason != Reason::Asked {
             self.attempts.begin(repository);
         }
-        let fetched = Arc::new(AtomicBool::new(false));
-        let (has_fetched, ended) = (Arc::clone(&fetched), ended.clone());
+        let is_busy = Arc::new(AtomicBool::new(false));
+        let (busy, ended) = (Arc::clone(&is_busy), ended.clone());
         let thread = scoped_thread(scope, move || {
             let _bell = Bell { wake: &self.wake, name: &repository.name, ended };
             self.run.sync(Asked {
@@ -194,7 +195,7 @@ impl<'a> Crew<'a> {
                 waits: reason != Reason::Asked,
                 after: after.as_deref(),
                 tidies: reason == Reason::Due,
-                fetched: &has_fetched,
+                place: Place { is_busy: &busy, wake: &self.wake },
             })
         });
         let thread = thread.map_err(|error| {
@@ -202,7 +203,7 @@ impl<'a> Crew<'a> {
             self.attempts.end(repository);
             Self::failed(self.run, error)
         })?;
-        Ok(AtWork { job, since: Instant::now(), fetched, thread })
+        Ok(AtWork { job, since: Instant::now(), is_busy, thread })
     }
 }
 

@@ -10,7 +10,8 @@ use super::lent::Lent;
 use super::mirror::Mirror;
 use super::plan::Plan;
 use super::sync::{End, Run};
-use super::units::{self, Applied, Host, Manager};
+use super::turn::Turn;
+use super::units::{self, Applied, Before, Host, Manager};
 use super::{Error, Outcome, Status, commands, guard, probe};
 use crate::command;
 use crate::config::Repository;
@@ -20,24 +21,18 @@ use crate::text;
 
 impl Run<'_> {
     /// Applies a plan, and takes it back when a step fails.
-    pub(super) fn deploy(&self, plan: &Plan, outcome: &mut Outcome) -> Result<End, Error> {
+    pub(super) fn deploy(&self, plan: &mut Plan, turn: &Turn, outcome: &mut Outcome) -> Result<End, Error> {
         let repository = plan.repository;
         probe::check(repository)?;
-        let from = plan.look.head.as_deref();
-        let before = match &plan.units {
-            Some((host, units)) => {
-                let concerned = repository.restart.iter().filter(|rule| rule.matching(plan.code_changes()).is_some());
-                let others: Vec<String> = concerned.flat_map(|rule| rule.units.clone()).collect();
-                Some(host.before(units, &repository.name, &others)?)
-            }
-            None => None,
-        };
+        let from = plan.look.head.clone();
+        let from = from.as_deref();
+        let before = before(plan)?;
         // Before anything changes: what does not answer now does not count.
         let changes_units = plan.units.as_ref().is_some_and(|(_, units)| !units.is_idle());
         let reached = if changes_units { self.reached(repository) } else { Reached::default() };
         let mut entry = self.journal.begin(repository, from, &plan.to, before)?;
         let mut applied = Applied::new(&repository.name, outcome.from.as_deref(), Some(&plan.to));
-        let result = self.apply(plan, &mut entry, &reached, &mut applied);
+        let result = self.apply(plan, &mut entry, &reached, &mut applied, turn, outcome);
         outcome.restarts.append(&mut applied.actions);
         outcome.noticed.append(&mut applied.noticed);
         let Err(error) = result else {
@@ -75,7 +70,7 @@ impl Run<'_> {
             _ => {}
         }
         let host = plan.units.as_ref().map(|(host, _)| host);
-        if let Err(cause) = self.take_back(repository, &plan.checkout, host, &entry, false, outcome) {
+        if let Err(cause) = self.take_back(&plan.checkout, host, &entry, false, turn, outcome) {
             // The journal stays: the next run tries again to take it back.
             let back = from.map_or("nothing", short);
             return Ok((Status::RollbackFailed, Some(format!("{error}; going back to {back} failed too: {cause}"))));
@@ -122,30 +117,21 @@ impl Run<'_> {
         }
     }
 
-    fn apply(&self, plan: &Plan, entry: &mut Entry, reached: &Reached, applied: &mut Applied) -> Result<(), Error> {
+    fn apply(
+        &self,
+        plan: &mut Plan,
+        entry: &mut Entry,
+        reached: &Reached,
+        applied: &mut Applied,
+        turn: &Turn,
+        outcome: &mut Outcome,
+    ) -> Result<(), Error> {
+        if self.bring_code(plan, entry, turn)? {
+            self.plan_again(plan, entry, outcome)?;
+        }
         let (repository, checkout) = (plan.repository, &plan.checkout);
         let head = plan.look.head.as_deref();
         let live = plan.is_live();
-        if head != Some(&plan.to) {
-            let transfer = match plan.transfer.take() {
-                Some(transfer) => transfer,
-                None => checkout.clear_incoming().and_then(|()| checkout.transfer(plan.mirror.pack()))?,
-            };
-            if plan.yielding.takes_built() {
-                entry.restored = true;
-                self.journal.reach(repository, entry, Step::Checkout)?;
-            }
-            let moved = checkout
-                .take_in(transfer, &Mirror::revisions(head, &plan.to))
-                .and_then(|()| checkout.give_way(&plan.yielding))
-                .and_then(|()| checkout.fast_forward(&plan.look, &plan.to));
-            moved.map_err(|error| checkout.says_full(error))?;
-        }
-        if !repository.build.is_empty() && !live {
-            entry.local = checkout.persons(&self.store.built(repository))?;
-            self.journal.reach(repository, entry, Step::Build)?;
-            self.command(repository, checkout, OwnStep::Build, &plan.to, entry.local.as_deref())?;
-        }
         if let (Some((host, units)), Some(mut before)) = (&plan.units, entry.units.clone()) {
             if !units.is_idle() {
                 self.journal.reach(repository, entry, Step::Verify)?;
@@ -173,11 +159,76 @@ impl Run<'_> {
         if !repository.after.is_empty() && !live {
             entry.local = checkout.persons(&self.store.built(repository))?;
             self.journal.reach(repository, entry, Step::After)?;
-            self.command(repository, checkout, OwnStep::After, &plan.to, entry.local.as_deref())?;
+            let host = plan.units.as_ref().map(|(host, _)| host);
+            let command = || self.command(repository, checkout, OwnStep::After, &plan.to, entry.local.as_deref());
+            let (done, seen) = turn.aside(command, || host.map(Host::look))?;
+            let mut noted = Ok(());
+            if let (Some(host), Some(before), Some(Some(seen))) = (host, &entry.units, seen) {
+                let newer = seen.and_then(|seen| host.before_others(before, &seen, &repository.name));
+                noted = newer.map(|newer| entry.units = Some(newer));
+            }
+            done.and(noted)?;
         }
         self.probe(plan, entry, applied)?;
         self.guard(repository, reached, guard::PATIENCE)?;
         plan.units.as_ref().map_or(Ok(()), |(host, _)| host.stop_last(applied))
+    }
+
+    /// Brings the commit into the checkout and builds it; true where other repositories were deployed meanwhile.
+    fn bring_code(&self, plan: &Plan, entry: &mut Entry, turn: &Turn) -> Result<bool, Error> {
+        let (repository, checkout) = (plan.repository, &plan.checkout);
+        let head = plan.look.head.as_deref();
+        let mut has_passed = false;
+        if head != Some(&plan.to) {
+            let transfer = match plan.transfer.take() {
+                Some(transfer) => transfer,
+                None => checkout.clear_incoming().and_then(|()| checkout.transfer(plan.mirror.pack()))?,
+            };
+            if plan.yielding.takes_built() {
+                entry.restored = true;
+                self.journal.reach(repository, entry, Step::Checkout)?;
+            }
+            let forward = || {
+                checkout
+                    .take_in(transfer, &Mirror::revisions(head, &plan.to))
+                    .and_then(|()| checkout.give_way(&plan.yielding))
+                    .and_then(|()| checkout.fast_forward(&plan.look, &plan.to))
+            };
+            let (moved, passed) = turn.aside(forward, || ())?;
+            moved.map_err(|error| checkout.says_full(error))?;
+            has_passed |= passed.is_some();
+        }
+        if !repository.build.is_empty() && !plan.is_live() {
+            let build = || {
+                entry.local = checkout.persons(&self.store.built(repository))?;
+                self.journal.reach(repository, entry, Step::Build)?;
+                self.command(repository, checkout, OwnStep::Build, &plan.to, entry.local.as_deref())
+            };
+            let (built, passed) = turn.aside(build, || ())?;
+            built?;
+            has_passed |= passed.is_some();
+        }
+        Ok(has_passed)
+    }
+
+    /// Compares the commit's units with the host once more, and takes down how that is now.
+    fn plan_again(&self, plan: &mut Plan, entry: &mut Entry, outcome: &mut Outcome) -> Result<(), Error> {
+        if plan.units.is_none() {
+            return Ok(());
+        }
+        self.journal.reach(plan.repository, entry, Step::Verify)?;
+        let planned = self.plan_units(plan.repository, &plan.mirror, &plan.to, outcome).and_then(|units| {
+            plan.units = units;
+            before(plan)
+        });
+        // Not for ever: the next look says it of the commit, if it still holds.
+        entry.units = planned.map_err(|error| match error {
+            Error::Refused(reason) | Error::Unfit { reason, .. } => {
+                Error::InUse(format!("another repository was deployed meanwhile, and now: {reason}"))
+            }
+            other => other,
+        })?;
+        Ok(())
     }
 
     /// What has to hold at the end of the grace period: the moved units first, then the health URL.
@@ -238,13 +289,15 @@ impl Run<'_> {
     /// the running services.
     fn take_back(
         &self,
-        repository: &Repository,
         checkout: &Checkout,
         host: Option<&Host>,
         entry: &Entry,
         interrupted: bool,
+        turn: &Turn,
         outcome: &mut Outcome,
     ) -> Result<(), Error> {
+        let repository = checkout.repository;
+        turn.take_again()?;
         self.journal.make_room();
         let mut back = Applied::new(&repository.name, Some(&entry.to), entry.from.as_deref());
         let units = host.zip(entry.units.as_ref());
@@ -254,6 +307,23 @@ impl Run<'_> {
             outcome.restarts.append(&mut back.actions);
             moved = Some(restored?);
         }
+        let code = || self.take_code_back(checkout, entry, interrupted);
+        let (done, seen) = turn.aside(code, || host.map(Host::look))?;
+        done?;
+        // At any step: a unit that came up meanwhile, after a power cut for one, came up on the failed commit's files.
+        let Some((host, before)) = units else { return Ok(()) };
+        let newer = match seen.flatten() {
+            Some(seen) => Some(host.before_others(before, &seen?, &repository.name)?),
+            None => None,
+        };
+        let restored = host.restore_jobs(newer.as_ref().unwrap_or(before), moved.as_ref(), &mut back);
+        outcome.restarts.append(&mut back.actions);
+        restored
+    }
+
+    /// Takes back what a deployment did to the checkout, and has the last good commit's commands make anew what they made.
+    fn take_code_back(&self, checkout: &Checkout, entry: &Entry, interrupted: bool) -> Result<(), Error> {
+        let repository = checkout.repository;
         if !checkout.is_missing() {
             checkout.undo(entry.branch(repository), entry.from.as_deref(), &entry.to)?;
             if entry.step > Step::Checkout {
@@ -279,11 +349,7 @@ impl Run<'_> {
                 }
             }
         }
-        // At any step: a unit that came up meanwhile, after a power cut for one, came up on the failed commit's files.
-        let Some((host, before)) = units else { return Ok(()) };
-        let restored = host.restore_jobs(before, moved.as_ref(), &mut back);
-        outcome.restarts.append(&mut back.actions);
-        restored
+        Ok(())
     }
 
     /// Runs one of the repository's own commands and remembers what it left in files that were no person's before.
@@ -323,7 +389,13 @@ impl Run<'_> {
     }
 
     /// Undoes a deployment that was cut off.
-    pub(super) fn recover(&self, repository: &Repository, entry: &Entry, outcome: &mut Outcome) -> Result<(), Error> {
+    pub(super) fn recover(
+        &self,
+        repository: &Repository,
+        entry: &Entry,
+        turn: &Turn,
+        outcome: &mut Outcome,
+    ) -> Result<(), Error> {
         log::warn!("interrupted_deployment_undone", repo = repository.name, from = entry.from, to = entry.to);
         let host = match (&entry.units, self.manager()) {
             (None, manager) => {
@@ -348,8 +420,16 @@ impl Run<'_> {
             if !checkout.is_missing() {
                 checkout.remove_stale_locks(entry.branch(repository))?;
             }
-            self.take_back(repository, &checkout, host.as_ref(), entry, true, outcome)?;
+            self.take_back(&checkout, host.as_ref(), entry, true, turn, outcome)?;
         }
         self.journal.end(repository).map_err(Into::into)
     }
+}
+
+/// How the host is before the units of a plan are touched; none where there are none.
+fn before(plan: &Plan) -> Result<Option<Before>, Error> {
+    let Some((host, units)) = &plan.units else { return Ok(None) };
+    let concerned = plan.repository.restart.iter().filter(|rule| rule.matching(plan.code_changes()).is_some());
+    let others: Vec<String> = concerned.flat_map(|rule| rule.units.clone()).collect();
+    host.before(units, &plan.repository.name, &others).map(Some)
 }

@@ -39,6 +39,7 @@ mod signatures;
 mod store;
 mod sync;
 mod trial;
+mod turn;
 mod units;
 mod wake;
 mod worker;

@@ -227,7 +227,7 @@ impl Run<'_> {
 
     /// Compares the commit's units with the host; none where the repository has neither units nor `restart` rules, or they
     /// are not for this host.
-    fn plan_units(
+    pub(super) fn plan_units(
         &self,
         repository: &Repository,
         mirror: &Mirror,

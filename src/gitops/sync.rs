@@ -1,5 +1,4 @@
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use super::checkout::Checkout;
@@ -7,6 +6,7 @@ use super::journal::Journal;
 use super::locks::Locks;
 use super::mirror::{self, Mirror};
 use super::store::Store;
+use super::turn::{Place, Turn};
 use super::units::{Found, Manager};
 use super::{Error, Outcome, Status, describe};
 use crate::command::Account;
@@ -45,8 +45,7 @@ pub(super) struct Asked<'a> {
     pub after: Option<&'a str>,
     /// Whether nobody waits for it, so that git may tidy afterwards.
     pub tidies: bool,
-    /// Set when the remote is not needed any more.
-    pub fetched: &'a AtomicBool,
+    pub place: Place<'a>,
 }
 
 impl Run<'_> {
@@ -135,8 +134,8 @@ impl Run<'_> {
             self.store.take_over(repository)?;
         }
         if self.is_interrupted(repository)? {
-            let _applying = self.locks.apply()?;
-            if let Some(end) = self.end_of_interrupted(repository, outcome)? {
+            let turn = Turn::wait(&self.locks, asked.place, &repository.name)?;
+            if let Some(end) = self.end_of_interrupted(repository, &turn, outcome)? {
                 return Ok(end);
             }
         }
@@ -144,7 +143,7 @@ impl Run<'_> {
             return Ok(end);
         }
         let fetched = self.fetch(repository, outcome);
-        asked.fetched.store(true, Ordering::Relaxed);
+        asked.place.set_busy(true);
         if let Err(Error::Unfit { commit: Some(commit), reason }) = &fetched
             && !self.dry_run
         {
@@ -162,9 +161,9 @@ impl Run<'_> {
         if fetched.deployed.as_deref() != Some(&fetched.to) {
             fetched.mirror.verify(fetched.deployed.as_deref(), &fetched.to)?;
         }
-        let _applying = self.locks.apply()?;
+        let turn = Turn::wait(&self.locks, asked.place, &repository.name)?;
         // While the remote was asked, somebody may have suspended the repository, or gone back to an older commit.
-        if let Some(end) = self.end_of_interrupted(repository, outcome)? {
+        if let Some(end) = self.end_of_interrupted(repository, &turn, outcome)? {
             return Ok(end);
         }
         if let Some(end) = self.hold(repository)? {
@@ -173,7 +172,7 @@ impl Run<'_> {
         if self.store.deployed(repository)?.map(|deployed| deployed.commit) != fetched.deployed {
             return Err(Error::InUse("another commit was made live meanwhile; this one is looked at again".to_owned()));
         }
-        let plan = self.plan(repository, fetched, outcome)?;
+        let mut plan = self.plan(repository, fetched, outcome)?;
         if outcome.from.is_none() {
             outcome.from.clone_from(&plan.look.head);
         }
@@ -188,7 +187,7 @@ impl Run<'_> {
             outcome.plan = describe::plan(&plan, outcome.not_deployed.as_deref())?;
             return Ok((Status::Planned, None));
         }
-        let end = self.deploy(&plan, outcome)?;
+        let end = self.deploy(&mut plan, &turn, outcome)?;
         if end.0 == Status::Deployed {
             outcome.left_out = self.left_out(&plan);
         }
@@ -196,17 +195,22 @@ impl Run<'_> {
     }
 
     /// Takes back a deployment that was interrupted; an end where that failed, or where a dry run may not do it.
-    fn end_of_interrupted(&self, repository: &Repository, outcome: &mut Outcome) -> Result<Option<End>, Error> {
+    fn end_of_interrupted(
+        &self,
+        repository: &Repository,
+        turn: &Turn,
+        outcome: &mut Outcome,
+    ) -> Result<Option<End>, Error> {
         let Some(entry) = self.journal.interrupted(repository)? else { return Ok(None) };
         if let Some(until) = entry.trial() {
-            return self.end_of_trial(repository, &entry, until, outcome);
+            return self.end_of_trial(repository, &entry, until, turn, outcome);
         }
         let to = short(&entry.to);
         if self.dry_run {
             let reason = format!("the deployment of {to} was interrupted; the next run undoes it first");
             return Ok(Some((Status::Planned, Some(reason))));
         }
-        let Err(error) = self.recover(repository, &entry, outcome) else {
+        let Err(error) = self.recover(repository, &entry, turn, outcome) else {
             // It has put back units as they were owned then.
             self.store.take_over(repository)?;
             return Ok(None);

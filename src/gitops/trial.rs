@@ -8,6 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::journal::{Entry, Step};
 use super::plan::Plan;
 use super::sync::{End, Run};
+use super::turn::Turn;
 use super::units::{Applied, Manager};
 use super::{Error, Outcome, Status};
 use crate::config::Repository;
@@ -57,6 +58,7 @@ impl Run<'_> {
         repository: &Repository,
         entry: &Entry,
         until: Timestamp,
+        turn: &Turn,
         outcome: &mut Outcome,
     ) -> Result<Option<End>, Error> {
         let (name, to) = (&repository.name, short(&entry.to));
@@ -92,7 +94,7 @@ impl Run<'_> {
         outcome.to = Some(entry.to.clone());
         // Before anything else, so that the commit is not tried again whatever happens while it is taken back.
         self.mark_bad(repository, &entry.to, &Error::Refused(reason.clone()), false);
-        Ok(Some(match self.recover(repository, entry, outcome) {
+        Ok(Some(match self.recover(repository, entry, turn, outcome) {
             Ok(()) => (Status::RolledBack, Some(format!("{reason}; back on {back}"))),
             Err(error) => (Status::RollbackFailed, Some(format!("{reason}; going back to {back} failed: {error}"))),
         }))

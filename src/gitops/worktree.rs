@@ -12,7 +12,7 @@ use super::look::{Changed, Look, Touched};
 use super::mirror::Mirror;
 use super::units::digest;
 use crate::command::{self, Command};
-use crate::state::{Error as StateError, Folder};
+use crate::state::{Error as StateError, Folder, act_as};
 
 /// Larger files are not looked into: they count as a person's.
 const LARGEST: usize = 64 << 20;
@@ -79,14 +79,23 @@ impl Checkout<'_> {
             return Ok(Vec::new());
         }
         let root = self.folder()?;
-        let (mut all, mut left) = (Vec::new(), MOST_BYTES);
-        for file in files {
-            let Some(content) = content(&root, &file.path, LARGEST.min(left))? else { continue };
-            left -= content.as_ref().map_or(0, Vec::len).min(left);
-            let Ok(path) = String::from_utf8(file.path.clone()) else { continue };
-            all.push(Found { path, mode: file.mode.clone(), digest: content.map(|content| digest(&content)) });
-        }
-        Ok(all)
+        let read = || {
+            let (mut all, mut left) = (Vec::new(), MOST_BYTES);
+            for file in files {
+                let content = match content(&root, &file.path, LARGEST.min(left)) {
+                    Ok(Some(content)) => content,
+                    Ok(None) => continue,
+                    Err(error) if is_closed(&error) => continue,
+                    Err(error) => return Err(error),
+                };
+                left -= content.as_ref().map_or(0, Vec::len).min(left);
+                let Ok(path) = String::from_utf8(file.path.clone()) else { continue };
+                all.push(Found { path, mode: file.mode.clone(), digest: content.map(|content| digest(&content)) });
+            }
+            Ok(all)
+        };
+        // A home that a server keeps from root (nfs's root_squash) is its user's alone.
+        act_as(&self.user, read)?
     }
 
     /// What a fast-forward that makes `changes` may replace. `built` is what the repository's commands left.
@@ -112,7 +121,7 @@ impl Checkout<'_> {
         let root = self.folder()?;
         for file in look.changed.iter().filter(|file| touched.overlaps(&file.path)) {
             let Ok(path) = std::str::from_utf8(&file.path) else { continue };
-            if yielding.has(&file.path) || is_as_committed(&root, file, mirror)? {
+            if yielding.has(&file.path) || self.is_as_committed(&root, file, mirror)? {
                 yielding.removed.push(path.to_owned());
             }
         }
@@ -141,6 +150,18 @@ impl Checkout<'_> {
         let paths: BTreeSet<&[u8]> = built.iter().map(|found| found.path.as_bytes()).collect();
         let known: Vec<Changed> = files.iter().filter(|file| paths.contains(file.path.as_slice())).cloned().collect();
         Ok(self.found(&known)?.into_iter().filter(|found| built.contains(found)).collect())
+    }
+
+    /// True for a file whose bytes are those of the commit: git may still take it for changed, because it would convert its line
+    /// ends when it is committed the next time.
+    fn is_as_committed(&self, root: &Folder, file: &Changed, mirror: &Mirror) -> Result<bool, Error> {
+        let Some(object) = &file.committed else { return Ok(false) };
+        // The object's name is the checkout's word; of one that the mirror does not have nothing is known.
+        let Ok(Some(committed)) = mirror.blob(object, LARGEST as u64) else { return Ok(false) };
+        match act_as(&self.user, || content(root, &file.path, committed.len()))? {
+            Err(error) if is_closed(&error) => Ok(false),
+            found => Ok(found? == Some(Some(committed))),
+        }
     }
 
     fn restore(&self, paths: &[String]) -> Result<(), Error> {
@@ -197,15 +218,6 @@ pub(super) fn list(paths: &[impl AsRef<[u8]>]) -> Vec<u8> {
     paths.iter().flat_map(|path| [path.as_ref(), b"\0"].concat()).collect()
 }
 
-/// True for a file whose bytes are those of the commit: git may still take it for changed, because it would convert its line
-/// ends when it is committed the next time.
-fn is_as_committed(root: &Folder, file: &Changed, mirror: &Mirror) -> Result<bool, Error> {
-    let Some(object) = &file.committed else { return Ok(false) };
-    // The object's name is the checkout's word; of one that the mirror does not have nothing is known.
-    let Ok(Some(committed)) = mirror.blob(object, LARGEST as u64) else { return Ok(false) };
-    Ok(content(root, &file.path, committed.len())? == Some(Some(committed)))
-}
-
 /// A file's content, or a link's target; none in it where there is no such file, and none where it cannot be told or has more
 /// bytes than `limit`. No link is followed on the way.
 fn content(root: &Folder, path: &[u8], limit: usize) -> Result<Option<Option<Vec<u8>>>, Error> {
@@ -221,6 +233,12 @@ fn content(root: &Folder, path: &[u8], limit: usize) -> Result<Option<Option<Vec
         Err(StateError::NotRegular(_) | StateError::TooLarge { .. }) => Ok(None),
         Err(error) => Err(error.into()),
     }
+}
+
+/// True where the checkout's user may not look: somebody else's file in it counts as a person's.
+fn is_closed(error: &Error) -> bool {
+    let Error::State(StateError::Io { source, .. }) = error else { return false };
+    source.kind() == std::io::ErrorKind::PermissionDenied
 }
 
 /// A folder of the checkout, no link followed: none where it is not there, and none in it for the root.

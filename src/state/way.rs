@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use rustix::fs::{
     AtFlags, CWD, FileType, Mode, OFlags, RenameFlags, Stat, fchown, fstat, getxattr, mkdirat, open, openat,
-    readlinkat, renameat_with, unlinkat,
+    readlinkat, renameat_with, statat, unlinkat,
 };
 use rustix::io::Errno;
 use rustix::process::geteuid;
@@ -321,8 +321,11 @@ impl Walk<'_> {
                 Err(Error::Io { source, .. })
                     if source.kind() == std::io::ErrorKind::PermissionDenied && geteuid().is_root() =>
                 {
-                    let uid = self.here()?.1.uid;
-                    let Some(owner) = Account::by_uid(uid).filter(|owner| owner.uid != 0) else {
+                    let (folder, part) = self.here()?;
+                    // In a folder of root's it is that folder itself which is mounted there.
+                    let named = statat(folder, &name, AtFlags::SYMLINK_NOFOLLOW).ok().map(|stat| stat.st_uid);
+                    let uid = [Some(part.uid), named].into_iter().flatten().find(|uid| *uid != 0);
+                    let Some(owner) = uid.and_then(Account::by_uid) else {
                         return Err(Error::Io { act: "open", path: self.path.to_owned(), source });
                     };
                     self.waiting.push(name);

@@ -68,6 +68,7 @@ mod sockets;
 mod starts;
 mod status;
 mod timers;
+mod turns;
 mod unit_names;
 mod units;
 mod upgrade;

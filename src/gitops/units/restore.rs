@@ -55,6 +55,16 @@ impl Before {
         self.active.contains_key(unit)
     }
 
+    /// Takes down whether a unit is active, or has failed.
+    fn note(&mut self, unit: &str, state: &UnitState) {
+        let is_process = [".slice", ".scope", ".device"].iter().any(|kind| unit.ends_with(kind));
+        if state.is_failed() {
+            self.failed.insert(unit.to_owned());
+        } else if state.is_active() && !state.is_passing() && state.file_state != "masked" && !is_process {
+            self.active.insert(unit.to_owned(), state.invocation.clone());
+        }
+    }
+
     /// Nothing but the units that a plan concerns.
     pub(super) fn of(plan: &Plan) -> Self {
         Self { units: plan.units(), ..Self::default() }
@@ -147,16 +157,37 @@ impl Host {
         before.world = self.manager.snapshot(before.units.iter().filter(|unit| !is_template(unit)))?;
         before.active.clear();
         before.failed.clear();
-        for (unit, state) in &before.world.units {
-            let is_process = [".slice", ".scope", ".device"].iter().any(|kind| unit.ends_with(kind));
-            if state.is_failed() {
-                before.failed.insert(unit.clone());
-            } else if state.is_active() && !state.is_passing() && state.file_state != "masked" && !is_process {
-                before.active.insert(unit.clone(), state.invocation.clone());
-            }
+        for (unit, state) in before.world.units.clone() {
+            before.note(&unit, &state);
         }
         before.reached = reach(&before.jobs(&[&before.world]), &[&before.world]);
         Ok(())
+    }
+
+    /// How the host is at this moment.
+    pub fn look(&self) -> Result<Snapshot, Error> {
+        self.manager.snapshot([]).map_err(Into::into)
+    }
+
+    /// How the host was before a deployment of `repository`, where others were deployed after `seen`: what became of their
+    /// units since is none of its doing.
+    pub fn before_others(&self, before: &Before, seen: &Snapshot, repository: &str) -> Result<Before, Error> {
+        let manifest = Manifest::read(&self.gitops)?;
+        let is_others = |unit: &String| {
+            let file = template_of(unit).unwrap_or_default();
+            let owned = manifest.files.get(unit).or_else(|| manifest.files.get(&file));
+            owned.is_some_and(|owned| owned.repository != repository)
+        };
+        let mut before = before.clone();
+        for (unit, state) in self.look()?.units.iter().filter(|(unit, _)| is_others(unit)) {
+            let is_same = |old: &UnitState| old.invocation == state.invocation && old.active == state.active;
+            if !seen.units.get(unit).is_some_and(is_same) {
+                before.active.remove(unit);
+                before.failed.remove(unit);
+                before.note(unit, state);
+            }
+        }
+        Ok(before)
     }
 
     /// Puts files, enablement and manifest back as they were. What the deployment started and was not active before is
