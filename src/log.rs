@@ -1,8 +1,11 @@
 //! The logging standard: one JSON object a line on stdout, shorter than 4,096 bytes.
 //!
-//! journald and `journalctl -o json` keep such a line whole; a longer one would be shown as null.
+//! journald and `journalctl -o json` keep such a line whole; a longer one would be shown as null. Only `hub up` on a
+//! terminal, and what it starts, write short lines for people instead.
 
-use std::io::Write;
+mod short;
+
+use std::io::{IsTerminal, Write};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -61,6 +64,10 @@ impl Level {
 
 static SERVICE: OnceLock<String> = OnceLock::new();
 static TO_STDERR: AtomicBool = AtomicBool::new(false);
+static SHORT: AtomicBool = AtomicBool::new(false);
+
+/// Tells what `hub up` starts that a person reads its lines: `short` in this variable.
+pub const LINES: &str = "HUB_LINES";
 
 /// Names the service whose lines this process writes; the first call wins.
 pub fn start(service: &str) {
@@ -70,6 +77,24 @@ pub fn start(service: &str) {
 /// Sends this process's lines to stderr, because its stdout carries a result for a person or a script.
 pub fn to_stderr() {
     TO_STDERR.store(true, Ordering::Relaxed);
+}
+
+/// Writes this process's lines for the person at the terminal.
+pub fn for_people() {
+    SHORT.store(true, Ordering::Relaxed);
+}
+
+/// True where the person at the terminal reads this process's lines. A pipe gets JSON, whatever was asked for.
+pub fn is_for_people() -> bool {
+    let is_asked = || SHORT.load(Ordering::Relaxed) || std::env::var_os(LINES).is_some_and(|value| value == "short");
+    let is_terminal = || {
+        if TO_STDERR.load(Ordering::Relaxed) {
+            std::io::stderr().is_terminal()
+        } else {
+            std::io::stdout().is_terminal()
+        }
+    };
+    is_asked() && is_terminal()
 }
 
 /// The RFC 3339 form of an instant: UTC, milliseconds.
@@ -91,7 +116,20 @@ pub fn write_as(service: &str, level: Level, msg: &str, fields: Map<String, Valu
     let stderr = TO_STDERR.load(Ordering::Relaxed);
     let prefix = if is_journal(stderr) { format!("<{}>", level.priority()) } else { String::new() };
     let mut line = prefix.clone();
-    line.push_str(&format_line(jiff::Timestamp::now(), service, level, msg, fields, LINE_LIMIT - prefix.len() - 1));
+    if is_for_people() {
+        let Some(said) = short::format(
+            jiff::tz::TimeZone::system().to_datetime(jiff::Timestamp::now()).time(),
+            service,
+            level,
+            msg,
+            &fields,
+        ) else {
+            return;
+        };
+        line.push_str(&said);
+    } else {
+        line.push_str(&format_line(jiff::Timestamp::now(), service, level, msg, fields, LINE_LIMIT - prefix.len() - 1));
+    }
     line.push('\n');
     // One write a line keeps lines of several threads and processes whole. Where the stream is gone there is no other
     // place left to report that to.

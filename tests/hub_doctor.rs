@@ -14,7 +14,7 @@ use std::process::Command;
 use doctor::{Found, doctor, doctor_with};
 use serde_json::{Value, json};
 use support::gitops::{REPO, Site};
-use support::{Host, skipped_without_root};
+use support::{Host, Service, free_address, skipped_without_root};
 use tailnet::Tailnet;
 
 /// Everything but the two things that a test's machine may lack: a user for git, and who keeps the clock.
@@ -258,4 +258,27 @@ fn a_run_that_failed_as_a_whole_is_found() {
     doctor(&host).has("problem", "last runs", "lost: the log says why", "hub up");
     record("stored", Value::Null);
     doctor(&host).finds_well("last runs");
+}
+
+#[test]
+fn a_program_that_was_replaced_and_another_configuration_are_told() {
+    let host = Host::new();
+    let addresses = format!("[proxy]\nlisten = \"{}\"\nadmin_listen = \"{}\"\n", free_address(), free_address());
+    host.configure(&addresses);
+    let (copy, original) = (host.path("hub-copy"), host.command("hub").get_program().to_owned());
+    std::fs::copy(&original, &copy).unwrap();
+    let mut command = Command::new(&copy);
+    command.arg("up").envs(host.command("hub").get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let up = Service::start(command);
+    up.line("service_started");
+    doctor(&host).has("ok", "what runs", "hub up runs the program that is installed", "");
+    std::fs::remove_file(&copy).unwrap();
+    doctor(&host).has("warning", "what runs", "which has been removed", "hub up");
+    std::fs::copy(&original, &copy).unwrap();
+    doctor(&host).has("warning", "what runs", "runs an older program than", "kill ");
+    std::fs::copy(host.path("hub.toml"), host.path("other.toml")).unwrap();
+    let mut other = host.command("hub");
+    other.args(["doctor", "--json", "--config"]).arg(host.path("other.toml"));
+    let said = String::from_utf8(other.output().unwrap().stdout).unwrap();
+    assert!(said.contains("hub.toml, and this look is about "), "{said}");
 }

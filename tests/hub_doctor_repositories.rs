@@ -5,6 +5,7 @@
 mod doctor;
 mod support;
 
+use std::fs::Permissions;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
 use std::process::Command;
@@ -96,6 +97,40 @@ fn a_checkout_that_cannot_be_used_is_told() {
     }
     chown(&site.checkout, Some(65_534), None).unwrap();
     doctor(&site.host).has("problem", &about, "does not belong to", "ls -la");
+}
+
+#[test]
+fn a_checkout_that_cannot_be_made_or_reached_is_told_with_the_folder_in_the_way() {
+    let about = format!("repository {REPO}");
+    if skipped_without_root() {
+        return;
+    }
+    let site = Site::new();
+    let configure = |path: &std::path::Path, user: &str| {
+        let (url, path) = (site.origin.url(), path.display());
+        site.host.configure(&format!(
+            "[[repository]]\nname = \"{REPO}\"\nurl = \"{url}\"\npath = \"{path}\"\nuser = \"{user}\"\n"
+        ));
+    };
+    let closed = site.host.path("closed");
+    std::fs::create_dir(&closed).unwrap();
+    std::fs::set_permissions(site.host.path(""), Permissions::from_mode(0o755)).unwrap();
+    std::fs::set_permissions(&closed, Permissions::from_mode(0o700)).unwrap();
+    // Where it is, and where it is to be made two levels below.
+    for path in [closed.join("site"), closed.join("apps/site")] {
+        configure(&path, "nobody");
+        let barred = format!("may not enter {}; let it pass with: setfacl -m u:nobody:x", closed.display());
+        doctor(&site.host).has("problem", &about, &barred, "ls -la");
+    }
+    // In a folder of another user's root makes nothing.
+    let others = site.host.path("others");
+    std::fs::create_dir(&others).unwrap();
+    chown(&others, Some(65_533), None).unwrap();
+    configure(&others.join("site"), "nobody");
+    doctor(&site.host).has("problem", &about, "cannot be made", "ls -la");
+    std::fs::create_dir(site.host.path("open")).unwrap();
+    configure(&site.host.path("open/apps/site"), "nobody");
+    doctor(&site.host).has("ok", &about, "will be made, for nobody", "");
 }
 
 #[test]

@@ -368,32 +368,66 @@ fn queued_requests_wait_while_the_configuration_is_broken() {
     assert!(between.iter().all(|line| line["msg"] != "run_ended"), "{between:#?}");
 }
 
-#[test]
-fn a_person_at_a_terminal_reads_words_and_takes_everything_along_when_leaving() {
-    let up = Up::new();
+/// `hub up` in a terminal of its own; `arguments` follow.
+fn at_a_terminal(up: &Up, arguments: &str) -> Service {
     let hub = up.host.command("hub");
     // Under nohup(1) the signal that a terminal leaves behind would be ignored.
     let mut terminal = std::process::Command::new("env");
-    terminal.args([
-        "--default-signal=HUP",
-        "script",
-        "--quiet",
-        "--command",
-        &format!("{} up", hub.get_program().display()),
-        "/dev/null",
-    ]);
+    let command = format!("{} up {arguments}", hub.get_program().display());
+    terminal.args(["--default-signal=HUP", "script", "--quiet", "--command", &command, "/dev/null"]);
     terminal.envs(hub.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    let service = Service::start(terminal);
-    let says = |text: &str| {
-        service.line_where(text, |line| line["not_json"].as_str().is_some_and(|line| line.contains(text)));
-    };
-    says(&format!("Webhook URL    http://{}/api/webhook/gitops", up.listen));
-    says(&format!("Status page    http://{}/", up.admin));
-    says("Repositories   none yet");
-    says("hub webhook-test");
-    let proxy = pid(&service.line("service_started"));
+    Service::start(terminal)
+}
+
+fn says(service: &Service, text: &str) -> String {
+    let said = |line: &Value| line["not_json"].as_str().is_some_and(|line| line.contains(text));
+    service.line_where(text, said)["not_json"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_person_at_a_terminal_reads_words_and_takes_everything_along_when_leaving() {
+    let up = Up::new();
+    let service = at_a_terminal(&up, "");
+    says(&service, &format!("Webhook URL    http://{}/api/webhook/gitops", up.listen));
+    says(&service, &format!("Status page    http://{}/", up.admin));
+    says(&service, "Repositories   none yet");
+    says(&service, "hub webhook-test");
+    let started = says(&service, "hub             service started; proxy; pid ");
+    let proxy: u64 = started.trim().rsplit(' ').next().unwrap().parse().unwrap();
     up.answers();
     let _mortal = Mortal(proxy);
     service.signal("KILL");
     eventually("the proxy has ended with the terminal", || is_gone(proxy));
+}
+
+#[test]
+fn at_a_terminal_every_service_writes_short_whole_lines_and_hints_name_the_configuration() {
+    let up = Up::new();
+    let (inbox, toml) = (up.host.path("inbox"), up.host.path("my own.toml"));
+    std::fs::create_dir(&inbox).unwrap();
+    std::fs::write(inbox.join("a.jsonl"), "{\"_id\": 1, \"status\": \"ingested\"}\n").unwrap();
+    let pipeline = format!("[[pipeline]]\nname = \"reading\"\nsource = \"file:{}\"", inbox.display());
+    up.configure(&pipeline);
+    std::fs::rename(up.host.path("hub.toml"), &toml).unwrap();
+    let service = at_a_terminal(&up, &format!("--config '{}'", toml.display()));
+    says(&service, &format!("webhook-test --config '{}'", toml.display()));
+    says(&service, "proxy           warning: secret missing; no webhook secret");
+    says(&service, "system-metrics  metrics stored; stored ");
+    says(&service, "reading-sync    sync done; ");
+    service.signal("INT");
+    let all = service.lines();
+    let lines = all.iter().map(|line| line["not_json"].as_str().unwrap_or_else(|| panic!("JSON for a person: {line}")));
+    // No part of a progress bar, and nothing that moves the cursor.
+    let ragged: Vec<&str> =
+        lines.filter(|line| line.contains(['\u{1b}', '█', '░']) || line.trim_end().contains('\r')).collect();
+    assert!(ragged.is_empty(), "{ragged:#?}");
+}
+
+#[test]
+fn at_a_terminal_json_is_written_where_it_is_asked_for() {
+    let up = Up::new();
+    let service = at_a_terminal(&up, "--json");
+    service.line("up");
+    let _mortal = Mortal(pid(&service.line("service_started")));
+    assert_eq!(service.line("listening")["service"], "proxy");
 }

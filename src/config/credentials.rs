@@ -1,5 +1,5 @@
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::{Error, environment};
 use crate::state::Folder;
@@ -11,6 +11,9 @@ pub(super) const LONGEST_CREDENTIAL: usize = 64 * 1024;
 /// What the units hand over in place of a credential that is not there (systemd.exec(5), SetCredential=). An empty one is
 /// something else: a file that was meant to guard something.
 const NONE: &[u8] = b"(none)";
+
+/// Where systemd looks for a bare name that is not in the first store (systemd.exec(5), LoadCredential=).
+const OTHER_STORES: [&str; 2] = ["/run/credstore", "/usr/lib/credstore"];
 
 /// A secret in memory. It has no text form.
 #[derive(Clone)]
@@ -33,20 +36,24 @@ impl fmt::Debug for Secret {
 #[derive(Clone, Debug)]
 pub struct Credentials {
     folder: PathBuf,
+    /// Where what is not in the folder is looked for.
+    others: Vec<PathBuf>,
 }
 
 impl Credentials {
     pub(super) fn new(folder: PathBuf) -> Self {
-        Self { folder }
+        let others =
+            if folder == Path::new(super::CREDSTORE) { OTHER_STORES.map(PathBuf::from).into() } else { Vec::new() };
+        Self { folder, others }
     }
 
     /// The credentials in a folder; it may be missing.
-    pub fn in_folder(folder: &std::path::Path) -> Self {
+    pub fn in_folder(folder: &Path) -> Self {
         Self::new(folder.to_owned())
     }
 
     /// The folder they are read from.
-    pub fn folder(&self) -> &std::path::Path {
+    pub fn folder(&self) -> &Path {
         &self.folder
     }
 
@@ -55,15 +62,12 @@ impl Credentials {
     /// # Errors
     /// When it cannot be read or is longer than 64 KiB.
     pub fn read(&self, name: &str) -> Result<Option<Secret>, Error> {
-        let failed =
-            |reason: crate::state::Error| Error::Credential { name: name.to_owned(), reason: reason.to_string() };
-        let folder = match Folder::open(&self.folder) {
-            Ok(folder) => folder,
-            Err(error) if error.is_missing() => return Ok(None),
-            Err(error) => return Err(failed(error)),
-        };
-        let content = folder.read(name, LONGEST_CREDENTIAL).map_err(failed)?;
-        Ok(content.filter(|content| content != NONE).map(Secret))
+        for folder in std::iter::once(&self.folder).chain(&self.others) {
+            if let Some(found) = read(folder, name)? {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
     }
 
     /// A credential that the configuration names and that must be there.
@@ -118,6 +122,17 @@ fn too_short(length: usize) -> String {
     format!("has {length} bytes, at least {SHORTEST_SECRET} are needed; make one with: openssl rand -hex 32")
 }
 
+fn read(folder: &Path, name: &str) -> Result<Option<Secret>, Error> {
+    let failed = |reason: crate::state::Error| Error::Credential { name: name.to_owned(), reason: reason.to_string() };
+    let folder = match Folder::open(folder) {
+        Ok(folder) => folder,
+        Err(error) if error.is_missing() => return Ok(None),
+        Err(error) => return Err(failed(error)),
+    };
+    let content = folder.read(name, LONGEST_CREDENTIAL).map_err(failed)?;
+    Ok(content.filter(|content| content != NONE).map(Secret))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -140,5 +155,17 @@ mod tests {
             std::fs::write(folder.path().join("admin-token"), content).unwrap();
             assert_eq!(credentials.read("admin-token").unwrap().is_some(), is_there, "{content:?}");
         }
+    }
+
+    #[test]
+    fn what_is_not_in_the_first_store_is_read_from_the_others() {
+        assert_eq!(Credentials::in_folder(Path::new(crate::config::CREDSTORE)).others.len(), 2);
+        let [first, second] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+        let credentials =
+            Credentials { others: vec![second.path().to_owned()], ..Credentials::in_folder(first.path()) };
+        std::fs::write(second.path().join("webhook-secret"), "short").unwrap();
+        assert!(credentials.webhook_secrets().is_err(), "a secret of the second store is judged too");
+        std::fs::write(first.path().join("webhook-secret"), "0123456789abcdef").unwrap();
+        assert_eq!(credentials.webhook_secrets().unwrap().len(), 1);
     }
 }

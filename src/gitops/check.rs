@@ -30,7 +30,8 @@ pub struct Owned {
 /// The user that the checkout belongs to, or will.
 ///
 /// # Errors
-/// When that user does not exist, does not own the path, or cannot be used by this caller; with what to do.
+/// When that user does not exist, does not own the path, does not get there, or cannot be used by this caller; when the checkout
+/// cannot be made; with what to do.
 pub fn check_checkout(config: &Config, repository: &Repository) -> Result<Owned, Error> {
     let checkout = Checkout::find(config, repository)?;
     if checkout.is_occupied() {
@@ -39,6 +40,7 @@ pub fn check_checkout(config: &Config, repository: &Repository) -> Result<Owned,
             "{path} holds files and no git repository; move them away, or choose another path"
         )));
     }
+    checkout.require_place()?;
     // Who writes it wants it.
     let is_services = repository.user.is_none() && owner::is_services(config, repository, checkout.user.uid)?;
     Ok(Owned { user: checkout.user.name, is_services })

@@ -3,7 +3,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
 
-use rustix::fs::{Mode, OFlags, open};
+use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags, StatVfsMountFlags, accessat, open};
 use rustix::io::Errno;
 
 use super::Error;
@@ -128,9 +128,50 @@ impl<'a> Checkout<'a> {
         self.is_missing() && act_as(&self.user, has_entries).unwrap_or(true)
     }
 
+    /// Says whether the user gets to the checkout, and where it is missing, whether it can be made. Nothing is changed.
+    ///
+    /// # Errors
+    /// `Refused` with the folder that is in the way, and what to do.
+    pub fn require_place(&self) -> Result<(), Error> {
+        self.require_way()?;
+        let path = &self.repository.path;
+        let Some(folder) = path.ancestors().find(|folder| folder.exists()).filter(|folder| folder != path) else {
+            return Ok(());
+        };
+        let cannot = |reason: &str| refused(format!("{} cannot be made: {reason}", path.display()));
+        if rustix::fs::statvfs(folder).is_ok_and(|found| found.f_flag.contains(StatVfsMountFlags::RDONLY)) {
+            return Err(cannot(&format!("{} is mounted read-only", folder.display())));
+        }
+        let writes = || accessat(CWD, folder, Access::WRITE_OK, AtFlags::EACCESS).is_ok();
+        if act_as(&self.user, writes)? {
+            Ok(())
+        } else if rustix::process::geteuid().is_root() {
+            Way::takes_from_root(folder, &self.user).map_err(|error| cannot(&error.to_string()))
+        } else {
+            Err(cannot(&format!("{} may not write in {}", self.user.name, folder.display())))
+        }
+    }
+
+    fn require_way(&self) -> Result<(), Error> {
+        let (path, user) = (self.repository.path.display(), &self.user.name);
+        let mut folders: Vec<_> = self.repository.path.ancestors().filter(|folder| folder.exists()).collect();
+        folders.reverse();
+        let may_enter =
+            |folder: &Path| !matches!(open(folder.join("."), OFlags::PATH, Mode::empty()), Err(Errno::ACCESS));
+        let Some(barred) = act_as(&self.user, || folders.into_iter().find(|folder| !may_enter(folder)))? else {
+            return Ok(());
+        };
+        let barred = barred.display();
+        Err(refused(format!(
+            "{user}, whose checkout {path} is, may not enter {barred}; let it pass with: setfacl -m u:{user}:x {barred}   or \
+             choose another path, such as one in /srv"
+        )))
+    }
+
     /// Makes an empty checkout that follows the configured branch. It is made under another name and renamed, so
     /// that `.git` is either whole or not there. Its objects are named by `format`, git's word for a hash.
     pub fn make(&self, format: &str) -> Result<(), Error> {
+        self.require_way()?;
         let path = &self.repository.path;
         let as_user = Command::new("mkdir", LOCAL).user(&self.user).args(["-p", "--"]).args([path]);
         if let Err(error) = as_user.succeed() {

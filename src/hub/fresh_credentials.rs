@@ -27,8 +27,6 @@ pub(super) struct Arguments {
 const LASTING: [&str; 2] = ["proxy", "tailscale-gate"];
 /// Where a unit's copies are (systemd.exec(5), `$CREDENTIALS_DIRECTORY`).
 const COPIES: &str = "/run/credentials";
-/// Where else systemd looks for a bare name.
-const OTHER_STORES: [&str; 2] = ["/run/credstore", "/usr/lib/credstore"];
 /// How long the files must not have changed: a file that is written is empty first.
 const REST: Duration = Duration::from_secs(2);
 /// Then they are looked at as they are.
@@ -120,19 +118,8 @@ fn settled(names: &[(&'static str, String)]) -> Result<Found, Error> {
 }
 
 fn stored(names: &[(&'static str, String)]) -> Result<Found, Error> {
-    let stores = std::iter::once(CREDSTORE).chain(OTHER_STORES);
-    let stores: Vec<Credentials> = stores.map(|store| Credentials::in_folder(Path::new(store))).collect();
-    let mut found = Found::new();
-    for (service, name) in names {
-        let mut content = None;
-        for store in &stores {
-            if content.is_none() {
-                content = read(store, name)?;
-            }
-        }
-        found.insert((*service, name.clone()), content);
-    }
-    Ok(found)
+    let store = Credentials::in_folder(Path::new(CREDSTORE));
+    names.iter().map(|(service, name)| Ok(((*service, name.clone()), read(&store, name)?))).collect()
 }
 
 fn read(folder: &Credentials, name: &str) -> Result<Option<Vec<u8>>, Error> {
@@ -164,7 +151,7 @@ fn check(
         content.is_some_and(|content| content.trim_ascii().is_empty())
     };
     if let Some(name) = changed.iter().find(is_empty) {
-        return Err(format!("{CREDSTORE}/{name} is empty; fill it, or remove it"));
+        return Err(format!("the credential {name} is empty (see {CREDSTORE}/{name}); fill it, or remove it"));
     }
     let config = Config::load(flag).map_err(|error| error.to_string())?.with_credentials(Path::new(CREDSTORE));
     // The gate asks the proxy whether it has a secret; both refuse one that is too short.

@@ -1,4 +1,3 @@
-use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::Path;
 
@@ -58,7 +57,7 @@ pub(super) fn greet(config: &Config, flag: Option<&Path>) {
     let status_page = url(config.proxy.admin_listen, "/");
     let secret = config.credentials().webhook_secrets().is_ok_and(|secrets| !secrets.is_empty());
     let next = command_line("webhook-test", flag);
-    if !std::io::stdout().is_terminal() {
+    if !log::is_for_people() {
         log::info!(
             "up",
             webhook = webhook,

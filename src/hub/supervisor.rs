@@ -69,6 +69,9 @@ impl<'a> Supervisor<'a> {
     ) -> Result<Self, Error> {
         let system = |act: &'static str| move |source: std::io::Error| Error::System { act, source };
         let mut environment = vec![("HUB_STATE_DIR", config.state_dir.clone())];
+        if log::is_for_people() {
+            environment.push((log::LINES, "short".into()));
+        }
         if flag.is_some() {
             environment.push(("HUB_CONFIG", up::absolute(&Config::file_path(flag))?));
         }

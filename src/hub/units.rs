@@ -8,7 +8,7 @@ use crate::systemd::{OWN_UNITS, syntax};
 const LIMIT: Duration = Duration::from_secs(5);
 
 const PROPERTIES: &str = "--property=Id,LoadState,LoadError,ActiveState,SubState,UnitFileState,Result,ExecMainStatus,\
-                          ActiveEnterTimestamp,NeedDaemonReload,User";
+                          ActiveEnterTimestamp,NeedDaemonReload,User,MainPID";
 
 /// A unit as systemd sees it; the words are those of systemctl(1).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,6 +24,8 @@ pub(super) struct Unit {
     pub since: Option<jiff::Timestamp>,
     pub needs_reload: bool,
     pub user: String,
+    /// Its process; 0 where none runs.
+    pub main_pid: u32,
 }
 
 /// The hub's units by name.
@@ -61,6 +63,18 @@ impl Unit {
 pub(super) fn look() -> Result<Units, command::Error> {
     let command = Command::new("systemctl", LIMIT).args(["show", "--timestamp=unix", PROPERTIES, "--"]).args(OWN_UNITS);
     Ok(parse(&command.name("systemctl show").succeed()?.text()))
+}
+
+/// Properties of a unit by name, as systemctl(1) shows them.
+///
+/// # Errors
+/// As `look`.
+pub(super) fn properties(unit: &str, names: &[&str]) -> Result<BTreeMap<String, String>, command::Error> {
+    let names = format!("--property={}", names.join(","));
+    let output =
+        Command::new("systemctl", LIMIT).args(["show", &names, "--", unit]).name("systemctl show").succeed()?;
+    let pair = |line: &str| line.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));
+    Ok(output.text().lines().filter_map(pair).collect())
 }
 
 /// The names of the credentials that a unit loads (systemd.exec(5), LoadCredential=). `systemctl show` does not print
@@ -128,6 +142,7 @@ fn parse(text: &str) -> Units {
                 "ActiveEnterTimestamp" => unit.since = unix(value),
                 "NeedDaemonReload" => unit.needs_reload = value == "yes",
                 "User" => unit.user = text(),
+                "MainPID" => unit.main_pid = value.parse().unwrap_or(0),
                 _ => {}
             }
         }

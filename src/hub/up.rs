@@ -1,4 +1,3 @@
-use std::io::IsTerminal;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -36,6 +35,9 @@ pub(super) struct Arguments {
     /// run tailscale-gate as well, which opens Tailscale Funnel while the proxy is healthy
     #[argh(switch)]
     gate: bool,
+    /// write JSON lines on a terminal too, as everywhere else
+    #[argh(switch)]
+    json: bool,
 }
 
 /// How often gitops-sync looks whether a repository is due that nobody announced: a forge does not deliver twice.
@@ -49,6 +51,9 @@ const READING_HOUR: i8 = 10;
 
 pub(super) fn main(arguments: &Arguments, services: &[Service]) -> Exit {
     let flag = arguments.config.as_deref();
+    if !arguments.json {
+        log::for_people();
+    }
     let done = match check(flag, services) {
         Ok(renewal) if arguments.check => return check_addresses(renewal.config()),
         Ok(renewal) => run(renewal, flag, arguments.gate, services),
@@ -58,7 +63,7 @@ pub(super) fn main(arguments: &Arguments, services: &[Service]) -> Exit {
         Ok(()) => Exit::Done,
         Err(error) => {
             // A person reads a sentence, a program reads a line.
-            if std::io::stdout().is_terminal() {
+            if log::is_for_people() {
                 complain(&error);
             } else if let Error::Config(error) = &error {
                 return exit::configuration_error(error);

@@ -186,19 +186,19 @@ fn start_it(installed: bool, flag: Option<&Path>) -> String {
 
 /// What to do about an answer that is no success.
 fn refused(answer: &Answer, installed: bool, flag: Option<&Path>) -> String {
-    let restart = if installed {
-        "systemctl restart proxy.service".to_owned()
-    } else {
-        format!("stop it and run {}", command_line("up", flag))
-    };
+    // The proxy takes hub.toml and credentials by itself, within seconds; what it does not take it has refused.
+    let look = if installed { "journalctl -u proxy -n 20".to_owned() } else { command_line("status", flag) };
     let advice = match answer.status {
-        401 => format!("the running proxy has another secret; {restart}"),
-        404 => format!("the running proxy has another configuration, or another program listens there; {restart}"),
+        401 => format!("the running proxy has another secret, and says why it does not take this one: {look}"),
+        404 => format!(
+            "the running proxy has another configuration, and says why it does not take this one, or another program \
+             listens there: {look}"
+        ),
         // The proxy's words for a queue that is full or cannot be written.
         503 if answer.reason.contains("queue") => {
             "the proxy's log says why (queue_failed); a restart does not help before that is mended".to_owned()
         }
-        503 => format!("the running proxy uses other credentials; {restart}"),
+        503 => format!("the running proxy does not take the credentials that are there, and says why: {look}"),
         _ => "is it the proxy that listens there? Its log says more".to_owned(),
     };
     format!("{}: {}; {advice}", answer.status, answer.reason)

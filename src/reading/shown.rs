@@ -31,7 +31,7 @@ impl Shown {
         let number = |key: &str| line[key].as_u64().unwrap_or(0);
         let (done, total, unit) = (number("done"), number("total"), line["unit"].as_str().unwrap_or("documents"));
         let (documents, dead) = (number("processed_count"), number("dead_letters"));
-        if std::io::stderr().is_terminal() {
+        if is_persons(&std::io::stderr()) {
             let bar = self.bar.get_or_insert_with(|| bar(&self.name, total, unit));
             bar.set_length(total);
             bar.set_position(done);
@@ -57,6 +57,12 @@ impl Shown {
     }
 }
 
+/// True where a person called this and watches. Under `hub up` the lines of all services stand on one terminal, and a bar
+/// would be in the middle of them.
+fn is_persons(stream: &impl IsTerminal) -> bool {
+    std::env::var_os(exit::SUPERVISOR).is_none() && stream.is_terminal()
+}
+
 fn bar(name: &str, total: u64, unit: &str) -> ProgressBar {
     let amount = if unit == "bytes" { "{bytes}/{total_bytes}" } else { "{human_pos}/{human_len}" };
     let template = format!("{{prefix}} [{{wide_bar}}] {amount} {{msg}} {{eta}}");
@@ -75,7 +81,7 @@ pub(super) fn finish(name: &str, status: u16, last: &Value, begin: Instant) -> O
             let count = |key: &str| last[key].as_u64().unwrap_or(0);
             let seconds = begin.elapsed().as_secs_f64();
             let (dead, damaged) = (count("dead_letters"), count("damaged_files"));
-            if std::io::stdout().is_terminal() {
+            if is_persons(&std::io::stdout()) {
                 let look = if dead > 0 { "; look at them with: hub dead-letters" } else { "" };
                 let (moved, stored) = (count("processed_count"), count("stored"));
                 exit::print(&format!(
@@ -119,7 +125,7 @@ pub(super) fn finish(name: &str, status: u16, last: &Value, begin: Instant) -> O
 /// Says once that a proxy that does not answer yet is waited for.
 pub(super) fn tell_unreachable(base: &str, left: Duration) {
     let seconds = left.as_secs_f64().ceil() as u64;
-    if std::io::stdout().is_terminal() {
+    if is_persons(&std::io::stdout()) {
         complain(&format!("reading-sync: the proxy does not answer on {base}; trying again for {seconds} s"));
     } else {
         let note = "nobody listens there; it is tried again, as at boot the proxy may be later";
@@ -128,7 +134,7 @@ pub(super) fn tell_unreachable(base: &str, left: Duration) {
 }
 
 pub(super) fn failed(name: &str, side: &str, reason: &str, exit: Exit) -> Exit {
-    if std::io::stdout().is_terminal() {
+    if is_persons(&std::io::stdout()) {
         complain(&format!("reading-sync: {name}: {side}: {reason}"));
     } else {
         log::error!("sync_failed", pipeline = name, side = side, error = reason);

@@ -114,8 +114,7 @@ impl Way {
         let failed = |error: Errno| Error::io("make", path, error);
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Err(failed(Errno::EXIST)) };
         let parent = Self::go(parent, End::Folder, Some(user))?;
-        let own = Part::of(parent.path.clone(), &parent.found, parent.fd.as_fd());
-        parent.passed.iter().chain([&own]).try_for_each(|part| part.takes_from_root(user))?;
+        parent.require_roots_for(user)?;
         // Given away under another name: a run that is killed leaves either nothing or all of it.
         let unfinished = [OsStr::new(".hub-"), name].join(OsStr::new(""));
         match unlinkat(&parent.fd, &unfinished, AtFlags::REMOVEDIR) {
@@ -128,6 +127,19 @@ impl Way {
         let (uid, gid) = (rustix::fs::Uid::from_raw(user.uid), rustix::fs::Gid::from_raw(user.gid));
         fchown(&made, Some(uid), Some(gid)).map_err(failed)?;
         renameat_with(&parent.fd, &unfinished, &parent.fd, name, RenameFlags::NOREPLACE).map_err(failed)
+    }
+
+    /// Says whether root would make something for a user in a folder that is there.
+    ///
+    /// # Errors
+    /// As `to_folder`, and `Untrusted` with the folder in which another user could have put something in the way.
+    pub fn takes_from_root(folder: &Path, user: &Account) -> Result<(), Error> {
+        Self::go(folder, End::Folder, None)?.require_roots_for(user)
+    }
+
+    fn require_roots_for(&self, user: &Account) -> Result<(), Error> {
+        let own = Part::of(self.path.clone(), &self.found, self.fd.as_fd());
+        self.passed.iter().chain([&own]).try_for_each(|part| part.takes_from_root(user))
     }
 
     fn go(path: &Path, end: End, make: Option<&Account>) -> Result<Self, Error> {

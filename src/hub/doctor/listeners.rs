@@ -9,7 +9,6 @@ pub(super) fn listeners(patient: &Patient<'_>) -> Vec<Finding> {
     let mut findings = Findings::new("listeners");
     let Some(config) = &patient.config else { return findings.all };
     let sockets = listening();
-    let restart = patient.restart();
     for (key, address, purpose) in addresses(config) {
         let edit = format!("editor {}   # {key}", patient.path.display());
         let own: Vec<&SocketAddr> = sockets.iter().filter(|socket| socket.port() == address.port()).collect();
@@ -19,9 +18,9 @@ pub(super) fn listeners(patient: &Patient<'_>) -> Vec<Finding> {
         } else if let Some(open) = own.iter().find(|socket| is_exposed(***socket)) {
             let finding = format!(
                 "something listens on {open}, which other hosts can reach, and {key} is {address}: another program, or a \
-                 proxy that runs with an older configuration"
+                 proxy that has refused hub.toml as it is now"
             );
-            findings.problem(finding, format!("ss -ltnp 'sport = :{}', then: {restart}", address.port()));
+            findings.problem(finding, format!("ss -ltnp 'sport = :{}'", address.port()));
         } else if let Some(finding) = open_to_users(patient, key, address) {
             findings.warning(finding, patient.hub("admin-token"));
         } else if own.is_empty() {

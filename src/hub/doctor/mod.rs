@@ -7,6 +7,7 @@ mod listeners;
 mod past;
 mod report;
 mod repositories;
+mod running;
 mod setup;
 mod sources;
 mod units;
@@ -145,11 +146,6 @@ impl Patient<'_> {
     fn hub(&self, command: &str) -> String {
         command_line(command, self.flag.as_deref())
     }
-
-    /// How to have the proxy take up what has changed.
-    fn restart(&self) -> String {
-        if self.is_system { "systemctl restart proxy".to_owned() } else { self.hub("up") }
-    }
 }
 
 #[derive(Serialize)]
@@ -223,6 +219,7 @@ fn examine(flag: Option<PathBuf>, services: &[Service]) -> Report {
     findings.extend(past::gone(&patient));
     findings.extend(past::barred(&patient));
     findings.extend(units::units(&patient, units_error.as_ref()));
+    findings.extend(running::running(&patient));
     findings.extend(listeners::listeners(&patient));
     findings.extend(host::host(&patient));
     let as_root = format!("sudo {}", patient.hub("doctor"));

@@ -1,6 +1,6 @@
 use std::path::Path;
 
-use super::{Finding, Findings, Patient, is_denied};
+use super::{Finding, Findings, Patient, is_denied, running};
 use crate::config::{CREDSTORE, Config, Pipeline, Source};
 use crate::reading::{self, check_source};
 use crate::state::become_owner;
@@ -89,7 +89,10 @@ pub(super) fn pipeline(patient: &Patient<'_>, config: &Config, pipeline: &Pipeli
         }
     }
     match check_source(config, pipeline) {
-        Ok(sentence) => findings.ok(sentence),
+        Ok(sentence) => match inbox.and_then(|inbox| running::sandboxed(patient, inbox)) {
+            Some((finding, mend)) => findings.problem(finding, mend),
+            None => findings.ok(sentence),
+        },
         Err(error) if !patient.sees_all() && (inbox.is_some() || is_denied(&error.to_string())) => {
             findings.skipped(format!("the source is for the user of the services: {error}"));
         }

@@ -130,9 +130,7 @@ impl Facts {
                 (Level::Failed, format!("it takes no deliveries: {reason}"), self.journal(service))
             }
             Answer::Unverified(reason) => {
-                let make = self.hub("webhook-test");
-                let mend = if self.is_installed() { format!("{make}, then: systemctl restart proxy") } else { make };
-                (Level::Degraded, format!("it takes no deliveries: {reason}"), mend)
+                (Level::Degraded, format!("it takes no deliveries: {reason}"), self.hub("webhook-test"))
             }
             Answer::Silent(reason) => {
                 let again = self.up.map(|pid| format!("kill {pid}, then: {}", self.hub("up")));
