@@ -1,8 +1,13 @@
 //! Processes of earlier runs that were killed and hang in the kernel. Each look at a file system that takes questions and
 //! answers none leaves one more, and a unit may have so many tasks only.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+
+/// More is never read of what the kernel says of a process: a user can be in many groups.
+const LONGEST: u64 = 1 << 20;
 
 /// A process that is killed once a file system answers it.
 #[derive(Debug, PartialEq, Eq)]
@@ -29,10 +34,12 @@ pub fn hanging() -> &'static [Hanging] {
 }
 
 fn look(process: &Path) -> Option<Hanging> {
-    let status = std::fs::read_to_string(process.join("status")).ok()?;
-    // Nobody is asked for any of it.
+    // Many are looked at, and with room for all of it one call reads it. Nobody is asked for any of it.
+    let mut status = Vec::with_capacity(4096);
+    File::open(process.join("status")).ok()?.take(LONGEST).read_to_end(&mut status).ok()?;
     let read = || Some((std::fs::read_link(process.join("cwd")).ok()?, std::fs::read(process.join("cmdline")).ok()?));
-    is_killed(&status).then(read).flatten().map(|(folder, command)| Hanging { folder, command })
+    let is_killed = is_killed(&String::from_utf8_lossy(&status));
+    is_killed.then(read).flatten().map(|(folder, command)| Hanging { folder, command })
 }
 
 /// True for a process that was killed and waits in the kernel (proc_pid_status(5)).
