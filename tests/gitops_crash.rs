@@ -96,10 +96,13 @@ fn killed_at_any_moment_the_next_run_converges() {
         let running = kill_after(&site, dice.below(length.as_micros() as u64));
         inside += usize::from(running);
         interrupted += usize::from(site.state("journal").join(FILE).exists());
-        let kept = site.queue().join(FILE).exists() || site.state("active").join(FILE).exists();
+        // A git of the run before may still end and hold a lock: then the repository is tried again.
+        let kept = [site.queue(), site.state("active"), site.state("retry")].iter().any(|at| at.join(FILE).exists());
         assert!(
             kept || !running || site.host.json("state/gitops/deployed/acme__infra.json")["commit"] == tip.as_str(),
-            "round {round}: the request is lost"
+            "round {round}: the request is lost; of it failed/ has {:?}, and the last run said {}",
+            names(&site.state("failed")),
+            site.host.json("state/gitops/run.json")
         );
         // Sometimes the run that repairs is killed as well, and sometimes the branch has moved on by then.
         if dice.below(4) == 0 {

@@ -106,7 +106,7 @@ fn a_checkout_that_cannot_be_made_or_reached_is_told_with_the_folder_in_the_way(
         return;
     }
     let site = Site::new();
-    let configure = |path: &std::path::Path, user: &str| {
+    let configure = |path: &Path, user: &str| {
         let (url, path) = (site.origin.url(), path.display());
         site.host.configure(&format!(
             "[[repository]]\nname = \"{REPO}\"\nurl = \"{url}\"\npath = \"{path}\"\nuser = \"{user}\"\n"
