@@ -92,6 +92,25 @@ fn a_crash_looping_unit_is_taken_back_and_an_old_failure_does_not_count() {
 }
 
 #[test]
+fn a_unit_that_was_started_as_often_as_it_may_is_taken_back() {
+    let Some(machine) = Machine::boot() else { return };
+    configure(&machine, &[repository("infra", "health = { grace_seconds = 2 }")]);
+    let with = |exec: &str| {
+        let limit = "[Unit]\nStartLimitBurst=2\nStartLimitIntervalSec=1h\n";
+        format!("{limit}[Service]\nExecStart={exec}\n[Install]\nWantedBy=multi-user.target\n")
+    };
+    let good = push(&machine, "infra", &[Text("systemd/app.service", &with("/usr/bin/sleep infinity"))]);
+    sync(&machine, "infra").expect(0);
+    for exec in ["/usr/bin/sh -c 'sleep 0.3'", "/usr/bin/sh -c 'sleep 0.3; exit 3'"] {
+        push(&machine, "infra", &[Text("systemd/app.service", &with(exec))]);
+        let run = sync(&machine, "infra");
+        assert_eq!(run.exit, 3, "{exec}: {:#}\n{}", run.result, run.log);
+        assert_eq!(show(&machine, "app.service", "ActiveState"), "active", "{exec}");
+        assert_eq!(deployed(&machine, "infra"), good);
+    }
+}
+
+#[test]
 fn every_way_to_fail_is_noticed() {
     let Some(machine) = Machine::boot() else { return };
     configure(&machine, &[repository("infra", "health = { grace_seconds = 2 }")]);

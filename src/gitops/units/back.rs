@@ -42,9 +42,8 @@ impl Host {
             .collect();
         let along = reached.keys().filter(was_up).filter(|unit| is_down(unit) && !before.units().contains(*unit));
         let along: Vec<String> = along.cloned().collect();
-        let failed = |unit: &&String| look.units.get(*unit).is_some_and(|state| state.active == "failed");
         let all: Vec<String> = touched.iter().chain(&along).cloned().collect();
-        self.forget_failures(&all.iter().filter(failed).cloned().collect::<Vec<_>>())?;
+        self.forget_starts(&all)?;
         let (mut problems, started) = self.bring_back(&touched, &looks, back);
         let (more, mut asked) = self.start_along(before, &reached, along, &looks, started, back)?;
         problems.extend(more);

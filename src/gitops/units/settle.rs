@@ -180,14 +180,23 @@ impl Host {
 
     /// Makes systemd forget that units failed.
     pub(super) fn forget_failures(&self, units: &[String]) -> Result<(), Error> {
-        let is_failed =
-            |states: &Snapshot, unit: &&String| states.units.get(*unit).is_some_and(|s| s.active == "failed");
+        self.forget(units, |state| state.active == "failed")
+    }
+
+    /// Makes systemd forget how often units that are down were started: it starts none more often than `StartLimitBurst=`,
+    /// and a unit that ended in order without staying up has not failed.
+    pub(super) fn forget_starts(&self, units: &[String]) -> Result<(), Error> {
+        self.forget(units, |state| !state.is_active())
+    }
+
+    fn forget(&self, units: &[String], is_asked: impl Fn(&UnitState) -> bool) -> Result<(), Error> {
         let look = Snapshot { units: self.manager.show(units)? };
-        let failed: Vec<String> = units.iter().filter(|unit| is_failed(&look, unit)).cloned().collect();
-        let Err(error) = self.manager.set(&["reset-failed"], &failed) else { return Ok(()) };
+        let asked = |unit: &&String| look.units.get(*unit).is_some_and(&is_asked);
+        let asked: Vec<String> = units.iter().filter(asked).cloned().collect();
+        let Err(error) = self.manager.set(&["reset-failed"], &asked) else { return Ok(()) };
         // A unit that nothing refers to any more may be gone by itself meanwhile.
-        let look = Snapshot { units: self.manager.show(&failed)? };
-        if failed.iter().any(|unit| is_failed(&look, &unit)) { Err(error.into()) } else { Ok(()) }
+        let states = self.manager.show(&asked)?;
+        if states.values().any(|state| state.active == "failed") { Err(error.into()) } else { Ok(()) }
     }
 
     /// Notes what systemd restarted along with what it was asked to restart.
