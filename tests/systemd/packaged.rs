@@ -52,7 +52,7 @@ fn systemd_loads_every_unit_without_a_word_and_finds_it_as_little_exposed_as_pro
         ("tailscale-gate.service", "20"),
         ("system-metrics.service", "30"),
         ("gitops-sync.service", "36"),
-        ("hub-credentials.service", "30"),
+        ("hub-credentials.service", "32"),
     ] {
         let output =
             machine.run(&["systemd-analyze", "security", "--no-pager", &format!("--threshold={limit}"), service]);
