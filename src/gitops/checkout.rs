@@ -14,7 +14,7 @@ use super::worktree::Yielding;
 use crate::command::{self, Account, Command};
 use crate::config::{Config, Repository};
 use crate::log;
-use crate::state::{self, Folder, Way, act_as};
+use crate::state::{self, Folder, Way, act_as, barring};
 
 /// Where a new checkout's `.git` is made.
 const UNFINISHED: &str = ".hub-unfinished";
@@ -153,19 +153,10 @@ impl<'a> Checkout<'a> {
     }
 
     fn require_way(&self) -> Result<(), Error> {
-        let (path, user) = (self.repository.path.display(), &self.user.name);
-        let mut folders: Vec<_> = self.repository.path.ancestors().filter(|folder| folder.exists()).collect();
-        folders.reverse();
-        let may_enter =
-            |folder: &Path| !matches!(open(folder.join("."), OFlags::PATH, Mode::empty()), Err(Errno::ACCESS));
-        let Some(barred) = act_as(&self.user, || folders.into_iter().find(|folder| !may_enter(folder)))? else {
-            return Ok(());
-        };
-        let barred = barred.display();
-        Err(refused(format!(
-            "{user}, whose checkout {path} is, may not enter {barred}; let it pass with: setfacl -m u:{user}:x {barred}   or \
-             choose another path, such as one in /srv"
-        )))
+        let path = &self.repository.path;
+        let Some(barred) = barring(&self.user, path)? else { return Ok(()) };
+        let may_not = owner::may_not_enter(&self.user.name, &format!("whose checkout {} is", path.display()), &barred);
+        Err(refused(format!("{may_not} choose another path, such as one in /srv")))
     }
 
     /// Makes an empty checkout that follows the configured branch. It is made under another name and renamed, so

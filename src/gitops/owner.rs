@@ -2,7 +2,7 @@
 //! folder in a checkout's place must not choose by that as whom the repository's commands run.
 
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +18,12 @@ pub(super) const USER: &str = "hub-checkout";
 const SERVICES: [&str; 3] = ["hub", "hub-git", super::signatures::USER];
 /// The folder in `<state>/gitops` with a file for each checkout.
 pub(super) const FOLDER: &str = "checkouts";
+
+/// That a user, who is `who`, may not enter a folder, and what lets it pass.
+pub(super) fn may_not_enter(user: &str, who: &str, folder: &Path) -> String {
+    let folder = folder.display();
+    format!("{user}, {who}, may not enter {folder}; let it pass with: setfacl -m u:{user}:x {folder}   or")
+}
 
 /// `gitops/checkouts/<repository>.json`: whom a checkout was made for, or taken over from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

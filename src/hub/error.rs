@@ -98,7 +98,7 @@ impl From<queue::Error> for Error {
 /// What to do where the state folder belongs to somebody else.
 fn hint(error: &state::Error) -> String {
     match error {
-        state::Error::Io { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {
+        denied if denied.is_denied() => {
             format!(
                 "; run it as root: {}; or as the user that hub up runs as (HUB_STATE_DIR names another state folder)",
                 as_root()

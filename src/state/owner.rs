@@ -1,6 +1,6 @@
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, FileType};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, open};
 use rustix::io::Errno;
 use rustix::process::{Gid, Uid, geteuid, getgid, getuid};
 use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
@@ -36,6 +36,20 @@ pub fn become_owner(folder: &Path) -> Result<(), Error> {
         .and_then(|()| set_thread_res_gid(gid, gid, gid))
         .and_then(|()| set_thread_res_uid(uid, uid, uid));
     change.map_err(|error| Error::io("become the owner of", folder, error))
+}
+
+/// The outermost folder on the way to a path, itself included, that a user may not enter; none where nothing is in the way.
+/// What is missing is in nobody's way.
+///
+/// # Errors
+/// As `act_as`.
+pub fn barring(user: &Account, path: &Path) -> Result<Option<PathBuf>, Error> {
+    // Of a link, what it leads to is in the way, and not the link.
+    let real = path.canonicalize().ok();
+    let may_not_enter =
+        |folder: &&Path| matches!(open(folder.join("."), OFlags::PATH, Mode::empty()), Err(Errno::ACCESS));
+    let outermost = |path: &Path| path.ancestors().filter(may_not_enter).last().map(Path::to_owned);
+    act_as(user, || real.as_deref().and_then(outermost).or_else(|| outermost(path)))
 }
 
 /// Does something with the rights of a user on files, and that user's groups; as another user than root, with the caller's

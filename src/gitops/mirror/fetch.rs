@@ -9,8 +9,9 @@ use crate::command::{self, Backoff, Command};
 use crate::gitops::Error;
 use crate::gitops::access::Access;
 use crate::gitops::git::{LOCAL, git};
+use crate::gitops::owner::may_not_enter;
 use crate::log;
-use crate::state::repository_file_name;
+use crate::state::{barring, repository_file_name};
 
 /// How long a failing fetch is tried again within one run, but not longer than one fetch may take.
 const TRIES: Duration = Duration::from_secs(60);
@@ -269,31 +270,24 @@ impl Mirror<'_> {
 
     /// What keeps the fetching user from a local remote, and what to do; none where nothing does.
     fn shut_out(&self, path: &Path) -> Option<String> {
-        let may = |option: &str, path: &Path| {
-            let test = Command::new("test", LOCAL).user(&self.user).args([option]).args([path]).run();
+        let user = &self.user.name;
+        // Where that cannot be asked, nothing is said of it.
+        if let Ok(Some(barred)) = barring(&self.user, path) {
+            let may_not = may_not_enter(user, "who fetches", &barred);
+            return Some(format!("{may_not} move the repository to where it may go, such as /srv/git"));
+        }
+        let is_missing =
+            |folder: &&Path| std::fs::metadata(folder).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound);
+        if let Some(missing) = path.ancestors().filter(is_missing).last() {
+            return Some(format!("there is no {}", missing.display()));
+        }
+        let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let may_read = |path: &Path| {
+            let test = Command::new("test", LOCAL).user(&self.user).args(["-r"]).args([path]).run();
             test.map_or(true, |output| output.status.success())
         };
-        let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-        let user = &self.user.name;
-        let mut folders: Vec<&Path> = path.ancestors().chain(real.ancestors()).collect();
-        folders.sort_by_key(|folder| folder.components().count());
-        for folder in folders {
-            let shown = folder.display();
-            match std::fs::metadata(folder) {
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                    return Some(format!("there is no {shown}"));
-                }
-                Ok(found) if found.is_dir() && !may("-x", folder) => {
-                    return Some(format!(
-                        "{user}, who fetches, may not enter {shown}; let it pass with: setfacl -m u:{user}:x {shown}   or \
-                         move the repository to where it may go, such as /srv/git"
-                    ));
-                }
-                _ => {}
-            }
-        }
         let parts = ["", "HEAD", "objects", ".git", ".git/HEAD", ".git/objects"].map(|part| real.join(part));
-        let closed = parts.iter().find(|part| part.exists() && !may("-r", part))?.display();
+        let closed = parts.iter().find(|part| part.exists() && !may_read(part))?.display();
         Some(format!(
             "{user}, who fetches, may not read {closed}; let it with: setfacl -R -m u:{user}:rX {0} && setfacl -R -d -m \
              u:{user}:rX {0}",

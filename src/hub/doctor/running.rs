@@ -1,10 +1,11 @@
 //! What runs, beside what is installed.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use super::{Finding, Findings, Patient, is_denied};
+use super::{Finding, Findings, Patient};
 use crate::hub::greeting::command_line;
 use crate::hub::units;
 use crate::state::{Folder, lock_holder};
@@ -22,7 +23,7 @@ pub(super) fn running(patient: &Patient<'_>) -> Vec<Finding> {
     for (name, pid, restart) in all {
         match std::fs::read_link(format!("/proc/{pid}/exe")) {
             Ok(program) => replaced(&name, &program, restart.clone(), &mut findings),
-            Err(error) if is_denied(&error.to_string()) => {
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
                 findings.skipped(format!("which program {name} runs cannot be seen by this user"));
                 continue;
             }
