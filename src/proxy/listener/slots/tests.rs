@@ -96,6 +96,34 @@ fn bodies_stay_within_the_budget() {
 }
 
 #[test]
+fn memory_is_given_in_the_order_of_arrival() {
+    let (slots, connect) = setup(9, 100);
+    let answered = connect(Phase::Reading).unwrap();
+    assert_eq!(answered.hold(100, soon()), Ok(()));
+    assert!(answered.enter(Phase::Answering));
+    let [first, second] = std::array::from_fn(|_| connect(Phase::Reading).unwrap());
+    let waits = |lease: &Lease| slots.table().slots.get(&lease.id).is_some_and(|slot| slot.waits);
+    let until_it_waits = |lease: &Lease| {
+        let deadline = soon();
+        while !waits(lease) && Instant::now() < deadline {
+            std::thread::yield_now();
+        }
+        assert!(waits(lease));
+    };
+    std::thread::scope(|scope| {
+        let later = scope.spawn(|| second.hold(50, soon()));
+        until_it_waits(&second);
+        let sooner = scope.spawn(|| first.hold(60, soon()));
+        until_it_waits(&first);
+        answered.release();
+        assert_eq!(sooner.join().unwrap(), Ok(()));
+        assert!(waits(&second), "there is no room for both");
+        first.release();
+        assert_eq!(later.join().unwrap(), Ok(()));
+    });
+}
+
+#[test]
 fn a_body_that_stands_still_makes_way_for_a_younger_one() {
     let (_, connect) = setup(9, 100);
     let still = connect(Phase::Reading).unwrap();
