@@ -11,6 +11,18 @@ use crate::machine::Machine;
 const PASSED: Duration = Duration::from_secs(90);
 const WAITS: &str = "until [ -e /srv/go ]; do sleep 0.2; done";
 
+/// A machine on which a slow repository, with these `settings`, and another one are deployed, each with a unit of its own.
+fn two(settings: &str) -> Option<Machine> {
+    let machine = Machine::boot()?;
+    configure(&machine, &[repository("slow", settings), repository("other", "")]);
+    push(&machine, "slow", &[Text("file", "1"), Text("systemd/slow.service", &service("slow", "1"))]);
+    push(&machine, "other", &[Text("systemd/other.service", &service("other", "1"))]);
+    machine.ok(&["touch", "/srv/go"]);
+    sync(&machine, "slow").expect(0);
+    sync(&machine, "other").expect(0);
+    Some(machine)
+}
+
 /// Runs the slow repository in a unit of its own until its turn was passed on, deploys the other one, and lets it go on.
 fn meanwhile(machine: &Machine, deploy: impl FnOnce()) -> Value {
     machine.run(&["rm", "-f", "/srv/go", "/srv/said", "/srv/run"]);
@@ -26,14 +38,7 @@ fn meanwhile(machine: &Machine, deploy: impl FnOnce()) -> Value {
 
 #[test]
 fn units_are_compared_again_when_others_had_their_turn() {
-    let Some(machine) = Machine::boot() else { return };
-    let slow = repository("slow", &format!("build = [\"sh\", \"-c\", \"{WAITS}\"]"));
-    configure(&machine, &[slow, repository("other", "")]);
-    push(&machine, "slow", &[Text("file", "1"), Text("systemd/slow.service", &service("slow", "1"))]);
-    push(&machine, "other", &[Text("systemd/other.service", &service("other", "1"))]);
-    machine.ok(&["touch", "/srv/go"]);
-    sync(&machine, "slow").expect(0);
-    sync(&machine, "other").expect(0);
+    let Some(machine) = two(&format!("build = [\"sh\", \"-c\", \"{WAITS}\"]")) else { return };
     // What the other repository brings meanwhile is left alone, and both are live in the end.
     let commit = push(&machine, "slow", &[Text("systemd/slow.service", &service("slow", "2"))]);
     let result = meanwhile(&machine, || {
@@ -64,14 +69,7 @@ fn units_are_compared_again_when_others_had_their_turn() {
 
 #[test]
 fn what_others_did_meanwhile_is_not_taken_back_with_a_failed_deployment() {
-    let Some(machine) = Machine::boot() else { return };
-    let slow = repository("slow", &format!("after = [\"sh\", \"-c\", \"{WAITS}; ! grep -q 2 file\"]"));
-    configure(&machine, &[slow, repository("other", "")]);
-    push(&machine, "slow", &[Text("file", "1"), Text("systemd/slow.service", &service("slow", "1"))]);
-    push(&machine, "other", &[Text("systemd/other.service", &service("other", "1"))]);
-    machine.ok(&["touch", "/srv/go"]);
-    sync(&machine, "slow").expect(0);
-    sync(&machine, "other").expect(0);
+    let Some(machine) = two(&format!("after = [\"sh\", \"-c\", \"{WAITS}; ! grep -q 2 file\"]")) else { return };
     push(&machine, "slow", &[Text("file", "2"), Text("systemd/slow.service", &service("slow", "2"))]);
     let mut other = String::new();
     let result = meanwhile(&machine, || {
