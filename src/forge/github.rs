@@ -7,12 +7,12 @@ use super::event::{self, Error, Event, Moved};
 use super::{Forge, Proof};
 
 /// GitHub, or a forge that sends what it sends.
-pub(super) struct Hub(Proof);
+pub(super) struct GitHub(Proof);
 
 /// Gitea and Forgejo send this header too, beside their own.
-pub(super) const GITHUB: Hub = Hub(Proof::Mac { header: "X-Hub-Signature-256", prefix: "sha256=" });
-pub(super) const FORGEJO: Hub = Hub(Proof::Mac { header: "X-Forgejo-Signature", prefix: "" });
-pub(super) const GITEA: Hub = Hub(Proof::Mac { header: "X-Gitea-Signature", prefix: "" });
+pub(super) const GITHUB: GitHub = GitHub(Proof::Mac { header: "X-Hub-Signature-256", prefix: "sha256=" });
+pub(super) const FORGEJO: GitHub = GitHub(Proof::Mac { header: "X-Forgejo-Signature", prefix: "" });
+pub(super) const GITEA: GitHub = GitHub(Proof::Mac { header: "X-Gitea-Signature", prefix: "" });
 
 #[derive(Deserialize)]
 struct Repository {
@@ -47,7 +47,7 @@ struct Base {
     reference: String,
 }
 
-impl Forge for Hub {
+impl Forge for GitHub {
     fn proof(&self) -> Proof {
         self.0
     }

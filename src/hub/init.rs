@@ -204,8 +204,8 @@ fn question_for(question: &str, default: &str) -> Result<String, Error> {
     }
 }
 
-/// The owner and name that a URL ends in: `https://git.example.org/acme/site.git`, `git@host:acme/site.git`.
-/// What a forge calls the repository at `url`: the last two parts of its path, on a GitLab all of them.
+/// What a forge calls the repository at a URL, such as `https://git.example.org/acme/site.git` or `git@host:acme/site.git`: the
+/// last two parts of its path, on a GitLab all of them.
 fn name_in(url: &str) -> String {
     let url = url.trim_end_matches('/').trim_end_matches(".git");
     let (host, path) = match url.split_once("://") {
