@@ -21,7 +21,11 @@ fn a_burst_of_deliveries_and_rubbish_in_the_queue_leave_the_path_unit_active_and
         tip = push(&machine, "infra", &[Text("systemd/app.service", &service("app", &number.to_string()))]);
         deliver(&machine, "infra");
         match number {
-            5 => drop(machine.ok(&["mkdir", "-p", &format!("{QUEUE}/folder/deeper")])),
+            5 => {
+                // Whole at once, as the request below: the worker may take it away as soon as it is there.
+                machine.ok(&["mkdir", "-p", "/srv/folder/deeper"]);
+                machine.ok(&["mv", "/srv/folder", &format!("{QUEUE}/folder")]);
+            }
             10 => drop(machine.ok(&["ln", "-s", "/etc/shadow", &format!("{QUEUE}/link.json")])),
             15 => {
                 let request = r#"{"repository":"acme/unknown","since":"2026-01-01T00:00:00.000Z","deliveries":["x"]}"#;
