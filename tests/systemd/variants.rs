@@ -17,6 +17,8 @@ struct Case {
     /// Units that are nobody's, started after the first commit; a path with a slash is a drop-in.
     foreign: Vec<(&'static str, String)>,
     first: Vec<(&'static str, String)>,
+    /// What an operator stops after the first commit.
+    stopped: &'static str,
     /// Changes; empty texts are files that go.
     second: Vec<(&'static str, String)>,
     exit: i32,
@@ -57,8 +59,16 @@ fn cases() -> Vec<Case> {
         )
     };
     let target = |unit: &str| format!("[Unit]\n{unit}\n[Install]\nWantedBy=multi-user.target\n");
-    let case = |name, foreign, first, second, exit, up, down| Case { name, foreign, first, second, exit, up, down };
+    let case = |name, foreign, first, second, exit, up, down| Case { name, foreign, first, stopped: "", second, exit, up, down };
+    let pulled = |name, foreign, wants: &str, more: Vec<(&'static str, String)>, stopped, up, down| Case {
+        name, foreign, first: [vec![("NN-a.service", svc(&format!("Wants={wants}"), ""))], more].concat(), stopped, second: vec![broken()], exit: 3, up, down,
+    };
     vec![
+        // What somebody had stopped stays down, though what comes back wants it.
+        pulled("stopped", vec![], "NN-b.service", vec![("NN-b.service", svc("", ""))], "b.service", "a.service", "b.service"),
+        pulled("stopped2", vec![("NN-c.service", svc("", "")), ("NN-d.service", svc("", ""))], "NN-b.service", vec![("NN-b.service", svc("Wants=NN-c.service NN-d.service", ""))], "b.service c.service", "a.service d.service", "b.service c.service"),
+        pulled("stopinst", vec![("NN-t@.service", quiet(&svc("", "")))], "NN-t@one.service NN-t@two.service", vec![], "", "a.service", "t@one.service t@two.service"),
+        pulled("stopneed", vec![("NN-b.timer", timer("", "OnCalendar=yearly")), ("NN-b.service", once("", "/bin/true"))], "NN-b.timer", vec![], "b.timer", "a.service", "b.timer"),
         // What a failed unit took down is up again.
         case("sock", vec![("NN-b.socket", socket("BindsTo=NN-a.service\nAfter=NN-a.service", "NN")), ("NN-b.service", quiet(&svc("", "")))], vec![app()], vec![broken()], 3, "a.service b.socket", ""),
         case("sockrun", vec![("NN-b.service", svc("Requires=NN-a.service NN-b.socket\nAfter=NN-a.service", "")), ("NN-b.socket", socket("PartOf=NN-a.service", "NN"))], vec![app()], vec![broken()], 3, "a.service b.service b.socket", ""),
@@ -141,7 +151,7 @@ fn cases() -> Vec<Case> {
 
 /// Plays a case; returns what was wrong. The worker's state is its own, so that several can be played at once.
 fn play(machine: &Machine, case: &Case, worker: usize) -> Option<String> {
-    let Case { name, foreign, first, second, exit, up, down } = case;
+    let Case { name, foreign, first, stopped, second, exit, up, down } = case;
     let named = |text: &str| text.replace("NN", name);
     let config = format!("/etc/worker-{worker}.toml");
     let state = format!("state_dir = \"/var/lib/worker-{worker}\"\n");
@@ -169,6 +179,7 @@ fn play(machine: &Machine, case: &Case, worker: usize) -> Option<String> {
         }
     }
     machine.ok(&["systemctl", "daemon-reload"]);
+    let stop: Vec<String> = stopped.split_whitespace().map(|unit| format!("{name}-{unit}")).collect();
     let is_started = |text: &str| text.contains("[Install]") && !text.contains("RefuseManualStart");
     let mut start: Vec<String> = foreign
         .iter()
@@ -177,6 +188,7 @@ fn play(machine: &Machine, case: &Case, worker: usize) -> Option<String> {
         .collect();
     start.sort_by_key(|unit| !unit.ends_with(".socket"));
     start.iter().for_each(|unit| drop(machine.ok(&["systemctl", "start", unit])));
+    stop.iter().for_each(|unit| drop(machine.ok(&["systemctl", "stop", unit])));
     let run = put(second);
     let full = |unit: &str| if unit.contains("NN") { named(unit) } else { format!("{name}-{unit}") };
     let all = |units: &str, state: &str| -> Vec<String> {

@@ -2,12 +2,12 @@
 //! A seed is a repository with a few units, some of them the operator's, and three commits; after each run the states are
 //! compared with those before. Several repositories are deployed at once, each by a worker with a state of its own.
 //!
-//! `HUB_TEST_SEEDS` sets the number of seeds (default 20, the long form has 300), `HUB_TEST_SEED` the first one, which is
-//! the present time else. Even seeds have more kinds of units and relations, and drop-ins.
+//! `HUB_TEST_SEEDS` sets the number of seeds (default 20, the long form has 300), `HUB_TEST_SEED` the first one (default 1):
+//! whether a change is good does not depend on the second in which it was tried. Even seeds have more kinds of units and relations, and drop-ins.
 #![allow(clippy::print_stderr, reason = "a long run says how it goes")]
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use crate::crash::Random;
 use crate::gitops::{File, Gone, Text, push};
@@ -406,8 +406,7 @@ fn random_units_run_after_a_deployment_as_it_promises() {
     let Some(machine) = Machine::boot() else { return };
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let count = number("HUB_TEST_SEEDS").unwrap_or(20);
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |time| time.as_secs());
-    let first = number("HUB_TEST_SEED").unwrap_or(now);
+    let first = number("HUB_TEST_SEED").unwrap_or(1);
     eprintln!("{count} seeds from {first}");
     let results: Vec<(Vec<String>, Vec<i32>)> = std::thread::scope(|scope| {
         let machine = &machine;

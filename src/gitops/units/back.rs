@@ -48,6 +48,7 @@ impl Host {
         let (more, mut asked) = self.start_along(before, &reached, along, &looks, started, back)?;
         problems.extend(more);
         asked.extend(touched);
+        problems.extend(self.stop_pulled_in(before, &reached, back)?.err().map(|error| error.to_string()));
         self.check_back(before, &reached, &asked, problems)
     }
 
@@ -132,6 +133,37 @@ impl Host {
             back.did(unit, "started", "it was stopped with what it depends on", None);
         }
         Ok((problems, asked))
+    }
+
+    /// Stops what was down and came up with the units that came back, because these want it: somebody had stopped it. What
+    /// a unit that was active cannot do without stays. Returns how the stop ended.
+    fn stop_pulled_in(
+        &self,
+        before: &Before,
+        reached: &BTreeMap<String, Job>,
+        back: &mut Applied,
+    ) -> Result<Result<(), Error>, Error> {
+        let look = self.manager.snapshot(reached.keys())?;
+        let (mut started, mut failed) = (Vec::new(), Vec::new());
+        for (unit, state) in &look.units {
+            if self.is_workers(unit) || !self.came_up(before, unit, reached) || state.is_on_demand(&[&look.units]) {
+                continue;
+            }
+            let is_needed = || {
+                let stopped = reach(&[(unit.clone(), Job::STOP)], &[&look]);
+                stopped.keys().any(|other| before.was_active(other))
+            };
+            if state.is_failed() {
+                failed.push(unit.clone());
+            } else if state.is_active() && !state.is_passing() && state.can_stop && !state.upheld && !is_needed() {
+                started.push(unit.clone());
+            }
+        }
+        self.forget_failures(&failed)?;
+        for unit in &started {
+            back.did(unit, "stopped", "it was down before its deployment", None);
+        }
+        Ok(self.job("stop", &started, &[&look]))
     }
 
     /// Whether everything that was moved is as it was.

@@ -260,7 +260,7 @@ impl Host {
     }
 
     /// True for a unit that the deployment may have started, or whose failure it may be, and that was down before.
-    fn came_up(&self, before: &Before, unit: &str, moved: &BTreeMap<String, Job>) -> bool {
+    pub(super) fn came_up(&self, before: &Before, unit: &str, moved: &BTreeMap<String, Job>) -> bool {
         if before.was_active(unit) || before.had_failed(unit) || is_left_out(unit) {
             return false;
         }
