@@ -183,6 +183,12 @@ pub fn first<T: Serialize>(items: &[T]) -> Vec<Value> {
     kept
 }
 
+/// The same of lines.
+pub fn first_lines(lines: &[String]) -> Vec<String> {
+    let more = (lines.len() > FIRST).then(|| format!("and {} more", lines.len() - FIRST));
+    lines.iter().take(FIRST).cloned().chain(more).collect()
+}
+
 /// The beginning of a text, at most `limit` bytes of it; what was cut is counted.
 pub fn cut(text: &str, limit: usize) -> Cow<'_, str> {
     if text.len() <= limit {

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::Error;
 use super::node::{Node, Tailnet};
 use crate::log;
+use crate::records::FormerName;
 use crate::state::Folder;
 
 const FILE: &str = "tailnet.json";
@@ -17,14 +18,7 @@ pub(super) struct Home {
     /// The node's DNS name when the gate last opened.
     dns_name: String,
     /// The name before that one, which a forge may still have, and when it changed (RFC 3339).
-    former: Option<Former>,
-}
-
-/// A name that the node had.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Former {
-    pub dns_name: String,
-    pub until: String,
+    former: Option<FormerName>,
 }
 
 impl Home {
@@ -47,7 +41,7 @@ impl Home {
     ///
     /// # Errors
     /// As `check`, and where the file cannot be written.
-    pub fn keep(folder: &Folder, node: &Node) -> Result<Option<Former>, Error> {
+    pub fn keep(folder: &Folder, node: &Node) -> Result<Option<FormerName>, Error> {
         let home = Self::check(folder, node)?;
         let Some((tailnet, name)) = node.tailnet.as_ref().zip(node.name.as_ref()) else { return Ok(None) };
         if let Some(home) = &home
@@ -60,7 +54,7 @@ impl Home {
             Some(home) if home.dns_name != *name => {
                 let reason = "give the forge the new address, it still has the old one";
                 log::warn!("node_renamed", from = home.dns_name, to = name, reason = reason);
-                Some(Former { dns_name: home.dns_name, until: log::rfc3339(jiff::Timestamp::now()) })
+                Some(FormerName { dns_name: home.dns_name, until: log::rfc3339(jiff::Timestamp::now()) })
             }
             Some(home) => home.former,
             None => None,
@@ -84,7 +78,7 @@ impl Home {
         Ok((before.map(|home| home.tailnet.shown().to_owned()), tailnet.shown().to_owned()))
     }
 
-    fn write(folder: &Folder, tailnet: &Tailnet, name: &str, former: Option<Former>) -> Result<(), Error> {
+    fn write(folder: &Folder, tailnet: &Tailnet, name: &str, former: Option<FormerName>) -> Result<(), Error> {
         let home = Self { tailnet: tailnet.clone(), dns_name: name.to_owned(), former };
         folder.publish_json(FILE, &home).map_err(|error| Error::State(error.to_string()))
     }

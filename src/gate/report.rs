@@ -4,12 +4,12 @@ use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::machine::{Cause, State};
 use super::tailscale::Facts;
 use crate::config::Refused;
-use crate::records::seconds_between;
+use crate::records::{Details, Door, seconds_between};
 use crate::state::{Folder, Record, Run};
 use crate::{log, systemd};
 
@@ -36,6 +36,8 @@ pub(super) struct Reporter {
     refused: Option<Refused>,
     /// Whether `refused` is still to be written down.
     is_renewed: bool,
+    /// Whether it is the gate's last word.
+    ended: bool,
     records: Option<Sender<(Run, bool)>>,
     writer: Option<JoinHandle<()>>,
 }
@@ -68,6 +70,7 @@ impl Reporter {
             counts: Map::new(),
             refused: None,
             is_renewed: false,
+            ended: false,
             records: Some(records),
             writer: Some(writer),
         })
@@ -107,7 +110,11 @@ impl Reporter {
         }
         let refused = Refused::suffix(self.refused.as_ref());
         systemd::status(&format!("{}: {cause}{refused}", state.name()));
-        let run = self.run(state, &cause, facts, now);
+        self.record((state, &cause), facts, now, is_new);
+    }
+
+    fn record(&self, (state, cause): (State, &Cause), facts: &Facts, now: Instant, is_new: bool) {
+        let run = self.run(state, cause, facts, now);
         if self.records.as_ref().is_some_and(|records| records.send((run, is_new)).is_err()) {
             log::warn!("run_record_failed", error = "the thread that writes it has ended");
         }
@@ -155,25 +162,32 @@ impl Reporter {
             status: state.name().to_owned(),
             counts: self.counts.clone(),
             error: wrong.then(|| cause.to_string()),
-            details: json!({
-                "state": state.name(),
-                "reason": cause.to_string(),
-                "since": log::rfc3339(self.since),
-                "written": log::rfc3339(jiff::Timestamp::now()),
-                "port": self.port,
-                "target": self.target,
-                "url": url(facts, self.port),
-                "tailscale_version": facts.version,
-                "key_expiry": facts.key_expiry.map(log::rfc3339),
-                "former_name": facts.former,
-                "configuration_refused": self.refused,
-                "pid": std::process::id(),
-            }),
+            details: Door {
+                state: state.name().to_owned(),
+                reason: cause.to_string(),
+                since: Some(log::rfc3339(self.since)),
+                written: Some(log::rfc3339(jiff::Timestamp::now())),
+                port: self.port,
+                target: Some(self.target.clone()),
+                url: url(facts, self.port),
+                tailscale_version: facts.version.clone(),
+                key_expiry: facts.key_expiry.map(log::rfc3339),
+                former_name: facts.former.clone(),
+                configuration_refused: self.refused.clone(),
+                pid: Some(std::process::id()),
+                ended: self.ended,
+            }
+            .written(),
         }
     }
 
-    /// Waits until the last record is written.
-    pub fn finish(mut self) {
+    /// Waits until the last record is written. Where the gate `ended`, and does not only go on with another port, it says
+    /// so: readers who cannot see whether its process lives tell a door without a gate from one that it keeps shut.
+    pub fn finish(mut self, ended: bool, facts: &Facts) {
+        self.ended = ended;
+        if let Some((state, cause)) = self.last.as_ref().filter(|_| ended) {
+            self.record((*state, cause), facts, Instant::now(), false);
+        }
         self.records = None;
         if self.writer.take().is_some_and(|writer| writer.join().is_err()) {
             log::warn!("run_record_failed", error = "the thread that writes it has panicked");

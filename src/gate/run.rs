@@ -75,7 +75,7 @@ pub(super) fn keep(mut renewal: Renewal, target: Target) -> Exit {
         }
         let result = gate.run(&mut renewal);
         let (state, cause) = gate.machine.state();
-        gate.reporter.finish();
+        gate.reporter.finish(!matches!(result, Ok(Some(_))), &gate.worker.facts());
         match (result, state) {
             (Ok(None), State::Closed) => {
                 log::info!("stopped", port = config.gate.port);

@@ -12,13 +12,14 @@ use super::{Error, Target, folder};
 use crate::config::Config;
 use crate::exit::{self, Exit};
 use crate::log;
+use crate::records::{Details, Door};
 use crate::state::{Folder, Record, Run};
 
 /// Prints what is public now, and what the gate's record says about it.
 pub(super) fn show(config: &Config, target: &Target, as_json: bool) -> Exit {
     let looked = Tailscale::new(&config.gate, &target.url).look();
     let record = record(config);
-    let details = record.as_ref().map_or(&Value::Null, |record| &record.last.details);
+    let door = record.as_ref().map(|record| Door::known(&record.last)).unwrap_or_default();
     let pid = running_gate(config);
     let (state, exposed, problem) = match looked {
         Ok(Look { seen: Seen::Nothing, .. }) => (State::Closed, None, None),
@@ -29,10 +30,10 @@ pub(super) fn show(config: &Config, target: &Target, as_json: bool) -> Exit {
         Err(error) => (State::Unknown, None, Some(error.to_string())),
     };
     // The record speaks for the state that it was written for, and only while its gate lives.
-    let fits = details["state"] == state.name();
+    let fits = door.state == state.name();
     let reason = match (problem, pid) {
         (Some(problem), _) => problem,
-        (None, Some(_)) if fits => details["reason"].as_str().unwrap_or_default().to_owned(),
+        (None, Some(_)) if fits => door.reason,
         (None, Some(_)) => "the gate is about to notice".to_owned(),
         (None, None) if state == State::Open => "public, and no gate runs: run tailscale-gate close".to_owned(),
         (None, None) => "no gate runs".to_owned(),
@@ -40,14 +41,14 @@ pub(super) fn show(config: &Config, target: &Target, as_json: bool) -> Exit {
     let answer = json!({
         "state": state.name(),
         "reason": reason,
-        "since": details["since"].as_str().filter(|_| fits),
+        "since": door.since.filter(|_| fits),
         "port": config.gate.port,
         "target": target.url,
-        "url": details["url"],
+        "url": door.url,
         "exposed": exposed,
         "running": pid.is_some(),
         "pid": pid,
-        "tailscale_version": details["tailscale_version"],
+        "tailscale_version": door.tailscale_version,
     });
     print(&answer, as_json);
     if state == State::Unknown { Exit::Error } else { Exit::Done }
@@ -85,13 +86,13 @@ fn record(config: &Config) -> Option<Record> {
 }
 
 /// The process of a gate that runs beside this one. The record is readable where the lock is not.
-pub(super) fn running_gate(config: &Config) -> Option<u64> {
-    writer(&record(config)?).filter(|pid| *pid != u64::from(std::process::id()))
+pub(super) fn running_gate(config: &Config) -> Option<u32> {
+    writer(&record(config)?).filter(|pid| *pid != std::process::id())
 }
 
 /// The process of the gate that wrote a record, if it lives.
-pub fn writer(record: &Record) -> Option<u64> {
-    let pid = record.last.details["pid"].as_u64()?;
+pub fn writer(record: &Record) -> Option<u32> {
+    let pid = Door::known(&record.last).pid?;
     let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
     // The kernel keeps 15 bytes of a name.
     (name.trim_end() == &SERVICE[..SERVICE.len().min(15)]).then_some(pid)
@@ -113,16 +114,32 @@ pub(super) fn record_close(config: &Config, result: &Result<bool, Error>) {
         status: state.name().to_owned(),
         counts: serde_json::Map::new(),
         error: result.as_ref().err().map(Error::to_string),
-        details: json!({"state": state.name(), "reason": reason, "since": now, "port": config.gate.port}),
+        details: Door {
+            state: state.name().to_owned(),
+            reason,
+            since: Some(now.clone()),
+            written: Some(now),
+            port: config.gate.port,
+            ended: true,
+            ..Door::default()
+        }
+        .written(),
     };
     if running_gate(config).is_some() {
         return;
     }
     let add = |folder: Folder| {
-        // What was closed and is closed has been so since then.
         let before = Record::read(&folder).ok().flatten();
-        let was_closed = before.is_some_and(|record| record.last.details["state"] == State::Closed.name());
-        if state == State::Closed && was_closed { Ok(()) } else { Record::add(&folder, SERVICE, run) }
+        let was = before.map(|record| (Door::known(&record.last), record));
+        match was.filter(|(door, _)| state == State::Closed && door.state == state.name()) {
+            // What was closed and is closed has been so since then.
+            Some((door, _)) if door.ended => Ok(()),
+            Some((door, mut record)) => {
+                record.last.details = Door { ended: true, ..door }.written();
+                folder.publish_json("run.json", &record)
+            }
+            None => Record::add(&folder, SERVICE, run),
+        }
     };
     if let Err(error) = folder(config).and_then(add) {
         log::warn!("run_record_failed", error = error.to_string());

@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 
 use super::Error;
 use super::exposure::{Look, Seen, ServeConfig};
-use super::home::{Former, Home};
+use super::home::Home;
 use super::node::{Node, is_older};
 use crate::command::Command;
 use crate::config::Gate;
 use crate::log;
+use crate::records::FormerName;
 use crate::state::Folder;
 
 /// The longest one call may take; the tool itself waits without end for a daemon that hangs.
@@ -33,7 +34,7 @@ pub(super) struct Facts {
     /// When its key expires.
     pub key_expiry: Option<jiff::Timestamp>,
     /// The name that it had before.
-    pub former: Option<Former>,
+    pub former: Option<FormerName>,
 }
 
 /// The node's `tailscale`, asked about one port.

@@ -3,7 +3,7 @@ use super::checkout::Checkout;
 use super::git::is_commit;
 use super::look::Look;
 use super::mirror::Mirror;
-use super::store::Deployed;
+use crate::records::Deployed;
 
 /// A branch that hub.toml does not name any more, in a checkout.
 pub(super) struct Renamed {

@@ -1,13 +1,12 @@
 use std::ffi::{OsStr, OsString};
 
-use serde::Deserialize;
-
 use super::attempts::{self, Attempts};
 use super::failed::Failed;
 use super::git::is_commit;
 use super::store::{file, file_of, names, now};
 use crate::config::Repository;
 use crate::log;
+use crate::records::Request;
 use crate::state::{Error, Folder, Kind};
 use crate::text;
 
@@ -26,17 +25,6 @@ pub(super) struct Claims {
     active: Folder,
     retry: Folder,
     failed: Failed,
-}
-
-/// The part of a request that is looked at. It names a configured repository and decides nothing but when to look.
-#[derive(Deserialize)]
-struct Request {
-    repository: String,
-    #[serde(default)]
-    deliveries: Vec<String>,
-    /// The commit that the latest delivery said it is about.
-    #[serde(default)]
-    after: Option<String>,
 }
 
 /// A request that this run works on.
@@ -187,7 +175,7 @@ impl Claims {
     /// written.
     pub fn keep_for_retry(&self, repository: &Repository) -> Result<(), Error> {
         let name = file(repository);
-        let request = serde_json::json!({ "repository": repository.name, "since": now() });
+        let request = Request { repository: repository.name.clone(), since: now(), ..Request::default() };
         self.retry.publish_json(&name, &request)?;
         self.active.remove(name.as_ref()).map(|_| ())
     }

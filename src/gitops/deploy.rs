@@ -1,7 +1,5 @@
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
-
 use super::checkout::Checkout;
 use super::commands::OwnStep;
 use super::guard::Reached;
@@ -274,9 +272,9 @@ impl Run<'_> {
     }
 
     /// What systemd ignores in the units of the commit.
-    pub(super) fn ignored(&self, plan: &Plan, applied: &Applied) -> Result<Vec<Value>, Error> {
+    pub(super) fn ignored(&self, plan: &Plan, applied: &Applied) -> Result<Vec<String>, Error> {
         Ok(match (&applied.ignored, &plan.units) {
-            (Some(ignored), _) => text::first(ignored),
+            (Some(ignored), _) => text::first_lines(ignored),
             // The same files as before.
             (None, Some(_)) => {
                 self.store.deployed(plan.repository)?.map(|deployed| deployed.ignored).unwrap_or_default()

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::store::now;
 use crate::log;
+use crate::records::Refusal;
 use crate::state::{Error, Folder};
 use crate::text;
 
@@ -68,9 +69,9 @@ impl Failed {
 
     fn keep(&self, from: &Folder, name: &OsStr, shown: &str, reason: &str) -> Result<(), Error> {
         let target = format!("{}-{}", jiff::Timestamp::now().as_microsecond(), std::process::id());
-        let note = serde_json::json!({ "name": shown, "reason": format!("{shown} {reason}"), "at": now() });
+        let note = Refusal { name: shown.to_owned(), reason: format!("{shown} {reason}"), at: now() };
         from.move_to(name, &self.folder, OsStr::new(&target))?;
-        self.folder.publish_json(&format!("{target}.reason.json"), &note)
+        self.folder.publish_json(&(target + Refusal::ENDING), &note)
     }
 
     /// Removes an entry that is not kept; one that cannot be removed at once is moved out of the way first.

@@ -1,11 +1,10 @@
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use super::store::{file, now};
 use super::units::Before;
 use crate::config::Repository;
 use crate::log;
-use crate::records::LONGEST_ENTRY;
+use crate::records::{Confirmed, LONGEST_ENTRY};
 use crate::state::{Error, Folder, give_up_half_of_reserve, give_up_reserve_if_full, keep_reserve};
 
 /// A deployment under way. It is on disk before the first change to the host and gone after the last; a run that finds
@@ -39,13 +38,18 @@ pub(super) struct Entry {
     pub own: Vec<String>,
     /// What systemd ignores in its units, for the record of a deployment that is confirmed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub ignored: Vec<Value>,
+    pub ignored: Vec<String>,
 }
 
 impl Entry {
     /// The branch that was checked out; hub.toml may name another one by now.
     pub fn branch<'a>(&'a self, repository: &'a Repository) -> &'a str {
         self.branch.as_deref().unwrap_or(&repository.branch)
+    }
+
+    /// True where somebody confirmed this deployment, and not an earlier one of the same commit.
+    pub fn is_confirmed_by(&self, confirmed: &Confirmed) -> bool {
+        confirmed.commit == self.to && confirmed.at >= self.started
     }
 }
 

@@ -1,8 +1,9 @@
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::units::{Line, Restart};
 use crate::exit::Exit;
+use crate::records::Looked;
 use crate::text;
 
 /// What became of one repository in a run.
@@ -131,14 +132,16 @@ impl Outcome {
 
 impl Outcome {
     /// As the record of a run keeps it: of each list the first items and how many more there were.
-    pub fn for_record(&self) -> Value {
-        let mut value = json!(self);
-        for list in
-            value.as_object_mut().into_iter().flat_map(|object| object.values_mut()).filter_map(Value::as_array_mut)
-        {
+    pub fn for_record(&self) -> Looked {
+        let Self { repository, status, from, to, reason, .. } = self.clone();
+        let mut more = if let Value::Object(more) = json!(self) { more } else { Map::new() };
+        for list in more.values_mut().filter_map(Value::as_array_mut) {
             *list = text::first(list);
         }
-        value
+        for key in ["repository", "status", "from", "to", "reason"] {
+            more.remove(key);
+        }
+        Looked { repository, status: status.word().to_owned(), from, to, reason, more }
     }
 }
 

@@ -2,13 +2,13 @@ use jiff::{SignedDuration, Timestamp};
 use rustix::process::geteuid;
 use serde::{Deserialize, Serialize};
 
-use super::journal::Entry;
 use super::owner::{self, Owner};
 use super::units::digest;
 use super::worktree::Found;
 use super::{Outcome, Status};
 use crate::command::Account;
 use crate::config::Repository;
+use crate::records::{Bad, Checked, Confirmed, Deployed, Hold};
 use crate::state::{Error, Folder, repository_file_name};
 use crate::text;
 
@@ -20,78 +20,10 @@ const MOST_FOUND: usize = 20_000;
 /// As many paths with their digests.
 const MOST_BUILT: usize = 64 << 20;
 
-/// The commit that is live.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Deployed {
-    pub repository: String,
-    pub commit: String,
-    pub at: String,
-    /// What systemd ignores in its unit files, as `FILE:LINE: reason`; the first of many, and how many more.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub ignored: Vec<serde_json::Value>,
-    /// The branch that it was deployed from; none where an older hub wrote it.
-    #[serde(default)]
-    pub branch: Option<String>,
-}
-
 /// What the repository's own commands left in tracked files.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Built {
     files: Vec<Found>,
-}
-
-/// The commit that failed and is not tried again until the branch moves.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Bad {
-    pub commit: String,
-    pub reason: String,
-    pub at: String,
-    /// True where it was refused before anything of it ran.
-    #[serde(default)]
-    pub refused: bool,
-    /// True where it could not even be fetched.
-    #[serde(default)]
-    pub unfit: bool,
-}
-
-/// When a repository was last looked at, and what came of it.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Checked {
-    pub at: String,
-    pub status: String,
-    pub reason: Option<String>,
-    /// Digest of the repository's table in hub.toml, by which it was looked at.
-    #[serde(default)]
-    pub configuration: String,
-    /// Why the commit's units were not deployed, where they were not.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub not_deployed: Option<String>,
-    /// What of the commit the checkout does not have, where something is left out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub left_out: Option<String>,
-}
-
-/// That somebody confirmed a deployment on trial; written by `hub confirm`.
-#[derive(Debug, Deserialize)]
-pub(super) struct Confirmed {
-    commit: String,
-    at: String,
-}
-
-impl Confirmed {
-    /// True where it is about this deployment, and not about an earlier one of the same commit.
-    pub fn is_of(&self, entry: &Entry) -> bool {
-        self.commit == entry.to && self.at >= entry.started
-    }
-}
-
-/// Suspended deployments; written by `hub hold`.
-#[derive(Debug, Deserialize)]
-pub(super) struct Hold {
-    pub since: String,
-    pub by: String,
-    #[serde(default)]
-    pub reason: Option<String>,
 }
 
 /// What is remembered of the repositories between runs, in `<state>/gitops`. The deployed commit is security state: who
@@ -137,12 +69,7 @@ impl Store {
         })
     }
 
-    pub fn set_deployed(
-        &self,
-        repository: &Repository,
-        commit: &str,
-        ignored: Vec<serde_json::Value>,
-    ) -> Result<(), Error> {
+    pub fn set_deployed(&self, repository: &Repository, commit: &str, ignored: Vec<String>) -> Result<(), Error> {
         let (repository_name, branch) = (repository.name.clone(), Some(repository.branch.clone()));
         let deployed = Deployed { repository: repository_name, commit: commit.to_owned(), at: now(), ignored, branch };
         self.deployed.publish_json(&file(repository), &deployed)?;

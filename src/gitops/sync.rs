@@ -223,9 +223,10 @@ impl Run<'_> {
     /// The end of a repository that somebody holds.
     fn hold(&self, repository: &Repository) -> Result<Option<End>, Error> {
         let Some(hold) = self.store.hold(repository)? else { return Ok(None) };
-        let why = hold.reason.map_or_else(String::new, |reason| format!(" ({reason})"));
+        let why = hold.reason.as_ref().map_or_else(String::new, |reason| format!(" ({reason})"));
         let resume = format!("hub release {} resumes", repository.name);
-        Ok(Some((Status::Held, Some(format!("held by {} since {}{why}; {resume}", hold.by, hold.since)))))
+        let since = if hold.since.is_empty() { String::new() } else { format!(" since {}", hold.since) };
+        Ok(Some((Status::Held, Some(format!("held by {}{since}{why}; {resume}", hold.holder())))))
     }
 
     /// The end of a commit that failed before.

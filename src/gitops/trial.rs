@@ -64,7 +64,7 @@ impl Run<'_> {
         let (name, to) = (&repository.name, short(&entry.to));
         // Looked at first: what somebody confirms in time is on disk before it is late.
         let is_late = entry.is_late(until);
-        if self.store.confirmed(repository)?.is_some_and(|confirmed| confirmed.is_of(entry)) {
+        if self.store.confirmed(repository)?.is_some_and(|confirmed| entry.is_confirmed_by(&confirmed)) {
             if self.dry_run {
                 return Ok(Some((Status::Planned, Some(format!("{to} is confirmed; the next run keeps it")))));
             }
@@ -105,7 +105,7 @@ impl Run<'_> {
     pub(super) fn is_to_end(&self, repository: &Repository) -> Result<bool, Error> {
         let Some(entry) = self.journal.interrupted(repository)? else { return Ok(false) };
         let Some(until) = entry.trial().filter(|until| !entry.is_late(*until)) else { return Ok(true) };
-        let is_confirmed = self.store.confirmed(repository)?.is_some_and(|confirmed| confirmed.is_of(&entry));
+        let is_confirmed = self.store.confirmed(repository)?.is_some_and(|confirmed| entry.is_confirmed_by(&confirmed));
         if !is_confirmed {
             log::line!(log::Level::Debug, "on_trial", repo = repository.name, until = log::rfc3339(until));
             self.arm(repository, &entry);

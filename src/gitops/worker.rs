@@ -16,6 +16,7 @@ use super::{Error, Outcome, Request, Status, outcome};
 use crate::config::{Config, Repository};
 use crate::exit::Exit;
 use crate::log;
+use crate::records::{Details, Gitops};
 use crate::state::{self, Folder, Record};
 
 /// The unit that starts the worker when something is queued.
@@ -218,6 +219,6 @@ fn record(started: String, clock: Instant, outcomes: &[Outcome], error: Option<&
         status: status.word().to_owned(),
         counts,
         error: error.map(ToString::to_string).or_else(|| failed.and_then(|outcome| outcome.reason.clone())),
-        details: serde_json::json!({ "repositories": outcomes.iter().map(Outcome::for_record).collect::<Vec<_>>() }),
+        details: Gitops { repositories: outcomes.iter().map(Outcome::for_record).collect() }.written(),
     }
 }

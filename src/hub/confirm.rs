@@ -1,12 +1,10 @@
 use std::path::PathBuf;
 
-use serde_json::json;
-
 use super::repository::Target;
 use super::{Error, say};
 use crate::command;
 use crate::log::rfc3339;
-use crate::records::{LAST_WORD, LONGEST_ENTRY, Open, short};
+use crate::records::{Confirmed, LAST_WORD, LONGEST_ENTRY, Open, short};
 
 /// Keep a deployment that is on trial; without this it is taken back (key confirm_minutes of a repository).
 #[derive(argh::FromArgs)]
@@ -39,7 +37,7 @@ pub(super) fn main(arguments: &Arguments) -> Result<(), Error> {
             format!("{} of {} had to be confirmed until {until}; it is being taken back", short(&to), target.name);
         return Err(Error::Usage(format!("{reason}; to try it once more: hub retry {}", target.name)));
     }
-    let confirmed = json!({ "commit": to, "at": rfc3339(now), "by": command::current().name });
+    let confirmed = Confirmed { commit: to.clone(), at: rfc3339(now), by: command::current().name };
     target.gitops("confirmed")?.publish_json(&target.file, &confirmed)?;
     say(&format!("{} of {} stays", short(&to), target.name));
     // The next run writes it down. Where deployments are suspended that is the one that comes by itself.

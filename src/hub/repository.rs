@@ -1,8 +1,6 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use serde_json::json;
-
 use super::greeting::command_line;
 use super::{Error, say};
 use crate::command;
@@ -137,12 +135,11 @@ pub(super) fn find_hold(state: &Path, repository: &str, flag: Option<&Path>) -> 
         Err(error) if error.is_missing() => return Ok(None),
         Err(error) => return Err(error),
     };
-    let part = |word: &str, value: Option<String>| value.map_or_else(String::new, |value| format!("{word}{value}"));
+    let since = if hold.since.is_empty() { String::new() } else { format!(" since {}", hold.since) };
     Ok(Some(format!(
-        "{repository} is on hold{}{}{}, and nothing is deployed until: {}",
-        part(" by ", hold.by),
-        part(" since ", hold.since),
-        part(", ", hold.reason.map(|reason| format!("{reason:?}"))),
+        "{repository} is on hold by {}{since}{}, and nothing is deployed until: {}",
+        hold.holder(),
+        hold.reason.as_ref().map_or_else(String::new, |reason| format!(", {reason:?}")),
         command_line(&format!("release {repository}"), flag)
     )))
 }
@@ -153,11 +150,11 @@ pub(super) fn deploy(arguments: &Deploy) -> Result<(), Error> {
 
 pub(super) fn hold(arguments: &Hold) -> Result<(), Error> {
     let target = Target::find(&arguments.repository, arguments.config.as_deref())?;
-    let hold = json!({
-        "since": rfc3339(jiff::Timestamp::now()),
-        "by": command::current().name,
-        "reason": arguments.reason,
-    });
+    let hold = records::Hold {
+        since: rfc3339(jiff::Timestamp::now()),
+        by: command::current().name,
+        reason: arguments.reason.clone(),
+    };
     target.gitops("hold")?.publish_json(&target.file, &hold)?;
     let resume = command_line(&format!("release {}", target.name), target.flag);
     say(&format!("{} is on hold; resume with: {resume}", target.name));

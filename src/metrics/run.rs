@@ -13,7 +13,7 @@ use super::{Error, identity};
 use crate::config::Config;
 use crate::exit::Exit;
 use crate::log;
-use crate::records::{counted, installed_units};
+use crate::records::{self, Details, counted, installed_units};
 use crate::state::{self, Folder, Lock, Record, Run};
 use crate::store::MetricRow;
 
@@ -237,7 +237,7 @@ pub(super) fn store(config: &Config, roots: Roots) -> Exit {
         let waiting = if flushed.error.is_some() { place.depth().0.rows } else { 0 };
         let mut run = record(time, started.elapsed(), kinds, &flushed, waiting);
         if !measured.barred.is_empty() {
-            run.details = serde_json::json!({"barred": measured.barred});
+            run.details = records::Metrics { barred: measured.barred.clone() }.written();
         }
         if let Err(error) = Record::add_lazily(folder, "system-metrics", run) {
             log::error!("run_record_not_written", error = error.to_string());

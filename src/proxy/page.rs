@@ -7,7 +7,9 @@ use rouille::Response;
 use super::answer;
 use super::status::{Connections, Status};
 use crate::random;
-use crate::records::{Outcome, Pipeline, Repository, ago, ended_ago, failed_repositories, milliseconds, short, span};
+use crate::records::{
+    Details, Door, Outcome, Pipeline, Repository, ago, ended_ago, failed_repositories, milliseconds, short, span,
+};
 use crate::state::{Record, Run};
 use crate::text;
 
@@ -68,7 +70,7 @@ fn write(html: &mut String, status: &Status, nonce: &str) -> fmt::Result {
          <header><h1>Observability Hub</h1><p class=\"pill {state}\">{state}</p></header><main>",
         state = status.health,
     )?;
-    for problem in status.reasons.iter().chain(&status.unreadable) {
+    for problem in &status.reasons {
         write!(html, "<p class=\"notice\">{}</p>", Escaped(problem))?;
     }
     tiles(html, status)?;
@@ -125,11 +127,13 @@ fn tiles(html: &mut String, status: &Status) -> fmt::Result {
     let about = |of: &Connections| format!("{} accepted · {} evicted", of.accepted, of.evicted);
     tile(html, "Public connections", &proxy.public.open.to_string(), &about(&proxy.public))?;
     let gate = status.services.iter().find(|record| record.service == "tailscale-gate");
-    let told = gate.map(|record| &record.last.details);
-    let text = |key: &str| told.and_then(|details| details[key].as_str());
-    let state = gate.map_or("closed", |record| text("state").unwrap_or(&record.last.status));
-    let why = text("reason").filter(|why| state != "open" && !why.is_empty()).map(|why| format!("{why}; "));
-    let said = text("written").map(|at| format!("{}as the gate said {}", why.unwrap_or_default(), ago(at, status.now)));
+    let door = gate.map(|record| Door::known(&record.last)).unwrap_or_default();
+    let state = gate.map_or("closed", |record| if door.state.is_empty() { &record.last.status } else { &door.state });
+    let why = Some(&door.reason).filter(|why| state != "open" && !why.is_empty()).map(|why| format!("{why}; "));
+    let said = door
+        .written
+        .as_deref()
+        .map(|at| format!("{}as the gate said {}", why.unwrap_or_default(), ago(at, status.now)));
     tile(html, "Funnel", state, &said.unwrap_or_else(|| "never opened".to_owned()))?;
     html.push_str("</section>");
     Ok(())
@@ -153,14 +157,14 @@ fn repository_card(html: &mut String, repository: &Repository, now: jiff::Timest
         Escaped(&repository.repository),
         Escaped(&repository.branch)
     )?;
-    match &repository.deployed {
+    match repository.deployed.get() {
         Some(deployed) => {
             let commit = Escaped(short(&deployed.commit));
             write!(html, "<dt>Deployed</dt><dd><code>{commit}</code> {}</dd>", Escaped(ago(&deployed.at, now)))?;
         }
         None => html.push_str("<dt>Deployed</dt><dd>nothing yet</dd>"),
     }
-    if let Some(checked) = &repository.checked {
+    if let Some(checked) = repository.checked.get() {
         let reason = checked.reason.as_deref().unwrap_or_default();
         write!(
             html,
@@ -171,17 +175,17 @@ fn repository_card(html: &mut String, repository: &Repository, now: jiff::Timest
             Escaped(reason)
         )?;
     }
-    if let Some(why) = repository.checked.as_ref().and_then(|checked| checked.not_deployed.as_ref()) {
+    if let Some(why) = repository.checked.get().and_then(|checked| checked.not_deployed.as_ref()) {
         write!(html, "<dt>Units</dt><dd class=\"same\">not deployed: {}</dd>", Escaped(why))?;
     }
-    if let Some(hold) = &repository.hold {
-        let by = hold.by.as_deref().unwrap_or("an operator");
-        let since = hold.since.as_deref().map(|since| ago(since, now)).unwrap_or_default();
+    if let Some(hold) = repository.hold.get() {
+        let by = hold.holder();
+        let since = if hold.since.is_empty() { String::new() } else { ago(&hold.since, now) };
         write!(html, "<dt>Held</dt><dd class=\"same\">by {} {}</dd>", Escaped(by), Escaped(since))?;
     }
-    if let Some(bad) = &repository.bad {
-        let (commit, reason) = (short(&bad.commit), bad.reason.as_deref().unwrap_or_default());
-        let at = bad.at.as_deref().map(|at| ago(at, now)).unwrap_or_default();
+    if let Some(bad) = repository.bad.get() {
+        let (commit, reason) = (short(&bad.commit), &bad.reason);
+        let at = if bad.at.is_empty() { String::new() } else { ago(&bad.at, now) };
         let (commit, at, reason) = (Escaped(commit), Escaped(at), Escaped(reason));
         write!(html, "<dt>Bad commit</dt><dd class=\"bad\"><code>{commit}</code> {at} {reason}</dd>")?;
     }

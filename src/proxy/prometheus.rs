@@ -95,22 +95,22 @@ fn repositories(text: &mut Text, status: &Status) {
     let all = || status.repositories.iter();
     let name = |name: &str| labels(&[("repository", name)]);
     let deployed = all().filter_map(|repository| {
-        let deployed = repository.deployed.as_ref()?;
+        let deployed = repository.deployed.get()?;
         Some((labels(&[("repository", &repository.repository), ("commit", &deployed.commit)]), 1.0))
     });
     text.family("hub_repository_deployed_info", "gauge", "The deployed commit.", deployed);
-    let deployed_at = all()
-        .filter_map(|repository| Some((name(&repository.repository), timestamp(&repository.deployed.as_ref()?.at)?)));
+    let deployed_at =
+        all().filter_map(|repository| Some((name(&repository.repository), timestamp(&repository.deployed.get()?.at)?)));
     let help = "When the deployed commit was deployed, since 1970.";
     text.family("hub_repository_deployed_timestamp_seconds", "gauge", help, deployed_at);
-    let checked = all()
-        .filter_map(|repository| Some((name(&repository.repository), timestamp(&repository.checked.as_ref()?.at)?)));
+    let checked =
+        all().filter_map(|repository| Some((name(&repository.repository), timestamp(&repository.checked.get()?.at)?)));
     let help = "When the repository was last checked, since 1970.";
     text.family("hub_repository_checked_timestamp_seconds", "gauge", help, checked);
     let flag = |set: bool| if set { 1.0 } else { 0.0 };
-    let held = all().map(|repository| (name(&repository.repository), flag(repository.hold.is_some())));
+    let held = all().map(|repository| (name(&repository.repository), flag(repository.hold.get().is_some())));
     text.family("hub_repository_held", "gauge", "1 while deployments are suspended.", held);
-    let bad = all().map(|repository| (name(&repository.repository), flag(repository.bad.is_some())));
+    let bad = all().map(|repository| (name(&repository.repository), flag(repository.bad.get().is_some())));
     text.family("hub_repository_bad_commit", "gauge", "1 while a commit is known to be bad.", bad);
 }
 

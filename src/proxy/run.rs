@@ -16,6 +16,7 @@ use super::{Secrets, secrets};
 use crate::config::{Config, Error as ConfigError, LOOK_EVERY, Look, Refused, Renew, Renewal};
 use crate::exit::{self, Asked, Exit, Signals};
 use crate::random;
+use crate::records::{self, Details};
 use crate::state::{Folder, Record, Run};
 use crate::systemd::Watchdog;
 use crate::webhook::queue::{Error as QueueError, Queue};
@@ -86,7 +87,7 @@ fn record(config: &Config, started: jiff::Timestamp, begin: Instant, deliveries:
         counts: counts.and_then(|counts| counts.as_object().cloned()).unwrap_or_default(),
         error,
         details: match life {
-            Life::Running(Some(refused)) => json!({ "configuration_refused": refused }),
+            Life::Running(Some(refused)) => records::Gateway { configuration_refused: Some(refused.clone()) }.written(),
             _ => serde_json::Value::Null,
         },
     };

@@ -11,7 +11,9 @@ use super::deliveries::{Counts, Deliveries};
 use super::listener::Counters;
 use super::public::Secrets;
 use crate::log;
-use crate::records::{self, Outcome, Pipeline, Reader, Repository, failed_repositories, seconds_between, short};
+use crate::records::{
+    self, Outcome, Pipeline, Reader, Repository, Trouble, failed_repositories, seconds_between, short,
+};
 use crate::state::{Folder, Record};
 use crate::webhook::queue::Queue;
 
@@ -55,7 +57,7 @@ pub(super) struct Status {
     /// Of the other services; the proxy that runs is under `proxy`.
     pub services: Vec<Record>,
     /// Files that are there and cannot be read.
-    pub unreadable: Vec<String>,
+    pub unreadable: Vec<Trouble>,
 }
 
 /// The gateway itself.
@@ -121,7 +123,7 @@ impl Sources {
             failed |= !matches!(run.status.as_str(), "rolled_back" | "refused" | "spooled" | "closed" | "unknown");
         }
         for repository in &repositories {
-            if let Some(bad) = &repository.bad {
+            if let Some(bad) = repository.bad.get() {
                 reasons.push(format!("{}: commit {} was rolled back", repository.repository, short(&bad.commit)));
             }
         }
@@ -135,7 +137,7 @@ impl Sources {
             reasons.extend(pipeline.dead_letters());
             reasons.extend(pipeline.damaged_files());
         }
-        reasons.extend(reader.unreadable.iter().cloned());
+        reasons.extend(reader.unreadable.iter().map(ToString::to_string));
         Status {
             status: if reasons.is_empty() { "ok" } else { "degraded" },
             health: match (failed, reasons.is_empty()) {

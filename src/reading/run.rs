@@ -14,7 +14,7 @@ use super::source::{self, Acknowledge, Batch, Limits, Read, Total};
 use super::transform::Oddities;
 use super::{Error, SERVICE};
 use crate::config::{Config, Pipeline};
-use crate::records::{self, Kept};
+use crate::records::{self, Details, Kept, Reading};
 use crate::state::{self, Folder, Lock, Record, Run};
 use crate::{exit, log};
 
@@ -343,7 +343,7 @@ pub(super) fn folder(state_dir: &Path) -> Result<Folder, state::Error> {
 fn details(folder: &Folder, name: &str, counted: Option<&BTreeMap<String, Kept>>) -> Value {
     // A damaged record is told of where it is replaced.
     let before = Record::read(folder).ok().flatten();
-    let mut kept = before.map(|record| records::kept(&record)).unwrap_or_default();
+    let mut kept = before.map(|record| Reading::known(&record.last).kept).unwrap_or_default();
     if let Some(counted) = counted {
         kept.retain(|other, files| {
             files.dead_letters = 0;
@@ -358,7 +358,7 @@ fn details(folder: &Folder, name: &str, counted: Option<&BTreeMap<String, Kept>>
             }
         }
     }
-    json!({ "pipeline": name, "kept": kept })
+    Reading { pipeline: name.to_owned(), kept }.written()
 }
 
 fn say(line: Value) {

@@ -2,20 +2,26 @@
 //! Only reading lives here, of files that may be missing, unreadable or damaged; who owns a file writes it.
 //! Nothing is drawn or judged here: what the words of services mean, and the words in which every reader says it.
 
+mod details;
+mod found;
 mod installed;
 mod reader;
+mod repository;
 mod words;
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
+use crate::config::Refused;
 use crate::state::{Record, Run};
 use crate::text::listed;
 
+pub use details::{Details, Door, FormerName, Gateway, Gitops, Kept, Looked, Metrics, Reading};
+pub use found::Found;
 pub use installed::installed_units;
-pub use reader::Reader;
+pub use reader::{Reader, Trouble};
+pub use repository::{Bad, Checked, Confirmed, Deployed, Hold, LAST_WORD, Open, Refusal, Repository, Request};
 pub use words::{ago, counted, ended_ago, milliseconds, seconds_between, short, span};
 
 /// The longest entry of the journal, in bytes: a thousand unit files with their links and manifest entries are more than a
@@ -34,140 +40,24 @@ pub const SERVICES: [(&str, &str); 5] = [
 /// The `User-Agent` of the questions that the gate and `hub status` ask the proxy, which it counts apart.
 pub const ASKS_ITSELF: &str = "observability-hub";
 
-/// What gitops-sync says about a repository.
-#[derive(Clone, Debug, Serialize)]
-pub struct Repository {
-    /// `owner/name`
-    pub repository: String,
-    /// The branch that is deployed.
-    pub branch: String,
-    /// The commit that is live.
-    pub deployed: Option<Deployed>,
-    /// When it was last looked at.
-    pub checked: Option<Checked>,
-    /// The commit that failed.
-    pub bad: Option<Bad>,
-    /// Who suspended it.
-    pub hold: Option<Hold>,
-    /// A deployment that was begun and has not ended.
-    pub open: Option<Open>,
-}
-
-/// `gitops/journal/<file>.json`, as far as readers want to know.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Open {
-    /// The commit that is being made live.
-    pub to: String,
-    /// The last step that was begun.
-    pub step: String,
-    /// When, RFC 3339.
-    pub started: String,
-    /// Until when somebody has to confirm it, RFC 3339; none where nobody has to.
-    #[serde(default)]
-    pub confirm_until: Option<String>,
-}
-
-/// So long before its end a deployment on trial is over, and confirmed no more: what takes it back may fire early, and a
-/// word that came too late must not be taken for one that was heard.
-pub const LAST_WORD: jiff::SignedDuration = jiff::SignedDuration::from_secs(2);
-
-/// `gitops/deployed/<file>.json`
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Deployed {
-    /// The commit.
-    pub commit: String,
-    /// Since when, RFC 3339.
-    pub at: String,
-    /// What systemd ignores in its unit files, as `FILE:LINE: reason`.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub ignored: Vec<String>,
-}
-
-/// `gitops/checked/<file>.json`
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Checked {
-    /// When, RFC 3339.
-    pub at: String,
-    /// What came of it, as in the run record.
-    pub status: String,
-    /// Why, where there is something to say.
-    #[serde(default)]
-    pub reason: Option<String>,
-    /// Why the commit's units were not deployed, where they were not.
-    #[serde(default)]
-    pub not_deployed: Option<String>,
-    /// What of the commit the checkout does not have: submodules, files of Git LFS.
-    #[serde(default)]
-    pub left_out: Option<String>,
-}
-
-/// `gitops/bad/<file>.json`
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Bad {
-    /// The commit.
-    pub commit: String,
-    /// What failed.
-    #[serde(default)]
-    pub reason: Option<String>,
-    /// When, RFC 3339.
-    #[serde(default)]
-    pub at: Option<String>,
-}
-
-/// `gitops/hold/<file>.json`
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Hold {
-    /// Since when, RFC 3339.
-    #[serde(default)]
-    pub since: Option<String>,
-    /// Whose doing it is.
-    #[serde(default)]
-    pub by: Option<String>,
-    /// What for.
-    #[serde(default)]
-    pub reason: Option<String>,
-}
-
-/// What a pipeline could not store and keeps, in all: `details.kept` in the record of reading-sync, by pipeline.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Kept {
-    /// Documents in the table of dead letters.
-    pub dead_letters: u64,
-    /// Files in `failed/` of the inbox.
-    pub damaged_files: u64,
-    /// The first names of files in the inbox that are not read for their ending.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub not_read: Vec<String>,
-    /// When a run counted them, RFC 3339.
-    pub counted: String,
-}
-
-/// What the pipelines keep, by name; those that no run has counted yet are missing.
-pub fn kept(record: &Record) -> BTreeMap<String, Kept> {
-    serde_json::from_value(record.last.details["kept"].clone()).unwrap_or_default()
-}
-
 /// What is said of a repository that owns these unit files and is not in hub.toml.
 pub fn gone(files: &[String]) -> String {
     let (count, files) = (counted(files.len() as u64, "unit file"), listed(files, " "));
     format!("it is gone from hub.toml and still owns {count}: {files}")
 }
 
-/// Why the configuration on the disk is not in force with the service that left a record, `details.configuration_refused`;
-/// none where it is.
-pub fn refused_configuration(record: &Record) -> Option<&str> {
-    record.last.details["configuration_refused"]["reason"].as_str()
+/// Why the configuration on the disk is not in force with the service that left a record; none where it is.
+pub fn refused_configuration(record: &Record) -> Option<Refused> {
+    match record.service.as_str() {
+        "proxy" => Gateway::known(&record.last).configuration_refused,
+        "tailscale-gate" => Door::known(&record.last).configuration_refused,
+        _ => None,
+    }
 }
 
 /// That, in words.
 pub fn refused(service: &str, reason: &str) -> String {
     format!("{service} goes on with the configuration that it has, for the one on the disk is refused: {reason}")
-}
-
-/// The file systems that a run of system-metrics could not reach, `details.barred` in its record: mount points, each with
-/// the folder that bars the way.
-pub fn barred(record: &Record) -> BTreeMap<String, String> {
-    serde_json::from_value(record.last.details["barred"].clone()).unwrap_or_default()
 }
 
 /// That files are not read, in words.
@@ -182,16 +72,15 @@ pub fn look_into_failed(inbox: &Path) -> String {
 
 /// The newest run of a pipeline in the record of reading-sync.
 pub fn run_of<'a>(record: &'a Record, pipeline: &str) -> Option<&'a Run> {
-    std::iter::once(&record.last).chain(&record.history).find(|run| run.details["pipeline"] == pipeline)
+    std::iter::once(&record.last).chain(&record.history).find(|run| Reading::known(run).pipeline == pipeline)
 }
 
 /// The repositories that a run of gitops-sync failed on, each with one word: its own line says why. None where the run
 /// failed as a whole.
 pub fn failed_repositories(run: &Run) -> Option<String> {
-    let all = run.details["repositories"].as_array()?;
-    let bad = all.iter().filter_map(|outcome| Some((outcome["repository"].as_str()?, outcome["status"].as_str()?)));
-    let bad = bad.filter(|(_, status)| Outcome::of_word(status) == Outcome::Failed);
-    let told: Vec<String> = bad.map(|(name, status)| format!("{name} {}", status.replace('_', " "))).collect();
+    let looks = Gitops::known(run).repositories;
+    let bad = looks.iter().filter(|look| Outcome::of_word(&look.status) == Outcome::Failed);
+    let told: Vec<String> = bad.map(|look| format!("{} {}", look.repository, look.status.replace('_', " "))).collect();
     (!told.is_empty()).then(|| listed(&told, ", "))
 }
 
@@ -212,7 +101,7 @@ impl Pipeline {
     /// The pipelines of these names, by the records of the services, and those of other names that have dead letters.
     pub fn all(names: impl IntoIterator<Item = String>, records: &[Record]) -> Vec<Self> {
         let record = records.iter().find(|record| record.service == "reading-sync");
-        let kept = record.map(kept).unwrap_or_default();
+        let kept = record.map(|record| Reading::known(&record.last).kept).unwrap_or_default();
         let failed = |pipeline: &str| {
             let run = run_of(record?, pipeline).filter(|run| Outcome::of(run) == Outcome::Failed)?;
             Some(run.error.clone().unwrap_or_else(|| run.status.clone()))

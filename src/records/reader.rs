@@ -1,18 +1,52 @@
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::Path;
 
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize, Serializer};
 
-use super::{LONGEST_ENTRY, Repository, SERVICES};
+use super::{Found, LONGEST_ENTRY, Repository, SERVICES};
 use crate::state::{Error, Folder, Record, repository_file_name};
 
-/// Reads what is there; what cannot be read becomes a sentence in `unreadable` and stops nothing.
+/// Reads what is there; what cannot be read goes to `unreadable` and stops nothing.
 #[derive(Debug)]
 pub struct Reader<'a> {
     root: &'a Folder,
     /// Files and folders that are there and cannot be read, each once.
-    pub unreadable: Vec<String>,
+    pub unreadable: Vec<Trouble>,
+}
+
+/// Why something cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    /// What it is, from the state root on; empty where that is not known.
+    pub path: String,
+    /// A sentence.
+    pub sentence: String,
+    /// True where this user may not.
+    pub is_denied: bool,
+}
+
+impl Trouble {
+    /// By an error; paths in `root` are told from there.
+    pub fn new(error: &Error, root: Option<&Path>) -> Self {
+        let path = error.path().unwrap_or(Path::new(""));
+        let path = root.and_then(|root| path.strip_prefix(root).ok()).unwrap_or(path);
+        Self { path: path.display().to_string(), sentence: error.to_string(), is_denied: error.is_denied() }
+    }
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.sentence)
+    }
+}
+
+/// As its sentence.
+impl Serialize for Trouble {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.sentence)
+    }
 }
 
 /// More entries than this are nobody's deployments.
@@ -40,7 +74,7 @@ impl<'a> Reader<'a> {
     pub fn services(&mut self) -> Vec<Record> {
         let mut records = Vec::new();
         for (service, folder) in SERVICES {
-            let record: Option<Record> = self.read(folder, "run.json");
+            let record: Option<Record> = self.read(folder, "run.json").take();
             records.extend(record.map(|record| Record { service: service.to_owned(), ..record }));
         }
         records
@@ -91,14 +125,22 @@ impl<'a> Reader<'a> {
         owners
     }
 
-    /// A JSON file in a folder below the root; none where there is none.
-    pub fn read<T: DeserializeOwned>(&mut self, folder: &str, file: &str) -> Option<T> {
+    /// A JSON file in a folder below the root.
+    pub fn read<T: DeserializeOwned>(&mut self, folder: &str, file: &str) -> Found<T> {
         self.read_within(folder, file, 1 << 20)
     }
 
-    fn read_within<T: DeserializeOwned>(&mut self, folder: &str, file: &str, limit: usize) -> Option<T> {
+    fn read_within<T: DeserializeOwned>(&mut self, folder: &str, file: &str, limit: usize) -> Found<T> {
         let found = self.open(folder).and_then(|folder| folder.read_json_within(file, limit));
-        self.heard(found).flatten()
+        match found {
+            Ok(found) => found.map_or(Found::Missing, Found::There),
+            Err(error) if error.is_missing() => Found::Missing,
+            Err(error) => {
+                let damaged = error.is_about_content();
+                let trouble = self.note(&error);
+                if damaged { Found::Damaged(trouble) } else { Found::Unreadable(trouble) }
+            }
+        }
     }
 
     /// A folder below the root, of which no part may be a link; none where there is none.
@@ -107,19 +149,25 @@ impl<'a> Reader<'a> {
         self.heard(opened)
     }
 
-    /// Takes a result apart: what is missing is nothing, what is wrong becomes a sentence.
+    /// Takes a result apart: what is missing is nothing, what is wrong is noted.
     pub fn heard<T>(&mut self, found: Result<T, Error>) -> Option<T> {
         match found {
             Ok(found) => Some(found),
             Err(error) if error.is_missing() => None,
             Err(error) => {
-                let error = error.to_string();
-                if !self.unreadable.contains(&error) {
-                    self.unreadable.push(error);
-                }
+                self.note(&error);
                 None
             }
         }
+    }
+
+    fn note(&mut self, error: &Error) -> String {
+        let trouble = Trouble::new(error, Some(self.root.path()));
+        let sentence = trouble.sentence.clone();
+        if !self.unreadable.contains(&trouble) {
+            self.unreadable.push(trouble);
+        }
+        sentence
     }
 
     fn open(&self, folder: &str) -> Result<Folder, Error> {

@@ -70,6 +70,24 @@ impl Error {
         }
     }
 
+    /// What it is about; none where nothing names a folder.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::NoRoot => None,
+            Self::RelativeRoot(path) | Self::NotRegular(path) | Self::NotFolder(path) => Some(path),
+            Self::Io { path, .. }
+            | Self::NoAnswer { path, .. }
+            | Self::TooLarge { path, .. }
+            | Self::Untrusted { path, .. }
+            | Self::Content { path, .. } => Some(path),
+        }
+    }
+
+    /// True for a file that is there and is not what its writer left.
+    pub fn is_about_content(&self) -> bool {
+        matches!(self, Self::Content { .. } | Self::TooLarge { .. } | Self::NotRegular(_))
+    }
+
     /// True where the file system is full or the quota used up.
     pub fn is_full(&self) -> bool {
         use std::io::ErrorKind::{QuotaExceeded, StorageFull};

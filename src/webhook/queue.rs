@@ -10,9 +10,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use rustix::fs::{Access, AtFlags, StatVfsMountFlags};
 use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
-use serde::{Deserialize, Serialize};
 
 use crate::log;
+use crate::records::Request;
 use crate::state::{self, Folder, repository_file_name};
 
 /// More names than this are no queue any more: nobody works on it.
@@ -56,24 +56,6 @@ impl From<state::Error> for Error {
     fn from(error: state::Error) -> Self {
         Self::State(Arc::new(error))
     }
-}
-
-/// The content of a queue file.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Request {
-    /// `owner/name`.
-    pub repository: String,
-    /// When the first delivery came that no run has taken up, RFC 3339.
-    pub since: String,
-    /// When the latest came, RFC 3339.
-    pub latest: String,
-    /// The newest delivery ids, the latest last, at most 50.
-    pub deliveries: Vec<String>,
-    /// How many deliveries came since `since`.
-    pub count: u64,
-    /// The commit that the latest delivery with one told of: a hint when to look again, and nothing else.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub after: Option<String>,
 }
 
 /// How much is queued.
@@ -196,10 +178,7 @@ impl Queue {
         let mut request = earlier.filter(|earlier| earlier.repository == repository).unwrap_or_else(|| Request {
             repository: repository.to_owned(),
             since: now.clone(),
-            latest: String::new(),
-            deliveries: Vec::new(),
-            count: 0,
-            after: None,
+            ..Request::default()
         });
         request.latest = now;
         request.count = request.count.saturating_add(gathered.ids.len() as u64);

@@ -4,7 +4,7 @@ use super::write;
 use crate::fuzz::fuzz;
 use crate::proxy::prometheus;
 use crate::proxy::status::{Connections, Proxy, QueueStatus, Status};
-use crate::records::{Outcome, Pipeline, Reader, SERVICES, failed_repositories, kept};
+use crate::records::{Details, Outcome, Pipeline, Reader, Reading, SERVICES, failed_repositories};
 use crate::state::Folder;
 use crate::text::is_hidden;
 
@@ -68,7 +68,8 @@ fn fuzz_records() {
         let services = reader.services();
         let repository = reader.repository("acme/infra", "main");
         for record in &services {
-            let _ = (Outcome::of(&record.last), kept(record), failed_repositories(&record.last));
+            let _ =
+                (Outcome::of(&record.last), Reading::of(&record.last).is_known(), failed_repositories(&record.last));
         }
         let pipelines = Pipeline::all(["reading".to_owned()], &services);
         let answer = (
@@ -79,17 +80,17 @@ fn fuzz_records() {
                 .map(|one| (one.dead_letters().is_some(), one.damaged_files().is_some()))
                 .collect::<Vec<_>>(),
             [
-                repository.deployed.is_some(),
-                repository.checked.is_some(),
-                repository.hold.is_some(),
-                repository.open.is_some(),
+                repository.deployed.get().is_some(),
+                repository.checked.get().is_some(),
+                repository.hold.get().is_some(),
+                repository.open.get().is_some(),
             ],
         );
         let status = Status {
             status: "ok",
             health: "healthy",
-            reason: reader.unreadable.join("; "),
-            reasons: reader.unreadable.clone(),
+            reason: String::new(),
+            reasons: reader.unreadable.iter().map(ToString::to_string).collect(),
             time: time.to_owned(),
             now: time.parse().unwrap(),
             proxy: Proxy {

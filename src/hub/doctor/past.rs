@@ -1,8 +1,8 @@
-use super::{Finding, Findings, Patient, is_denied};
+use super::{Finding, Findings, Patient};
 use crate::config::{Config, Pipeline, Repository, Source};
 use crate::gate;
 use crate::hub::greeting::url;
-use crate::records::{self, Outcome, Reader, ago, ended_ago, short};
+use crate::records::{self, Details, Metrics, Outcome, Reader, ago, ended_ago, short};
 use crate::state::{Folder, Record};
 
 /// Not `start`: that would wait for the next of the tries that its unit makes by itself.
@@ -13,13 +13,14 @@ pub(super) fn repository(patient: &Patient<'_>, repository: &Repository, finding
     let name = &repository.name;
     let known = read(patient, findings, |reader| reader.repository(name, &repository.branch));
     let Some(known) = known else { return };
-    if let Some(bad) = &known.bad {
-        let why = bad.reason.as_deref().unwrap_or("it does not say why");
+    if let Some(bad) = known.bad.get() {
+        let why = if bad.reason.is_empty() { "it does not say why" } else { &bad.reason };
         let commit = short(&bad.commit);
         let finding = format!("commit {commit} failed and is not tried again until the branch moves: {why}");
         return findings.problem(finding, patient.hub(&format!("retry {name}")));
     }
-    let Some(checked) = known.checked.filter(|checked| Outcome::of_word(&checked.status) == Outcome::Failed) else {
+    let Some(checked) = known.checked.take().filter(|checked| Outcome::of_word(&checked.status) == Outcome::Failed)
+    else {
         return;
     };
     let (when, word) = (ago(&checked.at, jiff::Timestamp::now()), checked.status.replace('_', " "));
@@ -103,7 +104,7 @@ pub(super) fn refused_configuration(patient: &Patient<'_>) -> Vec<Finding> {
         let service = &record.service;
         if let Some(reason) = records::refused_configuration(record) {
             let mend = format!("editor {}   # it is taken when it is right", patient.path.display());
-            findings.problem(records::refused(service, reason), mend);
+            findings.problem(records::refused(service, &reason.reason), mend);
         }
     }
     findings.all
@@ -114,7 +115,7 @@ pub(super) fn barred(patient: &Patient<'_>) -> Vec<Finding> {
     let mut findings = Findings::new("system-metrics");
     let records = read(patient, &mut findings, |reader| reader.services()).unwrap_or_default();
     let newest = records.iter().find(|record| record.service == "system-metrics");
-    for (mount, folder) in newest.map(records::barred).unwrap_or_default() {
+    for (mount, folder) in newest.map(|record| Metrics::known(&record.last).barred).unwrap_or_default() {
         let finding = format!("{mount} is not measured: the user of system-metrics may not enter {folder}");
         findings.warning(finding, LET_IN);
     }
@@ -132,8 +133,9 @@ fn read<T>(patient: &Patient<'_>, findings: &mut Findings, read: impl FnOnce(&mu
     let root = Folder::open(patient.state_dir.as_deref().ok()?).ok()?;
     let mut reader = Reader::new(&root);
     let found = read(&mut reader);
-    for sentence in reader.unreadable {
-        if is_denied(&sentence) {
+    for trouble in reader.unreadable {
+        let sentence = trouble.sentence;
+        if trouble.is_denied {
             findings.skipped(sentence);
         } else {
             findings.problem(sentence, format!("ls -lR {}", root.path().display()));

@@ -7,6 +7,7 @@ use super::{Level, Reason};
 use crate::config::{Config, Pipeline};
 use crate::hub::greeting::{WEBHOOK, command_line, url};
 use crate::hub::units::{self, Units};
+use crate::records::Trouble;
 use crate::state::{self, Folder, lock_holder};
 use crate::text;
 use crate::{gate, http, systemd};
@@ -46,7 +47,7 @@ pub(super) struct Facts {
     pub proxy: Answer,
     /// Whether a proxy holds this state folder's alive.sock, wherever it listens.
     pub lives: bool,
-    pub unreadable: Vec<String>,
+    pub unreadable: Vec<Trouble>,
     pub now: jiff::Timestamp,
 }
 
@@ -58,20 +59,20 @@ impl Facts {
         // Without the file its key `state_dir` is unknown; where that was not set, this is right.
         let state_dir = match &config {
             Ok(config) => Some(config.state_dir.clone()),
-            Err(_) => state::root(None).map_err(|error| unreadable.push(error.to_string())).ok(),
+            Err(_) => state::root(None).map_err(|error| unreadable.push(Trouble::new(&error, None))).ok(),
         };
         let root = state_dir.as_deref().and_then(|path| match Folder::open(path) {
             Ok(folder) => Some(folder),
             Err(error) if error.is_missing() => None,
             Err(error) => {
-                unreadable.push(error.to_string());
+                unreadable.push(Trouble::new(&error, None));
                 None
             }
         });
         let up = root.as_ref().and_then(|root| match lock_holder(root, "up.lock") {
             Ok(holder) => holder,
             Err(error) => {
-                unreadable.push(error.to_string());
+                unreadable.push(Trouble::new(&error, None));
                 None
             }
         });

@@ -18,7 +18,7 @@ use serde::Serialize;
 use super::terminal::Terminal;
 use crate::exit::print;
 use crate::log::rfc3339;
-use crate::records::{Pipeline, Reader};
+use crate::records::{Pipeline, Reader, Trouble};
 use crate::text;
 use facts::Facts;
 use repositories::{Queue, Repository};
@@ -90,7 +90,7 @@ struct Status {
     pipelines: Vec<Pipeline>,
     funnel: Option<Funnel>,
     /// Files and folders that are there and cannot be read.
-    unreadable: Vec<String>,
+    unreadable: Vec<Trouble>,
     #[serde(skip)]
     now: jiff::Timestamp,
     /// Nothing has run here, and nothing is configured.
@@ -147,10 +147,10 @@ fn collect(facts: &Facts) -> Status {
         reasons.push(Reason::new(Level::Degraded, "services", reason, facts.start_all()));
     }
     let doctor = facts.hub("doctor");
-    reasons.extend(unreadable.iter().map(|sentence| {
-        let denied = sentence.contains("Permission denied");
-        let mend = if denied { "run it as root, or: usermod -aG hub NAME, and log in again" } else { &doctor };
-        Reason::new(Level::Degraded, "state", sentence, mend)
+    reasons.extend(unreadable.iter().map(|trouble| {
+        let mend =
+            if trouble.is_denied { "run it as root, or: usermod -aG hub NAME, and log in again" } else { &doctor };
+        Reason::new(Level::Degraded, "state", &trouble.sentence, mend)
     }));
     reasons.sort_by_key(|reason| std::cmp::Reverse(reason.level));
     Status {

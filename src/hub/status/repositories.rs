@@ -1,7 +1,7 @@
 use serde::Serialize;
 
 use super::{Facts, Level, Reason};
-use crate::records::{self, Outcome, Reader, ago, seconds_between, short, span};
+use crate::records::{self, Outcome, Reader, Refusal, ago, seconds_between, short, span};
 use crate::state::{Entry, Folder, lock_holder};
 use crate::text;
 
@@ -75,7 +75,7 @@ fn judge(facts: &Facts, known: records::Repository, worker: Option<u32>, reasons
     let name = known.repository.clone();
     let before = reasons.len();
     let mut say = |level, reason: String, mend: String| reasons.push(Reason::new(level, &name, reason, mend));
-    if let Some(open) = known.open.as_ref().filter(|_| worker.is_none()) {
+    if let Some(open) = known.open.get().filter(|_| worker.is_none()) {
         let (to, began) = (short(&open.to), ago(&open.started, facts.now));
         let until = open.confirm_until.as_ref().filter(|_| open.step == "confirm");
         let is_late = |until: &String| until.parse().is_ok_and(|until: jiff::Timestamp| until < facts.now);
@@ -98,19 +98,19 @@ fn judge(facts: &Facts, known: records::Repository, worker: Option<u32>, reasons
             }
         }
     }
-    if let Some(bad) = &known.bad {
-        let why = bad.reason.as_deref().unwrap_or("it does not say why");
+    if let Some(bad) = known.bad.get() {
+        let why = if bad.reason.is_empty() { "it does not say why" } else { &bad.reason };
         let reason =
             format!("commit {} failed and is not tried again until the branch moves: {why}", short(&bad.commit));
         say(Level::Degraded, reason, facts.hub(&format!("retry {name}")));
     }
     // A limit with a typo is no limit, and nothing fails for it.
-    if let Some(deployed) = known.deployed.as_ref().filter(|deployed| !deployed.ignored.is_empty()) {
+    if let Some(deployed) = known.deployed.get().filter(|deployed| !deployed.ignored.is_empty()) {
         let reason = format!("systemd ignores lines of its units: {}", text::listed(&deployed.ignored, "; "));
         say(Level::Degraded, reason, "mend them in the repository and push".to_owned());
     }
-    if let Some(checked) = &known.checked {
-        if Outcome::of_word(&checked.status) == Outcome::Failed && known.bad.is_none() {
+    if let Some(checked) = known.checked.get() {
+        if Outcome::of_word(&checked.status) == Outcome::Failed && known.bad.get().is_none() {
             let why = checked.reason.as_deref().unwrap_or("the log says why");
             let level = if checked.status == "rollback_failed" { Level::Failed } else { Level::Degraded };
             // What was refused says itself what to do; then somebody has to ask again.
@@ -146,16 +146,16 @@ pub(super) fn queue(facts: &Facts, reader: &mut Reader<'_>, reasons: &mut Vec<Re
     let waiting = entries(reader, "proxy/queue");
     let oldest = waiting.iter().map(|entry| entry.modified).min();
     let failed: Vec<Entry> = entries(reader, "gitops/failed");
-    let is_note = |entry: &&Entry| entry.name.to_string_lossy().ends_with(".reason.json");
+    let is_note = |entry: &&Entry| entry.name.to_string_lossy().ends_with(Refusal::ENDING);
     let newest = failed.iter().rfind(is_note).map(|entry| entry.name.to_string_lossy().into_owned());
-    let note: Option<serde_json::Value> = newest.and_then(|name| reader.read("gitops/failed", &name));
+    let note: Option<Refusal> = newest.and_then(|name| reader.read("gitops/failed", &name).take());
     let queue = Queue {
         requests: waiting.len(),
         oldest_age_seconds: oldest.map(|at| u64::try_from(facts.now.as_second() - at).unwrap_or(0)),
         active: entries(reader, "gitops/active").len(),
         retry: entries(reader, "gitops/retry").iter().filter_map(repository_of).collect(),
         failed: failed.iter().filter(|entry| !is_note(entry)).count(),
-        failed_reason: note.and_then(|note| note["reason"].as_str().map(str::to_owned)),
+        failed_reason: note.map(|note| note.reason),
     };
     let mut say = |reason: String, mend: &str| reasons.push(Reason::new(Level::Degraded, "queue", reason, mend));
     if let Some(age) = queue.oldest_age_seconds.filter(|age| *age > WAITING) {
@@ -193,10 +193,10 @@ impl Repository {
     pub fn cells(&self, now: jiff::Timestamp) -> [String; 4] {
         let known = &self.known;
         let when = |at: &str| ago(at, now).trim_end_matches(" ago").to_owned();
-        let deployed = known.deployed.as_ref();
-        let checked = known.checked.as_ref();
-        let result = match (&known.hold, &known.bad, checked) {
-            (Some(hold), ..) => format!("held by {}", hold.by.as_deref().unwrap_or("an operator")),
+        let deployed = known.deployed.get();
+        let checked = known.checked.get();
+        let result = match (known.hold.get(), known.bad.get(), checked) {
+            (Some(hold), ..) => format!("held by {}", hold.holder()),
             (None, Some(bad), _) => format!("bad: {}", short(&bad.commit)),
             (None, None, Some(checked)) => checked.status.replace('_', " "),
             (None, None, None) => "never looked at".to_owned(),

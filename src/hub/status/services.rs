@@ -9,7 +9,7 @@ use crate::config::Source;
 use crate::gate;
 use crate::hub::units::Unit;
 use crate::log::rfc3339;
-use crate::records::{self, Outcome, Pipeline, SERVICES, ago, seconds_between, span};
+use crate::records::{self, Details, Door, FormerName, Outcome, Pipeline, SERVICES, ago, seconds_between, span};
 use crate::state::{Record, Run};
 
 /// The host is measured every minute.
@@ -79,7 +79,7 @@ impl Judge<'_> {
         let mut wrong = state.wrong;
         if let Some(reason) = record.filter(|_| state.runs || wrong.is_some()).and_then(records::refused_configuration)
         {
-            self.refused_configuration(service, reason);
+            self.refused_configuration(service, &reason.reason);
             // It listens where its own configuration says.
             wrong = wrong.filter(|_| service != "proxy" || !self.facts.lives);
         }
@@ -185,14 +185,13 @@ impl Judge<'_> {
     /// The funnel, by the record of the gate.
     pub fn funnel(&mut self, records: &[Record]) -> Option<Funnel> {
         let record = records.iter().find(|record| record.service == "tailscale-gate")?;
-        let details = &record.last.details;
-        let text = |key: &str| details[key].as_str().map(str::to_owned);
-        let state = text("state").unwrap_or_else(|| record.last.status.clone());
-        let reason = text("reason").unwrap_or_default();
+        let door = Door::known(&record.last);
+        let state = if door.state.is_empty() { record.last.status.clone() } else { door.state };
+        let reason = door.reason;
         let is_installed = self.facts.units_of("tailscale-gate").next().is_some();
         let active = self.facts.units_of("tailscale-gate").any(|(_, unit)| unit.is_active());
         let runs = if is_installed { active } else { gate::writer(record).is_some() };
-        let written = details["written"].as_str().and_then(|at| at.parse().ok());
+        let written = door.written.and_then(|at| at.parse().ok());
         let age = written.map(|at| seconds_between(at, self.facts.now));
         let current = runs && age.is_some_and(|age| age <= GATE_STALE);
         let mut say = |level, reason: String, mend: &str| {
@@ -220,8 +219,7 @@ impl Judge<'_> {
             (true, "closed") => say(Level::Degraded, format!("closed: {reason}"), &self.facts.hub("doctor")),
             _ => {}
         }
-        if let Some(left) =
-            text("key_expiry").and_then(|at| at.parse().ok()).map(|at| seconds_between(self.facts.now, at))
+        if let Some(left) = door.key_expiry.and_then(|at| at.parse().ok()).map(|at| seconds_between(self.facts.now, at))
             && runs
             && left <= gate::KEY_EXPIRES_SOON
         {
@@ -231,16 +229,15 @@ impl Judge<'_> {
             };
             say(Level::Degraded, reason, "tailscale up --force-reauth");
         }
-        let former = &details["former_name"];
-        if let (Some(name), Some(until)) = (former["dns_name"].as_str(), former["until"].as_str())
+        if let Some(FormerName { dns_name: name, until }) = door.former_name
             && until.parse().is_ok_and(|until| seconds_between(until, self.facts.now) <= RENAMED_LATELY)
         {
-            let now = text("url").unwrap_or_default();
+            let now = door.url.as_deref().unwrap_or_default();
             let reason = format!("this node was called {name} until {until}; the forge needs its new address, {now}");
             say(Level::Degraded, reason, "hub webhook-test");
         }
         let current = current || (!runs && state == "closed");
-        Some(Funnel { state, reason, since: text("since"), url: text("url"), current })
+        Some(Funnel { state, reason, since: door.since, url: door.url, current })
     }
 }
 

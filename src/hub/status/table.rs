@@ -145,13 +145,13 @@ fn repositories(text: &mut String, status: &Status, terminal: Terminal) -> std::
             fit(&checked, TOOK),
         ];
         row(text, repository.level, &cells, &result, terminal)?;
-        if let Some(why) = repository.known.checked.as_ref().and_then(|checked| checked.not_deployed.as_ref()) {
+        if let Some(why) = repository.known.checked.get().and_then(|checked| checked.not_deployed.as_ref()) {
             let note = text::sentence(&format!("its units are not deployed: {why}"));
             writeln!(text, "    {}", terminal.paint(Tone::Quiet, &terminal.wrap(&note, 4)))?;
         }
-        if let Some(hold) = &repository.known.hold {
+        if let Some(hold) = repository.known.hold.get() {
             let reason = hold.reason.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
-            let since = hold.since.as_deref().map(|since| ago(since, status.now)).unwrap_or_default();
+            let since = if hold.since.is_empty() { String::new() } else { ago(&hold.since, status.now) };
             let note = text::sentence(&format!("held {since}{reason}; hub release {}", repository.known.repository));
             writeln!(text, "    {}", terminal.paint(Tone::Quiet, &terminal.wrap(&note, 4)))?;
         }
