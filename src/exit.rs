@@ -8,9 +8,14 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 
+use close_fds::CloseFdsBuilder;
+
 use crate::command::sees_terminal;
 use crate::config::{Config, DEFAULT_PATH};
 use crate::{log, text};
+
+/// The first descriptor after standard input, output and error.
+const FIRST_OTHER: i32 = 3;
 
 /// How a program of the hub ends (75 and 78 are sysexits.h's EX_TEMPFAIL and EX_CONFIG).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +45,8 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// Parses the process's command line.
+/// Parses the process's command line, and keeps what its caller has open from its children: a script that reads a file of root's
+/// does not mean it for whomever a repository's commands run as.
 ///
 /// Returns the parsed arguments, or the exit code to end with after help or the version (0, on stdout) or a usage error (2, on
 /// stderr) was printed. argh itself would end a usage error with 1, which the hub keeps for failed work.
@@ -48,6 +54,7 @@ impl From<Exit> for ExitCode {
 /// # Errors
 /// The exit code, when there is nothing left to do but to end.
 pub fn arguments<T: argh::FromArgs>(program: &str) -> Result<T, ExitCode> {
+    CloseFdsBuilder::new().cloexecfrom(FIRST_OTHER);
     let mut words = Vec::new();
     for word in std::env::args_os().skip(1) {
         match word.into_string() {

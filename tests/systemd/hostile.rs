@@ -128,6 +128,20 @@ fn nothing_stays_of_what_a_filter_starts() {
 }
 
 #[test]
+fn what_the_caller_has_open_reaches_no_child() {
+    let Some(machine) = Machine::boot() else { return };
+    with_filter(&machine, "echo at work >>/tmp/read; cat <&9 >>/tmp/read 2>/dev/null");
+    for (number, program) in ["gitops-sync acme/site", "gitops-sync --dry-run acme/site"].iter().enumerate() {
+        push(&machine, "site", &[Text("other", &number.to_string())]);
+        // As a script does that keeps a file open, or reads one line by line.
+        machine.run(&["sh", "-c", &format!("exec 9</etc/shadow; {program}")]);
+        let read = machine.read("/tmp/read");
+        assert!(read.contains("at work") && !read.contains("root:"), "{program}: {read}");
+        machine.ok(&["runuser", "-u", "alice", "--", "sh", "-c", "rm /tmp/read; touch /home/alice/site/file"]);
+    }
+}
+
+#[test]
 fn places_for_processes_that_others_have_taken_are_waited_for() {
     let Some(machine) = Machine::boot() else { return };
     // A number that nobody else has, in other machines on the same kernel either.
