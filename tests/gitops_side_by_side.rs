@@ -7,7 +7,7 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-use support::gitops::{ran, user_name};
+use support::gitops::{is_root, ran, skip, user_name};
 use support::{Host, Origin, Service, eventually, git};
 
 /// A server that takes connections and says nothing.
@@ -142,6 +142,30 @@ fn a_delivery_is_applied_while_other_remotes_hang() {
         assert_eq!(busy.report["repositories"][0]["status"], "busy", "{busy:#?}");
         assert!(busy.took < Duration::from_secs(5), "{busy:#?}");
     }
+}
+
+#[test]
+fn one_users_repositories_do_not_fill_all_places() {
+    if !is_root() {
+        return skip("places of one user", "root");
+    }
+    let names: Vec<String> = (10..30).map(|number| format!("of{number}")).collect();
+    let site = Hanging::new(&names.iter().map(String::as_str).collect::<Vec<_>>(), http);
+    let file = site.host.path("hub.toml");
+    let mut tables: Vec<String> =
+        std::fs::read_to_string(&file).unwrap().split_inclusive("user = ").map(str::to_owned).collect();
+    // All of one user's but the second, `b`.
+    for (_, table) in tables.iter_mut().enumerate().filter(|(number, _)| ![0, 2].contains(number)) {
+        *table = table.replacen("\"root\"", "\"daemon\"", 1);
+    }
+    site.host.configure(&tables.concat());
+    names.iter().for_each(|name| site.request(name, None));
+    let run = site.start();
+    // More than there are places in all are asked for, one a second.
+    let _held = site.silent.wait(12);
+    assert!(site.silent.connections.recv_timeout(Duration::from_secs(4)).is_err(), "places are kept for others");
+    let took = site.deliver(1, Some(&run));
+    assert!(took < Duration::from_secs(10), "{took:?}");
 }
 
 #[test]

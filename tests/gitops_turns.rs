@@ -3,8 +3,13 @@
 
 mod support;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
 
 use support::gitops::{REPO, Site, names, sh, user_name};
 use support::{Service, eventually_within, git};
@@ -66,6 +71,13 @@ impl Turns {
         });
     }
 
+    /// True while somebody has the right to change the host.
+    fn is_taken(&self) -> bool {
+        let argv = ["--nonblock", "--conflict-exit-code", "75", "lock", "true"];
+        let status = std::process::Command::new("flock").current_dir(self.site.state("")).args(argv).status().unwrap();
+        status.code() == Some(75)
+    }
+
     fn go(&self, mut run: Service, code: i32) {
         std::fs::write(self.site.host.path("go"), "").unwrap();
         assert_eq!(run.wait(), Some(code));
@@ -100,6 +112,72 @@ fn a_filter_that_does_not_end_lets_the_others_go_on() {
     turns.others_follow(&commit);
     turns.go(run, 0);
     assert_eq!(turns.site.head(), commit);
+}
+
+/// Stops each process in a folder that has this word among its arguments, as its user can; until it is dropped.
+struct Stopping {
+    is_done: Arc<AtomicBool>,
+    has_stopped: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Stopping {
+    fn start(folder: &Path, word: &'static str) -> Self {
+        let (is_done, has_stopped) = (Arc::<AtomicBool>::default(), Arc::<AtomicBool>::default());
+        let (done, stopped, folder) = (Arc::clone(&is_done), Arc::clone(&has_stopped), folder.to_owned());
+        let thread = std::thread::spawn(move || {
+            while !done.load(Ordering::Relaxed) {
+                for process in std::fs::read_dir("/proc").unwrap().flatten() {
+                    let number = process.file_name().to_string_lossy().parse().ok().and_then(Pid::from_raw);
+                    let command = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
+                    let is_it = command.split(|byte| *byte == 0).any(|part| part == word.as_bytes());
+                    let is_here = std::fs::read_link(process.path().join("cwd")).is_ok_and(|found| found == folder);
+                    if let (Some(number), true, true) = (number, is_it, is_here)
+                        && kill_process(number, Signal::STOP).is_ok()
+                    {
+                        stopped.store(true, Ordering::Relaxed);
+                    }
+                }
+            }
+        });
+        Self { is_done, has_stopped, thread: Some(thread) }
+    }
+}
+
+impl Drop for Stopping {
+    fn drop(&mut self) {
+        self.is_done.store(true, Ordering::Relaxed);
+        self.thread.take().map(JoinHandle::join);
+    }
+}
+
+#[test]
+fn a_git_that_is_stopped_lets_the_others_go_on() {
+    let turns = Turns::new("", &["b"]);
+    // A look is made again while others wait when the first one took long; and what is brought in waits for it.
+    git(&turns.site.checkout, &["config", "filter.slow.clean", "sh -c 'sleep 1.5; cat'"]);
+    let commit = turns.site.origin.push(&[(".gitattributes", "app/* filter=slow\n")]);
+    turns.site.sync().expect(0, "deployed");
+    assert_eq!(turns.site.head(), commit);
+    // What is brought in waits for the second look, with the turn; what the commit leaves out is looked for at the end.
+    for (number, word) in ["index-pack", "check-attr"].into_iter().enumerate() {
+        turns.site.write("app/config", "a=1\n");
+        let text = format!("{number}\n");
+        let files = [("README", text.as_str()), (".gitattributes", "app/* filter=slow\n*.bin filter=lfs\n")];
+        let stopping = Stopping::start(&turns.site.checkout, word);
+        let commit = turns.site.origin.push(&files);
+        turns.site.request(REPO);
+        let run = turns.site.host.start("gitops-sync", &[]);
+        eventually_within(PASSED, "it is stopped", || stopping.has_stopped.load(Ordering::Relaxed));
+        eventually_within(PASSED, "it has its turn", || number == 1 || turns.is_taken());
+        turns.site.request("acme/b");
+        turns.others_follow(&commit);
+        drop(stopping);
+        drop(run);
+        turns.site.queued();
+        assert_eq!(turns.site.queued().code, Some(0), "{word}");
+        assert_eq!(turns.site.head(), commit);
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags, StatVfsMountFlags, accessat
 use rustix::io::Errno;
 
 use super::Error;
-use super::git::{Change, LOCAL, git};
+use super::git::{Change, git};
 use super::look::{Look, Touched, Unseen, parse_files, parse_status};
 use super::owner::{self, Known};
 use super::worktree::Yielding;
@@ -104,8 +104,9 @@ impl<'a> Checkout<'a> {
         self.user.uid == 0 && self.repository.user.is_none()
     }
 
+    /// A git that is ended after as long as a look may take: others may wait for it. What nobody waits for may take longer.
     pub(super) fn git(&self) -> Command {
-        git(&self.user, &self.repository.path, LOCAL)
+        git(&self.user, &self.repository.path, LOOK)
             .env("GIT_REFLOG_ACTION", "gitops-sync")
             // `core.worktree` would have git work on other files than those of the configured path.
             .env("GIT_WORK_TREE", &self.repository.path)
@@ -164,7 +165,7 @@ impl<'a> Checkout<'a> {
     pub fn make(&self, format: &str) -> Result<(), Error> {
         self.require_way()?;
         let path = &self.repository.path;
-        let as_user = Command::new("mkdir", LOCAL).user(&self.user).args(["-p", "--"]).args([path]);
+        let as_user = Command::new("mkdir", LOOK).user(&self.user).args(["-p", "--"]).args([path]);
         if let Err(error) = as_user.succeed() {
             if !rustix::process::geteuid().is_root() {
                 return Err(refused(format!("{} cannot be made: {error}", path.display())));
@@ -176,14 +177,14 @@ impl<'a> Checkout<'a> {
         self.folder()?;
         let config = path.join(UNFINISHED).join("config");
         let run = |program: &str, arguments: &[&str]| -> Result<(), Error> {
-            Command::new(program, LOCAL).user(&self.user).folder(path).args(arguments).succeed()?;
+            Command::new(program, LOOK).user(&self.user).folder(path).args(arguments).succeed()?;
             Ok(())
         };
         run("rm", &["-rf", "--", UNFINISHED])?;
         let branch = &self.repository.branch;
         let (branch_option, format) = (format!("--initial-branch={branch}"), format!("--object-format={format}"));
         let init = ["init", "--quiet", "--bare", "--template=", &branch_option, &format, "--", UNFINISHED];
-        git(&self.user, path, LOCAL).args(init).succeed()?;
+        git(&self.user, path, LOOK).args(init).succeed()?;
         for (key, value) in [
             ("core.bare", "false"),
             ("remote.origin.url", self.repository.remote.url()),
@@ -191,7 +192,7 @@ impl<'a> Checkout<'a> {
             (&format!("branch.{branch}.remote"), "origin"),
             (&format!("branch.{branch}.merge"), &format!("refs/heads/{branch}")),
         ] {
-            git(&self.user, path, LOCAL).args(["config", "--file"]).args([&config]).args([key, value]).succeed()?;
+            git(&self.user, path, LOOK).args(["config", "--file"]).args([&config]).args([key, value]).succeed()?;
         }
         run("mv", &["-T", "--", UNFINISHED, ".git"])
     }
@@ -212,7 +213,6 @@ impl<'a> Checkout<'a> {
             .args(status)
             .args(["--no-renames", "--no-ahead-behind"])
             .output_limit(64 << 20)
-            .limit(LOOK)
             .name("git status");
         let output = command.succeed().map_err(|error| {
             let (path, name) = (self.repository.path.display(), &self.user.name);
@@ -286,7 +286,7 @@ impl<'a> Checkout<'a> {
     fn ls_files(&self, options: &[&str], paths: &[&[u8]]) -> Result<Unseen, Error> {
         let command = self.git().args(["ls-files", "-v", "-z"]).args(options).args(["--"]).name("git ls-files");
         let command = command.args(paths.iter().map(|path| OsStr::from_bytes(path)));
-        let output = command.output_limit(256 << 20).limit(LOOK).succeed()?;
+        let output = command.output_limit(256 << 20).succeed()?;
         parse_files(&output.stdout).ok_or_else(|| Error::unexpected("git ls-files", &output.stdout))
     }
 

@@ -25,6 +25,8 @@ const SLOW: Duration = Duration::from_secs(1);
 const SLOW_FOR_DUE: Duration = Duration::from_secs(30);
 /// How many are worked on at once when most of them wait for their remotes.
 const MOST: usize = 16;
+/// How many of one user's: `PLACES` are kept for those of others, whatever that user's commands do.
+const MOST_OF_ONE: usize = MOST - PLACES;
 /// How long a branch is looked at again that lacks the commit which a delivery says it has.
 const BEHIND: Duration = Duration::from_secs(120);
 
@@ -32,6 +34,8 @@ const BEHIND: Duration = Duration::from_secs(120);
 #[derive(Debug)]
 pub(super) struct Job<'a> {
     pub repository: &'a Repository,
+    /// The user whose the checkout is; none where that is not known yet.
+    owner: Option<String>,
     reason: Reason,
     after: Option<String>,
     /// Since when the branch lacks the commit, and how long to wait between two looks.
@@ -53,7 +57,7 @@ enum Reason {
 
 impl<'a> Job<'a> {
     fn new(repository: &'a Repository, reason: Reason, after: Option<String>) -> Self {
-        Self { repository, reason, after, behind: None, not_before: None, alone: false, earlier: None }
+        Self { repository, owner: None, reason, after, behind: None, not_before: None, alone: false, earlier: None }
     }
 
     /// Of a repository that was not looked at for long.
@@ -170,6 +174,7 @@ impl<'a> Crew<'a> {
     }
 
     fn mark(&self, job: &mut Job<'a>) {
+        job.owner = self.run.store.owner(job.repository);
         job.alone = job.reason != Reason::Asked && self.attempts.cut_off(job.repository) > 0;
     }
 
@@ -222,13 +227,20 @@ impl Drop for Bell<'_, '_> {
     }
 }
 
-/// The place of the job that begins next; none where all have to wait.
+/// The place of the job that begins next; none where all have to wait. What is asked for comes before what is due, then those of
+/// the user of whom the fewest are at work.
 fn next(waiting: &[Job], at_work: &BTreeMap<&str, AtWork>) -> Option<usize> {
-    let first = waiting.iter().position(|job| !job.alone && may_begin(job, at_work));
+    let ready = waiting.iter().enumerate().filter(|(_, job)| !job.alone && may_begin(job, at_work));
+    let first = ready.min_by_key(|(_, job)| (job.is_due(), of_owner(job, at_work))).map(|(place, _)| place);
     let others = waiting.iter().any(|job| !job.alone);
     first.or_else(|| {
         waiting.iter().position(|job| job.alone && may_begin(job, at_work)).filter(|_| at_work.is_empty() && !others)
     })
+}
+
+/// How many jobs of the same user are at work.
+fn of_owner(job: &Job, at_work: &BTreeMap<&str, AtWork>) -> usize {
+    at_work.values().filter(|work| work.job.owner == job.owner).count()
 }
 
 fn may_begin(job: &Job, at_work: &BTreeMap<&str, AtWork>) -> bool {
@@ -238,6 +250,7 @@ fn may_begin(job: &Job, at_work: &BTreeMap<&str, AtWork>) -> bool {
     job.not_before.is_none_or(|at| at <= now)
         && !at_work.contains_key(job.repository.name.as_str())
         && at_work.len() < MOST
+        && of_owner(job, at_work) < MOST_OF_ONE
         && at_work.values().filter(holds_place).count() < places
 }
 

@@ -155,10 +155,12 @@ impl Run<'_> {
             }
         }
         if !repository.after.is_empty() && !live {
-            entry.local = checkout.persons(&self.store.built(repository))?;
-            self.journal.reach(repository, entry, Step::After)?;
             let host = plan.units.as_ref().map(|(host, _)| host);
-            let command = || self.command(repository, checkout, OwnStep::After, &plan.to, entry.local.as_deref());
+            let command = || {
+                entry.local = checkout.persons(&self.store.built(repository))?;
+                self.journal.reach(repository, entry, Step::After)?;
+                self.command(repository, checkout, OwnStep::After, &plan.to, entry.local.as_deref())
+            };
             let (done, seen) = turn.aside(command, || host.map(Host::look))?;
             let mut noted = Ok(());
             if let (Some(host), Some(before), Some(Some(seen))) = (host, &entry.units, seen) {

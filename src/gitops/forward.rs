@@ -1,5 +1,5 @@
 use super::Error;
-use super::checkout::Checkout;
+use super::checkout::{Checkout, LOOK};
 use super::git::LOCAL;
 use super::look::Look;
 use super::mirror::empty_tree;
@@ -22,9 +22,10 @@ impl Checkout<'_> {
             .args(merge)
             .args(["--no-stat", "--quiet", commit])
             .name("git merge --ff-only")
+            .limit(LOCAL)
             .prepare(None)?;
         // It gets ready while the other git merges.
-        let settling = self.git().args(["update-ref", "--stdin"]).prepare(None);
+        let settling = self.git().args(["update-ref", "--stdin"]).limit(LOCAL).prepare(None);
         merge.finish(b"").map_err(|error| match &error {
             // What git says before it touches anything.
             command::Error::Failed { output, .. }
@@ -73,8 +74,9 @@ impl Checkout<'_> {
         let source = from.unwrap_or(&empty);
         // First the index as the fast-forward leaves it, so that git knows of every file that it may have written; then
         // index and files as they were. Both steps leave alone what does not differ between the two commits.
-        self.git().args(["read-tree", "-i", "-m", source, to]).name("git read-tree (index)").succeed()?;
-        self.git().args(["read-tree", "--reset", "-u", to, source]).name("git read-tree (files)").succeed()?;
+        let git = |name| self.git().limit(LOCAL).name(name);
+        git("git read-tree (index)").args(["read-tree", "-i", "-m", source, to]).succeed()?;
+        git("git read-tree (files)").args(["read-tree", "--reset", "-u", to, source]).succeed()?;
         if look.head.as_deref() == Some(to) && from != Some(to) {
             let reference = format!("refs/heads/{branch}");
             match from {
@@ -101,14 +103,17 @@ impl Checkout<'_> {
             command = command.args(["--git-path", name]);
         }
         let paths = command.succeed()?.text();
-        let remove = Command::new("rm", LOCAL).user(&self.user).folder(&self.repository.path).args(["-f", "--"]);
+        let remove = Command::new("rm", LOOK).user(&self.user).folder(&self.repository.path).args(["-f", "--"]);
         remove.args(paths.lines()).succeed()?;
         Ok(())
     }
 
     /// Lets git tidy the checkout's objects when it thinks it should.
     pub fn tidy(&self) -> Result<(), Error> {
-        self.git().args(["-c", "gc.auto=6700", "-c", "gc.autoDetach=false", "gc", "--auto", "--quiet"]).succeed()?;
+        self.git()
+            .args(["-c", "gc.auto=6700", "-c", "gc.autoDetach=false", "gc", "--auto", "--quiet"])
+            .limit(LOCAL)
+            .succeed()?;
         Ok(())
     }
 }

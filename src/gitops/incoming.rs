@@ -11,7 +11,7 @@ use super::checkout::{Checkout, LOOK};
 use super::git::{LOCAL, is_commit};
 use crate::command::{self, Command, Prepared};
 use crate::log;
-use crate::state::{Error as StateError, Folder, act_as};
+use crate::state::{Error as StateError, act_as};
 
 /// The folder, below the checkout's objects.
 const FOLDER: &str = "hub-incoming";
@@ -44,7 +44,7 @@ impl Checkout<'_> {
         if open(self.repository.path.join(".git"), flags, Mode::empty()).is_ok() {
             return Ok(PathBuf::from(".git/objects"));
         }
-        Ok(PathBuf::from(self.git().args(["rev-parse", "--git-path", "objects"]).limit(LOOK).succeed()?.text()))
+        Ok(PathBuf::from(self.git().args(["rev-parse", "--git-path", "objects"]).succeed()?.text()))
     }
 
     fn run(&self, program: &str, arguments: &[&str]) -> Command {
@@ -53,13 +53,15 @@ impl Checkout<'_> {
 
     /// Makes the folder where it is missing, and empties it of what a dead transfer left.
     pub fn clear_incoming(&self) -> Result<(), Error> {
-        let folder = Folder::open(&self.repository.path)
-            .and_then(|path| path.staying().sub(".git")?.sub("objects")?.sub(FOLDER))
-            .and_then(|folder| match folder.sub("pack") {
+        let checkout = self.folder()?;
+        let look = || {
+            let folder = checkout.sub(".git").and_then(|git| git.sub("objects")?.sub(FOLDER))?;
+            match folder.sub("pack") {
                 Err(error) if error.is_missing() => Ok(true),
                 pack => pack.and_then(|pack| pack.entries(1)).map(|entries| entries.is_empty()),
-            });
-        if folder.is_ok_and(|is_empty| is_empty) {
+            }
+        };
+        if act_as(&self.user, look)?.is_ok_and(|is_empty| is_empty) {
             return Ok(());
         }
         let folder = self.objects()?.join(FOLDER);
@@ -77,6 +79,7 @@ impl Checkout<'_> {
             .env("GIT_OBJECT_DIRECTORY", &folder)
             .env("GIT_ALTERNATE_OBJECT_DIRECTORIES", &objects)
             .args(["-c", "pack.writeReverseIndex=false", "index-pack", "--stdin", "--fix-thin"])
+            .limit(LOCAL)
             .name("git index-pack");
         Ok(Transfer { pack: pack.prepare(Some(receive))?, objects })
     }

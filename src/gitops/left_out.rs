@@ -9,7 +9,7 @@ use super::plan::Plan;
 use super::sync::Run;
 use super::worktree::walk;
 use crate::log;
-use crate::state::Folder;
+use crate::state::{Folder, act_as};
 use crate::text;
 
 /// `.gitmodules` and `.gitattributes` are a page or two.
@@ -62,19 +62,30 @@ impl Checkout<'_> {
     /// What of the commit that is checked out is not there, in words, and what brings it; none where everything is.
     fn left_out(&self) -> Result<Option<String>, Error> {
         let listing = self.git().args(["ls-files", "-z", "--stage"]).output_limit(LARGEST_LISTING).succeed()?.stdout;
-        let root = Folder::open(&self.repository.path)?;
-        let (mut submodules, mut files) = (Vec::new(), Vec::new());
+        let (mut modules, mut files) = (Vec::new(), Vec::new());
         for entry in listing.split(|byte| *byte == 0).filter(|entry| !entry.is_empty()) {
             let tab = entry.iter().position(|byte| *byte == b'\t');
             let path =
                 tab.and_then(|tab| entry.get(tab + 1..)).ok_or_else(|| Error::unexpected("git ls-files", entry))?;
             match entry.get(..3) {
-                Some(b"160") if !has(&root, path, b".git")? => submodules.push(text::name(path)),
+                Some(b"160") => modules.push(path),
                 Some(b"100") => files.push(path),
                 _ => {}
             }
         }
-        let pointers = self.pointers(&root, &files)?;
+        let lfs = self.lfs_files(&files)?;
+        // What git says of them is the user's word, and so is what they are looked at with.
+        let root = self.folder()?;
+        let look = || {
+            let mut submodules = Vec::new();
+            for path in modules {
+                if !has(&root, path, b".git")? {
+                    submodules.push(text::name(path));
+                }
+            }
+            pointers(&root, &lfs).map(|pointers| (submodules, pointers))
+        };
+        let (submodules, pointers) = act_as(&self.user, look)??;
         let mut parts = Vec::new();
         if !submodules.is_empty() {
             parts.push(format!("submodules that are not fetched: {}", text::listed(&submodules, ", ")));
@@ -85,25 +96,30 @@ impl Checkout<'_> {
         Ok((!parts.is_empty()).then(|| parts.join("; ")))
     }
 
-    /// The files that are for Git LFS to fetch and that it has not fetched.
-    fn pointers(&self, root: &Folder, files: &[&[u8]]) -> Result<Vec<String>, Error> {
+    /// The files that are for Git LFS to fetch.
+    fn lfs_files(&self, files: &[&[u8]]) -> Result<Vec<Vec<u8>>, Error> {
         let input = files.iter().flat_map(|path| [path, b"\0".as_slice()].concat()).collect();
         let command = self.git().args(["check-attr", "-z", "--stdin", "filter"]).input(input);
         let answer = command.output_limit(LARGEST_LISTING).name("git check-attr").succeed()?.stdout;
         let fields: Vec<&[u8]> = answer.split(|byte| *byte == 0).collect();
-        let mut pointers = Vec::new();
         // Path, attribute and value, again and again.
-        for path in fields.chunks_exact(3).filter(|field| field[2] == b"lfs").map(|field| field[0]) {
-            let file = String::from_utf8_lossy(path);
-            let (folders, name) = file.rsplit_once('/').unwrap_or(("", &file));
-            let Some(folder) = walk(root, folders)? else { continue };
-            let found = folder.as_ref().unwrap_or(root).read(name, LONGEST_POINTER);
-            if found.is_ok_and(|content| content.is_some_and(|content| content.starts_with(POINTER))) {
-                pointers.push(text::name(path));
-            }
-        }
-        Ok(pointers)
+        Ok(fields.chunks_exact(3).filter(|field| field[2] == b"lfs").map(|field| field[0].to_owned()).collect())
     }
+}
+
+/// Those of the files that Git LFS has not fetched.
+fn pointers(root: &Folder, files: &[Vec<u8>]) -> Result<Vec<String>, Error> {
+    let mut pointers = Vec::new();
+    for path in files {
+        let file = String::from_utf8_lossy(path);
+        let (folders, name) = file.rsplit_once('/').unwrap_or(("", &file));
+        let Some(folder) = walk(root, folders)? else { continue };
+        let found = folder.as_ref().unwrap_or(root).read(name, LONGEST_POINTER);
+        if found.is_ok_and(|content| content.is_some_and(|content| content.starts_with(POINTER))) {
+            pointers.push(text::name(path));
+        }
+    }
+    Ok(pointers)
 }
 
 /// True where a folder of the checkout has an entry. A name that is not UTF-8 is not looked for.

@@ -7,8 +7,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use super::Error;
-use super::checkout::Checkout;
-use super::git::{Change, LOCAL};
+use super::checkout::{Checkout, LOOK};
+use super::git::Change;
 use super::look::Touched;
 use super::worktree::list;
 use crate::command::Command;
@@ -32,7 +32,7 @@ impl Checkout<'_> {
         if !paths.is_empty() {
             let restore = self.git().args(["restore", &format!("--source={from}"), "--worktree", "--quiet"]);
             let restore = restore.args(["--pathspec-from-file=-", "--pathspec-file-nul"]);
-            restore.input(list(&paths)).name("git restore").succeed()?;
+            restore.input(list(&paths)).limit(2 * LOOK).name("git restore").succeed()?;
         }
         Ok(Lent(paths))
     }
@@ -44,7 +44,7 @@ impl Checkout<'_> {
             return Ok(());
         }
         let remove = |program: &'static str, option: &str, paths: &[Vec<u8>]| {
-            let command = Command::new("xargs", LOCAL).user(&self.user).folder(&self.repository.path);
+            let command = Command::new("xargs", LOOK).user(&self.user).folder(&self.repository.path);
             command.args(["-0", "-r", program, option, "--"]).input(list(paths)).name(program).succeed()
         };
         remove("rm", "-f", &paths)?;

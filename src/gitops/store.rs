@@ -145,6 +145,12 @@ impl Store {
         })
     }
 
+    /// The name of the user whose the checkout is, by hub.toml or as it was kept; none where nobody has said.
+    pub fn owner(&self, repository: &Repository) -> Option<String> {
+        let kept = || self.checkouts.read_json(&file(repository)).ok().flatten().map(|owner: Owner| owner.user);
+        repository.user.clone().or_else(kept)
+    }
+
     /// Keeps whose the checkout is, for all runs to come. A run of another user than root decides nothing.
     pub fn keep_owner(&self, repository: &Repository, user: &Account) -> Result<(), Error> {
         let owner = Owner::new(repository, user);

@@ -172,7 +172,15 @@ impl Run<'_> {
         if self.store.deployed(repository)?.map(|deployed| deployed.commit) != fetched.deployed {
             return Err(Error::InUse("another commit was made live meanwhile; this one is looked at again".to_owned()));
         }
-        let mut plan = self.plan(repository, fetched, outcome)?;
+        // The checkout's user says how long this takes.
+        let (plan, passed) = turn.aside(|| self.plan(repository, fetched, outcome), || ())?;
+        let mut plan = plan?;
+        if passed.is_some() {
+            let path = repository.path.display();
+            return Err(Error::Slow(format!(
+                "the checkout {path} took so long to look at that others were deployed meanwhile"
+            )));
+        }
         if outcome.from.is_none() {
             outcome.from.clone_from(&plan.look.head);
         }
@@ -180,6 +188,7 @@ impl Run<'_> {
             if let (false, Some((host, units))) = (self.dry_run, &plan.units) {
                 host.record(units, None)?;
             }
+            drop(turn);
             outcome.left_out = self.left_out(&plan);
             return Ok((Status::Unchanged, None));
         }
@@ -188,6 +197,7 @@ impl Run<'_> {
             return Ok((Status::Planned, None));
         }
         let end = self.deploy(&mut plan, &turn, outcome)?;
+        drop(turn);
         if end.0 == Status::Deployed {
             outcome.left_out = self.left_out(&plan);
         }

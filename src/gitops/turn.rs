@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Error;
 use super::locks::{Held, Locks};
@@ -11,8 +11,10 @@ use super::wake::Wake;
 use crate::command::scoped_thread;
 use crate::log;
 
-/// How long other repositories wait for what is one repository's own affair.
+/// How long other repositories wait in all, while one is deployed, for what is its own affair.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long they wait for each step of it when that is over: passing the turn on has the host looked at once more.
+const LAST_PATIENCE: Duration = Duration::from_secs(2);
 
 /// A look's place among those that are at work.
 #[derive(Clone, Copy)]
@@ -37,12 +39,15 @@ pub(super) struct Turn<'a> {
     place: Place<'a>,
     repository: &'a str,
     held: Mutex<Option<Held>>,
+    /// What is left of the others' patience.
+    patience: Mutex<Duration>,
 }
 
 impl<'a> Turn<'a> {
     /// Waits for the right.
     pub fn wait(locks: &'a Locks, place: Place<'a>, repository: &'a str) -> Result<Self, Error> {
-        Ok(Self { locks, place, repository, held: Mutex::new(Some(locks.apply()?)) })
+        let held = Mutex::new(Some(locks.apply()?));
+        Ok(Self { locks, place, repository, held, patience: Mutex::new(PATIENCE) })
     }
 
     /// Does what touches nothing but the repository's own checkout, and is its owner's to prolong. Where it takes long, others
@@ -56,9 +61,10 @@ impl<'a> Turn<'a> {
         look: impl FnOnce() -> L + Send,
     ) -> Result<(T, Option<L>), Error> {
         let (done, waited) = mpsc::channel::<()>();
+        let (patience, began) = (*self.patience(), Instant::now());
         let (result, seen) = std::thread::scope(|scope| {
             let passing = scoped_thread(scope, move || {
-                let is_long = waited.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout);
+                let is_long = waited.recv_timeout(patience.max(LAST_PATIENCE)) == Err(RecvTimeoutError::Timeout);
                 is_long.then(|| {
                     let seen = look();
                     self.pass();
@@ -70,6 +76,7 @@ impl<'a> Turn<'a> {
             // Where there was no thread to be had, the others have waited.
             (result, passing.ok().and_then(|passing| passing.join().ok().flatten().flatten()))
         });
+        *self.patience() = patience.saturating_sub(began.elapsed());
         self.take_again()?;
         Ok((result, seen))
     }
@@ -88,8 +95,12 @@ impl<'a> Turn<'a> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn patience(&self) -> MutexGuard<'_, Duration> {
+        self.patience.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn pass(&self) {
-        log::info!("turn_passed_on", repo = self.repository, after_s = PATIENCE.as_secs());
+        log::info!("turn_passed_on", repo = self.repository);
         *self.held() = None;
         self.place.set_busy(false);
     }

@@ -168,7 +168,7 @@ impl Checkout<'_> {
         if !paths.is_empty() {
             let restore = ["restore", "--source=HEAD", "--staged", "--worktree", "--quiet"];
             let command = self.git().args(restore).args(["--pathspec-from-file=-", "--pathspec-file-nul"]);
-            command.input(list(paths)).name("git restore").succeed().map_err(in_use)?;
+            command.input(list(paths)).limit(LOCAL).name("git restore").succeed().map_err(in_use)?;
         }
         Ok(())
     }

@@ -142,6 +142,21 @@ fn what_the_caller_has_open_reaches_no_child() {
 }
 
 #[test]
+fn what_a_commit_leaves_out_is_looked_for_with_the_owners_eyes() {
+    let Some(machine) = Machine::boot() else { return };
+    with_filter(&machine, "");
+    // What only root may read in alice's checkout is not told her, whatever her index says is there.
+    machine.write("/home/alice/site/kept/file", "version https://git-lfs.github.com/spec/v1\nsize 1\n");
+    machine.ok(&["chmod", "700", "/home/alice/site/kept"]);
+    let script = "cd; cd site; git update-index --add --cacheinfo 100644,$(git hash-object -w file),kept/file";
+    machine.ok(&["runuser", "-u", "alice", "--", "sh", "-ec", script]);
+    push(&machine, "site", &[Text(".gitattributes", "file filter=own\nkept/* filter=lfs\n")]);
+    sync(&machine, "site").expect(0);
+    let said = machine.read(&format!("{STATE}/checked/acme__site.json"));
+    assert!(!said.contains("pointers"), "{said}");
+}
+
+#[test]
 fn places_for_processes_that_others_have_taken_are_waited_for() {
     let Some(machine) = Machine::boot() else { return };
     // A number that nobody else has, in other machines on the same kernel either.
