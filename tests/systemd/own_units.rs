@@ -119,6 +119,48 @@ fn the_gateway_is_probed_like_any_other_unit_and_a_packaged_unit_comes_back_as_i
 }
 
 #[test]
+fn no_mount_of_an_ordinary_repository_hides_what_the_hub_lives_on() {
+    let Some(machine) = Machine::boot() else { return };
+    configure(&machine, &[repository("infra", "")]);
+    let first = push(&machine, "infra", &[Text("systemd/app.service", &service("app", "1"))]);
+    sync(&machine, "infra").expect(0);
+    let mount = |point: &str| {
+        format!("[Mount]\nWhat=tmpfs\nWhere={point}\nType=tmpfs\n[Install]\nWantedBy=multi-user.target\n")
+    };
+    for (unit, point) in [
+        ("var-lib-observability\\x2dhub.mount", "/var/lib/observability-hub"),
+        ("var-lib.mount", "/var/lib"),
+        ("var-lib-observability\\x2dhub-gitops-journal.mount", "/var/lib/observability-hub/gitops/journal"),
+        ("etc-systemd-system.mount", "/etc/systemd/system"),
+        ("etc-observability\\x2dhub.mount", "/etc/observability-hub"),
+        ("usr-bin.mount", "/usr/bin"),
+    ] {
+        let path = format!("systemd/{unit}");
+        push(&machine, "infra", &[Text(&path, &mount(point))]);
+        let run = sync(&machine, "infra").expect(5);
+        assert!(run.reason().contains(&format!("{unit} would hide")), "{}", run.reason());
+        assert_eq!(deployed(&machine, "infra"), first);
+        push(&machine, "infra", &[Gone(&path)]);
+    }
+    let automount = "[Automount]\nWhere=/etc/credstore\n[Install]\nWantedBy=multi-user.target\n";
+    let files = [
+        Text("systemd/etc-credstore.automount", automount),
+        Text("systemd/etc-credstore.mount", &mount("/etc/credstore")),
+    ];
+    push(&machine, "infra", &files);
+    assert!(sync(&machine, "infra").expect(5).reason().contains("etc-credstore.automount would hide"));
+    let files = [
+        Gone("systemd/etc-credstore.automount"),
+        Gone("systemd/etc-credstore.mount"),
+        Text("systemd/srv-data.mount", &mount("/srv/data")),
+    ];
+    let last = push(&machine, "infra", &files);
+    sync(&machine, "infra").expect(0);
+    assert_eq!(deployed(&machine, "infra"), last);
+    assert_eq!(show(&machine, "srv-data.mount", "ActiveState"), "active");
+}
+
+#[test]
 fn no_unit_of_an_ordinary_repository_takes_the_hub_down() {
     let Some(machine) = Machine::boot() else { return };
     configure(&machine, &[repository("infra", "")]);

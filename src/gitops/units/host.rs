@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::disk::UnitsFolder;
 use super::manager::Found;
 use super::manifest::Manifest;
+use super::mounts::Vital;
 use super::plan::Context;
 use super::{Action, Applied, Desired, LAST, Line, Manager, OWN, Plan, unit_of};
 use crate::command::Error as CommandError;
@@ -28,6 +29,7 @@ pub(in crate::gitops) struct Host {
     pub(super) command_timeout: Duration,
     /// What the repositories of hub.toml are called, and were.
     known: Vec<String>,
+    vital: Vital,
 }
 
 impl Host {
@@ -39,6 +41,7 @@ impl Host {
             Manager::User => (Manager::user_folder(), Manager::user_folder()),
         };
         let (folder, enablement) = (UnitsFolder::open(&path)?, UnitsFolder::open(&enablement)?);
+        let vital = Vital::of(config, &path);
         let real = path.canonicalize().unwrap_or(path);
         let is_other = |other: &PathBuf| other.canonicalize().map_or(true, |other| other != real);
         let other_paths = found.unit_path.iter().filter(|other| is_other(other)).cloned().collect();
@@ -46,7 +49,7 @@ impl Host {
         let unit_path = found.unit_path.clone();
         let command_timeout = Duration::from_secs(config.gitops.command_timeout_seconds);
         let gitops = Folder::open(gitops)?;
-        Ok(Self { manager, folder, enablement, gitops, unit_path, other_paths, command_timeout, known })
+        Ok(Self { manager, folder, enablement, gitops, unit_path, other_paths, command_timeout, known, vital })
     }
 
     /// Compares what a commit wants with what is installed.
@@ -67,6 +70,7 @@ impl Host {
             other_paths: &self.other_paths,
             known: &self.known,
             own: repository.own || self.manager == Manager::User,
+            vital: &self.vital,
             adopt,
         };
         let plan = context.plan(desired)?;

@@ -10,6 +10,7 @@ mod enable;
 mod host;
 mod manager;
 mod manifest;
+mod mounts;
 mod plan;
 mod preview;
 mod probe;

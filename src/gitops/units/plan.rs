@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::desired::{Desired, UnitFile};
 use super::disk::{OnDisk, UnitsFolder, is_masked};
 use super::manifest::{Manifest, Owned, Packaged, digest};
+use super::mounts::Vital;
 use super::restore::saved_name;
 use super::{OWN, is_made_up, is_prefix, is_unit_name, template_of, unit_of};
 use crate::gitops::Error;
@@ -99,6 +100,8 @@ pub(super) struct Context<'a> {
     pub known: &'a [String],
     /// Whether the repository may deploy the hub's own units.
     pub own: bool,
+    /// What no mount of another repository may hide.
+    pub vital: &'a Vital,
     /// Units that `--adopt` names.
     pub adopt: &'a [String],
 }
@@ -313,6 +316,7 @@ impl Context<'_> {
             OnDisk::Missing => {
                 if unit == file {
                     self.check_shadow(unit)?;
+                    self.check_mount(unit)?;
                 }
                 Ok((Action::Add, "new in the repository".to_owned(), !wanted.is_link))
             }
@@ -365,6 +369,17 @@ impl Context<'_> {
             }
         }
         Ok(())
+    }
+
+    fn check_mount(&self, unit: &str) -> Result<(), String> {
+        match self.vital.hidden_by(unit).filter(|_| !self.own) {
+            None => Ok(()),
+            Some(place) => Err(format!(
+                "{unit} would hide {}, without which the hub can take nothing back; mount it by hand, or write own = true for the \
+                 repository in hub.toml",
+                place.display()
+            )),
+        }
     }
 
     fn check_alias(&self, desired: &Desired, unit: &str, alias: &str) -> Result<(), String> {
