@@ -56,6 +56,14 @@ pub fn current() -> Account {
     CURRENT.get_or_init(find_current).clone()
 }
 
+/// Who runs this command: where that is root by sudo(8), the user who called it. For people to read, and to decide nothing by.
+pub fn caller() -> String {
+    let current = current();
+    let called = std::env::var("SUDO_USER").ok().filter(|_| current.uid == 0);
+    let is_name = |name: &String| (1..=64).contains(&name.len()) && !name.chars().any(crate::text::is_hidden);
+    called.filter(is_name).unwrap_or(current.name)
+}
+
 fn find_current() -> Account {
     let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     Account::by_uid(uid).unwrap_or_else(|| Account { name: uid.to_string(), uid, gid, home: PathBuf::from("/") })

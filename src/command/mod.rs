@@ -16,7 +16,7 @@ mod prepared;
 mod run;
 mod served;
 
-pub use account::{Account, current};
+pub use account::{Account, caller, current};
 pub use backoff::Backoff;
 pub use conversation::Conversation;
 pub use crowded::scoped_thread;

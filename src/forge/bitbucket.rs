@@ -99,6 +99,14 @@ impl Forge for Bitbucket {
         &["X-Request-UUID"]
     }
 
+    fn hosts(&self) -> &'static [&'static str] {
+        &["bitbucket"]
+    }
+
+    fn commit_path(&self) -> &'static str {
+        "commits"
+    }
+
     fn read(&self, name: &str, text: &str) -> Result<Event, Error> {
         if name == "repo:push" {
             let PushEvent { push, repository } = event::from_json(text)?;

@@ -7,12 +7,14 @@ use super::event::{self, Error, Event, Moved};
 use super::{Forge, Proof};
 
 /// GitHub, or a forge that sends what it sends.
-pub(super) struct GitHub(Proof);
+pub(super) struct GitHub(Proof, &'static [&'static str]);
 
 /// Gitea and Forgejo send this header too, beside their own.
-pub(super) const GITHUB: GitHub = GitHub(Proof::Mac { header: "X-Hub-Signature-256", prefix: "sha256=" });
-pub(super) const FORGEJO: GitHub = GitHub(Proof::Mac { header: "X-Forgejo-Signature", prefix: "" });
-pub(super) const GITEA: GitHub = GitHub(Proof::Mac { header: "X-Gitea-Signature", prefix: "" });
+pub(super) const GITHUB: GitHub =
+    GitHub(Proof::Mac { header: "X-Hub-Signature-256", prefix: "sha256=" }, &["github"]);
+pub(super) const FORGEJO: GitHub =
+    GitHub(Proof::Mac { header: "X-Forgejo-Signature", prefix: "" }, &["forgejo", "codeberg"]);
+pub(super) const GITEA: GitHub = GitHub(Proof::Mac { header: "X-Gitea-Signature", prefix: "" }, &["gitea"]);
 
 #[derive(Deserialize)]
 struct Repository {
@@ -58,6 +60,10 @@ impl Forge for GitHub {
 
     fn id_headers(&self) -> &'static [&'static str] {
         &["X-GitHub-Delivery", "X-Forgejo-Delivery", "X-Gitea-Delivery"]
+    }
+
+    fn hosts(&self) -> &'static [&'static str] {
+        self.1
     }
 
     fn read(&self, name: &str, text: &str) -> Result<Event, Error> {

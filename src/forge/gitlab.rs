@@ -54,6 +54,14 @@ impl Forge for GitLab {
         &["X-Gitlab-Event-UUID", "X-Gitlab-Webhook-UUID"]
     }
 
+    fn hosts(&self) -> &'static [&'static str] {
+        &["gitlab"]
+    }
+
+    fn commit_path(&self) -> &'static str {
+        "-/commit"
+    }
+
     fn read(&self, name: &str, text: &str) -> Result<Event, Error> {
         let Kind { object_kind, event_name } = event::from_json(text)?;
         match object_kind.or(event_name).as_deref() {

@@ -66,6 +66,14 @@ pub trait Forge: Sync {
         first(self.id_headers(), headers)
     }
 
+    /// What the names of its hosts have in them.
+    fn hosts(&self) -> &'static [&'static str];
+
+    /// What stands between a repository's page and the name of a commit in the address of that commit's page.
+    fn commit_path(&self) -> &'static str {
+        "commit"
+    }
+
     /// What the event `name` with the payload `text` asks for.
     ///
     /// # Errors
@@ -82,8 +90,50 @@ fn sender(headers: &Headers) -> Option<&'static dyn Forge> {
     ALL.into_iter().find(|forge| first(&[forge.proof().header()], headers).is_some() && forge.sends(headers))
 }
 
+/// The page of a commit, by where its repository is fetched from and what the forge calls it; none where no forge is known to
+/// be there. Most forges that are not known by name have it where GitHub has it.
+pub fn commit_link(url: &str, host: &str, full_name: &str, commit: &str) -> Option<String> {
+    let forge = ALL.into_iter().find(|forge| forge.hosts().iter().any(|name| host.to_ascii_lowercase().contains(name)));
+    // Only GitLab has groups in groups.
+    let has_groups = full_name.split('/').count() > 2;
+    let path = match forge {
+        Some(forge) => forge.commit_path(),
+        None if has_groups => gitlab::GitLab.commit_path(),
+        None => github::GITHUB.commit_path(),
+    };
+    let page = if url.starts_with("https://") {
+        let page = url.trim_end_matches('/');
+        page.strip_suffix(".git").unwrap_or(page).to_owned()
+    } else {
+        forge.filter(|_| !host.is_empty()).map(|_| format!("https://{host}/{full_name}"))?
+    };
+    Some(format!("{page}/{path}/{commit}"))
+}
+
 /// The value of the first of `names` that is there.
 fn first<'a>(names: &[&str], headers: &Headers<'a>) -> Option<&'a str> {
     let value = |wanted: &&str| headers.iter().find(|(name, _)| name.eq_ignore_ascii_case(wanted));
     names.iter().find_map(value).map(|(_, value)| *value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_commit_has_its_page_where_its_forge_has_it() {
+        for (url, host, name, page) in [
+            ("https://github.com/a/b.git", "github.com", "a/b", Some("https://github.com/a/b/commit/1f")),
+            ("git@github.com:a/b.git", "github.com", "a/b", Some("https://github.com/a/b/commit/1f")),
+            ("https://gitlab.com/a/b/c.git", "gitlab.com", "a/b/c", Some("https://gitlab.com/a/b/c/-/commit/1f")),
+            ("https://code.acme.org/a/b/c", "code.acme.org", "a/b/c", Some("https://code.acme.org/a/b/c/-/commit/1f")),
+            ("ssh://git@bitbucket.org/a/b", "bitbucket.org", "a/b", Some("https://bitbucket.org/a/b/commits/1f")),
+            ("https://codeberg.org/a/b/", "codeberg.org", "a/b", Some("https://codeberg.org/a/b/commit/1f")),
+            ("https://git.acme.org:3000/x/b", "git.acme.org", "a/b", Some("https://git.acme.org:3000/x/b/commit/1f")),
+            ("ssh://git@git.acme.org/b.git", "git.acme.org", "a/b", None),
+            ("/srv/git/b.git", "", "a/b", None),
+        ] {
+            assert_eq!(commit_link(url, host, name, "1f").as_deref(), page, "{url}");
+        }
+    }
 }

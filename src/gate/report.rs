@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use super::machine::{Cause, State};
 use super::tailscale::Facts;
 use crate::config::Refused;
+use crate::records::history::{Event, Kind};
 use crate::records::{Details, Door, seconds_between};
 use crate::state::{Folder, Record, Run};
 use crate::{log, systemd};
@@ -50,6 +51,7 @@ impl Reporter {
     pub fn start(folder: Folder, port: u16, target: String) -> std::io::Result<Self> {
         let (records, orders) = channel();
         let write = move || {
+            Event::new(Kind::Started, "", "started").with("version", crate::VERSION).append(&folder);
             for (run, is_new) in orders {
                 if let Err(error) = write(&folder, run, is_new) {
                     log::warn!("run_record_failed", error = error.to_string());
@@ -206,6 +208,25 @@ fn write(folder: &Folder, run: Run, is_new: bool) -> Result<(), crate::state::Er
     if !is_new && let Some(mut record) = Record::read(folder)? {
         record.last = run;
         return folder.publish_json("run.json", &record);
+    }
+    add(folder, run)
+}
+
+/// Adds a run to the record, and to the history where the state is another one than the record had.
+pub(super) fn add(folder: &Folder, run: Run) -> Result<(), crate::state::Error> {
+    // A damaged record is told of where it is replaced.
+    let before = Record::read(folder).ok().flatten();
+    let kind = match run.status.as_str() {
+        status if before.is_some_and(|before| before.last.status == status) => None,
+        "open" => Some(Kind::Opened),
+        "closed" => Some(Kind::Closed),
+        "unreachable" => Some(Kind::Unreachable),
+        // What nobody knows did not happen.
+        _ => None,
+    };
+    if let Some(kind) = kind {
+        let event = Event::new(kind, "", &run.status).because(run.details["reason"].as_str());
+        event.with("url", &run.details["url"]).append(folder);
     }
     Record::add(folder, SERVICE, run)
 }

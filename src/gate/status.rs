@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::exposure::{Look, Seen};
 use super::machine::State;
-use super::report::SERVICE;
+use super::report::{self, SERVICE};
 use super::tailscale::Tailscale;
 use super::{Error, Target, folder};
 use crate::config::Config;
@@ -138,7 +138,7 @@ pub(super) fn record_close(config: &Config, result: &Result<bool, Error>) {
                 record.last.details = Door { ended: true, ..door }.written();
                 folder.publish_json("run.json", &record)
             }
-            None => Record::add(&folder, SERVICE, run),
+            None => report::add(&folder, run),
         }
     };
     if let Err(error) = folder(config).and_then(add) {

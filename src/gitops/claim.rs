@@ -17,6 +17,11 @@ const ROUNDS: usize = 10;
 /// A request is a few hundred bytes.
 const LARGEST_REQUEST: usize = 64 << 10;
 
+/// How the ids of what `hub deploy` asks for begin.
+const MANUAL: &str = "manual-";
+/// A delivery's id is a UUID, and nobody has signed it.
+const LONGEST_ID: usize = 64;
+
 /// The folders a request passes through: queue → active → done, retry or failed. The queue belongs to the proxy, the
 /// others to gitops-sync.
 #[derive(Debug)]
@@ -33,6 +38,8 @@ pub(super) struct Claim<'a> {
     pub repository: &'a Repository,
     /// A commit that somebody said the branch has by now. It is worth another look, and nothing else.
     pub after: Option<String>,
+    /// Who asks.
+    pub by: String,
 }
 
 /// What a request's file is called now, where it was written under a former name of its repository.
@@ -162,7 +169,12 @@ impl Claims {
             request.deliveries.iter().rev().take(5).map(|id| text::shown(id).into_owned()).collect();
         log::info!("request_claimed", repo = repository.name, deliveries = deliveries);
         let after = request.after.filter(|after| is_commit(after));
-        Ok(Claim { repository, after })
+        let by = match deliveries.first() {
+            Some(id) if id.starts_with(MANUAL) => "hub deploy".to_owned(),
+            Some(id) => format!("delivery {}", text::cut(id, LONGEST_ID)),
+            None => "an earlier request".to_owned(),
+        };
+        Ok(Claim { repository, after, by })
     }
 
     /// Ends a claimed request; true where there was one.

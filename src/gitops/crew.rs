@@ -13,7 +13,7 @@ use super::sync::{Asked, Run};
 use super::turn::Place;
 use super::wake::Wake;
 use super::{Error, Outcome, Status};
-use crate::command::{Backoff, scoped_thread};
+use crate::command::{self, Backoff, scoped_thread};
 use crate::config::Repository;
 use crate::log;
 use crate::state::{self, Folder};
@@ -38,6 +38,7 @@ pub(super) struct Job<'a> {
     owner: Option<String>,
     reason: Reason,
     after: Option<String>,
+    by: String,
     /// Since when the branch lacks the commit, and how long to wait between two looks.
     behind: Option<(Instant, Backoff)>,
     not_before: Option<Instant>,
@@ -56,23 +57,24 @@ enum Reason {
 }
 
 impl<'a> Job<'a> {
-    fn new(repository: &'a Repository, reason: Reason, after: Option<String>) -> Self {
-        Self { repository, owner: None, reason, after, behind: None, not_before: None, alone: false, earlier: None }
+    fn new(repository: &'a Repository, reason: Reason, by: String) -> Self {
+        let (owner, after, behind) = (None, None, None);
+        Self { repository, owner, reason, after, by, behind, not_before: None, alone: false, earlier: None }
     }
 
     /// Of a repository that was not looked at for long.
     pub fn due(repository: &'a Repository) -> Self {
-        Self::new(repository, Reason::Due, None)
+        Self::new(repository, Reason::Due, "poll".to_owned())
     }
 
     /// Of a repository that a person asks for.
     pub fn asked(repository: &'a Repository) -> Self {
-        Self::new(repository, Reason::Asked, None)
+        Self::new(repository, Reason::Asked, command::caller())
     }
 
     /// Of a request.
     pub fn claimed(claim: Claim<'a>) -> Self {
-        Self::new(claim.repository, Reason::Claimed, claim.after)
+        Self { after: claim.after, ..Self::new(claim.repository, Reason::Claimed, claim.by) }
     }
 
     fn is_due(&self) -> bool {
@@ -187,7 +189,7 @@ impl<'a> Crew<'a> {
     where
         'a: 'scope,
     {
-        let (repository, reason, after) = (job.repository, job.reason, job.after.clone());
+        let (repository, reason, after, by) = (job.repository, job.reason, job.after.clone(), job.by.clone());
         if reason != Reason::Asked {
             self.attempts.begin(repository);
         }
@@ -199,6 +201,7 @@ impl<'a> Crew<'a> {
                 repository,
                 waits: reason != Reason::Asked,
                 after: after.as_deref(),
+                by: &by,
                 tidies: reason == Reason::Due,
                 place: Place { is_busy: &busy, wake: &self.wake },
             })
@@ -321,7 +324,7 @@ mod tests {
             .unwrap();
         let config = Config::load(Some(&file)).unwrap();
         let behind = |status| Outcome { status, is_behind: true, ..Outcome::new("acme/infra") };
-        let mut job = Job::claimed(Claim { repository: &config.repositories[0], after: Some("1".repeat(40)) });
+        let mut job = Job::claimed(Claim { repository: &config.repositories[0], after: Some("1".repeat(40)), by: String::new() });
         let mut waits = Vec::new();
         for status in [Status::Unchanged, Status::Deployed, Status::Unchanged] {
             let Next::Again(again) = again(job, behind(status)) else { panic!("given up at {status:?}") };

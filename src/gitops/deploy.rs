@@ -7,6 +7,7 @@ use super::journal::{Entry, Step};
 use super::lent::Lent;
 use super::mirror::Mirror;
 use super::plan::Plan;
+use super::store::now;
 use super::sync::{End, Run};
 use super::turn::Turn;
 use super::units::{self, Applied, Before, Host, Manager};
@@ -28,7 +29,10 @@ impl Run<'_> {
         // Before anything changes: what does not answer now does not count.
         let changes_units = plan.units.as_ref().is_some_and(|(_, units)| !units.is_idle());
         let reached = if changes_units { self.reached(repository) } else { Reached::default() };
-        let mut entry = self.journal.begin(repository, from, &plan.to, before)?;
+        self.describe(&plan.mirror, outcome);
+        outcome.plan_file = self.write_plan(plan, outcome);
+        let mut entry = self.journal.begin(repository, (from, &plan.to), before, self.goes_back)?;
+        outcome.touched = true;
         let mut applied = Applied::new(&repository.name, outcome.from.as_deref(), Some(&plan.to));
         let result = self.apply(plan, &mut entry, &reached, &mut applied, turn, outcome);
         outcome.restarts.append(&mut applied.actions);
@@ -38,7 +42,7 @@ impl Run<'_> {
             if changes_units && repository.confirm_minutes > 0 && !plan.is_live() {
                 return self.try_out(plan, entry, &applied);
             }
-            return self.keep(plan, &applied).map(|()| (Status::Deployed, None));
+            return self.keep(plan, &applied, outcome).map(|()| (Status::Deployed, None));
         };
         log::error!("deployment_failed", repo = repository.name, commit = plan.to, error = error.to_string());
         if self.commands_manager().is_some_and(Manager::is_leaving) {
@@ -110,6 +114,10 @@ impl Run<'_> {
 
     /// Remembers a commit that failed. Where that cannot be written the way back is taken all the same.
     pub(super) fn mark_bad(&self, repository: &Repository, commit: &str, reason: &Error, refused: bool) {
+        if self.goes_back {
+            // The mark is for the tip of the branch.
+            return;
+        }
         if let Err(error) = self.store.set_bad(repository, commit, &reason.to_string(), refused) {
             log::error!("state_not_written", repo = repository.name, error = error.to_string());
         }
@@ -180,19 +188,27 @@ impl Run<'_> {
         let head = plan.look.head.as_deref();
         let mut has_passed = false;
         if head != Some(&plan.to) {
+            // What it goes back to is there, but for a checkout that was made anew.
+            let is_there = self.goes_back && checkout.has(&plan.to)?;
             let transfer = match plan.transfer.take() {
-                Some(transfer) => transfer,
-                None => checkout.clear_incoming().and_then(|()| checkout.transfer(plan.mirror.pack()))?,
+                _ if is_there => None,
+                Some(transfer) => Some(transfer),
+                None => Some(checkout.clear_incoming().and_then(|()| checkout.transfer(plan.mirror.pack()))?),
             };
             if plan.yielding.takes_built() {
                 entry.restored = true;
                 self.journal.reach(repository, entry, Step::Checkout)?;
             }
             let forward = || {
-                checkout
-                    .take_in(transfer, &Mirror::revisions(head, &plan.to))
-                    .and_then(|()| checkout.give_way(&plan.yielding))
-                    .and_then(|()| checkout.fast_forward(&plan.look, &plan.to))
+                if let Some(transfer) = transfer {
+                    checkout.take_in(transfer, &Mirror::revisions(head, &plan.to))?;
+                }
+                checkout.give_way(&plan.yielding)?;
+                if self.goes_back && head.is_some() {
+                    checkout.go_back(&plan.to)
+                } else {
+                    checkout.fast_forward(&plan.look, &plan.to)
+                }
             };
             let (moved, passed) = turn.aside(forward, || ())?;
             moved.map_err(|error| checkout.says_full(error))?;
@@ -247,11 +263,14 @@ impl Run<'_> {
     }
 
     /// Makes a deployment that went well the last good one.
-    fn keep(&self, plan: &Plan, applied: &Applied) -> Result<(), Error> {
+    fn keep(&self, plan: &Plan, applied: &Applied, outcome: &Outcome) -> Result<(), Error> {
         self.make_durable(plan, applied)?;
         self.store.add_own(&applied.own)?;
         let ignored = self.ignored(plan, applied)?;
-        self.store.set_deployed(plan.repository, &plan.to, ignored)?;
+        self.store.set_deployed(plan.repository, &plan.to, ignored, self.goes_back)?;
+        if plan.deployed.as_ref() != Some(&plan.to) {
+            self.note_live(&plan.mirror, (&plan.to, &now()), outcome.by.as_deref(), self.goes_back);
+        }
         self.journal.close(plan.repository)?;
         Ok(())
     }
@@ -395,7 +414,7 @@ impl Run<'_> {
         entry: &Entry,
         turn: &Turn,
         outcome: &mut Outcome,
-    ) -> Result<(), Error> {
+    ) -> Result<CutOff, Error> {
         log::warn!("interrupted_deployment_undone", repo = repository.name, from = entry.from, to = entry.to);
         let host = match (&entry.units, self.manager()) {
             (None, manager) => {
@@ -422,8 +441,18 @@ impl Run<'_> {
             }
             self.take_back(&checkout, host.as_ref(), entry, true, turn, outcome)?;
         }
-        self.journal.end(repository).map_err(Into::into)
+        self.journal.end(repository)?;
+        Ok(if live { CutOff::Done } else { CutOff::Undone })
     }
+}
+
+/// What became of a deployment that was cut off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum CutOff {
+    /// It is taken back.
+    Undone,
+    /// All of it was done.
+    Done,
 }
 
 /// How the host is before the units of a plan are touched; none where there are none.

@@ -11,6 +11,23 @@ const SHOWN: usize = 20;
 /// A plan in words, for a dry run: each thing that would be done, with the reason. `not_deployed` is why the commit's units
 /// stay where they are.
 pub(super) fn plan(plan: &Plan, not_deployed: Option<&str>) -> Result<Vec<String>, Error> {
+    let mut lines = steps(plan, not_deployed);
+    if let Some((host, units)) = &plan.units {
+        lines.extend(host.preview(units)?);
+        match host.validate(units, &plan.repository.name) {
+            Ok(warnings) => lines.extend(warnings.into_iter().map(|warning| format!("warning: {warning}"))),
+            // The commit's files and what the build makes may be what the units miss now.
+            Err(Error::Refused(reason)) if !plan.is_live() => {
+                lines.push(format!("before the commit's files are in place: {reason}"));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(lines)
+}
+
+/// The same as far as the host need not be asked.
+pub(super) fn steps(plan: &Plan, not_deployed: Option<&str>) -> Vec<String> {
     let mut lines = plan.lines.clone();
     lines.extend(plan.changes.iter().take(SHOWN).map(|change| {
         let unit = not_deployed.filter(|_| is_in_units(plan.repository, &change.path));
@@ -34,18 +51,7 @@ pub(super) fn plan(plan: &Plan, not_deployed: Option<&str>) -> Result<Vec<String
             lines.push(format!("restart where running: {} ({file} changes)", rule.units.join(" ")));
         }
     }
-    if let Some((host, units)) = &plan.units {
-        lines.extend(host.preview(units)?);
-        match host.validate(units, &plan.repository.name) {
-            Ok(warnings) => lines.extend(warnings.into_iter().map(|warning| format!("warning: {warning}"))),
-            // The commit's files and what the build makes may be what the units miss now.
-            Err(Error::Refused(reason)) if !plan.is_live() => {
-                lines.push(format!("before the commit's files are in place: {reason}"));
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(lines)
+    lines
 }
 
 /// A file's line, with git's letter for what happens to it.

@@ -26,16 +26,7 @@ impl Checkout<'_> {
             .prepare(None)?;
         // It gets ready while the other git merges.
         let settling = self.git().args(["update-ref", "--stdin"]).limit(LOCAL).prepare(None);
-        merge.finish(b"").map_err(|error| match &error {
-            // What git says before it touches anything.
-            command::Error::Failed { output, .. }
-                if output.contains("Aborting") || output.contains("have not concluded") =>
-            {
-                Error::Refused(format!("{}: {error}", self.repository.path.display()))
-            }
-            command::Error::Failed { output, .. } if output.contains("index.lock") => Error::InUse(error.to_string()),
-            _ => error.into(),
-        })?;
+        merge.finish(b"").map_err(|error| self.not_moved(error))?;
         let mut update = format!("verify refs/heads/{branch} {commit}\n");
         if look.upstream.as_deref() == Some(&format!("origin/{branch}")) {
             // Otherwise `git status` would tell the operator that the branch is ahead of its remote.
@@ -47,6 +38,30 @@ impl Checkout<'_> {
         self.folder()?.sync_file_system()?;
         settling.finish(b"")?;
         Ok(())
+    }
+
+    /// Moves the branch to a commit that does not follow on it, durably. What the remote's branch is known to be at stays.
+    ///
+    /// # Errors
+    /// As `fast_forward`.
+    pub fn go_back(&self, commit: &str) -> Result<(), Error> {
+        let switch = ["checkout", "--quiet", "--no-overwrite-ignore", "--no-track", "-B", &self.repository.branch, commit];
+        self.git().args(switch).args(["--"]).name("git checkout").limit(LOCAL).succeed().map_err(|error| self.not_moved(error))?;
+        Ok(self.folder()?.sync_file_system()?)
+    }
+
+    /// Why git did not move the branch.
+    fn not_moved(&self, error: command::Error) -> Error {
+        match &error {
+            // What git says before it touches anything.
+            command::Error::Failed { output, .. }
+                if output.contains("Aborting") || output.contains("have not concluded") =>
+            {
+                Error::Refused(format!("{}: {error}", self.repository.path.display()))
+            }
+            command::Error::Failed { output, .. } if output.contains("index.lock") => Error::InUse(error.to_string()),
+            _ => error.into(),
+        }
     }
 
     /// Puts back what a fast-forward of `branch` from one commit (none: from an empty branch) to another changed, however far it
@@ -87,7 +102,8 @@ impl Checkout<'_> {
         Ok(())
     }
 
-    fn has(&self, commit: &str) -> Result<bool, Error> {
+    /// True where the checkout has a commit.
+    pub fn has(&self, commit: &str) -> Result<bool, Error> {
         let output = self.git().args(["cat-file", "-e", &format!("{commit}^{{commit}}")]).run()?;
         Ok(output.status.success())
     }

@@ -32,11 +32,11 @@ pub(super) struct Reached {
 }
 
 impl Run<'_> {
-    /// Looks at what answers now. The remote has just been fetched from.
+    /// Looks at what answers now. The remote has just been fetched from, but for those who go back: they ask it nothing.
     pub(super) fn reached(&self, repository: &Repository) -> Reached {
         let guards = |guard| self.config.gitops.guard.contains(&guard);
         Reached {
-            remote: guards(Guard::Remote) && !is_on_this_host(&repository.remote),
+            remote: guards(Guard::Remote) && !self.goes_back && !is_on_this_host(&repository.remote),
             ssh: if guards(Guard::Ssh) {
                 listening_ssh().into_iter().find(|address| greets(*address).is_ok())
             } else {

@@ -33,6 +33,9 @@ pub(super) struct Entry {
     /// Until when somebody has to confirm it, RFC 3339; none where nobody has to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub confirm_until: Option<String>,
+    /// Whether somebody goes back to a commit that was live before.
+    #[serde(default)]
+    pub goes_back: bool,
     /// The hub's own units that are restarted when it is confirmed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub own: Vec<String>,
@@ -89,9 +92,9 @@ impl Journal {
     pub fn begin(
         &self,
         repository: &Repository,
-        from: Option<&str>,
-        to: &str,
+        (from, to): (Option<&str>, &str),
         units: Option<Before>,
+        goes_back: bool,
     ) -> Result<Entry, Error> {
         keep_reserve(&self.gitops)?;
         let entry = Entry {
@@ -105,6 +108,7 @@ impl Journal {
             local: None,
             restored: false,
             confirm_until: None,
+            goes_back,
             own: Vec::new(),
             ignored: Vec::new(),
         };

@@ -18,6 +18,8 @@ use crate::state::{self, Folder, repository_file_name};
 const USER: &str = "hub-git";
 /// The fetched tip of the configured branch.
 const TIP: &str = "refs/hub/tip";
+/// What was deployed, each commit under its own name.
+const DEPLOYED: &str = "refs/hub/deployed/";
 /// How far back an ancestor is looked for before git is asked.
 const FIRST_PARENTS: usize = 50;
 /// So many names are removed at once of a mirror that is made anew; the next one to be made goes on.
@@ -130,12 +132,25 @@ impl<'a> Mirror<'a> {
         Ok(!self.git().args(["rev-parse", "--verify", "--quiet", &tree]).run()?.status.success())
     }
 
+    /// The repository that it mirrors.
+    pub fn repository(&self) -> &Repository {
+        self.repository
+    }
+
+    /// Keeps a commit from git's tidying, and others, which need not be there any more, no longer.
+    pub fn keep(&self, commit: &str, gone: &[String]) -> Result<(), Error> {
+        let mut update = format!("update {DEPLOYED}{commit} {commit}\n");
+        update.extend(gone.iter().map(|gone| format!("delete {DEPLOYED}{gone}\n")));
+        self.git().args(["update-ref", "--stdin"]).input(update.into_bytes()).succeed()?;
+        Ok(())
+    }
+
     fn git(&self) -> Command {
         git(&self.user, &self.path, LOCAL)
     }
 
     /// The reader of the mirror's objects, started where it is not there yet.
-    fn objects(&self) -> Result<RefMut<'_, Objects>, Error> {
+    pub(super) fn objects(&self) -> Result<RefMut<'_, Objects>, Error> {
         let mut objects = self.objects.borrow_mut();
         if objects.is_none() {
             *objects = Some(Objects::open(self.git())?);

@@ -17,6 +17,7 @@ mod failed;
 mod forward;
 mod git;
 mod guard;
+mod happened;
 mod history;
 mod incoming;
 mod journal;
@@ -31,10 +32,12 @@ mod origin;
 mod outcome;
 mod owner;
 mod plan;
+mod plan_file;
 mod probe;
 mod prune;
 mod remove;
 mod report;
+mod rollback;
 mod signatures;
 mod store;
 mod sync;
@@ -49,14 +52,17 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use argh::FromArgs;
+use rustix::process::geteuid;
 
 use crate::config::Config;
 use crate::exit::{self, Exit};
 use crate::log;
+use crate::state::{self, Folder};
 
 pub use error::Error;
 use outcome::{Outcome, Status};
 pub use remove::remove;
+pub use rollback::{Back, WentBack, rollback};
 
 /// Pull the configured repositories and apply what changed.
 ///
@@ -112,6 +118,24 @@ impl Request {
     fn is_manual(&self) -> bool {
         self.dry_run || !self.names.is_empty() || !self.adopt.is_empty()
     }
+}
+
+/// gitops-sync's folder in the state, made where it is missing.
+///
+/// # Errors
+/// `Refused` where root would obey what others can write there.
+fn state_of(config: &Config) -> Result<Folder, Error> {
+    let gitops = Folder::open_or_make(&config.state_dir, 0o755)?.sub_or_make("gitops", 0o751)?;
+    if geteuid().is_root() {
+        // What is written down there is obeyed, and units are what root runs.
+        for path in [gitops.path(), &config.gitops.units_dir] {
+            match state::require_roots(path) {
+                Err(error) if !error.is_missing() => return Err(Error::Refused(error.to_string())),
+                _ => {}
+            }
+        }
+    }
+    Ok(gitops)
 }
 
 /// The program `gitops-sync`.

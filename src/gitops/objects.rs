@@ -96,7 +96,7 @@ impl Objects {
         Ok(Some(Object { id: id.to_owned(), kind: kind.to_owned(), content }))
     }
 
-    fn listing(&mut self, name: &str, kind: &str) -> Result<Vec<u8>, Error> {
+    pub(super) fn listing(&mut self, name: &str, kind: &str) -> Result<Vec<u8>, Error> {
         match self.get(name, LARGEST_LISTING)? {
             Some(Object { kind: found, content: Some(content), .. }) if found == kind => Ok(content),
             _ => Err(Error::unexpected("git cat-file", format!("{name} is no {kind}").as_bytes())),

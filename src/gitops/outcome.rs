@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 use super::units::{Line, Restart};
 use crate::exit::Exit;
 use crate::records::Looked;
+use crate::records::versions::About;
 use crate::text;
 
 /// What became of one repository in a run.
@@ -70,6 +71,12 @@ pub(super) struct Outcome {
     pub from: Option<String>,
     /// The commit of the branch; none where it could not be learnt.
     pub to: Option<String>,
+    /// What the commit of the branch says of itself; none where nothing happened.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub about: Option<About>,
+    /// Who asked for it; none where nobody is known to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
     /// Why, for the person who reads it; none where there is nothing to say.
     pub reason: Option<String>,
     /// Dry run: each thing that would be done.
@@ -93,6 +100,12 @@ pub(super) struct Outcome {
     /// Units that `--adopt` names and the commit does not have; empty where nobody came to look.
     #[serde(skip)]
     pub not_there: Vec<String>,
+    /// Where plan and differences of unit files lie, in gitops-sync's folder.
+    #[serde(skip)]
+    pub plan_file: Option<String>,
+    /// Whether the host was changed, be it that all was put back.
+    #[serde(skip)]
+    pub touched: bool,
     /// Wall time in milliseconds.
     pub duration_ms: u64,
     /// Whether another try later may succeed.
@@ -114,6 +127,8 @@ impl Outcome {
             status: Status::Failed,
             from: None,
             to: None,
+            about: None,
+            by: None,
             reason: None,
             plan: Vec::new(),
             units: Vec::new(),
@@ -122,6 +137,8 @@ impl Outcome {
             not_deployed: None,
             left_out: None,
             not_there: Vec::new(),
+            plan_file: None,
+            touched: false,
             duration_ms: 0,
             retry: false,
             is_untidy: false,

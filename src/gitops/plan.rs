@@ -168,8 +168,11 @@ impl Run<'_> {
                 look = checkout.look_closely()?;
             }
         }
+        // Who goes back leaves what was deployed and nothing else.
+        let newest = deployed.as_ref().filter(|_| self.goes_back).unwrap_or(&to);
         if let Some(head) = &look.head
-            && !mirror.is_ancestor(head, &to)?
+            && *head != to
+            && !mirror.is_ancestor(head, newest)?
         {
             return Err(Error::Refused(format!(
                 "{path} has commits that the branch {} does not have ({}); push them, or drop them with: \

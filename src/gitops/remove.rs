@@ -8,8 +8,11 @@ use super::kept::kept;
 use super::locks::Locks;
 use super::store::file_of;
 use super::units::{Applied, Found, Host, Manager};
+use crate::command;
 use crate::config::Config;
+use crate::records::history::{Event, Kind};
 use crate::state::{Folder, repository_file_name};
+use crate::text;
 
 /// Stops and removes the units of a repository and forgets it; its checkout stays. `dry_run` changes nothing.
 ///
@@ -57,6 +60,7 @@ pub fn remove(config: &Config, name: &str, dry_run: bool) -> Result<Option<Vec<S
         }
         lines = remove_units(&host, &found, name, dry_run)?;
     }
+    let units = text::first(&lines);
     let word = if dry_run { "to forget" } else { "forgot" };
     lines.push(format!("{word} what is kept of {name} in {}; its checkout stays", gitops.path().display()));
     if dry_run {
@@ -67,6 +71,8 @@ pub fn remove(config: &Config, name: &str, dry_run: bool) -> Result<Option<Vec<S
             lines.push(format!("what others had in the place of its units stays in {}", path.display()));
         }
     }
+    let event = Event::new(Kind::Removed, name, "removed").with("units", (!units.is_empty()).then_some(units));
+    event.with("by", command::caller()).append(&gitops);
     match root.sub("proxy").and_then(|proxy| proxy.sub("queue")) {
         Ok(queue) => queue.remove(file_of(name).as_ref()).map(drop)?,
         Err(error) if error.is_missing() => {}

@@ -8,6 +8,7 @@ use super::worktree::Found;
 use super::{Outcome, Status};
 use crate::command::Account;
 use crate::config::Repository;
+use crate::records::versions::Versions;
 use crate::records::{Bad, Checked, Confirmed, Deployed, Hold};
 use crate::state::{Error, Folder, repository_file_name};
 use crate::text;
@@ -39,6 +40,7 @@ pub(super) struct Store {
     checkouts: Folder,
     confirmed: Folder,
     suspect: Folder,
+    versions: Folder,
 }
 
 impl Store {
@@ -52,6 +54,7 @@ impl Store {
             checkouts: folder.sub_or_make(owner::FOLDER, 0o750)?,
             confirmed: folder.sub_or_make("confirmed", 0o750)?,
             suspect: folder.sub_or_make("suspect", 0o750)?,
+            versions: folder.sub_or_make("versions", 0o750)?,
             folder,
         })
     }
@@ -69,11 +72,32 @@ impl Store {
         })
     }
 
-    pub fn set_deployed(&self, repository: &Repository, commit: &str, ignored: Vec<String>) -> Result<(), Error> {
+    pub fn set_deployed(
+        &self,
+        repository: &Repository,
+        commit: &str,
+        ignored: Vec<String>,
+        keeps_bad: bool,
+    ) -> Result<(), Error> {
         let (repository_name, branch) = (repository.name.clone(), Some(repository.branch.clone()));
         let deployed = Deployed { repository: repository_name, commit: commit.to_owned(), at: now(), ignored, branch };
         self.deployed.publish_json(&file(repository), &deployed)?;
-        self.bad.remove(file(repository).as_ref()).map(|_| ())
+        if keeps_bad { Ok(()) } else { self.bad.remove(file(repository).as_ref()).map(|_| ()) }
+    }
+
+    /// The commits that were live; a damaged list is begun anew.
+    pub fn versions(&self, repository: &Repository) -> Versions {
+        match self.versions.read_json(&file(repository)) {
+            Ok(versions) => versions.unwrap_or_default(),
+            Err(error) => {
+                crate::log::warn!("state_damaged", repo = repository.name, error = error.to_string());
+                Versions::default()
+            }
+        }
+    }
+
+    pub fn set_versions(&self, repository: &Repository, versions: &Versions) -> Result<(), Error> {
+        self.versions.publish_json(&file(repository), versions)
     }
 
     /// Tracked files as `build` and `after` left them, where they changed some.
@@ -151,6 +175,16 @@ impl Store {
         repository.user.clone().or_else(kept)
     }
 
+    /// Suspends deployments.
+    pub fn set_hold(&self, repository: &Repository, hold: &serde_json::Value) -> Result<(), Error> {
+        self.hold.publish_json(&file(repository), hold)
+    }
+
+    /// Resumes them.
+    pub fn forget_hold(&self, repository: &Repository) -> Result<(), Error> {
+        self.hold.remove(file(repository).as_ref()).map(|_| ())
+    }
+
     /// Keeps whose the checkout is, for all runs to come. A run of another user than root decides nothing.
     pub fn keep_owner(&self, repository: &Repository, user: &Account) -> Result<(), Error> {
         let owner = Owner::new(repository, user);
@@ -183,10 +217,14 @@ impl Store {
         self.checked.note_json(&file(repository), &checked)
     }
 
+    /// What the last look came to; none before the first, and where a damaged file waits for the next one.
+    pub fn checked(&self, repository: &Repository) -> Option<Checked> {
+        self.checked.read_json(&file(repository)).ok().flatten()
+    }
+
     /// What of the live commit the checkout did not have when it was looked at last.
     pub fn left_out(&self, repository: &Repository) -> Option<String> {
-        // A damaged file is replaced by the look that asks.
-        self.checked.read_json::<Checked>(&file(repository)).ok().flatten()?.left_out
+        self.checked(repository)?.left_out
     }
 
     /// True where the repository was looked at, under its present name.

@@ -28,6 +28,8 @@ pub(super) struct Run<'a> {
     pub remove_all: bool,
     pub adopt: &'a [String],
     pub user_units: bool,
+    /// Whether it goes back to an older commit, which was live before.
+    pub goes_back: bool,
     /// The manager that units go to, or why they go nowhere; asked for once.
     pub manager: OnceLock<Result<Found, String>>,
 }
@@ -43,6 +45,8 @@ pub(super) struct Asked<'a> {
     pub waits: bool,
     /// A commit that a delivery said the branch has.
     pub after: Option<&'a str>,
+    /// Who asks.
+    pub by: &'a str,
     /// Whether nobody waits for it, so that git may tidy afterwards.
     pub tidies: bool,
     pub place: Place<'a>,
@@ -52,6 +56,7 @@ impl Run<'_> {
     /// Brings one repository in sync: fetch, verify, look, plan, journal, apply, probe, record or roll back.
     pub fn sync(&self, asked: Asked) -> Outcome {
         let mut outcome = Outcome::new(&asked.repository.name);
+        outcome.by = Some(asked.by.to_owned());
         match self.locks.repository(&asked.repository.name, asked.waits) {
             Ok(Some(_lock)) => {
                 self.work(asked, &mut outcome);
@@ -75,7 +80,13 @@ impl Run<'_> {
 
     fn work(&self, asked: Asked, outcome: &mut Outcome) {
         let started = Instant::now();
-        match self.attempt(asked, outcome) {
+        let end = self.attempt(asked, outcome);
+        self.end(asked.repository, end, started, outcome);
+    }
+
+    /// Writes down how a look ended that began at `started`.
+    pub(super) fn end(&self, repository: &Repository, end: Result<End, Error>, started: Instant, outcome: &mut Outcome) {
+        match end {
             Ok((status, reason)) => {
                 outcome.status = status;
                 outcome.reason = reason;
@@ -88,7 +99,7 @@ impl Run<'_> {
             }
         }
         outcome.duration_ms = started.elapsed().as_millis() as u64;
-        self.conclude(asked.repository, outcome);
+        self.conclude(repository, outcome);
     }
 
     fn conclude(&self, repository: &Repository, outcome: &mut Outcome) {
@@ -97,7 +108,10 @@ impl Run<'_> {
         if !matches!(outcome.status, Status::Deployed | Status::Unchanged) {
             outcome.left_out = self.store.left_out(repository);
         }
-        if !self.dry_run
+        let before = self.store.checked(repository);
+        // Who cannot go back has changed nothing of what is known of the branch.
+        let is_written = !self.dry_run && (outcome.touched || !self.goes_back);
+        if is_written
             && let Err(error) = self.store.set_checked(repository, outcome)
         {
             log::error!("state_not_written", repo = repository.name, error = error.to_string());
@@ -119,6 +133,9 @@ impl Run<'_> {
             look_again = is_open.then(|| format!("hub deploy {}", repository.name)),
             duration_ms = outcome.duration_ms,
         );
+        if is_written {
+            self.tell(outcome, before.as_ref());
+        }
     }
 
     /// What a look at the repository came to, and why; what it found on the way is noted in `outcome`.
@@ -150,6 +167,10 @@ impl Run<'_> {
             self.store.set_unfit(repository, commit, reason)?;
         }
         let fetched = fetched?;
+        if fetched.deployed.as_ref() != Some(&fetched.to) {
+            self.describe(&fetched.mirror, outcome);
+        }
+        self.note_missing(repository, &fetched.mirror)?;
         outcome.is_untidy = fetched.mirror.is_untidy();
         // Of a commit that could not be fetched the mirror knows nothing.
         let has = |after: &str| after == fetched.to || fetched.mirror.is_ancestor(after, &fetched.to).unwrap_or(false);
@@ -220,10 +241,14 @@ impl Run<'_> {
             let reason = format!("the deployment of {to} was interrupted; the next run undoes it first");
             return Ok(Some((Status::Planned, Some(reason))));
         }
-        let Err(error) = self.recover(repository, &entry, turn, outcome) else {
-            // It has put back units as they were owned then.
-            self.store.take_over(repository)?;
-            return Ok(None);
+        let error = match self.recover(repository, &entry, turn, outcome) {
+            Ok(end) => {
+                self.tell_cut_off(&entry, end);
+                // It has put back units as they were owned then.
+                self.store.take_over(repository)?;
+                return Ok(None);
+            }
+            Err(error) => error,
         };
         let back = entry.from.as_deref().map_or("nothing", short);
         let reason = format!("the interrupted deployment of {to} cannot be taken back to {back}: {error}");

@@ -7,6 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::journal::{Entry, Step};
 use super::plan::Plan;
+use super::store::now;
 use super::sync::{End, Run};
 use super::turn::Turn;
 use super::units::{Applied, Manager};
@@ -69,11 +70,12 @@ impl Run<'_> {
                 return Ok(Some((Status::Planned, Some(format!("{to} is confirmed; the next run keeps it")))));
             }
             self.store.add_own(&entry.own)?;
-            self.store.set_deployed(repository, &entry.to, entry.ignored.clone())?;
+            self.store.set_deployed(repository, &entry.to, entry.ignored.clone(), entry.goes_back)?;
             self.journal.close(repository)?;
             self.store.forget_confirmed(repository)?;
             self.disarm(repository, until);
             log::info!("confirmed", repo = name, commit = entry.to);
+            self.note_live(&self.mirror(repository)?, (&entry.to, &now()), outcome.by.as_deref(), entry.goes_back);
             return Ok(None);
         }
         if !is_late {
@@ -92,10 +94,13 @@ impl Run<'_> {
         let back = entry.from.as_deref().map_or("nothing", short);
         outcome.from.clone_from(&entry.from);
         outcome.to = Some(entry.to.clone());
+        outcome.touched = true;
         // Before anything else, so that the commit is not tried again whatever happens while it is taken back.
-        self.mark_bad(repository, &entry.to, &Error::Refused(reason.clone()), false);
+        if !entry.goes_back {
+            self.mark_bad(repository, &entry.to, &Error::Refused(reason.clone()), false);
+        }
         Ok(Some(match self.recover(repository, entry, turn, outcome) {
-            Ok(()) => (Status::RolledBack, Some(format!("{reason}; back on {back}"))),
+            Ok(_) => (Status::RolledBack, Some(format!("{reason}; back on {back}"))),
             Err(error) => (Status::RollbackFailed, Some(format!("{reason}; going back to {back} failed: {error}"))),
         }))
     }

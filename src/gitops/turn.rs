@@ -41,13 +41,19 @@ pub(super) struct Turn<'a> {
     held: Mutex<Option<Held>>,
     /// What is left of the others' patience.
     patience: Mutex<Duration>,
+    /// Whether it may be passed on: another run of the repository must not be able to come between.
+    passes: bool,
 }
 
 impl<'a> Turn<'a> {
     /// Waits for the right.
     pub fn wait(locks: &'a Locks, place: Place<'a>, repository: &'a str) -> Result<Self, Error> {
-        let held = Mutex::new(Some(locks.apply()?));
-        Ok(Self { locks, place, repository, held, patience: Mutex::new(PATIENCE) })
+        Ok(Self::of(locks, place, repository, locks.apply()?, true))
+    }
+
+    /// The same for a right that is held already.
+    pub fn of(locks: &'a Locks, place: Place<'a>, repository: &'a str, held: Held, passes: bool) -> Self {
+        Self { locks, place, repository, held: Mutex::new(Some(held)), patience: Mutex::new(PATIENCE), passes }
     }
 
     /// Does what touches nothing but the repository's own checkout, and is its owner's to prolong. Where it takes long, others
@@ -60,6 +66,9 @@ impl<'a> Turn<'a> {
         work: impl FnOnce() -> T,
         look: impl FnOnce() -> L + Send,
     ) -> Result<(T, Option<L>), Error> {
+        if !self.passes {
+            return Ok((work(), None));
+        }
         let (done, waited) = mpsc::channel::<()>();
         let (patience, began) = (*self.patience(), Instant::now());
         let (result, seen) = std::thread::scope(|scope| {

@@ -1,7 +1,6 @@
 use std::sync::OnceLock;
 use std::time::Instant;
 
-use rustix::process::geteuid;
 use serde_json::Map;
 
 use super::attempts::Attempts;
@@ -12,7 +11,7 @@ use super::locks::Locks;
 use super::store::{Store, now};
 use super::sync::Run;
 use super::units::{Host, Manager};
-use super::{Error, Outcome, Request, Status, outcome};
+use super::{Error, Outcome, Request, Status, outcome, state_of};
 use crate::config::{Config, Repository};
 use crate::exit::Exit;
 use crate::log;
@@ -27,17 +26,8 @@ const PATH_UNIT: &str = "gitops-sync.path";
 /// # Errors
 /// `Busy` when a manual run finds another one that changes the host, `State` when the state folder cannot be used.
 pub(super) fn run(config: &Config, request: &Request) -> Result<Vec<Outcome>, Error> {
-    let root = Folder::open_or_make(&config.state_dir, 0o755)?;
-    let gitops = root.sub_or_make("gitops", 0o751)?;
-    if geteuid().is_root() {
-        // What is written down there is obeyed, and units are what root runs.
-        for path in [gitops.path(), &config.gitops.units_dir] {
-            match state::require_roots(path) {
-                Err(error) if !error.is_missing() => return Err(Error::Refused(error.to_string())),
-                _ => {}
-            }
-        }
-    }
+    let gitops = state_of(config)?;
+    let root = Folder::open(&config.state_dir)?;
     let locks = Locks::open(root.sub("gitops")?)?;
     let manual = request.is_manual();
     let queue_lock = if manual { None } else { Some(locks.queue()?) };
@@ -55,6 +45,7 @@ pub(super) fn run(config: &Config, request: &Request) -> Result<Vec<Outcome>, Er
         remove_all: request.remove_all,
         adopt: &request.adopt,
         user_units: request.user_units,
+        goes_back: false,
         manager: OnceLock::new(),
     };
     let attempts = Attempts::open(&gitops)?;
@@ -65,16 +56,12 @@ pub(super) fn run(config: &Config, request: &Request) -> Result<Vec<Outcome>, Er
         worker.claims.end();
     }
     if !request.dry_run && (!worker.outcomes.is_empty() || result.is_err()) {
-        let record = record(started, clock, &worker.outcomes, result.as_ref().err());
-        let lock = run.locks.record()?;
-        if let Err(error) = Record::add(&gitops, "gitops-sync", record) {
-            log::error!("state_not_written", error = error.to_string());
+        let error = result.as_ref().err();
+        if let Err(error) = write_record(&run, &gitops, started, clock, &worker.outcomes, error) {
             // What became of the repositories says more.
-            result =
-                if outcome::worst(&worker.outcomes) == Exit::Done { result.and(Err(error.into())) } else { result };
+            result = if outcome::worst(&worker.outcomes) == Exit::Done { result.and(Err(error)) } else { result };
         }
-        drop(lock);
-        worker.look_after_own_units(!manual)?;
+        look_after_own_units(&run, !manual)?;
     }
     result?;
     if worker.outcomes.is_empty() {
@@ -145,28 +132,6 @@ impl<'a> Worker<'a> {
         finished.and(queue.map_err(Into::into))
     }
 
-    /// Now that the result is on disk: restarts those of the hub's own units that changed, and starts the path unit again
-    /// where systemd gave it up. Both only where the host's systemd is there.
-    fn look_after_own_units(&self, queued: bool) -> Result<(), Error> {
-        let own = self.run.store.own()?;
-        if own.is_empty() && !queued {
-            return Ok(());
-        }
-        let Ok(found) = self.run.manager() else { return Ok(()) };
-        if found.manager != Manager::System {
-            return Ok(());
-        }
-        if !own.is_empty() {
-            Host::open(found, self.run.config, self.run.store.folder.path())?.restart_own(&own)?;
-            self.run.store.forget_own()?;
-            log::info!("own_units_restarted", units = own);
-        }
-        if queued && found.manager.revive(PATH_UNIT)? {
-            log::warn!("path_unit_revived", unit = PATH_UNIT);
-        }
-        Ok(())
-    }
-
     /// What cannot be read counts as due: the sync that follows says what is wrong, and the other repositories go on.
     fn is_due(&self, repository: &Repository) -> bool {
         let is_due = self.run.is_to_end(repository).unwrap_or(true)
@@ -195,6 +160,46 @@ impl<'a> Worker<'a> {
         );
     }
 }
+
+/// Adds a run to the record.
+pub(super) fn write_record(
+    run: &Run,
+    gitops: &Folder,
+    started: String,
+    clock: Instant,
+    outcomes: &[Outcome],
+    error: Option<&Error>,
+) -> Result<(), Error> {
+    let record = record(started, clock, outcomes, error);
+    let _lock = run.locks.record()?;
+    Record::add(gitops, "gitops-sync", record).map_err(|error| {
+        log::error!("state_not_written", error = error.to_string());
+        error.into()
+    })
+}
+
+/// Now that the result is on disk: restarts those of the hub's own units that changed, and starts the path unit again
+/// where systemd gave it up. Both only where the host's systemd is there.
+pub(super) fn look_after_own_units(run: &Run, queued: bool) -> Result<(), Error> {
+    let own = run.store.own()?;
+    if own.is_empty() && !queued {
+        return Ok(());
+    }
+    let Ok(found) = run.manager() else { return Ok(()) };
+    if found.manager != Manager::System {
+        return Ok(());
+    }
+    if !own.is_empty() {
+        Host::open(found, run.config, run.store.folder.path())?.restart_own(&own)?;
+        run.store.forget_own()?;
+        log::info!("own_units_restarted", units = own);
+    }
+    if queued && found.manager.revive(PATH_UNIT)? {
+        log::warn!("path_unit_revived", unit = PATH_UNIT);
+    }
+    Ok(())
+}
+
 
 fn record(started: String, clock: Instant, outcomes: &[Outcome], error: Option<&Error>) -> state::Run {
     let mut counts = Map::new();

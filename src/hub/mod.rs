@@ -16,12 +16,15 @@ mod log;
 mod page;
 mod remove;
 mod repository;
+mod rollback;
 mod schedule;
 mod status;
 mod supervisor;
 mod terminal;
+mod timeline;
 mod units;
 mod up;
+mod versions;
 mod watch;
 mod webhook_test;
 
@@ -48,6 +51,8 @@ use crate::exit::{self, Exit};
     example = "{command_name} webhook-test                make the webhook secret and send a signed delivery",
     example = "{command_name} page                        open the status page",
     example = "{command_name} deploy acme/infra           bring the host to the branch's newest commit",
+    example = "{command_name} rollback acme/infra         go back to what was deployed before",
+    example = "{command_name} timeline                    what happened here",
     error_code(1, "It could not be done; the message says why."),
     error_code(2, "The command line is wrong."),
     error_code(78, "The configuration is wrong.")
@@ -71,6 +76,9 @@ enum Command {
     Retry(repository::Retry),
     Confirm(confirm::Arguments),
     Remove(remove::Arguments),
+    Versions(versions::Arguments),
+    Rollback(rollback::Arguments),
+    Timeline(timeline::Arguments),
     Credentials(fresh_credentials::Arguments),
     DeadLetters(dead_letters::Arguments),
     Page(page::Page),
@@ -134,6 +142,12 @@ fn run(command: Command, services: &[Service]) -> ExitCode {
         Command::Retry(arguments) => repository::retry(&arguments),
         Command::Confirm(arguments) => confirm::main(&arguments),
         Command::Remove(arguments) => remove::main(&arguments),
+        Command::Versions(arguments) => versions::main(&arguments),
+        Command::Rollback(arguments) => match rollback::main(&arguments) {
+            Ok(exit) => return exit.into(),
+            Err(error) => Err(error),
+        },
+        Command::Timeline(arguments) => timeline::main(&arguments),
         Command::DeadLetters(arguments) => dead_letters::main(&arguments),
         Command::Page(arguments) => page::page(&arguments),
         Command::AdminToken(arguments) => page::admin_token(&arguments),

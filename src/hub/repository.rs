@@ -7,6 +7,7 @@ use crate::command;
 use crate::config::Config;
 use crate::log::rfc3339;
 use crate::records;
+use crate::records::history::{Event, Kind};
 use crate::state::{self, Folder, repository_file_name};
 use crate::webhook::queue::Queue;
 
@@ -103,8 +104,27 @@ impl<'a> Target<'a> {
 
     /// A folder of gitops-sync's state, made where missing.
     pub(super) fn gitops(&self, folder: &str) -> Result<Folder, Error> {
-        let gitops = Folder::open_or_make(&self.state, 0o755)?.sub_or_make("gitops", 0o751)?;
-        Ok(gitops.sub_or_make(folder, 0o750)?)
+        Ok(self.history()?.sub_or_make(folder, 0o750)?)
+    }
+
+    /// The repository's file in one of these folders; none where there is none.
+    pub(super) fn read<T: serde::de::DeserializeOwned>(&self, folder: &str) -> Result<Option<T>, state::Error> {
+        let found = Folder::open(&self.state).and_then(|root| root.sub("gitops")).and_then(|gitops| gitops.sub(folder));
+        match found.and_then(|folder| folder.read_json(&self.file)) {
+            Err(error) if error.is_missing() => Ok(None),
+            other => other,
+        }
+    }
+
+    /// The folder itself, with the history in it.
+    fn history(&self) -> Result<Folder, state::Error> {
+        Folder::open_or_make(&self.state, 0o755)?.sub_or_make("gitops", 0o751)
+    }
+
+    fn tell(&self, kind: Kind, word: &str, reason: Option<&String>) -> Result<(), Error> {
+        let event = Event::new(kind, &self.name, word).because(reason.map(String::as_str));
+        event.with("by", command::caller()).append(&self.history()?);
+        Ok(())
     }
 
     pub(super) fn queue_deployment(&self) -> Result<(), Error> {
@@ -152,10 +172,11 @@ pub(super) fn hold(arguments: &Hold) -> Result<(), Error> {
     let target = Target::find(&arguments.repository, arguments.config.as_deref())?;
     let hold = records::Hold {
         since: rfc3339(jiff::Timestamp::now()),
-        by: command::current().name,
+        by: command::caller(),
         reason: arguments.reason.clone(),
     };
     target.gitops("hold")?.publish_json(&target.file, &hold)?;
+    target.tell(Kind::Held, "held", arguments.reason.as_ref())?;
     let resume = command_line(&format!("release {}", target.name), target.flag);
     say(&format!("{} is on hold; resume with: {resume}", target.name));
     Ok(())
@@ -167,6 +188,9 @@ pub(super) fn release(arguments: &Release) -> Result<(), Error> {
     let mut was_held = holds.remove(OsStr::new(&target.file))?;
     for file in &target.former {
         was_held |= holds.remove(OsStr::new(file))?;
+    }
+    if was_held {
+        target.tell(Kind::Released, "released", None)?;
     }
     say(&format!("{} {}", target.name, if was_held { "is released" } else { "was not on hold" }));
     // Also where it was not on hold: an earlier release may have been interrupted between the two.

@@ -13,6 +13,7 @@ use super::{Error, identity};
 use crate::config::Config;
 use crate::exit::Exit;
 use crate::log;
+use crate::records::history::{Event, Kind};
 use crate::records::{self, Details, counted, installed_units};
 use crate::state::{self, Folder, Lock, Record, Run};
 use crate::store::MetricRow;
@@ -239,6 +240,7 @@ pub(super) fn store(config: &Config, roots: Roots) -> Exit {
         if !measured.barred.is_empty() {
             run.details = records::Metrics { barred: measured.barred.clone() }.written();
         }
+        tell(folder, &run);
         if let Err(error) = Record::add_lazily(folder, "system-metrics", run) {
             log::error!("run_record_not_written", error = error.to_string());
         }
@@ -246,6 +248,16 @@ pub(super) fn store(config: &Config, roots: Roots) -> Exit {
     say(&flushed, started.elapsed());
     drop(lock);
     exit
+}
+
+/// Appends to the history that rows were lost, where the run before lost none.
+fn tell(folder: &Folder, run: &Run) {
+    // A damaged record is told of where it is replaced.
+    let before = || Record::read(folder).ok().flatten();
+    if run.status == "lost" && before().is_none_or(|before| before.last.status != "lost") {
+        let event = Event::new(Kind::SamplesLost, "", &run.status).because(run.error.as_deref());
+        event.with("counts", &run.counts).append(folder);
+    }
 }
 
 /// A baseline is worth nothing after a crash of the host, because its boot id is another one then: it replaces the old

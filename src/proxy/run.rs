@@ -16,8 +16,9 @@ use super::{Secrets, secrets};
 use crate::config::{Config, Error as ConfigError, LOOK_EVERY, Look, Refused, Renew, Renewal};
 use crate::exit::{self, Asked, Exit, Signals};
 use crate::random;
+use crate::records::history::{Event, Kind};
 use crate::records::{self, Details};
-use crate::state::{Folder, Record, Run};
+use crate::state::{Error, Folder, Record, Run};
 use crate::systemd::Watchdog;
 use crate::webhook::queue::{Error as QueueError, Queue};
 use crate::{log, systemd};
@@ -91,10 +92,13 @@ fn record(config: &Config, started: jiff::Timestamp, begin: Instant, deliveries:
             _ => serde_json::Value::Null,
         },
     };
-    let folder = Folder::open_or_make(&config.state_dir, 0o755).and_then(|root| root.sub_or_make("proxy", 0o750));
-    if let Err(error) = folder.and_then(|folder| Record::add(&folder, "proxy", run)) {
+    if let Err(error) = folder(config).and_then(|folder| Record::add(&folder, "proxy", run)) {
         log::warn!("run_record_failed", error = error.to_string());
     }
+}
+
+fn folder(config: &Config) -> Result<Folder, Error> {
+    Folder::open_or_make(&config.state_dir, 0o755)?.sub_or_make("proxy", 0o750)
 }
 
 fn start(
@@ -140,6 +144,10 @@ fn start(
         instance = gateway.shared.instance
     );
     gateway.record(config, None);
+    match folder(config) {
+        Ok(folder) => Event::new(Kind::Started, "", "started").with("version", crate::VERSION).append(&folder),
+        Err(error) => log::warn!("history_not_written", error = error.to_string()),
+    }
     systemd::ready(&gateway.status(None));
     Ok(gateway)
 }

@@ -14,6 +14,7 @@ use super::source::{self, Acknowledge, Batch, Limits, Read, Total};
 use super::transform::Oddities;
 use super::{Error, SERVICE};
 use crate::config::{Config, Pipeline};
+use crate::records::history::{Event, Kind};
 use crate::records::{self, Details, Kept, Reading};
 use crate::state::{self, Folder, Lock, Record, Run};
 use crate::{exit, log};
@@ -301,6 +302,7 @@ fn record(
     let mut numbers = counted(counts);
     numbers.insert("processed_count".into(), counts.processed.into());
     let written = folder(&config.state_dir).and_then(|folder| {
+        tell(&folder, name, status, &numbers, error.map(ToString::to_string));
         let details = details(&folder, name, counts.kept.as_ref());
         let run = Run {
             started: log::rfc3339(started),
@@ -317,12 +319,26 @@ fn record(
     }
 }
 
+/// Appends to the history what a run has moved, or that it failed where the run before did not.
+fn tell(folder: &Folder, name: &str, status: &str, counts: &Map<String, Value>, reason: Option<String>) {
+    // A damaged record is told of where it is replaced.
+    let before = Record::read(folder).ok().flatten();
+    let before = before.as_ref().and_then(|record| records::run_of(record, name)).map(|run| run.status.as_str());
+    let kind = match status {
+        "done" => Kind::Moved,
+        "failed" if before != Some("failed") => Kind::Failed,
+        _ => return,
+    };
+    Event::new(kind, name, status).because(reason).with("counts", counts).append(folder);
+}
+
 /// Leaves in the record that a run ended before it could write its own: `reason` says how.
 ///
 /// # Errors
 /// When the record cannot be written.
 pub fn record_death(state_dir: &Path, name: &str, started: jiff::Timestamp, reason: &str) -> Result<(), state::Error> {
     let folder = folder(state_dir)?;
+    tell(&folder, name, "failed", &Map::new(), Some(reason.to_owned()));
     let run = Run {
         started: log::rfc3339(started),
         duration_ms: jiff::Timestamp::now().duration_since(started).as_millis().try_into().unwrap_or(0),

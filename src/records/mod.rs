@@ -1,12 +1,15 @@
 //! What services leave for readers in their folders: run records, and gitops-sync's files about each repository.
-//! Only reading lives here, of files that may be missing, unreadable or damaged; who owns a file writes it.
+//! Only reading lives here, of files that may be missing, unreadable or damaged; who owns a file writes it. Of histories both
+//! are here, since every service has one.
 //! Nothing is drawn or judged here: what the words of services mean, and the words in which every reader says it.
 
 mod details;
 mod found;
+pub mod history;
 mod installed;
 mod reader;
 mod repository;
+pub mod versions;
 mod words;
 
 use std::path::Path;

@@ -195,14 +195,16 @@ impl Folder {
         written.and_then(|()| file.sync_all()).map(|()| true).map_err(|error| Error::io("write", &path, error))
     }
 
-    /// Opens a regular file for appending, made where it is missing.
+    /// Opens a regular file for appending and reading, made where it is missing.
     ///
     /// # Errors
     /// When it is a link or cannot be opened.
     pub fn append(&self, name: &str, mode: u32) -> Result<File, Error> {
-        let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let flags = OFlags::RDWR | OFlags::APPEND | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let opened = fs::openat(&self.fd, name, flags, Mode::from_raw_mode(mode));
-        opened.map(File::from).map_err(|error| Error::io("open", &self.path.join(name), error))
+        let fd = opened.map_err(|error| Error::io("open", &self.path.join(name), error))?;
+        share(self.fd.as_fd(), fd.as_fd());
+        Ok(File::from(fd))
     }
 
     /// Reads a regular file of at most `limit` bytes; none where there is no such name.

@@ -31,6 +31,13 @@ pub struct Run {
     pub details: Value,
 }
 
+impl Run {
+    /// True where it found nothing to do, and nothing was wrong: there are many of these.
+    fn found_nothing(&self) -> bool {
+        self.error.is_none() && ["unchanged", "nothing"].contains(&self.status.as_str())
+    }
+}
+
 /// The content of `run.json`: the last run and a short history, newest first.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Record {
@@ -39,9 +46,12 @@ pub struct Record {
     /// The newest run.
     #[serde(flatten)]
     pub last: Run,
-    /// Earlier runs without the last, newest first.
+    /// Earlier runs without the last, newest first. Those that found nothing take no place from others.
     #[serde(default)]
     pub history: Vec<Run>,
+    /// How many runs in a row, up to the newest, found nothing.
+    #[serde(default)]
+    pub found_nothing: u64,
 }
 
 impl Record {
@@ -83,19 +93,29 @@ impl Record {
     }
 
     fn with(folder: &Folder, service: &str, run: Run) -> Self {
-        let mut history = Vec::new();
+        let (mut history, mut found_nothing) = (Vec::new(), 0);
         match folder.read_json::<Self>(FILE) {
             Ok(Some(record)) => {
-                history = record.history;
+                (history, found_nothing) = (record.history, record.found_nothing);
                 if record.last.started != run.started {
                     history.insert(0, record.last);
                 }
+                // It is the newest of its pipeline alone that says when there was nothing to do.
+                let mut seen = vec![run.details["pipeline"].clone()];
+                history.retain(|earlier| {
+                    let is_first = !seen.contains(&earlier.details["pipeline"]);
+                    if is_first {
+                        seen.push(earlier.details["pipeline"].clone());
+                    }
+                    is_first || !earlier.found_nothing()
+                });
                 history.truncate(HISTORY);
             }
             Ok(None) => {}
             Err(error) => crate::log::warn!("run_record_replaced", error = error.to_string()),
         }
-        let mut record = Self { service: service.to_owned(), last: run, history };
+        found_nothing = if run.found_nothing() { found_nothing + 1 } else { 0 };
+        let mut record = Self { service: service.to_owned(), last: run, history, found_nothing };
         record.fit(LONGEST);
         record
     }

@@ -5,6 +5,7 @@
 mod apply;
 mod back;
 mod desired;
+mod diff;
 mod disk;
 mod enable;
 mod host;
@@ -26,6 +27,7 @@ mod verdict;
 
 pub(super) use apply::{Applied, Restart};
 pub(super) use desired::Desired;
+pub(super) use diff::Difference;
 pub(super) use host::Host;
 pub(super) use manager::{Found, Manager};
 pub(super) use manifest::digest;

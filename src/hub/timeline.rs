@@ -1,0 +1,205 @@
+use std::collections::HashSet;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+
+use jiff::{SignedDuration, Timestamp};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use serde_json::Value;
+
+use super::watch::Watch;
+use super::{Error, say};
+use crate::config::Config;
+use crate::records::history::{self, Event};
+use crate::records::{SERVICES, milliseconds, short};
+use crate::state::Folder;
+use crate::text;
+
+/// Show what happened on this host: deployments, the funnel, pipelines, starts of services.
+#[derive(argh::FromArgs)]
+#[argh(
+    subcommand,
+    name = "timeline",
+    note = "Times are UTC. Runs that found nothing to do do not happen. Each service keeps two files of a mebibyte: \
+            history.jsonl in its folder of the state.",
+    example = "hub timeline --since 12h --about acme/infra",
+    example = "hub timeline --json | jq -r 'select(.kind == \"rolled_back\") | .reason'"
+)]
+pub(super) struct Arguments {
+    /// how far back: 30m, 12h, 2d, 4w, or an instant such as 2026-01-31T12:00:00Z (default: 7d)
+    #[argh(option, arg_name = "TIME")]
+    since: Option<String>,
+    /// a repository, a pipeline, or a service
+    #[argh(option, arg_name = "NAME")]
+    about: Option<String>,
+    /// one JSON object a line
+    #[argh(switch)]
+    json: bool,
+    /// go on with what happens from now on
+    #[argh(switch)]
+    follow: bool,
+    /// the configuration file
+    #[argh(option, arg_name = "PATH")]
+    config: Option<PathBuf>,
+}
+
+/// Something that happened, and whose history has it.
+struct Told {
+    service: &'static str,
+    event: Event,
+}
+
+pub(super) fn main(arguments: &Arguments) -> Result<(), Error> {
+    let now = Timestamp::now();
+    let since = since(arguments.since.as_deref().unwrap_or("7d"), now)?;
+    let config = Config::load(arguments.config.as_deref())?;
+    let wanted = |told: &Told| {
+        // What has no time that can be read may be of any.
+        let is_new = told.event.time().is_none_or(|time| time >= since);
+        let about = |name: &String| told.service == name || told.event.about.eq_ignore_ascii_case(name);
+        is_new && arguments.about.as_ref().is_none_or(about)
+    };
+    let show = |told: &Told| say(&if arguments.json { told.json() } else { told.line() });
+    let (all, unseen) = all(&config);
+    let mut shown = HashSet::new();
+    for told in all.iter().filter(|told| wanted(told)) {
+        show(told);
+        shown.insert(told.json());
+    }
+    if let (Some(error), false) = (unseen, arguments.follow) {
+        return Err(error);
+    }
+    if shown.is_empty() && !arguments.json && !arguments.follow {
+        say(&format!("nothing happened since {since:.0}"));
+    }
+    if !arguments.follow {
+        return Ok(());
+    }
+    let failed = |source| Error::System { act: "wait for what happens", source };
+    let paths = SERVICES.map(|(_, folder)| config.state_dir.join(folder).join(history::FILE));
+    let watch = Watch::new(paths.to_vec()).map_err(failed)?;
+    loop {
+        watch.renew().map_err(failed)?;
+        let (all, _) = self::all(&config);
+        let now_there: HashSet<String> = all.iter().map(Told::json).collect();
+        all.iter().filter(|told| wanted(told) && !shown.contains(&told.json())).for_each(show);
+        // What is forgotten of the oldest need not be remembered.
+        shown = now_there;
+        let stdout = std::io::stdout();
+        let mut waited =
+            [PollFd::new(watch.fd(), PollFlags::IN), PollFd::from_borrowed_fd(stdout.as_fd(), PollFlags::empty())];
+        match poll(&mut waited, None) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(failed(error.into())),
+        }
+        // Whoever read this has gone.
+        if waited[1].revents().intersects(PollFlags::ERR | PollFlags::HUP) {
+            return Ok(());
+        }
+    }
+}
+
+/// What all services tell, oldest first, and why one of them cannot be read.
+fn all(config: &Config) -> (Vec<Told>, Option<Error>) {
+    let (mut all, mut unseen) = (Vec::new(), None);
+    for (service, folder) in SERVICES {
+        let opened = Folder::open(&config.state_dir)
+            .and_then(|root| folder.split('/').try_fold(root, |above, part| above.sub(part)));
+        match opened.and_then(|folder| history::read(&folder)) {
+            Ok(events) => all.extend(events.into_iter().map(|event| Told { service, event })),
+            Err(error) if error.is_missing() => {}
+            Err(error) => unseen = Some(error.into()),
+        }
+    }
+    all.sort_by(|a, b| a.event.at.cmp(&b.event.at));
+    (all, unseen)
+}
+
+impl Told {
+    fn json(&self) -> String {
+        let mut value = serde_json::json!({ "service": self.service });
+        if let (Some(object), Value::Object(event)) = (value.as_object_mut(), serde_json::json!(self.event)) {
+            object.extend(event);
+        }
+        text::json(&value, false)
+    }
+
+    /// For people: when, whose, about what, what, and what is known of it.
+    fn line(&self) -> String {
+        let Event { at, kind, about, reason, more, .. } = &self.event;
+        let part = |key: &str| more.get(key).and_then(Value::as_str);
+        let mut line = format!("{at}  {:<14}  ", self.service);
+        if !about.is_empty() {
+            line += &format!("{about}  ");
+        }
+        line += kind;
+        match (part("from"), part("to")) {
+            (Some(from), Some(to)) if from != to => line += &format!("  {} -> {}", short(from), short(to)),
+            (_, Some(to)) => line += &format!("  {}", short(to)),
+            _ => {}
+        }
+        if let Some(subject) = part("subject").filter(|subject| !subject.is_empty()) {
+            line += &format!("  \"{subject}\"");
+        }
+        if let Some(author) = part("author").filter(|author| !author.is_empty()) {
+            line += &format!(" ({author})");
+        }
+        let counts = more.get("counts").and_then(Value::as_object).into_iter().flatten();
+        let counts = counts.filter(|(_, count)| count.as_u64() != Some(0)).map(|(key, count)| format!("{} {count}", key.replace('_', " ")));
+        let took = more.get("duration_ms").and_then(Value::as_u64).map(|took| format!("took {}", milliseconds(took)));
+        let version = part("version").map(str::to_owned);
+        let by = part("by").map(|by| format!("by {by}"));
+        let facts: Vec<String> = counts.chain(version).chain(by).chain(took).collect();
+        if !facts.is_empty() {
+            line += &format!("  {}", facts.join(", "));
+        }
+        if let Some(reason) = reason {
+            line += &format!("  {reason}");
+        }
+        text::shown(&line).into_owned()
+    }
+}
+
+/// The instant that a person means.
+fn since(text: &str, now: Timestamp) -> Result<Timestamp, Error> {
+    let unclear = || {
+        let reason = format!("--since {text:?} is no time; write 30m, 12h, 2d or 4w, or an instant such as 2026-01-31T12:00:00Z");
+        Error::Usage(reason)
+    };
+    if let Ok(instant) = text.parse() {
+        return Ok(instant);
+    }
+    let hours = match text.chars().last() {
+        Some('m') => None,
+        Some('h') => Some(1),
+        Some('d') => Some(24),
+        Some('w') => Some(7 * 24),
+        _ => return Err(unclear()),
+    };
+    let number: i64 = text[..text.len() - 1].parse().map_err(|_| unclear())?;
+    let minutes = number.checked_mul(hours.map_or(1, |hours| hours * 60)).filter(|minutes| (0..1 << 30).contains(minutes));
+    let back = SignedDuration::from_mins(minutes.ok_or_else(unclear)?);
+    Ok(now.saturating_sub(back).unwrap_or(Timestamp::MIN))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn people_write_times_in_many_ways() {
+        let now: Timestamp = "2026-01-31T12:00:00Z".parse().unwrap();
+        for (text, instant) in [
+            ("30m", "2026-01-31T11:30:00Z"),
+            ("12h", "2026-01-31T00:00:00Z"),
+            ("2d", "2026-01-29T12:00:00Z"),
+            ("4w", "2026-01-03T12:00:00Z"),
+            ("2026-01-30T12:00:00+01:00", "2026-01-30T11:00:00Z"),
+        ] {
+            assert_eq!(since(text, now).unwrap(), instant.parse().unwrap(), "{text}");
+        }
+        for text in ["", "d", "2", "2y", "-1d", "2 d", "99999999999999999d", "yesterday", "ä"] {
+            assert!(since(text, now).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! What happened: one line of JSON for each thing, in `history.jsonl` of the folder of the service that did it. Runs that found
+//! nothing do not happen, and what goes on happens once.
+
+use std::io::Write;
+use std::os::unix::fs::FileExt;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::log;
+use crate::state::{Error, Folder, Lock};
+use crate::text;
+
+/// The file that is written to, and the one before it.
+pub const FILE: &str = "history.jsonl";
+const OLDER: &str = "history.1.jsonl";
+/// How long each of the two may become, in bytes.
+const LONGEST_FILE: usize = 1 << 20;
+/// The longest line, in bytes: what is longer loses its own fields.
+const LONGEST_LINE: usize = 32 << 10;
+/// Several programs write to one file: a run of gitops-sync and `hub hold`.
+const LOCK: &str = "history.lock";
+
+/// The words for what happens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// Another commit is live.
+    Deployed,
+    /// A commit failed, and what was live before is live again.
+    RolledBack,
+    /// A commit failed, and what was live before could not be restored whole.
+    RollbackFailed,
+    /// A rule forbids a commit.
+    Refused,
+    /// It could not be done.
+    Failed,
+    /// Deployments of a repository are suspended.
+    Held,
+    /// They are not any more.
+    Released,
+    /// A repository, its units and what was kept of it are gone.
+    Removed,
+    /// The gateway is public.
+    Opened,
+    /// It is not.
+    Closed,
+    /// It is, and nobody gets there.
+    Unreachable,
+    /// Documents came from a source to their table.
+    Moved,
+    /// Rows of samples are nowhere.
+    SamplesLost,
+    /// A service that runs for long began.
+    Started,
+}
+
+/// One thing that happened.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// When, RFC 3339, UTC.
+    pub at: String,
+    /// What, one of the words of `Kind`; a later version may know more.
+    pub kind: String,
+    /// To what: a repository, a pipeline; empty for the service itself.
+    #[serde(default)]
+    pub about: String,
+    /// The service's own word for how it is now, as in its run record.
+    #[serde(default)]
+    pub status: String,
+    /// Why, for the person who reads it.
+    #[serde(default)]
+    pub reason: Option<String>,
+    /// The kind's own fields.
+    #[serde(flatten)]
+    pub more: Map<String, Value>,
+}
+
+impl Event {
+    /// Something that happens now.
+    pub fn new(kind: Kind, about: &str, status: &str) -> Self {
+        let kind = match serde_json::json!(kind) {
+            Value::String(word) => word,
+            other => other.to_string(),
+        };
+        let (at, reason) = (log::rfc3339(Timestamp::now()), None);
+        Self { at, kind, about: about.to_owned(), status: status.to_owned(), reason, more: Map::new() }
+    }
+
+    /// The same with a reason.
+    pub fn because(self, reason: Option<impl Into<String>>) -> Self {
+        let reason = reason.map(|reason| text::cut(&reason.into(), text::LONGEST_REASON).into_owned());
+        Self { reason, ..self }
+    }
+
+    /// The same with a field of its kind. What is nothing is left out.
+    pub fn with(mut self, key: &str, value: impl Serialize) -> Self {
+        let value = serde_json::json!(value);
+        if !value.is_null() {
+            self.more.insert(key.to_owned(), value);
+        }
+        self
+    }
+
+    /// When it happened; none where that is no instant.
+    pub fn time(&self) -> Option<Timestamp> {
+        self.at.parse().ok()
+    }
+
+    /// Appends it to the history in a service's folder, durably. Where that fails it is told in the log, and the service goes on.
+    pub fn append(&self, folder: &Folder) {
+        if let Err(error) = self.write(folder) {
+            log::warn!("history_not_written", kind = self.kind, about = self.about, error = error.to_string());
+        }
+    }
+
+    fn write(&self, folder: &Folder) -> Result<(), Error> {
+        let line = self.line();
+        let _lock = Lock::wait(folder, LOCK)?;
+        let failed = |source| Error::io("write", &folder.path().join(FILE), source);
+        let mut file = folder.append(FILE, 0o640)?;
+        let mut length = file.metadata().map_err(failed)?.len();
+        if length + line.len() as u64 > LONGEST_FILE as u64 {
+            folder.move_to(FILE.as_ref(), folder, OLDER.as_ref())?;
+            (file, length) = (folder.append(FILE, 0o640)?, 0);
+        }
+        // What a power cut or a full disk cut off becomes a line of its own, which readers read over.
+        let mut last = [b'\n'];
+        if length > 0 {
+            file.read_exact_at(&mut last, length - 1).map_err(failed)?;
+        }
+        let start = if last == [b'\n'] { "" } else { "\n" };
+        if let Err(error) = file.write_all(format!("{start}{line}").as_bytes()).and_then(|()| file.sync_all()) {
+            // Half a line is worth nothing; where it stays, the next one begins anew.
+            let _ = file.set_len(length);
+            return Err(failed(error));
+        }
+        if length == 0 { folder.sync() } else { Ok(()) }
+    }
+
+    fn line(&self) -> String {
+        let line = serde_json::json!(self).to_string();
+        if line.len() < LONGEST_LINE {
+            return line + "\n";
+        }
+        let mut short = Self { more: Map::new(), ..self.clone() };
+        // Those that are short say most.
+        short.more.extend(self.more.iter().filter(|(_, value)| value.to_string().len() < 1000).map(own));
+        short.more.insert("left_out".to_owned(), "longer than a line may be".into());
+        serde_json::json!(short).to_string() + "\n"
+    }
+}
+
+fn own((key, value): (&String, &Value)) -> (String, Value) {
+    (key.clone(), value.clone())
+}
+
+/// What happened in a service's folder, in the order in which it was written. What is no line of a history is read over.
+///
+/// # Errors
+/// When one of the files is there and cannot be read.
+pub fn read(folder: &Folder) -> Result<Vec<Event>, Error> {
+    let content = |name| folder.read(name, 2 * LONGEST_FILE).map(Option::unwrap_or_default);
+    let newer = content(FILE)?;
+    let older = content(OLDER)?;
+    // Where the file was moved between the two looks, both are the same.
+    let newer = if older.starts_with(&newer) { Vec::new() } else { newer };
+    let lines = older.split(|byte| *byte == b'\n').chain(newer.split(|byte| *byte == b'\n'));
+    Ok(lines.filter_map(|line| serde_json::from_slice(line).ok()).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder() -> (tempfile::TempDir, Folder) {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::open(dir.path()).unwrap();
+        (dir, folder)
+    }
+
+    fn abouts(folder: &Folder) -> Vec<String> {
+        read(folder).unwrap().into_iter().map(|event| event.about).collect()
+    }
+
+    #[test]
+    fn a_torn_line_costs_itself() {
+        let (dir, folder) = folder();
+        assert_eq!(read(&folder).unwrap(), []);
+        let event = Event::new(Kind::RolledBack, "acme/a", "rolled_back").because(Some("no")).with("to", "1");
+        event.append(&folder);
+        assert_eq!(read(&folder).unwrap(), [event.clone()]);
+        let text = std::fs::read_to_string(dir.path().join(FILE)).unwrap();
+        let value: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!((&value["kind"], &value["to"], &value["reason"]), (&"rolled_back".into(), &"1".into(), &"no".into()));
+        for torn in [&text.as_bytes()[..text.len() / 2], b"\xff\0", b"null", b"{\"at\":1}\n\n"] {
+            std::fs::write(dir.path().join(FILE), [text.as_bytes(), torn].concat()).unwrap();
+            assert_eq!(abouts(&folder), ["acme/a"]);
+            Event::new(Kind::Held, "acme/b", "held").append(&folder);
+            assert_eq!(abouts(&folder), ["acme/a", "acme/b"]);
+        }
+    }
+
+    #[test]
+    fn two_files_of_a_mebibyte_are_kept_and_the_newest_lines_are_in_them() {
+        let (dir, folder) = folder();
+        for number in 0..90 {
+            let event = Event::new(Kind::Refused, &number.to_string(), "refused").with("list", "x".repeat(30_000));
+            event.append(&folder);
+        }
+        let sizes = [FILE, OLDER].map(|name| std::fs::metadata(dir.path().join(name)).unwrap().len());
+        assert!(sizes.iter().all(|size| *size <= 1 << 20), "{sizes:?}");
+        let all = abouts(&folder);
+        let newest: Vec<String> = (90 - all.len()..90).map(|number| number.to_string()).collect();
+        assert!(all.len() > 34);
+        assert_eq!(all, newest);
+        // A reader that came while the file was moved.
+        std::fs::copy(dir.path().join(OLDER), dir.path().join(FILE)).unwrap();
+        let once = abouts(&folder);
+        assert!(once.len() < all.len() && all.starts_with(&once), "{once:?}");
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_keeps_what_is_short() {
+        let (_dir, folder) = folder();
+        let long = Event::new(Kind::Deployed, "a", "deployed").with("restarts", vec!["x"; 20_000]).with("to", "1");
+        long.append(&folder);
+        let found = read(&folder).unwrap();
+        assert_eq!((found[0].more.get("to"), found[0].more.get("restarts")), (Some(&"1".into()), None));
+    }
+
+    #[test]
+    fn what_cannot_be_written_stops_nobody() {
+        let (dir, folder) = folder();
+        std::os::unix::fs::symlink("/dev/full", dir.path().join(FILE)).unwrap();
+        Event::new(Kind::Held, "a", "held").append(&folder);
+        std::fs::remove_file(dir.path().join(FILE)).unwrap();
+        std::fs::create_dir(dir.path().join(FILE)).unwrap();
+        Event::new(Kind::Held, "a", "held").append(&folder);
+        assert!(read(&folder).is_err());
+    }
+}
