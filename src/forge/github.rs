@@ -10,8 +10,7 @@ use super::{Forge, Proof};
 pub(super) struct GitHub(Proof, &'static [&'static str]);
 
 /// Gitea and Forgejo send this header too, beside their own.
-pub(super) const GITHUB: GitHub =
-    GitHub(Proof::Mac { header: "X-Hub-Signature-256", prefix: "sha256=" }, &["github"]);
+pub(super) const GITHUB: GitHub = GitHub(Proof::Mac { header: "X-Hub-Signature-256", prefix: "sha256=" }, &["github"]);
 pub(super) const FORGEJO: GitHub =
     GitHub(Proof::Mac { header: "X-Forgejo-Signature", prefix: "" }, &["forgejo", "codeberg"]);
 pub(super) const GITEA: GitHub = GitHub(Proof::Mac { header: "X-Gitea-Signature", prefix: "" }, &["gitea"]);

@@ -324,7 +324,8 @@ mod tests {
             .unwrap();
         let config = Config::load(Some(&file)).unwrap();
         let behind = |status| Outcome { status, is_behind: true, ..Outcome::new("acme/infra") };
-        let mut job = Job::claimed(Claim { repository: &config.repositories[0], after: Some("1".repeat(40)), by: String::new() });
+        let mut job =
+            Job::claimed(Claim { repository: &config.repositories[0], after: Some("1".repeat(40)), by: String::new() });
         let mut waits = Vec::new();
         for status in [Status::Unchanged, Status::Deployed, Status::Unchanged] {
             let Next::Again(again) = again(job, behind(status)) else { panic!("given up at {status:?}") };

@@ -45,7 +45,8 @@ impl Checkout<'_> {
     /// # Errors
     /// As `fast_forward`.
     pub fn go_back(&self, commit: &str) -> Result<(), Error> {
-        let switch = ["checkout", "--quiet", "--no-overwrite-ignore", "--no-track", "-B", &self.repository.branch, commit];
+        let switch =
+            ["checkout", "--quiet", "--no-overwrite-ignore", "--no-track", "-B", &self.repository.branch, commit];
         self.git().args(switch).args(["--"]).name("git checkout").limit(LOCAL).succeed().map_err(|error| self.not_moved(error))?;
         Ok(self.folder()?.sync_file_system()?)
     }

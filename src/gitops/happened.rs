@@ -61,13 +61,7 @@ impl Run<'_> {
 
     /// Takes into the list of versions that a commit is live, since `at`, and keeps it from git's tidying; `back` where somebody
     /// went back to it. Where that fails the next look does it.
-    pub(super) fn note_live(
-        &self,
-        mirror: &Mirror,
-        (commit, at): (&str, &str),
-        by: Option<&str>,
-        back: bool,
-    ) {
+    pub(super) fn note_live(&self, mirror: &Mirror, (commit, at): (&str, &str), by: Option<&str>, back: bool) {
         let repository = mirror.repository();
         let noted = mirror.about(commit).and_then(|about| {
             let mut versions = Versions { repository: repository.name.clone(), ..self.store.versions(repository) };
@@ -103,7 +97,9 @@ impl Run<'_> {
             Status::RollbackFailed if outcome.touched || !is_known => Kind::RollbackFailed,
             // The words of a network differ each time; of a rule, where it is another one.
             Status::Failed if outcome.touched || !is_known => Kind::Failed,
-            Status::Refused if !is_known || before.is_some_and(|before| before.reason != outcome.reason) => Kind::Refused,
+            Status::Refused if !is_known || before.is_some_and(|before| before.reason != outcome.reason) => {
+                Kind::Refused
+            }
             _ => return,
         };
         let event = Event::new(kind, &outcome.repository, status).because(outcome.reason.clone());
@@ -122,8 +118,7 @@ impl Run<'_> {
 
     fn told_of(&self, event: Event, outcome: &Outcome) -> Event {
         let about = outcome.about.as_ref();
-        let units: Vec<_> =
-            outcome.units.iter().map(|line| format!("{} {}", line.action.word(), line.file)).collect();
+        let units: Vec<_> = outcome.units.iter().map(|line| format!("{} {}", line.action.word(), line.file)).collect();
         let some = |list: Vec<serde_json::Value>| (!list.is_empty()).then_some(list);
         event
             .with("from", &outcome.from)

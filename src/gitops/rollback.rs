@@ -188,7 +188,8 @@ impl Run<'_> {
     ) -> Result<Option<End>, Error> {
         let Some(entry) = self.journal.interrupted(repository)? else { return Ok(None) };
         if self.dry_run {
-            let reason = format!("the deployment of {} is not at its end; it would be taken back first", short(&entry.to));
+            let reason =
+                format!("the deployment of {} is not at its end; it would be taken back first", short(&entry.to));
             return Ok(Some((Status::Planned, Some(reason))));
         }
         outcome.touched = true;
@@ -242,7 +243,9 @@ fn choose(repository: &Repository, all: &Versions, live: Option<&str>, wanted: O
     all.find(wanted).map(|version| version.commit.clone()).map_err(|unfound| {
         let wanted = crate::text::shown(wanted);
         Error::Refused(match unfound {
-            Unfound::NoName => format!("{wanted} is not the name of a commit; write four of its digits at least; {list}"),
+            Unfound::NoName => {
+                format!("{wanted} is not the name of a commit; write four of its digits at least; {list}")
+            }
             Unfound::Never => format!("{wanted} was not deployed here, or is not among the last 50; {list}"),
             Unfound::Several => format!("{wanted} stands for several commits; write more of it; {list}"),
         })

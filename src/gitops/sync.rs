@@ -85,7 +85,13 @@ impl Run<'_> {
     }
 
     /// Writes down how a look ended that began at `started`.
-    pub(super) fn end(&self, repository: &Repository, end: Result<End, Error>, started: Instant, outcome: &mut Outcome) {
+    pub(super) fn end(
+        &self,
+        repository: &Repository,
+        end: Result<End, Error>,
+        started: Instant,
+        outcome: &mut Outcome,
+    ) {
         match end {
             Ok((status, reason)) => {
                 outcome.status = status;
@@ -111,9 +117,7 @@ impl Run<'_> {
         let before = self.store.checked(repository);
         // Who cannot go back has changed nothing of what is known of the branch.
         let is_written = !self.dry_run && (outcome.touched || !self.goes_back);
-        if is_written
-            && let Err(error) = self.store.set_checked(repository, outcome)
-        {
+        if is_written && let Err(error) = self.store.set_checked(repository, outcome) {
             log::error!("state_not_written", repo = repository.name, error = error.to_string());
             if outcome.status.exit() == Exit::Done {
                 outcome.status = Status::Failed;

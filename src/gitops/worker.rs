@@ -200,7 +200,6 @@ pub(super) fn look_after_own_units(run: &Run, queued: bool) -> Result<(), Error>
     Ok(())
 }
 
-
 fn record(started: String, clock: Instant, outcomes: &[Outcome], error: Option<&Error>) -> state::Run {
     let mut counts = Map::new();
     for outcome in outcomes {

@@ -66,9 +66,12 @@ pub(super) fn main(arguments: &Arguments) -> Result<Exit, Error> {
         Exit::Done => say(&format!("{name} is back on {to} and on hold; resume with: hub release {name}")),
         _ => say(&format!("{name} did not go back: {}", done.reason.as_deref().unwrap_or("the log above says why"))),
     }
-    for line in done.lines.iter().map(|line| text::shown(line)).chain(
-        done.reason.as_deref().filter(|_| done.exit == Exit::Done).map(text::shown),
-    ) {
+    for line in done
+        .lines
+        .iter()
+        .map(|line| text::shown(line))
+        .chain(done.reason.as_deref().filter(|_| done.exit == Exit::Done).map(text::shown))
+    {
         say(&format!("    {line}"));
     }
     Ok(done.exit)

@@ -145,7 +145,9 @@ impl Told {
             line += &format!(" ({author})");
         }
         let counts = more.get("counts").and_then(Value::as_object).into_iter().flatten();
-        let counts = counts.filter(|(_, count)| count.as_u64() != Some(0)).map(|(key, count)| format!("{} {count}", key.replace('_', " ")));
+        let counts = counts
+            .filter(|(_, count)| count.as_u64() != Some(0))
+            .map(|(key, count)| format!("{} {count}", key.replace('_', " ")));
         let took = more.get("duration_ms").and_then(Value::as_u64).map(|took| format!("took {}", milliseconds(took)));
         let version = part("version").map(str::to_owned);
         let by = part("by").map(|by| format!("by {by}"));
@@ -163,7 +165,9 @@ impl Told {
 /// The instant that a person means.
 fn since(text: &str, now: Timestamp) -> Result<Timestamp, Error> {
     let unclear = || {
-        let reason = format!("--since {text:?} is no time; write 30m, 12h, 2d or 4w, or an instant such as 2026-01-31T12:00:00Z");
+        let reason = format!(
+            "--since {text:?} is no time; write 30m, 12h, 2d or 4w, or an instant such as 2026-01-31T12:00:00Z"
+        );
         Error::Usage(reason)
     };
     if let Ok(instant) = text.parse() {
@@ -177,7 +181,8 @@ fn since(text: &str, now: Timestamp) -> Result<Timestamp, Error> {
         _ => return Err(unclear()),
     };
     let number: i64 = text[..text.len() - 1].parse().map_err(|_| unclear())?;
-    let minutes = number.checked_mul(hours.map_or(1, |hours| hours * 60)).filter(|minutes| (0..1 << 30).contains(minutes));
+    let minutes =
+        number.checked_mul(hours.map_or(1, |hours| hours * 60)).filter(|minutes| (0..1 << 30).contains(minutes));
     let back = SignedDuration::from_mins(minutes.ok_or_else(unclear)?);
     Ok(now.saturating_sub(back).unwrap_or(Timestamp::MIN))
 }

@@ -193,7 +193,10 @@ mod tests {
         assert_eq!(read(&folder).unwrap(), [event.clone()]);
         let text = std::fs::read_to_string(dir.path().join(FILE)).unwrap();
         let value: Value = serde_json::from_str(&text).unwrap();
-        assert_eq!((&value["kind"], &value["to"], &value["reason"]), (&"rolled_back".into(), &"1".into(), &"no".into()));
+        assert_eq!(
+            (&value["kind"], &value["to"], &value["reason"]),
+            (&"rolled_back".into(), &"1".into(), &"no".into())
+        );
         for torn in [&text.as_bytes()[..text.len() / 2], b"\xff\0", b"null", b"{\"at\":1}\n\n"] {
             std::fs::write(dir.path().join(FILE), [text.as_bytes(), torn].concat()).unwrap();
             assert_eq!(abouts(&folder), ["acme/a"]);

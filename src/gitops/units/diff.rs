@@ -2,9 +2,9 @@
 
 use serde::Serialize;
 
+use super::Host;
 use super::disk::OnDisk;
 use super::plan::{Action, Plan};
-use super::Host;
 use crate::gitops::Error;
 use crate::text;
 
@@ -179,8 +179,7 @@ mod tests {
             std::fs::write(dir.path().join("b"), &new).unwrap();
             let output =
                 std::process::Command::new("diff").args(["-u", "a", "b"]).current_dir(dir.path()).output().unwrap();
-            let expected: String =
-                String::from_utf8(output.stdout).unwrap().split_inclusive('\n').skip(2).collect();
+            let expected: String = String::from_utf8(output.stdout).unwrap().split_inclusive('\n').skip(2).collect();
             assert_eq!(unified(&old, &new), expected);
         }
     }
@@ -192,12 +191,17 @@ mod tests {
                    SetCredential=x:secret5\nEnvironmentFile=/etc/app\nX=\u{202e}\n";
         let diff = unified(old, new);
         assert!(!diff.contains("secret"), "{diff}");
-        for line in ["-Environment=***", "+Environment=***", "+***", " ExecStart=/bin/true", "+EnvironmentFile=/etc/app"] {
+        for line in
+            ["-Environment=***", "+Environment=***", "+***", " ExecStart=/bin/true", "+EnvironmentFile=/etc/app"]
+        {
             assert!(diff.lines().any(|found| found == line), "{line}: {diff}");
         }
         assert!(diff.contains("+X=\\u{202e}"), "{diff}");
         // One value for another is a change, too.
-        assert_eq!(unified("Environment=A=1\n", "Environment=A=2\n"), "@@ -1,1 +1,1 @@\n-Environment=***\n+Environment=***\n");
+        assert_eq!(
+            unified("Environment=A=1\n", "Environment=A=2\n"),
+            "@@ -1,1 +1,1 @@\n-Environment=***\n+Environment=***\n"
+        );
         // So many lines are not compared one by one.
         let many: String = (0..2000).map(|number| format!("{number}\n")).collect();
         assert_eq!(unified(&many, &many.replace('1', "x")).lines().count() > 2000, true);
