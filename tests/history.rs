@@ -224,6 +224,16 @@ fn a_branch_that_was_rewritten_and_a_tidied_mirror_lose_nothing() {
     says(&hub(&site, &["retry", REPO, "--rewritten"]), 0);
     site.queued();
     assert_eq!(deployed(&site), other);
+    // What a killed git left of it is no matter.
+    let reference = format!("mirror/acme__infra.git/refs/hub/deployed/{other}");
+    git(&site.state("mirror/acme__infra.git"), &["update-ref", "-d", &format!("refs/hub/deployed/{other}")]);
+    let mut known = site.host.json("state/gitops/versions/acme__infra.json");
+    known["versions"].as_array_mut().unwrap().retain(|version| version["commit"] != other);
+    std::fs::write(site.state("versions/acme__infra.json"), known.to_string()).unwrap();
+    std::fs::write(site.state(&format!("{reference}.lock")), "").unwrap();
+    site.sync().expect(0, "unchanged");
+    assert!(site.state(&reference).exists());
+    assert_eq!(versions(&site)["versions"][0]["commit"], other);
     for folder in [site.checkout.clone(), site.state("mirror/acme__infra.git")] {
         git(&folder, &["reflog", "expire", "--expire=now", "--all"]);
         git(&folder, &["-c", "gc.pruneExpire=now", "gc", "--quiet"]);

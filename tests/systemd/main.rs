@@ -39,6 +39,7 @@ mod figures;
 mod full_disk;
 mod gate;
 mod gitops;
+mod going_back;
 mod host;
 mod hostile;
 mod installing;

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::room::Room;
-use super::{Mirror, TIP};
+use super::{DEPLOYED, Mirror, TIP};
 use crate::command::{self, Backoff, Command};
 use crate::gitops::Error;
 use crate::gitops::access::Access;
@@ -238,6 +238,12 @@ impl Mirror<'_> {
             }
         }
         self.packs.set(count);
+        for entry in std::fs::read_dir(self.path.join(DEPLOYED)).into_iter().flatten().flatten() {
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            if name.ends_with(".lock") && left.len() < 1000 {
+                left.push(format!("{DEPLOYED}{name}"));
+            }
+        }
         // What git writes for itself; a `git gc` that is killed leaves it.
         let objects = self.path.join("objects");
         let folders = std::fs::read_dir(&objects).into_iter().flatten().flatten().map(|entry| entry.file_name());
