@@ -337,7 +337,7 @@ fn the_timeline_goes_on_with_what_happens() {
     says(&hub(&site, &["hold", REPO]), 0);
     follower.line_where("the hold", |line| line["kind"] == "held");
     assert_eq!(follower.lines().len(), 2);
-    follower.signal("INT");
+    follower.signal("TERM");
     follower.wait();
     // Who reads no more ends it.
     let mut command = site.host.command("hub");

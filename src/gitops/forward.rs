@@ -47,7 +47,13 @@ impl Checkout<'_> {
     pub fn go_back(&self, commit: &str) -> Result<(), Error> {
         let switch =
             ["checkout", "--quiet", "--no-overwrite-ignore", "--no-track", "-B", &self.repository.branch, commit];
-        self.git().args(switch).args(["--"]).name("git checkout").limit(LOCAL).succeed().map_err(|error| self.not_moved(error))?;
+        self.git()
+            .args(switch)
+            .args(["--"])
+            .name("git checkout")
+            .limit(LOCAL)
+            .succeed()
+            .map_err(|error| self.not_moved(error))?;
         Ok(self.folder()?.sync_file_system()?)
     }
 
