@@ -5,6 +5,7 @@
 mod status;
 mod support;
 
+use std::path::Path;
 use std::process::Command;
 
 use status::status;
@@ -81,6 +82,35 @@ fn a_commit_that_fills_the_disk_and_fails_is_taken_back_and_told() {
             site.sync().expect(0, "deployed");
             site.assert_exactly(&next);
         }
+    }
+}
+
+#[test]
+fn a_way_back_has_inodes_where_checkout_and_state_share_a_file_system() {
+    for step in ["build", "after"] {
+        let script = format!("if grep -q bad README; then {TAKE_INODES}; exit 1; fi");
+        let Some(small) = Small::new("size=64M,nr_inodes=1200", &sh(step, &script)) else { return };
+        let (site, shared) = (&small.site, small.site.host.state().join("checkout"));
+        std::fs::create_dir(&shared).and_then(|()| std::fs::create_dir_all(&site.checkout)).unwrap();
+        let mounted = Command::new("mount").arg("--bind").args([&shared, &site.checkout]).status();
+        assert!(mounted.unwrap().success());
+        let _mounted = Mounted(&site.checkout);
+        site.sync().expect(0, "deployed");
+        let good = site.head();
+        // Files that change, that come, and that go.
+        site.origin.push(&[("README", "bad\n"), ("new/a", "1"), ("new/b", "2")]);
+        site.sync().expect(3, "rolled_back");
+        site.assert_exactly(&good);
+        small.free();
+    }
+}
+
+/// A mount that goes when this is dropped.
+struct Mounted<'a>(&'a Path);
+
+impl Drop for Mounted<'_> {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(self.0).status();
     }
 }
 

@@ -13,12 +13,31 @@ const NAME: &str = "reserve";
 /// What going back needs: records of some KiB, a journal entry and a manifest with some thousand units.
 const SIZE: u64 = 1 << 20;
 
-/// Keeps disk space for what has to be written when there is none left: a file that is given up then. `folder` is the
-/// folder whose file system it is about.
+/// Beside it, a folder of empty files: a file system can be out of inodes while it has space.
+const SPARE: &str = "spare";
+/// What going back needs of them: a note, a file for each that is replaced, and those that the commit took away.
+const INODES: usize = 64;
+
+/// Keeps disk space, and inodes, for what has to be written when there is none left: files that are given up then. `folder` is
+/// the folder whose file system it is about.
 ///
 /// # Errors
 /// When there is no room for it (`is_full`), or the folder cannot be written.
 pub fn keep_reserve(folder: &Folder) -> Result<(), Error> {
+    keep_space(folder)?;
+    let spare = folder.sub_or_make(SPARE, 0o700)?;
+    if spare.entries(INODES)?.len() >= INODES {
+        return Ok(());
+    }
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    for number in 0..INODES {
+        openat(spare.fd(), number.to_string(), flags, Mode::from_raw_mode(0o600))
+            .map_err(|error| Error::io("keep inodes in", spare.path(), error))?;
+    }
+    Ok(())
+}
+
+fn keep_space(folder: &Folder) -> Result<(), Error> {
     let path = folder.path().join(NAME);
     let failed = |error: std::io::Error| Error::io("keep a reserve of disk space in", &path, error);
     match statat(folder.fd(), NAME, AtFlags::SYMLINK_NOFOLLOW) {
@@ -62,10 +81,29 @@ pub fn give_up_reserve_if_full(folder: &Folder) -> Result<(), Error> {
     if room.f_bavail.saturating_mul(room.f_frsize) >= SIZE && has_inodes {
         return Ok(());
     }
-    if folder.remove(NAME.as_ref())? {
-        crate::log::warn!("reserve_given_up", path = folder.path().display().to_string(), bytes = SIZE);
+    let inodes = give_up_inodes(folder, INODES)?;
+    if folder.remove(NAME.as_ref())? || inodes > 0 {
+        crate::log::warn!(
+            "reserve_given_up",
+            path = folder.path().display().to_string(),
+            bytes = SIZE,
+            inodes = inodes
+        );
     }
     Ok(())
+}
+
+/// Gives up so many inodes at most; returns how many those were.
+fn give_up_inodes(folder: &Folder, most: usize) -> Result<usize, Error> {
+    let spare = match folder.sub(SPARE) {
+        Err(error) if error.is_missing() => return Ok(0),
+        spare => spare?,
+    };
+    let entries = spare.entries(most)?;
+    for entry in &entries {
+        spare.remove(&entry.name)?;
+    }
+    Ok(entries.len())
 }
 
 /// Gives half of the reserve up, for what must be written before the way back is taken; false where it was given up before.
@@ -85,7 +123,13 @@ pub fn give_up_half_of_reserve(folder: &Folder) -> Result<bool, Error> {
         return Ok(false);
     }
     file.set_len(SIZE / 2).map_err(failed)?;
-    crate::log::warn!("reserve_given_up", path = folder.path().display().to_string(), bytes = SIZE / 2);
+    let inodes = give_up_inodes(folder, INODES / 2)?;
+    crate::log::warn!(
+        "reserve_given_up",
+        path = folder.path().display().to_string(),
+        bytes = SIZE / 2,
+        inodes = inodes
+    );
     Ok(true)
 }
 
@@ -120,6 +164,7 @@ mod tests {
         // There is room here.
         give_up_reserve_if_full(&folder).unwrap();
         assert!(file.exists());
-        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
+        assert_eq!(std::fs::read_dir(dir.path().join(SPARE)).unwrap().count(), INODES);
     }
 }
