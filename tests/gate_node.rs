@@ -17,22 +17,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use support::{Service, eventually_within};
-use tailnet::{Tailnet, open};
-
-/// Two looks of the gate.
-const TWO_LOOKS: Duration = Duration::from_secs(32);
-
-/// Waits for a new line of the gate.
-fn line_after(gate: &Service, seen: usize, msg: &str) -> Value {
-    let mut found = Value::Null;
-    eventually_within(TWO_LOOKS, msg, || {
-        let lines = gate.lines();
-        let line = lines.iter().skip(seen).find(|line| line["msg"] == msg);
-        found = line.cloned().unwrap_or_default();
-        line.is_some()
-    });
-    found
-}
+use tailnet::{TWO_LOOKS, Tailnet, line_after, open};
 
 #[test]
 fn a_node_that_is_away_while_the_funnel_is_open_is_never_called_open() {

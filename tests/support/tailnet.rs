@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{FlockOperation, flock};
 use serde_json::{Value, json};
 
-use crate::support::{Host, PATIENCE, Service, eventually};
+use crate::support::{Host, PATIENCE, Service, eventually, eventually_within};
 
 pub const PORT: u16 = 8443;
 pub const SECRET: &str = "0123456789abcdef-secret";
@@ -26,7 +26,9 @@ pub fn stand_in() -> &'static Path {
         // What cargo tells the tests that it runs. Build scripts that ask for it (ring's) would be taken to be out of date,
         // here and again in the cargo that runs the tests.
         for (name, _) in std::env::vars_os().filter(|(name, _)| {
-            name.to_str().is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_"))
+            name.to_str().is_some_and(|name| {
+                name == "OUT_DIR" || name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")
+            })
         }) {
             cargo.env_remove(name);
         }
@@ -55,12 +57,31 @@ pub struct Tailnet {
 
 impl Tailnet {
     pub fn new() -> Self {
-        let tailnet = Self::without_secret();
+        Self::bare().with_stand_in()
+    }
+
+    pub fn without_secret() -> Self {
+        Self::without_tailscale().with_stand_in()
+    }
+
+    /// With a secret, and nothing that stands for `tailscale`.
+    pub fn bare() -> Self {
+        let tailnet = Self::without_tailscale();
         tailnet.host.credential("webhook-secret", SECRET);
         tailnet
     }
 
-    pub fn without_secret() -> Self {
+    fn with_stand_in(self) -> Self {
+        let script = format!(
+            "#!/bin/sh\nexport TAILSCALE_STAND_IN={}\nexec {} \"$@\"\n",
+            self.dir().display(),
+            stand_in().display()
+        );
+        self.install(&script);
+        self
+    }
+
+    fn without_tailscale() -> Self {
         let host = Host::new();
         // Held until both are known, so that they differ; free again when the proxy starts.
         let sockets = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
@@ -69,12 +90,6 @@ impl Tailnet {
         let tailnet = Self { host, public, admin };
         std::fs::create_dir(tailnet.dir()).unwrap();
         std::fs::create_dir(tailnet.host.path("bin")).unwrap();
-        let script = format!(
-            "#!/bin/sh\nexport TAILSCALE_STAND_IN={}\nexec {} \"$@\"\n",
-            tailnet.dir().display(),
-            stand_in().display()
-        );
-        tailnet.install(&script);
         tailnet
     }
 
@@ -213,6 +228,21 @@ pub fn is_public_in(dir: &Path) -> bool {
 /// How long the port may stay public after a kill, of the proxy or of the gate, and after a hang.
 pub const KILLED: Duration = Duration::from_secs(1);
 pub const HUNG: Duration = Duration::from_secs(2);
+
+/// Two looks of the gate.
+pub const TWO_LOOKS: Duration = Duration::from_secs(32);
+
+/// Waits for a new line of the gate.
+pub fn line_after(gate: &Service, seen: usize, msg: &str) -> Value {
+    let mut found = Value::Null;
+    eventually_within(TWO_LOOKS, msg, || {
+        let lines = gate.lines();
+        let line = lines.iter().skip(seen).find(|line| line["msg"] == msg);
+        found = line.cloned().unwrap_or_default();
+        line.is_some()
+    });
+    found
+}
 
 /// A healthy proxy, and a gate that has opened.
 pub fn open() -> (Tailnet, Service, Service) {
