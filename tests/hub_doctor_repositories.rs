@@ -131,6 +131,11 @@ fn a_checkout_that_cannot_be_made_or_reached_is_told_with_the_folder_in_the_way(
     std::fs::create_dir(site.host.path("open")).unwrap();
     configure(&site.host.path("open/apps/site"), "nobody");
     doctor(&site.host).has("ok", &about, "will be made, for nobody", "");
+    // Root may write there, says access(2), and makes nothing all the same.
+    for path in ["/proc/site", "/proc/1/site", "/sys/kernel/site"] {
+        configure(Path::new(path), "root");
+        doctor(&site.host).has("problem", &about, "is the kernel's own, and takes no files", "ls -la");
+    }
 }
 
 #[test]

@@ -57,6 +57,12 @@ impl Credentials {
         &self.folder
     }
 
+    /// The file of a credential, in the first store that has it; where none has, the one to put it at.
+    pub fn path(&self, name: &str) -> PathBuf {
+        let all = std::iter::once(&self.folder).chain(&self.others).map(|folder| folder.join(name));
+        all.clone().find(|path| path.symlink_metadata().is_ok()).unwrap_or_else(|| self.folder.join(name))
+    }
+
     /// A credential; none where there is no such file, or what stands for it.
     ///
     /// # Errors
@@ -104,12 +110,8 @@ impl Credentials {
                 continue;
             }
             if line.len() < SHORTEST_SECRET {
-                let reason = format!(
-                    "{}:{}: {}",
-                    self.folder.join("webhook-secret").display(),
-                    number + 1,
-                    too_short(line.len())
-                );
+                let reason =
+                    format!("{}:{}: {}", self.path("webhook-secret").display(), number + 1, too_short(line.len()));
                 return Err(Error::Credential { name: "webhook-secret".to_owned(), reason });
             }
             secrets.push(Secret(line.to_owned()));
@@ -123,7 +125,7 @@ fn too_short(length: usize) -> String {
 }
 
 fn read(folder: &Path, name: &str) -> Result<Option<Secret>, Error> {
-    let failed = |reason: crate::state::Error| Error::Credential { name: name.to_owned(), reason: reason.to_string() };
+    let failed = |source: crate::state::Error| Error::Unreadable { name: name.to_owned(), source };
     let folder = match Folder::open(folder) {
         Ok(folder) => folder,
         Err(error) if error.is_missing() => return Ok(None),

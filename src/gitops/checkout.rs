@@ -25,6 +25,27 @@ const MOST_HANGING: usize = 4;
 /// How many bytes of paths go onto one command line; the kernel takes 128 KiB an argument and 2 MiB in all.
 const PATHS_PER_CALL: usize = 64 << 10;
 
+/// File systems that the kernel draws, by their numbers (linux/magic.h, statfs(2)): proc, sysfs, cgroup, cgroup2, devpts, debugfs,
+/// tracefs, securityfs, pstore, efivarfs, bpf, selinuxfs, binfmt_misc, mqueue, configfs, fusectl. Even root makes no files there.
+const KERNELS: [u32; 16] = [
+    0x9fa0,
+    0x6265_6572,
+    0x0027_e0eb,
+    0x6367_7270,
+    0x1cd1,
+    0x6462_6720,
+    0x7472_6163,
+    0x7363_6673,
+    0x6165_676c,
+    0xde5e_81e4,
+    0xcafe_4a11,
+    0xf97c_ff8c,
+    0x4249_4e4d,
+    0x1980_0202,
+    0x6265_6570,
+    0x6573_5543,
+];
+
 /// A repository's working copy, and the user it belongs to. Every git command here runs as that user, because the
 /// user controls `.git` and thereby what git runs.
 pub(super) struct Checkout<'a> {
@@ -142,6 +163,9 @@ impl<'a> Checkout<'a> {
         let cannot = |reason: &str| refused(format!("{} cannot be made: {reason}", path.display()));
         if rustix::fs::statvfs(folder).is_ok_and(|found| found.f_flag.contains(StatVfsMountFlags::RDONLY)) {
             return Err(cannot(&format!("{} is mounted read-only", folder.display())));
+        }
+        if rustix::fs::statfs(folder).is_ok_and(|found| KERNELS.contains(&(found.f_type as u32))) {
+            return Err(cannot(&format!("{} is the kernel's own, and takes no files", folder.display())));
         }
         let writes = || accessat(CWD, folder, Access::WRITE_OK, AtFlags::EACCESS).is_ok();
         if act_as(&self.user, writes)? {

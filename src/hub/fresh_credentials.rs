@@ -126,9 +126,25 @@ fn read(folder: &Credentials, name: &str) -> Result<Option<Vec<u8>>, Error> {
     Ok(folder.read(name)?.map(|secret| secret.bytes().to_vec()))
 }
 
+/// That a service's copies can be seen from here: its unit has something for each credential that is not there, so that a
+/// folder that is empty or missing is one that this process is kept from, and no change.
+fn are_seen(folder: &Path) -> Result<(), String> {
+    let shown = folder.display();
+    let why = match std::fs::read_dir(folder).map(|mut entries| entries.next()) {
+        Ok(Some(Ok(_))) => return Ok(()),
+        Ok(None) => format!("{shown} is empty"),
+        Ok(Some(Err(error))) | Err(error) => format!("{shown} cannot be read: {error}"),
+    };
+    Err(format!("nobody knows which credentials it was started with, and nothing was restarted: {why}"))
+}
+
 /// The credentials of which a service has another copy.
 fn changed(service: &'static str, stored: &Found) -> Result<Vec<String>, Error> {
-    let copies = Credentials::in_folder(&Path::new(COPIES).join(format!("{service}.service")));
+    let folder = Path::new(COPIES).join(format!("{service}.service"));
+    if stored.keys().any(|(of, _)| *of == service) {
+        are_seen(&folder).map_err(Error::Usage)?;
+    }
+    let copies = Credentials::in_folder(&folder);
     let mut changed = Vec::new();
     for ((_, name), content) in stored.iter().filter(|((of, _), _)| *of == service) {
         if read(&copies, name)? != *content {
@@ -151,10 +167,25 @@ fn check(
         content.is_some_and(|content| content.trim_ascii().is_empty())
     };
     if let Some(name) = changed.iter().find(is_empty) {
-        return Err(format!("the credential {name} is empty (see {CREDSTORE}/{name}); fill it, or remove it"));
+        let path = Credentials::in_folder(Path::new(CREDSTORE)).path(name);
+        return Err(format!("the credential {name} is empty (see {}); fill it, or remove it", path.display()));
     }
     let config = Config::load(flag).map_err(|error| error.to_string())?.with_credentials(Path::new(CREDSTORE));
     // The gate asks the proxy whether it has a secret; both refuse one that is too short.
     let mut checks = services.iter().filter(|known| known.name == service || known.name == "proxy");
     checks.try_for_each(|known| (known.check)(&config)).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn copies_that_cannot_be_seen_are_no_change() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(are_seen(&folder.path().join("proxy.service")).unwrap_err().contains("cannot be read: No such file"));
+        assert!(are_seen(folder.path()).unwrap_err().contains("is empty"));
+        std::fs::write(folder.path().join("admin-token"), "(none)").unwrap();
+        assert_eq!(are_seen(folder.path()), Ok(()));
+    }
 }
