@@ -73,7 +73,8 @@ pub fn arguments<T: argh::FromArgs>(program: &str) -> Result<T, ExitCode> {
 /// The exit code, when there is nothing left to do but to end.
 pub fn parse_arguments<T: argh::FromArgs>(program: &str, words: &[String]) -> Result<T, ExitCode> {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    if let ["--version" | "-V"] = words[..] {
+    // Whatever follows: who asks which version it is may have a configuration that is wrong.
+    if let ["--version" | "-V", ..] = words[..] {
         print(&format!("{program} {}", crate::VERSION));
         return Err(Exit::Done.into());
     }

@@ -9,6 +9,11 @@ pub fn agent(limit: Duration) -> ureq::Agent {
     ureq::Agent::new_with_config(config(limit))
 }
 
+/// Why there is no answer, in the system's words.
+pub fn said(error: &ureq::Error) -> String {
+    if let ureq::Error::Io(error) = error { error.to_string() } else { error.to_string() }
+}
+
 fn config(limit: Duration) -> ureq::config::Config {
     ureq::Agent::config_builder()
         .timeout_global(Some(limit))

@@ -2,7 +2,7 @@
 //!
 //! Arrows run one way: `bin` → capability (`proxy`, `gitops`, `metrics`, `gate`, `reading`, `hub`, `webhook`) → `forge`, `store` →
 //! ground floor (`config`, `log`, `state`, `records`, `kinds`, `exit`, `systemd`, `http`, `listeners`, `tls`, `random`, `command`,
-//! `text`).
+//! `hint`, `text`).
 
 /// The version, with the day and the commit that this was built from where they are known: `0.1.0+20261129.891e73b`.
 pub const VERSION: &str = env!("HUB_VERSION");
@@ -13,6 +13,7 @@ pub mod exit;
 pub mod forge;
 pub mod gate;
 pub mod gitops;
+pub mod hint;
 mod http;
 pub mod hub;
 mod kinds;

@@ -77,6 +77,7 @@ fn every_program_tells_its_version() {
             ends_with(&output, 0, "");
             assert_eq!(String::from_utf8_lossy(&output.stdout), format!("{binary} {}\n", observability_hub::VERSION));
         }
+        ends_with(&host.run(binary, &["--version", "--config", "/nonexistent"]), 0, observability_hub::VERSION);
     }
 }
 
@@ -278,6 +279,7 @@ fn no_configuration_is_right_unless_one_is_named() {
         let missing = host.path("missing.toml").display().to_string();
         ends_with(&run(&host, binary, &["--check", "--config", &missing]), 78, &format!("{missing}: no such file"));
         ends_with(&run(&host, binary, &["--config", &missing]), 78, "no such file");
+        ends_with(&run(&host, binary, &["--check", "--config", ""]), 78, "--config is empty; name a file");
     }
 }
 

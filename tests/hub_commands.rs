@@ -387,6 +387,15 @@ fn init_writes_what_is_no_default_looks_at_the_branch_and_makes_the_secret() {
     ends_with(&init(&host, &words, &["--branch", "live"]), 1, "live");
     ends_with(&init(&host, &words, &["--database", "postgres://hub:geheim@db/m"]), 2, "has a password");
     ends_with(&init(&host, &words, &["--user"]), 2, "leave one of them out");
+    // No line of a file that is not there.
+    for (flag, answer, said) in [
+        ("--units-dir", "units", "hub: gitops.units_dir: \"units\" is not an absolute path"),
+        ("--branch", "a b", "hub: branch: "),
+        ("--database", "mysql://db", "hub: database.url: "),
+    ] {
+        ends_with(&init(&host, &words, &[flag, answer]), 2, said);
+        ends_with(&init(&host, &words, &[flag, answer]), 2, "; nothing was written");
+    }
     assert!(!file.exists() && !host.path("state/credentials").exists());
 
     let output = init(&host, &words, &["--database", "postgres://hub@db/m"]);

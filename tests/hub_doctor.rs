@@ -10,11 +10,13 @@ mod tailnet;
 use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use doctor::{Found, doctor, doctor_with};
 use serde_json::{Value, json};
 use support::gitops::{REPO, Site};
-use support::{Host, Service, free_address, skipped_without_root};
+use support::{Host, Service, eventually, free_address, skipped_without_root};
 use tailnet::Tailnet;
 
 /// Everything but the two things that a test's machine may lack: a user for git, and who keeps the clock.
@@ -281,4 +283,34 @@ fn a_program_that_was_replaced_and_another_configuration_are_told() {
     other.args(["doctor", "--json", "--config"]).arg(host.path("other.toml"));
     let said = String::from_utf8(other.output().unwrap().stdout).unwrap();
     assert!(said.contains("hub.toml, and this look is about "), "{said}");
+}
+
+#[test]
+fn the_hub_toml_that_runs_is_compared_with_the_one_on_the_disk() {
+    let host = Host::new();
+    let addresses = format!("[proxy]\nlisten = \"{}\"\nadmin_listen = \"{}\"\n", free_address(), free_address());
+    host.configure(&addresses);
+    let proxy = host.start("proxy", &[]);
+    proxy.line("listening");
+    let file = host.path("hub.toml");
+    let goes_by = format!("proxy goes by {} as it is on the disk", file.display());
+    doctor(&host).has("ok", "configuration", &goes_by, "");
+    // A file that goes on being written is not taken.
+    let is_over = AtomicBool::new(false);
+    let text = format!("{addresses}[metrics]\nretention_days = 7\n");
+    let found = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                host.configure(&text);
+                std::thread::sleep(Duration::from_millis(100));
+            }
+        });
+        eventually("another file is there", || std::fs::read_to_string(&file).is_ok_and(|found| found != addresses));
+        let found = doctor(&host);
+        is_over.store(true, Ordering::Relaxed);
+        found
+    });
+    found.has("warning", "configuration", "proxy does not go by", "doctor");
+    eventually("it is taken", || proxy.lines().iter().any(|line| line["msg"] == "configuration_changed"));
+    eventually("and that is seen", || doctor(&host).text.contains(&goes_by));
 }

@@ -323,7 +323,7 @@ fn what_was_refused_is_looked_at_when_its_table_changes_and_at_every_start() {
     let refused = |service: &Service| {
         let line = service.line("refused");
         assert!(line["reason"].as_str().unwrap().starts_with("the branch master does not exist"), "{line}");
-        assert_eq!(line["look_again"], "hub deploy acme/infra");
+        assert!(line["look_again"].as_str().unwrap().contains("hub deploy acme/infra"), "{line}");
         nth(service, 1, "run_ended", "gitops-sync");
     };
     let mut service = up.start();

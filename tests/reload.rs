@@ -102,7 +102,11 @@ fn what_cannot_be_used_is_refused_and_told_and_the_old_one_stays_in_force() {
         eventually("nothing is wrong any more", || reasons(&gateway).is_empty());
     }
     let record = host.json("state/proxy/run.json");
-    assert_eq!((&record["status"], &record["details"]), (&json!("running"), &Value::Null), "{record}");
+    assert_eq!(
+        (&record["status"], &record["details"]["configuration_refused"]),
+        (&json!("running"), &Value::Null),
+        "{record}"
+    );
     std::fs::rename(host.path("hub.toml"), host.path("away")).unwrap();
     eventually("it is told to be gone", || reasons(&gateway).iter().any(|one| one.contains("hub.toml: is gone")));
     assert_eq!(status(&gateway, "acme/infra"), 202);

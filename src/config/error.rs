@@ -38,7 +38,14 @@ pub enum Error {
         /// What is wrong and what would be right.
         reason: String,
     },
-    /// A credential is wrong or unreadable.
+    /// A credential is there and cannot be read.
+    Unreadable {
+        /// Its name.
+        name: String,
+        /// What the system said.
+        source: crate::state::Error,
+    },
+    /// A credential is wrong or missing.
     Credential {
         /// Its name or file.
         name: String,
@@ -63,9 +70,23 @@ pub enum Error {
     State(String),
 }
 
+impl Error {
+    /// True where this user may not read it, and another might.
+    pub fn is_denied(&self) -> bool {
+        match self {
+            Self::Read { source, .. } => source.kind() == std::io::ErrorKind::PermissionDenied,
+            Self::Unreadable { source, .. } => source.is_denied(),
+            _ => false,
+        }
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Missing(path) if path.as_os_str().is_empty() => {
+                f.write_str("--config is empty; name a file, or leave it out")
+            }
             Self::Missing(path) => {
                 write!(f, "{}: no such file; --config or HUB_CONFIG names it", path.display())
             }
@@ -76,6 +97,7 @@ impl fmt::Display for Error {
             }
             Self::Line { path, line, key, reason } => write!(f, "{}:{line}: {key}: {reason}", path.display()),
             Self::Environment { name, reason } => write!(f, "environment {name}: {reason}"),
+            Self::Unreadable { name, source } => write!(f, "credential {name}: {source}"),
             Self::Credential { name, reason } => write!(f, "credential {name}: {reason}"),
             Self::UnknownRepository { name, known } if known.is_empty() => {
                 write!(f, "{name} is not configured; hub.toml has no [[repository]] yet")

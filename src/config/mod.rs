@@ -25,7 +25,7 @@ pub use error::Error;
 pub use mongo::MongoUri;
 pub use pipeline::{FieldPath, Map, Pipeline, Select};
 pub use remote::Remote;
-pub use renewal::{LOOK_EVERY, Look, Refused, Renew, Renewal};
+pub use renewal::{InForce, LOOK_EVERY, Look, Refused, Renew, Renewal};
 pub use repository::{Guard, Health, Repository, RestartRule};
 pub use values::{Json, Source};
 

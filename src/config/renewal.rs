@@ -9,8 +9,8 @@ use sha2::{Digest, Sha256};
 
 use super::credentials::LONGEST_CREDENTIAL;
 use super::{Config, Error, file};
-use crate::log;
 use crate::state::Folder;
+use crate::{log, random};
 
 /// How often a loop asks.
 pub const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -38,6 +38,31 @@ pub struct Renewal {
     asked: bool,
     judged: Option<Instant>,
     refused: Option<Refused>,
+}
+
+/// What a service goes by, for whoever compares it with the disk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InForce {
+    /// hub.toml's path.
+    pub path: PathBuf,
+    /// The SHA-256 of what it said, in hex; none where there was no such file, or it was blank.
+    pub sha256: Option<String>,
+}
+
+impl InForce {
+    /// What the disk says at a path now; none where it cannot be read.
+    pub fn on_disk(path: &Path) -> Option<Self> {
+        Self::new(path, content(path).as_ref())
+    }
+
+    fn new(path: &Path, content: Option<&Content>) -> Option<Self> {
+        let sha256 = match content {
+            None | Some(Content::Blank) => None,
+            Some(Content::Text(digest)) => Some(random::hex(digest)),
+            Some(Content::Unreadable) => return None,
+        };
+        Some(Self { path: path.to_owned(), sha256 })
+    }
 }
 
 /// Why what is on the disk is not taken.
@@ -110,6 +135,9 @@ impl Renewal {
     /// As `Config::load`.
     pub fn load(flag: Option<&Path>) -> Result<Self, Error> {
         let path = Config::file_path(flag);
+        if path.as_os_str().is_empty() {
+            return Err(Error::Missing(path));
+        }
         let file = std::path::absolute(&path).map_err(|source| Error::Read { path, source })?;
         // The look comes before the reading: what changes between the two is judged once more.
         let before = stamp(&file);
@@ -129,6 +157,11 @@ impl Renewal {
     /// What is in force.
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// What hub.toml said when it was taken.
+    pub fn in_force(&self) -> Option<InForce> {
+        InForce::new(&self.file, self.used.get(&self.file))
     }
 
     /// Why what is on the disk is not in force; none where it is.

@@ -1,6 +1,7 @@
 use std::fmt;
 
 use crate::command;
+use crate::hint::hint;
 
 /// Why the gate cannot do or cannot know something.
 #[derive(Debug)]
@@ -125,14 +126,15 @@ impl fmt::Display for Error {
             Self::OtherTailnet { first, now } => write!(
                 f,
                 "this node is in the tailnet {now} now, and it was published in {first}; if that is meant, run: \
-                 tailscale-gate allow; else go back: tailscale switch {first}"
+                 {}; else go back: tailscale switch {first}",
+                hint("tailscale-gate", "allow")
             ),
             Self::OldClient { client, daemon } => write!(
                 f,
                 "tailscale {client} is older than tailscaled {daemon}, and what it writes deletes settings that it does \
                  not know; update the tailscale that is first on PATH, or restart tailscaled if that was updated"
             ),
-            Self::State(reason) => write!(f, "{reason}; if the file is damaged, run: tailscale-gate allow"),
+            Self::State(reason) => write!(f, "{reason}; if the file is damaged, run: {}", hint("tailscale-gate", "allow")),
             Self::NotConnected(state) => match state.as_str() {
                 "Stopped" => f.write_str("tailscale is stopped; run: tailscale up"),
                 "NeedsLogin" => f.write_str("tailscale is logged out; run: tailscale up"),

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use super::machine::{Cause, State};
 use super::tailscale::Facts;
-use crate::config::Refused;
+use crate::config::{InForce, Refused, Renewal};
 use crate::records::history::{Event, Kind};
 use crate::records::{Details, Door, seconds_between};
 use crate::state::{Folder, Record, Run};
@@ -34,6 +34,7 @@ pub(super) struct Reporter {
     closing: Option<Instant>,
     expiry_said: Option<Instant>,
     counts: Map<String, Value>,
+    in_force: Option<InForce>,
     refused: Option<Refused>,
     /// Whether `refused` is still to be written down.
     is_renewed: bool,
@@ -70,6 +71,7 @@ impl Reporter {
             closing: None,
             expiry_said: None,
             counts: Map::new(),
+            in_force: None,
             refused: None,
             is_renewed: false,
             ended: false,
@@ -83,10 +85,11 @@ impl Reporter {
         self.closing.get_or_insert(now);
     }
 
-    /// Why the configuration on the disk is not in force, from now on.
-    pub fn refused(&mut self, refused: Option<&Refused>) {
-        self.is_renewed |= self.refused.as_ref() != refused;
-        self.refused = refused.cloned();
+    /// What is in force, and why what is on the disk is not, from now on.
+    pub fn renewed(&mut self, renewal: &Renewal) {
+        let (in_force, refused) = (renewal.in_force(), renewal.refused().cloned());
+        self.is_renewed |= self.refused != refused || self.in_force != in_force;
+        (self.in_force, self.refused) = (in_force, refused);
     }
 
     /// Says what has changed, if anything has.
@@ -129,7 +132,11 @@ impl Reporter {
         let said = self.expiry_said.is_some_and(|at| now.duration_since(at) < DAY);
         if left <= KEY_EXPIRES_SOON && !said {
             self.expiry_said = Some(now);
-            let reason = "renew it before: tailscale up --force-reauth, or turn its expiry off in the admin console";
+            let reason = if left > 0 {
+                "renew it before: tailscale up --force-reauth, or turn its expiry off in the admin console"
+            } else {
+                "it has expired; run: tailscale up --force-reauth"
+            };
             log::warn!("key_expires", at = log::rfc3339(expiry), in_hours = left / 3600, reason = reason);
         }
     }
@@ -175,6 +182,7 @@ impl Reporter {
                 tailscale_version: facts.version.clone(),
                 key_expiry: facts.key_expiry.map(log::rfc3339),
                 former_name: facts.former.clone(),
+                configuration: self.in_force.clone(),
                 configuration_refused: self.refused.clone(),
                 pid: Some(std::process::id()),
                 ended: self.ended,

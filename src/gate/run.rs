@@ -148,7 +148,7 @@ impl Gate {
     fn run(&mut self, renewal: &mut Renewal) -> Result<Option<Moved>, String> {
         let mut watchdog = Watchdog::from_environment();
         let mut looked = Instant::now();
-        self.reporter.refused(renewal.refused());
+        self.reporter.renewed(renewal);
         loop {
             let now = Instant::now();
             watchdog.attend(now);
@@ -156,7 +156,7 @@ impl Gate {
             if now >= renewal.due(looked) && self.stopping.is_none() {
                 looked = now;
                 if renewal.look(now, self) != Look::Nothing {
-                    self.reporter.refused(renewal.refused());
+                    self.reporter.renewed(renewal);
                 }
                 if self.moving.is_some() {
                     // Closed and verified on the old port before anything is opened on the new one.

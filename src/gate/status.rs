@@ -11,6 +11,7 @@ use super::tailscale::Tailscale;
 use super::{Error, Target, folder};
 use crate::config::Config;
 use crate::exit::{self, Exit};
+use crate::hint::hint;
 use crate::log;
 use crate::records::{Details, Door};
 use crate::state::{Folder, Record, Run};
@@ -35,7 +36,9 @@ pub(super) fn show(config: &Config, target: &Target, as_json: bool) -> Exit {
         (Some(problem), _) => problem,
         (None, Some(_)) if fits => door.reason,
         (None, Some(_)) => "the gate is about to notice".to_owned(),
-        (None, None) if state == State::Open => "public, and no gate runs: run tailscale-gate close".to_owned(),
+        (None, None) if state == State::Open => {
+            format!("public, and no gate runs; run: {}", hint("tailscale-gate", "close"))
+        }
         (None, None) => "no gate runs".to_owned(),
     };
     let answer = json!({

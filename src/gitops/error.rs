@@ -64,6 +64,15 @@ impl Error {
         }
     }
 
+    /// True where this user may not read what it takes, and another might.
+    pub fn is_denied(&self) -> bool {
+        match self {
+            Self::State(error) => error.is_denied(),
+            Self::Config(error) => error.is_denied(),
+            _ => false,
+        }
+    }
+
     pub(super) fn unexpected(command: &'static str, output: &[u8]) -> Self {
         Self::Unexpected { command, output: crate::log::printable(&output[..output.len().min(200)]) }
     }

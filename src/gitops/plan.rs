@@ -14,6 +14,7 @@ use super::worktree::Yielding;
 use super::{Error, Outcome, prune};
 use crate::command::scoped_thread;
 use crate::config::Repository;
+use crate::hint::hint;
 use crate::log;
 use crate::records::short;
 
@@ -123,11 +124,11 @@ impl Run<'_> {
         }
         Err(Error::Refused(format!(
             "the branch {} was rewritten: {} does not follow on the deployed {}; push a commit that does, or, if the \
-             rewrite is wanted, move the checkout there by hand and run: hub retry {} --rewritten",
+             rewrite is wanted, move the checkout there by hand and run: {}",
             repository.branch,
             short(to),
             short(old),
-            repository.name
+            hint("hub", &format!("retry {} --rewritten", repository.name))
         )))
     }
 

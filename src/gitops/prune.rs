@@ -6,6 +6,7 @@ use super::Error;
 use super::mirror::Mirror;
 use super::objects::LINK;
 use crate::config::Repository;
+use crate::hint::hint;
 use crate::log;
 use crate::records::short;
 use crate::text;
@@ -28,19 +29,20 @@ pub(super) fn check(repository: &Repository, mirror: &Mirror, commit: &str, inst
             log::printable(&target)
         )));
     }
+    let remove = hint("gitops-sync", &format!("{name} --remove-all"));
     let units: Vec<&String> = installed.iter().filter(|file| !file.contains('/')).collect();
     // git does not keep empty folders, so the last unit may take its folder along.
     let moved = if not_folder.is_some() && !units.is_empty() { elsewhere(mirror, commit, &units)? } else { None };
     if let Some(place) = moved {
         return Err(Error::Refused(format!(
             "there is no folder {folder} in {to}, and the units are in {place} now; write units = \"{place}\" in hub.toml, or, if \
-             they are to be removed, run: gitops-sync {name} --remove-all"
+             they are to be removed, run: {remove}"
         )));
     }
     if units.len() > 1 {
         return Err(Error::Refused(format!(
             "{to} has no unit in {folder} any more and would take away all {} of {name}: {}; if that is meant, run: \
-             gitops-sync {name} --remove-all, or write units = \"\" in hub.toml to leave them as they are",
+             {remove}, or write units = \"\" in hub.toml to leave them as they are",
             units.len(),
             text::listed(&units, " ")
         )));

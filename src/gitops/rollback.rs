@@ -23,6 +23,7 @@ use super::{Error, Outcome, Status, describe, state_of, worker};
 use crate::command;
 use crate::config::{Config, Repository};
 use crate::exit::Exit;
+use crate::hint::hint;
 use crate::log;
 use crate::records::history::{Event, Kind};
 use crate::records::short;
@@ -232,7 +233,7 @@ fn hold_reason(outcome: &Outcome, to: &str) -> String {
 /// The commit to go back to.
 fn choose(repository: &Repository, all: &Versions, live: Option<&str>, wanted: Option<&str>) -> Result<String, Error> {
     let name = &repository.name;
-    let list = format!("hub versions {name} lists what was");
+    let list = format!("{} lists what was", hint("hub", &format!("versions {name}")));
     let Some(wanted) = wanted else {
         let before = live.and_then(|live| all.before(live));
         return before.map(|version| version.commit.clone()).ok_or_else(|| {

@@ -38,7 +38,7 @@ pub(super) fn verify(
     let parent = access::folder_of(&gitops, access::SIGNERS, &user)?;
     let desk = Private::make((&parent, &repository_file_name(&repository.name)), &user)?;
     let signers = match &repository.allowed_signers {
-        Some(path) => desk.write("allowed_signers", &list(path, "allowed_signers")?)?,
+        Some(path) => desk.write("allowed_signers", &list(path, "allowed_signers").map_err(refused)?)?,
         None => Path::new("/dev/null").to_owned(),
     };
     let keys = desk.path().join("gnupg");
@@ -156,8 +156,14 @@ fn trusted<'a>(path: &'a Path, key: &str) -> Result<&'a Path, Error> {
         state::Error::Untrusted { .. } => Error::Refused(format!(
             "{key}: {shown} or a folder above it can be written by others than root; run: chown root: {shown} && chmod go-w {shown}, and keep it in a folder of root's ({error})"
         )),
+        denied if denied.is_denied() => Error::State(denied),
         error => Error::Refused(format!("{key}: {shown} cannot be read: {error}")),
     })
+}
+
+/// A list that cannot be read lets no commit pass.
+fn refused(error: Error) -> Error {
+    Error::Refused(error.to_string())
 }
 
 /// The content of a list that root alone can change.
@@ -166,7 +172,10 @@ fn list(path: &Path, key: &str) -> Result<Vec<u8>, Error> {
     let mut content = Vec::new();
     let read =
         std::fs::File::open(trusted(path, key)?).and_then(|file| file.take(LONGEST_LIST + 1).read_to_end(&mut content));
-    read.map_err(|source| Error::Refused(format!("{key}: {} cannot be read: {source}", path.display())))?;
+    read.map_err(|source| match state::Error::io("read", path, source) {
+        denied if denied.is_denied() => Error::State(denied),
+        error => Error::Refused(format!("{key}: {error}")),
+    })?;
     if content.len() as u64 > LONGEST_LIST {
         return Err(Error::Refused(format!("{key}: {} is longer than {LONGEST_LIST} bytes", path.display())));
     }
@@ -178,7 +187,7 @@ fn make_keys(repository: &Repository, desk: &Private, user: &Account, home: &Pat
     let run = |program: &str| Command::new(program, LOCAL).user(user).folder(desk.path());
     run("mkdir").args(["-m", "700", "--"]).args([home]).succeed()?;
     let Some(keyring) = &repository.gpg_keyring else { return Ok(()) };
-    let listed = desk.write("keys.gpg", &list(keyring, "gpg_keyring")?)?;
+    let listed = desk.write("keys.gpg", &list(keyring, "gpg_keyring").map_err(refused)?)?;
     let options = ["--batch", "--quiet", "--no-autostart", "--trust-model", "always", "--import", "--"].map(OsStr::new);
     run("gpg").env("GNUPGHOME", home).name("gpg --import").args(options).args([listed]).succeed()?;
     // git calls gpg itself; the listed keys are trusted by being listed.

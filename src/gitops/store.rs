@@ -8,6 +8,7 @@ use super::worktree::Found;
 use super::{Outcome, Status};
 use crate::command::Account;
 use crate::config::Repository;
+use crate::hint::hint;
 use crate::records::versions::Versions;
 use crate::records::{Bad, Checked, Confirmed, Deployed, Hold};
 use crate::state::{Error, Folder, repository_file_name};
@@ -124,7 +125,7 @@ impl Store {
         let name = &repository.name;
         self.bad
             .read_json(&file(repository))
-            .map_err(|error: Error| error.remedied(|| format!("run: hub retry {name}")))
+            .map_err(|error: Error| error.remedied(|| format!("run: {}", hint("hub", &format!("retry {name}")))))
     }
 
     pub fn set_bad(&self, repository: &Repository, commit: &str, reason: &str, refused: bool) -> Result<(), Error> {
@@ -164,7 +165,8 @@ impl Store {
         let name = &repository.name;
         self.hold.read_json(&file(repository)).map_err(|error: Error| {
             error.remedied(|| {
-                format!("whether it is on hold is not known; run: hub release {name}, or once more: hub hold {name}")
+                let [release, hold] = ["release", "hold"].map(|word| hint("hub", &format!("{word} {name}")));
+                format!("whether it is on hold is not known; run: {release}, or once more: {hold}")
             })
         })
     }
@@ -194,9 +196,9 @@ impl Store {
 
     pub fn confirmed(&self, repository: &Repository) -> Result<Option<Confirmed>, Error> {
         let name = &repository.name;
-        self.confirmed
-            .read_json(&file(repository))
-            .map_err(|error: Error| error.remedied(|| format!("say it once more: hub confirm {name}")))
+        self.confirmed.read_json(&file(repository)).map_err(|error: Error| {
+            error.remedied(|| format!("say it once more: {}", hint("hub", &format!("confirm {name}"))))
+        })
     }
 
     /// Forgets that somebody confirmed; for a deployment that is kept.

@@ -12,6 +12,7 @@ use super::{Error, Outcome, Status, describe};
 use crate::command::Account;
 use crate::config::{Config, Repository};
 use crate::exit::Exit;
+use crate::hint::hint;
 use crate::log;
 use crate::records::short;
 use crate::text;
@@ -134,7 +135,7 @@ impl Run<'_> {
             reason = outcome.reason,
             units = outcome.not_deployed.as_ref().map(|reason| format!("not deployed: {reason}")),
             left_out = outcome.left_out,
-            look_again = is_open.then(|| format!("hub deploy {}", repository.name)),
+            look_again = is_open.then(|| hint("hub", &format!("deploy {}", repository.name))),
             duration_ms = outcome.duration_ms,
         );
         if is_written {
@@ -263,7 +264,7 @@ impl Run<'_> {
     fn hold(&self, repository: &Repository) -> Result<Option<End>, Error> {
         let Some(hold) = self.store.hold(repository)? else { return Ok(None) };
         let why = hold.reason.as_ref().map_or_else(String::new, |reason| format!(" ({reason})"));
-        let resume = format!("hub release {} resumes", repository.name);
+        let resume = format!("{} resumes", hint("hub", &format!("release {}", repository.name)));
         let since = if hold.since.is_empty() { String::new() } else { format!(" since {}", hold.since) };
         Ok(Some((Status::Held, Some(format!("held by {}{since}{why}; {resume}", hold.holder())))))
     }
@@ -272,11 +273,11 @@ impl Run<'_> {
     fn failed_before(&self, repository: &Repository, to: &str) -> Result<Option<End>, Error> {
         let Some(bad) = self.store.bad(repository)?.filter(|bad| bad.commit == to) else { return Ok(None) };
         let reason = format!(
-            "{} failed at {} ({}) and is not tried again until the branch moves, or: hub retry {}",
+            "{} failed at {} ({}) and is not tried again until the branch moves, or: {}",
             short(to),
             bad.at,
             bad.reason,
-            repository.name
+            hint("hub", &format!("retry {}", repository.name))
         );
         if bad.refused {
             return Err(Error::Refused(reason));

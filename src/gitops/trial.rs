@@ -13,6 +13,7 @@ use super::turn::Turn;
 use super::units::{Applied, Manager};
 use super::{Error, Outcome, Status};
 use crate::config::Repository;
+use crate::hint::hint;
 use crate::log;
 use crate::records::{LAST_WORD, short};
 use crate::state::repository_file_name;
@@ -47,8 +48,8 @@ impl Run<'_> {
         entry.confirm_until = Some(until.clone());
         self.journal.reach(repository, &mut entry, Step::Confirm)?;
         self.arm(repository, &entry);
-        let name = &repository.name;
-        let reason = format!("on trial: it goes back at {until} unless somebody says before: hub confirm {name}");
+        let reason =
+            format!("on trial: it goes back at {until} unless somebody says before: {}", confirm(&repository.name));
         Ok((Status::Deployed, Some(reason)))
     }
 
@@ -80,13 +81,14 @@ impl Run<'_> {
         }
         if !is_late {
             let reason = format!(
-                "{to} is on trial: it goes back at {} unless somebody says before: hub confirm {name}",
-                log::rfc3339(until)
+                "{to} is on trial: it goes back at {} unless somebody says before: {}",
+                log::rfc3339(until),
+                confirm(name)
             );
             self.arm(repository, entry);
             return Ok(Some((Status::Held, Some(reason))));
         }
-        let reason = format!("nobody confirmed {to} within {} min (hub confirm {name})", repository.confirm_minutes);
+        let reason = format!("nobody confirmed {to} within {} min ({})", repository.confirm_minutes, confirm(name));
         if self.dry_run {
             return Ok(Some((Status::Planned, Some(format!("{reason}; the next run takes it back")))));
         }
@@ -187,4 +189,8 @@ fn timer_of(repository: &Repository, until: Timestamp) -> String {
         .map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' })
         .collect();
     format!("hub-confirm-{name}-{}", until.as_second())
+}
+
+fn confirm(name: &str) -> String {
+    hint("hub", &format!("confirm {name}"))
 }

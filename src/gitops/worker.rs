@@ -14,6 +14,7 @@ use super::units::{Host, Manager};
 use super::{Error, Outcome, Request, Status, outcome, state_of};
 use crate::config::{Config, Repository};
 use crate::exit::Exit;
+use crate::hint::hint;
 use crate::log;
 use crate::records::{Details, Gitops};
 use crate::state::{self, Folder, Record};
@@ -156,7 +157,11 @@ impl<'a> Worker<'a> {
             "nothing_due",
             repositories = repositories.len(),
             next_due = next.map(log::rfc3339),
-            note = "nothing is due; name the repository to have it looked at now: gitops-sync REPO, or hub deploy REPO"
+            note = format!(
+                "nothing is due; name the repository to have it looked at now: {}, or {}",
+                hint("gitops-sync", "REPO"),
+                hint("hub", "deploy REPO")
+            )
         );
     }
 }

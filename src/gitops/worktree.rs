@@ -237,7 +237,7 @@ fn content(root: &Folder, path: &[u8], limit: usize) -> Result<Option<Option<Vec
 
 /// True where the checkout's user may not look: somebody else's file in it counts as a person's.
 fn is_closed(error: &Error) -> bool {
-    matches!(error, Error::State(error) if error.is_denied())
+    error.is_denied()
 }
 
 /// A folder of the checkout, no link followed: none where it is not there, and none in it for the root.

@@ -3,6 +3,7 @@ use std::path::PathBuf;
 use super::repository::Target;
 use super::{Error, say};
 use crate::command;
+use crate::hint::hint;
 use crate::log::rfc3339;
 use crate::records::{Confirmed, LAST_WORD, LONGEST_ENTRY, Open, short};
 
@@ -35,7 +36,10 @@ pub(super) fn main(arguments: &Arguments) -> Result<(), Error> {
     if until.parse::<jiff::Timestamp>().is_ok_and(|until| until <= now + 2 * LAST_WORD) {
         let reason =
             format!("{} of {} had to be confirmed until {until}; it is being taken back", short(&to), target.name);
-        return Err(Error::Usage(format!("{reason}; to try it once more: hub retry {}", target.name)));
+        return Err(Error::Usage(format!(
+            "{reason}; to try it once more: {}",
+            hint("hub", &format!("retry {}", target.name))
+        )));
     }
     let confirmed = Confirmed { commit: to.clone(), at: rfc3339(now), by: command::current().name };
     target.gitops("confirmed")?.publish_json(&target.file, &confirmed)?;

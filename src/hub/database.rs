@@ -1,8 +1,8 @@
 use std::path::{Path, PathBuf};
 
-use super::greeting::quoted;
 use super::{Error, say};
 use crate::config::Config;
+use crate::hint::quoted;
 use crate::records::counted;
 use crate::store::care::{self, Recovered};
 

@@ -3,6 +3,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Error, say};
 use crate::config::Config;
+use crate::hint::hint;
 use crate::log::rfc3339;
 use crate::reading::dead_letters::{DeadLetters, Retried};
 use crate::records::counted;
@@ -156,7 +157,7 @@ pub(super) fn main(arguments: &Arguments) -> Result<(), Error> {
 }
 
 fn unknown(id: i64) -> Error {
-    Error::Usage(format!("there is no dead letter {id}; hub dead-letters list shows those that are"))
+    Error::Usage(format!("there is no dead letter {id}; {} shows those that are", hint("hub", "dead-letters list")))
 }
 
 /// The numbers that are meant; one that is not there, or of another pipeline than the one that was named, is refused
@@ -207,7 +208,8 @@ fn list(letters: &mut DeadLetters<'_>, pipeline: Option<&str>) -> Result<(), Err
     }
     for name in orphans {
         say(&format!(
-            "{name} is not configured; as another pipeline's: hub dead-letters --pipeline {name} retry --as NAME"
+            "{name} is not configured; as another pipeline's: {}",
+            hint("hub", &format!("dead-letters --pipeline {name} retry --as NAME"))
         ));
     }
     Ok(())

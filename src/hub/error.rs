@@ -97,20 +97,16 @@ impl From<queue::Error> for Error {
 
 /// What to do where the state folder belongs to somebody else.
 fn hint(error: &state::Error) -> String {
-    match error {
-        denied if denied.is_denied() => {
-            format!(
-                "; run it as root: {}; or as the user that hub up runs as (HUB_STATE_DIR names another state folder)",
-                as_root()
-            )
-        }
-        _ => String::new(),
-    }
+    if error.is_denied() { format!("; run it as root: {}; or {}", as_root(), OWNER) } else { String::new() }
 }
+
+/// Who else may.
+const OWNER: &str = "as the user that hub up runs as (HUB_STATE_DIR names another state folder)";
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Config(error) if error.is_denied() => write!(f, "{error}; run it as root: {}", as_root()),
             Self::Config(error) => error.fmt(f),
             Self::Reading(error) => error.fmt(f),
             Self::Store(error) => error.fmt(f),

@@ -3,6 +3,7 @@ use std::path::Path;
 
 use super::say;
 use crate::config::{Config, Repository, reachable};
+use crate::hint::{command_line, quoted};
 use crate::log;
 
 /// The path that forges deliver to.
@@ -11,36 +12,6 @@ pub(super) const WEBHOOK: &str = "/api/webhook/gitops";
 /// The URL of a path behind an address as this host reaches it.
 pub(super) fn url(address: SocketAddr, path: &str) -> String {
     format!("http://{}{path}", reachable(address))
-}
-
-/// How to call another command of this hub for the same state and configuration, from any terminal.
-pub(super) fn command_line(command: &str, flag: Option<&Path>) -> String {
-    let mut words = Vec::new();
-    for name in ["HUB_STATE_DIR", "HUB_CONFIG", "PORT"] {
-        if let Some(value) = std::env::var_os(name).filter(|value| !value.is_empty()) {
-            words.push(format!("{name}={}", quoted(&value.to_string_lossy())));
-        }
-    }
-    let program = std::env::current_exe().unwrap_or_else(|_| "hub".into());
-    let on_path = std::env::var_os("PATH")
-        .is_some_and(|path| std::env::split_paths(&path).any(|folder| folder.join("hub") == program));
-    words.push(if on_path { "hub".to_owned() } else { quoted(&program.to_string_lossy()) });
-    words.push(command.to_owned());
-    if let Some(flag) = flag {
-        let flag = std::path::absolute(flag).unwrap_or_else(|_| flag.to_owned());
-        words.push(format!("--config {}", quoted(&flag.to_string_lossy())));
-    }
-    words.join(" ")
-}
-
-/// A word for a shell.
-pub(super) fn quoted(word: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:=+,@%".contains(&byte);
-    if !word.is_empty() && word.bytes().all(plain) {
-        word.to_owned()
-    } else {
-        format!("'{}'", word.replace('\'', "'\\''"))
-    }
 }
 
 /// This command once more, as root.
@@ -56,7 +27,7 @@ pub(super) fn greet(config: &Config, flag: Option<&Path>) {
     let webhook = url(config.proxy.listen, WEBHOOK);
     let status_page = url(config.proxy.admin_listen, "/");
     let secret = config.credentials().webhook_secrets().is_ok_and(|secrets| !secrets.is_empty());
-    let next = command_line("webhook-test", flag);
+    let next = command_line("hub", "webhook-test", flag);
     if !log::is_for_people() {
         log::info!(
             "up",
@@ -99,15 +70,6 @@ fn repositories(repositories: &[Repository]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn words_survive_a_shell() {
-        for (word, expected) in
-            [("/srv/hub", "/srv/hub"), ("/srv/my hub", "'/srv/my hub'"), ("", "''"), ("it's", "'it'\\''s'")]
-        {
-            assert_eq!(quoted(word), expected);
-        }
-    }
 
     #[test]
     fn an_address_for_all_is_reached_through_loopback() {

@@ -2,11 +2,12 @@ use std::io::{BufRead, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use super::credential::Store;
-use super::greeting::{as_root, command_line};
+use super::greeting::as_root;
 use super::webhook_test;
 use super::{Error, say};
 use crate::config::{self, Config};
 use crate::gitops::check::check_access;
+use crate::hint::command_line;
 use crate::state::{self, Folder};
 
 /// Write the first configuration: asks on a terminal for what the flags leave out, looks at the branch once as the user that
@@ -69,7 +70,7 @@ pub(super) fn main(arguments: &Arguments) -> Result<(), Error> {
     let is_taken = arguments.user && Path::new(state::SYSTEM_ROOT).exists();
     let own = is_taken.then(state::users_root).transpose()?;
     let text = before + &answers.text(own.as_deref());
-    let config = Config::of_text(&path, &text)?;
+    let config = Config::of_text(&path, &text).map_err(answered)?;
     let repository = config.repositories.last().ok_or_else(|| Error::Usage("no repository was given".to_owned()))?;
     say(&format!("Looking at {} of {} ...", repository.branch, repository.remote.url()));
     check_access(&config, repository).map_err(|error| Error::Init(format!("{error}; nothing was written")))?;
@@ -84,15 +85,26 @@ pub(super) fn main(arguments: &Arguments) -> Result<(), Error> {
     let start = if store.installed && flag.is_none() {
         "systemctl enable --now proxy gitops-sync.path gitops-sync.timer".to_owned()
     } else {
-        command_line("up", flag)
+        command_line("hub", "up", flag)
     };
     say(&format!(
         "Wrote {}; the webhook secret is {}.\n\nNext:\n\n  {start}\n\nand for the settings of the webhook on the forge:\n\n  {}\n",
         path.display(),
         known.source,
-        command_line("webhook-test", flag)
+        command_line("hub", "webhook-test", flag)
     ));
     Ok(())
+}
+
+/// What is wrong with an answer, without a line of a file that nobody has written.
+fn answered(error: config::Error) -> Error {
+    match error {
+        config::Error::Line { key, reason, .. } if !key.is_empty() => {
+            let key = key.rsplit("].").next().unwrap_or(&key);
+            Error::Usage(format!("{key}: {reason}; nothing was written"))
+        }
+        error => Error::Config(error),
+    }
 }
 
 /// The file to write.
@@ -163,7 +175,10 @@ fn ask(arguments: &Arguments) -> Result<Answers, Error> {
     let branch = answer(&arguments.branch, "Branch", "main")?;
     let path = answer(&arguments.path, "Folder of the checkout", &folder)?;
     let units = answer(&arguments.units, "Folder of unit files in it (- for none)", "systemd")?;
-    let units_dir = answer(&arguments.units_dir, "Where unit files are installed", UNITS_DIR)?;
+    let units_dir = match (&arguments.units_dir, units.as_str()) {
+        (None, "" | "-") => UNITS_DIR.to_owned(),
+        (given, _) => answer(given, "Where unit files are installed", UNITS_DIR)?,
+    };
     let database = answer(&arguments.database, "Database (postgres://… without a password, or sqlite:FILE)", SQLITE)?;
     if has_password(&database) {
         let reason = "the database's URL has a password, and hub.toml is no secret; leave it out here, and write the URL into the \

@@ -7,9 +7,10 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use super::credential::Store;
-use super::greeting::{command_line, url};
+use super::greeting::url;
 use super::{Error, say};
 use crate::config::{Config, reachable};
+use crate::hint::command_line;
 use crate::http;
 
 const TOKEN: &str = "admin-token";
@@ -52,14 +53,15 @@ pub(super) fn admin_token(arguments: &AdminToken) -> Result<(), Error> {
     let flag = arguments.config.as_deref();
     let config = Config::load(flag)?;
     let store = Store::of(&config);
-    let path = store.credentials.folder().join(TOKEN);
+    let path = store.credentials.path(TOKEN);
     let is_there = store.credentials.read(TOKEN)?.is_some_and(|token| !token.bytes().trim_ascii().is_empty());
     if is_there && !arguments.new {
-        let again = command_line("admin-token --new", flag);
+        let again = command_line("hub", "admin-token --new", flag);
         say(&format!("{} is there already, and nothing was changed. To replace it: {again}", path.display()));
         return Ok(());
     }
     store.make(&config, TOKEN)?;
+    let path = store.credentials.path(TOKEN);
     say(&format!(
         "Wrote {} (mode 0600).\n\n\
          A proxy that runs asks for it within a few seconds.\n\
@@ -77,7 +79,8 @@ pub(super) fn page(arguments: &Page) -> Result<(), Error> {
     let config = Config::load(flag)?;
     let page = url(config.proxy.admin_listen, "/");
     let store = Store::of(&config);
-    let start = if store.installed { "systemctl start proxy.service".to_owned() } else { command_line("up", flag) };
+    let start =
+        if store.installed { "systemctl start proxy.service".to_owned() } else { command_line("hub", "up", flag) };
     let token = match http::agent(TIMEOUT).get(&page).call().map(|answer| answer.status().as_u16()) {
         Ok(200) => false,
         Ok(401) => true,
@@ -85,10 +88,13 @@ pub(super) fn page(arguments: &Page) -> Result<(), Error> {
             let reason = format!("{page} answered {status}; is it the proxy that listens there? Its log says more");
             return Err(Error::Page(reason));
         }
-        Err(error) => return Err(Error::Page(format!("{page} does not answer ({error}); start the proxy: {start}"))),
+        Err(error) => {
+            let reason = http::said(&error);
+            return Err(Error::Page(format!("{page} does not answer ({reason}); start the proxy: {start}")));
+        }
     };
     let password = if token {
-        let path = store.credentials.folder().join(TOKEN);
+        let path = store.credentials.path(TOKEN);
         format!("\nIt asks for a password: the content of {}. Any user name will do.", path.display())
     } else {
         String::new()

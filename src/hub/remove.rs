@@ -2,6 +2,7 @@ use std::path::PathBuf;
 
 use super::{Error, say};
 use crate::config::Config;
+use crate::hint::hint;
 use crate::records::Reader;
 use crate::state::Folder;
 use crate::{gitops, log};
@@ -33,8 +34,9 @@ pub(super) fn main(arguments: &Arguments) -> Result<(), Error> {
     let name = &arguments.repository;
     if let Some(known) = config.repositories.iter().find(|repository| repository.is_known_as(name)) {
         return Err(Error::Usage(format!(
-            "{} is still in hub.toml; take its [[repository]] out first, or suspend it: hub hold {}",
-            known.name, known.name
+            "{} is still in hub.toml; take its [[repository]] out first, or suspend it: {}",
+            known.name,
+            hint("hub", &format!("hold {}", known.name))
         )));
     }
     let lines = gitops::remove(&config, name, arguments.dry_run).map_err(Error::Gitops)?;

@@ -1,10 +1,10 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use super::greeting::command_line;
 use super::{Error, say};
 use crate::command;
 use crate::config::Config;
+use crate::hint::command_line;
 use crate::log::rfc3339;
 use crate::records;
 use crate::records::history::{Event, Kind};
@@ -160,7 +160,7 @@ pub(super) fn find_hold(state: &Path, repository: &str, flag: Option<&Path>) -> 
         "{repository} is on hold by {}{since}{}, and nothing is deployed until: {}",
         hold.holder(),
         hold.reason.as_ref().map_or_else(String::new, |reason| format!(", {reason:?}")),
-        command_line(&format!("release {repository}"), flag)
+        command_line("hub", &format!("release {repository}"), flag)
     )))
 }
 
@@ -177,7 +177,7 @@ pub(super) fn hold(arguments: &Hold) -> Result<(), Error> {
     };
     target.gitops("hold")?.publish_json(&target.file, &hold)?;
     target.tell(Kind::Held, "held", arguments.reason.as_ref())?;
-    let resume = command_line(&format!("release {}", target.name), target.flag);
+    let resume = command_line("hub", &format!("release {}", target.name), target.flag);
     say(&format!("{} is on hold; resume with: {resume}", target.name));
     Ok(())
 }

@@ -4,6 +4,7 @@ use super::{Error, say};
 use crate::config::Config;
 use crate::exit::Exit;
 use crate::gitops::{self, Back};
+use crate::hint::hint;
 use crate::records::short;
 use crate::{log, text};
 
@@ -63,7 +64,10 @@ pub(super) fn main(arguments: &Arguments) -> Result<Exit, Error> {
     let from = done.from.as_deref().map_or("nothing", short);
     match done.exit {
         Exit::Done if arguments.dry_run => say(&format!("{name} would go back from {from} to {to}")),
-        Exit::Done => say(&format!("{name} is back on {to} and on hold; resume with: hub release {name}")),
+        Exit::Done => {
+            let resume = hint("hub", &format!("release {name}"));
+            say(&format!("{name} is back on {to} and on hold; resume with: {resume}"));
+        }
         _ => say(&format!("{name} did not go back: {}", done.reason.as_deref().unwrap_or("the log above says why"))),
     }
     for line in done

@@ -2,6 +2,7 @@ use std::path::PathBuf;
 
 use super::repository::Target;
 use super::{Error, say};
+use crate::hint::hint;
 use crate::records::versions::{Version, Versions};
 use crate::records::{Deployed, Hold, short};
 use crate::text;
@@ -54,7 +55,8 @@ pub(super) fn main(arguments: &Arguments) -> Result<(), Error> {
     }
     if let Some(hold) = hold {
         let why = hold.reason.map_or_else(String::new, |reason| format!(" ({reason})"));
-        say(&text::shown(&format!("on hold{why}; hub release {} resumes deployments", target.name)));
+        let resume = hint("hub", &format!("release {}", target.name));
+        say(&text::shown(&format!("on hold{why}; {resume} resumes deployments")));
     }
     Ok(())
 }

@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::credential::Store;
-use super::greeting::{WEBHOOK, command_line, url};
+use super::greeting::{WEBHOOK, url};
 use super::repository::find_hold;
 use super::{Error, random_id, say};
 use crate::config::{Config, Secret, reachable};
 use crate::forge::signature::sign;
+use crate::hint::command_line;
 use crate::http;
 
 /// Make the webhook secret when there is none, say what to enter on the forge, and send a signed delivery to the proxy
@@ -80,7 +81,7 @@ pub(super) fn main(arguments: &Arguments) -> Result<(), Error> {
             "Nothing was sent: no proxy runs on {} yet; {}\nThen try the secret with: {}",
             config.proxy.listen,
             start_it(installed, flag),
-            command_line("webhook-test", flag)
+            command_line("hub", "webhook-test", flag)
         ));
         return Ok(());
     }
@@ -126,7 +127,7 @@ fn is_answered(listen: SocketAddr) -> bool {
 /// The secret in force, made where there is none.
 pub(super) fn secret(config: &Config, store: &Store) -> Result<Known, Error> {
     let credentials = &store.credentials;
-    let path = credentials.folder().join(CREDENTIAL);
+    let path = credentials.path(CREDENTIAL);
     let from_environment = std::env::var_os("GITHUB_WEBHOOK_SECRET").is_some_and(|value| !value.is_empty());
     let found = credentials.webhook_secrets()?;
     if let Some(secret) = found.into_iter().next() {
@@ -168,9 +169,10 @@ fn post(target: &str, secret: &Secret, event: &str, delivery: &str, body: &[u8])
         .header("X-GitHub-Event", event)
         .header("X-GitHub-Delivery", delivery)
         .header("X-Hub-Signature-256", sign(secret, body).map_err(|error| format!("cannot sign: {error}"))?);
-    let mut response = request.send(body).map_err(|error| format!("{target} does not answer: {error}"))?;
+    let mut response =
+        request.send(body).map_err(|error| format!("{target} does not answer: {}", http::said(&error)))?;
     let text = response.body_mut().with_config().limit(64 << 10).read_to_string();
-    let text = text.map_err(|error| format!("{target} broke off its answer: {error}"))?;
+    let text = text.map_err(|error| format!("{target} broke off its answer: {}", http::said(&error)))?;
     let json: Value = serde_json::from_str(&text).unwrap_or_default();
     let reason = json["reason"].as_str().map_or_else(|| "no reason given".to_owned(), str::to_owned);
     Ok(Answer { status: response.status().as_u16(), reason: crate::text::sentence(&reason) })
@@ -180,14 +182,14 @@ fn start_it(installed: bool, flag: Option<&Path>) -> String {
     if installed {
         "start the proxy with: systemctl enable --now proxy".to_owned()
     } else {
-        format!("start it with: {}", command_line("up", flag))
+        format!("start it with: {}", command_line("hub", "up", flag))
     }
 }
 
 /// What to do about an answer that is no success.
 fn refused(answer: &Answer, installed: bool, flag: Option<&Path>) -> String {
     // The proxy takes hub.toml and credentials by itself, within seconds; what it does not take it has refused.
-    let look = if installed { "journalctl -u proxy -n 20".to_owned() } else { command_line("status", flag) };
+    let look = if installed { "journalctl -u proxy -n 20".to_owned() } else { command_line("hub", "status", flag) };
     let advice = match answer.status {
         401 => format!("the running proxy has another secret, and says why it does not take this one: {look}"),
         404 => format!(

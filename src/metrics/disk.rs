@@ -14,6 +14,7 @@ use super::collect::Context;
 use super::mounts::{self, Mount};
 use super::payload::{Payload, Put, Report, percent};
 use super::space::{self, Answer, Space};
+use crate::hint::hint;
 use crate::text::exact;
 
 /// How long all questions that may hang may take together.
@@ -190,7 +191,10 @@ pub(super) fn collect(context: &Context) -> Result<(Report, Known), Error> {
     );
     let stuck = remember(&stuck, &context.moment, &outcome);
     let sentence = |(mount, folder): (&String, &String)| {
-        format!("{mount} is not measured: this user may not enter {folder}; hub doctor says what lets it in")
+        format!(
+            "{mount} is not measured: this user may not enter {folder}; {} says what lets it in",
+            hint("hub", "doctor")
+        )
     };
     let mut lasting: Vec<String> = barred.iter().map(sentence).collect();
     found.sort_by(|(one, _), (two, _)| one.point.cmp(&two.point));

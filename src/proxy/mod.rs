@@ -111,7 +111,7 @@ fn secrets(config: &Config) -> Result<Secrets, config::Error> {
         let reason = format!(
             "is missing, and proxy.admin_listen = \"{address}\" is not a loopback address: \
              put a token into {}, or listen on 127.0.0.1",
-            credentials.folder().join("admin-token").display()
+            credentials.path("admin-token").display()
         );
         return Err(wrong(reason));
     }

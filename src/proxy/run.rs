@@ -42,7 +42,7 @@ struct Gateway {
 
 /// What the run record says of this process. One that was killed has said `running` to the end.
 enum Life<'a> {
-    Running(Option<&'a Refused>),
+    Running(&'a Renewal),
     Stopped,
     Failed(&'a str),
 }
@@ -52,7 +52,7 @@ pub(super) fn serve(mut renewal: Renewal, secrets: Secrets) -> Exit {
     let started = jiff::Timestamp::now();
     let begin = Instant::now();
     let deliveries = Arc::new(Deliveries::default());
-    let result = start(renewal.config(), secrets, started, begin, Arc::clone(&deliveries));
+    let result = start(&renewal, secrets, started, begin, Arc::clone(&deliveries));
     let result = result.and_then(|gateway| gateway.run(&mut renewal));
     if let Err(error) = &result {
         log::error!("proxy_failed", error = error);
@@ -88,7 +88,10 @@ fn record(config: &Config, started: jiff::Timestamp, begin: Instant, deliveries:
         counts: counts.and_then(|counts| counts.as_object().cloned()).unwrap_or_default(),
         error,
         details: match life {
-            Life::Running(Some(refused)) => records::Gateway { configuration_refused: Some(refused.clone()) }.written(),
+            Life::Running(renewal) => {
+                let (configuration, configuration_refused) = (renewal.in_force(), renewal.refused().cloned());
+                records::Gateway { configuration, configuration_refused }.written()
+            }
             _ => serde_json::Value::Null,
         },
     };
@@ -102,12 +105,13 @@ fn folder(config: &Config) -> Result<Folder, Error> {
 }
 
 fn start(
-    config: &Config,
+    renewal: &Renewal,
     secrets: Secrets,
     started: jiff::Timestamp,
     begin: Instant,
     deliveries: Arc<Deliveries>,
 ) -> Result<Gateway, String> {
+    let config = renewal.config();
     let instance = random::id().map_err(|error| format!("the system gives no random bytes: {error}"))?;
     let signals = Signals::watch().map_err(|error| format!("cannot watch for signals: {error}"))?;
     let queue = Arc::new(Queue::open(&config.state_dir).map_err(|error| error.to_string())?);
@@ -143,11 +147,11 @@ fn start(
         alive = gateway.alive.path().display().to_string(),
         instance = gateway.shared.instance
     );
-    gateway.record(config, None);
     match folder(config) {
         Ok(folder) => Event::new(Kind::Started, "", "started").with("version", crate::VERSION).append(&folder),
         Err(error) => log::warn!("history_not_written", error = error.to_string()),
     }
+    gateway.record(renewal);
     systemd::ready(&gateway.status(None));
     Ok(gateway)
 }
@@ -183,8 +187,9 @@ impl Gateway {
         format!("webhooks on {listen}, status on http://{admin}/{}", Refused::suffix(refused))
     }
 
-    fn record(&self, config: &Config, refused: Option<&Refused>) {
-        record(config, self.shared.started, self.begin, Some(&self.shared.deliveries), Life::Running(refused));
+    fn record(&self, renewal: &Renewal) {
+        let Shared { started, deliveries, .. } = &self.shared;
+        record(renewal.config(), *started, self.begin, Some(deliveries), Life::Running(renewal));
     }
 
     /// Looks whether hub.toml or a credential is another one.
@@ -197,7 +202,7 @@ impl Gateway {
             let refused = renewal.refused();
             self.shared.set_refused(refused.map(|refused| refused.reason.clone()));
             systemd::status(&self.status(refused));
-            self.record(renewal.config(), refused);
+            self.record(renewal);
         }
         Ok(())
     }

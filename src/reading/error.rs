@@ -112,6 +112,15 @@ pub enum Error {
 }
 
 impl Error {
+    /// True where this user may not read what it takes, and another might.
+    pub fn is_denied(&self) -> bool {
+        match self {
+            Self::Config(error) | Self::SourceAddress(error) => error.is_denied(),
+            Self::State(error) => error.is_denied(),
+            _ => false,
+        }
+    }
+
     /// Which side it is about.
     pub fn side(&self) -> Side {
         match self {

@@ -7,6 +7,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 
 use crate::exit::{self, Exit};
+use crate::hint::hint;
 use crate::log;
 
 /// Between two log lines about progress.
@@ -82,7 +83,8 @@ pub(super) fn finish(name: &str, status: u16, last: &Value, begin: Instant) -> O
             let seconds = begin.elapsed().as_secs_f64();
             let (dead, damaged) = (count("dead_letters"), count("damaged_files"));
             if is_persons(&std::io::stdout()) {
-                let look = if dead > 0 { "; look at them with: hub dead-letters" } else { "" };
+                let look = hint("hub", "dead-letters");
+                let look = if dead > 0 { format!("; look at them with: {look}") } else { String::new() };
                 let (moved, stored) = (count("processed_count"), count("stored"));
                 exit::print(&format!(
                     "{name}: {moved} documents moved in {seconds:.1} s ({stored} new or changed rows, {dead} dead letters{look})"

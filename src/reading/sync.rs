@@ -14,6 +14,7 @@ use super::{SERVICE, record_death, tries};
 use crate::command::Backoff;
 use crate::config::{self, Config, reachable};
 use crate::exit::{self, Exit};
+use crate::hint::hint;
 use crate::{http, listeners, log};
 
 /// Ask the proxy on this host to move what waits in the configured pipelines' sources, and show how it goes: a bar on
@@ -135,8 +136,9 @@ impl Client {
         let response = match self.post(&url) {
             Ok(response) => response,
             Err(error) => {
-                let start = "is the proxy up? Start it with: systemctl start proxy.service, or: hub up";
-                let reason = format!("the proxy does not answer on {}: {error}; {start}", self.base);
+                let start =
+                    format!("is the proxy up? Start it with: systemctl start proxy.service, or: {}", hint("hub", "up"));
+                let reason = format!("the proxy does not answer on {}: {}; {start}", self.base, http::said(&error));
                 return self.died(name, started, &reason);
             }
         };

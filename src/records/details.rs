@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Found;
-use crate::config::Refused;
+use crate::config::{InForce, Refused};
 use crate::state::Run;
 
 /// A service's own details.
@@ -59,6 +59,8 @@ pub struct Door {
     pub key_expiry: Option<String>,
     /// The name that the node had before.
     pub former_name: Option<FormerName>,
+    /// The hub.toml that it goes by; none in records of earlier versions.
+    pub configuration: Option<InForce>,
     /// Why the configuration on the disk is not in force.
     pub configuration_refused: Option<Refused>,
     /// The process that wrote this; none where it was `tailscale-gate close`.
@@ -80,6 +82,8 @@ pub struct FormerName {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Gateway {
+    /// The hub.toml that it goes by; none in records of earlier versions.
+    pub configuration: Option<InForce>,
     /// Why the configuration on the disk is not in force.
     pub configuration_refused: Option<Refused>,
 }

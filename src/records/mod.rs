@@ -16,7 +16,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::config::Refused;
+use crate::config::{InForce, Refused};
 use crate::state::{Record, Run};
 use crate::text::listed;
 
@@ -47,6 +47,15 @@ pub const ASKS_ITSELF: &str = "observability-hub";
 pub fn gone(files: &[String]) -> String {
     let (count, files) = (counted(files.len() as u64, "unit file"), listed(files, " "));
     format!("it is gone from hub.toml and still owns {count}: {files}")
+}
+
+/// The hub.toml that the service which left a record goes by; none where it does not say.
+pub fn configuration(record: &Record) -> Option<InForce> {
+    match record.service.as_str() {
+        "proxy" => Gateway::known(&record.last).configuration,
+        "tailscale-gate" => Door::known(&record.last).configuration,
+        _ => None,
+    }
 }
 
 /// Why the configuration on the disk is not in force with the service that left a record; none where it is.

@@ -1,3 +1,4 @@
+use crate::hint::hint;
 use std::fmt;
 
 /// Why the database did not do what it was asked.
@@ -94,8 +95,9 @@ impl fmt::Display for Error {
             ),
             Self::Damaged { target, reason } => write!(
                 f,
-                "{target}: damaged: {reason}; hub database recover FILE reads what can be read into a new file; moved away, \
-                 with its -wal and -shm, it makes room for an empty one"
+                "{target}: damaged: {reason}; {} reads what can be read into a new file; moved away, with its -wal and -shm, \
+                 it makes room for an empty one",
+                hint("hub", "database recover FILE")
             ),
             Self::Row { index, reason, .. } => write!(f, "row {index} of the batch: {reason}"),
             Self::State(error) => write!(f, "database folder: {error}"),

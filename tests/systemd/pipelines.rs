@@ -100,11 +100,17 @@ pub fn files_reach_sqlite(machine: &Machine) {
     machine.ok(&["systemctl", "restart", "proxy.service"]);
     fails(machine, SYNC);
     complains(machine, SYNC, "ReadWritePaths=/srv/inbox");
+    let doctor = || String::from_utf8_lossy(&machine.run(&["hub", "doctor", "--json"]).stdout).into_owned();
+    let found = doctor();
+    assert!(found.contains("ProtectSystem=strict and no ReadWritePaths=/srv/inbox"), "{found}");
+    assert!(found.contains("proxy goes by /etc/observability-hub/hub.toml as it is on the disk"), "{found}");
     machine.write("/etc/systemd/system/proxy.service.d/inbox.conf", "[Service]\nReadWritePaths=/srv/inbox\n");
     machine.ok(&["systemctl", "daemon-reload"]);
     machine.ok(&["systemctl", "restart", "proxy.service"]);
     machine.ok(&["systemctl", "restart", SYNC]);
     assert_eq!(sqlite(machine, "SELECT count(*) FROM reading_analytics"), "400");
+    let found = doctor();
+    assert!(!found.contains("the proxy cannot take files out of"), "{found}");
     nothing_denied(machine, &["proxy.service", SYNC]);
 }
 

@@ -3,6 +3,7 @@
 use super::Mirror;
 use crate::command;
 use crate::gitops::Error;
+use crate::hint::hint;
 use crate::state;
 
 /// What a fetch leaves free, or a twentieth of the file system where that is less.
@@ -50,9 +51,9 @@ impl Room {
             let (branch, url) = (&mirror.repository.branch, mirror.repository.remote.url());
             let reason = format!(
                 "what {branch} at {url} brings is more than gitops.fetch_max, {}; if that is right, raise it in hub.toml and \
-                 run: hub retry {}",
+                 run: {}",
                 shown(self.bytes),
-                mirror.repository.name
+                hint("hub", &format!("retry {}", mirror.repository.name))
             );
             return Some(TooLarge { is_disk: false, reason });
         }

@@ -12,6 +12,7 @@ use super::mounts::Vital;
 use super::restore::saved_name;
 use super::{OWN, is_made_up, is_prefix, is_unit_name, template_of, unit_of};
 use crate::gitops::Error;
+use crate::hint::hint;
 use crate::records::short;
 use crate::state::Way;
 
@@ -297,10 +298,10 @@ impl Context<'_> {
         if !self.is_adopted(file) {
             return Err(format!(
                 "{file} belongs to the repository {owner}, which is gone from hub.toml; where this is that repository under \
-                 another name, write formerly = [\"{owner}\"]; else take the unit over with: gitops-sync {} --adopt {}, or \
-                 remove all units of the other: hub remove {owner}",
-                self.repository,
-                unit_of(file)
+                 another name, write formerly = [\"{owner}\"]; else take the unit over with: {}, or remove all units \
+                 of the other: {}",
+                hint("gitops-sync", &format!("{} --adopt {}", self.repository, unit_of(file))),
+                hint("hub", &format!("remove {owner}"))
             ));
         }
         let (action, reason, stale) = self.owned(file, owned, wanted, disk);
@@ -335,9 +336,9 @@ impl Context<'_> {
             }
             OnDisk::Masked | OnDisk::Other => Err(format!("{} is no regular file; move it away", path.display())),
             OnDisk::File(_) | OnDisk::Link(_) => Err(format!(
-                "{} was not installed by the hub; take it over with: gitops-sync {} --adopt {unit}",
+                "{} was not installed by the hub; take it over with: {}",
                 path.display(),
-                self.repository
+                hint("gitops-sync", &format!("{} --adopt {unit}", self.repository))
             )),
         }
     }

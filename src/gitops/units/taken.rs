@@ -8,6 +8,7 @@ use super::plan::Action;
 use super::{Desired, Host, Plan, is_template, template_of, unit_of};
 use crate::config::Repository;
 use crate::gitops::Error;
+use crate::hint::hint;
 use crate::state::Folder;
 
 /// How long systemd gets to say which names are taken.
@@ -55,9 +56,9 @@ impl Host {
             return Ok(());
         }
         Err(Error::Refused(format!(
-            "units refused: {}; choose another name, or take over what is there with: gitops-sync {} --adopt UNIT",
+            "units refused: {}; choose another name, or take over what is there with: {}",
             problems.join("; "),
-            repository.name
+            hint("gitops-sync", &format!("{} --adopt UNIT", repository.name))
         )))
     }
 

@@ -1,7 +1,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::{Finding, Findings, Patient, is_denied};
+use rustix::io::Errno;
+
+use super::{Finding, Findings, Patient};
 use crate::command::{self, Command};
 
 /// How long a program gets to say its version.
@@ -37,7 +39,7 @@ fn disk(patient: &Patient<'_>) -> Vec<Finding> {
     let shown = path.display();
     let space = match rustix::fs::statvfs(path) {
         Ok(space) => space,
-        Err(error) if is_denied(&error.to_string()) => {
+        Err(Errno::ACCESS | Errno::PERM) => {
             findings.skipped(format!("{shown} cannot be looked at by this user"));
             return findings.all;
         }

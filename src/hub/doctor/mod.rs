@@ -18,11 +18,11 @@ use std::process::ExitCode;
 use serde::Serialize;
 
 use super::Service;
-use super::greeting::command_line;
 use super::terminal::Terminal;
 use super::units::{Units, look};
 use crate::config::{CREDSTORE, Config, Credentials, DEFAULT_PATH};
 use crate::exit::print;
+use crate::hint::command_line;
 use crate::state::SYSTEM_ROOT;
 use crate::{command, state, systemd};
 
@@ -144,7 +144,7 @@ impl Patient<'_> {
 
     /// Another command of this hub, as it is to be typed for the same state and configuration.
     fn hub(&self, command: &str) -> String {
-        command_line(command, self.flag.as_deref())
+        command_line("hub", command, self.flag.as_deref())
     }
 }
 
@@ -215,7 +215,7 @@ fn examine(flag: Option<PathBuf>, services: &[Service]) -> Report {
     findings.extend(setup::secrets(&patient));
     findings.extend(slow_looks(&patient));
     findings.extend(past::services(&patient));
-    findings.extend(past::refused_configuration(&patient));
+    findings.extend(past::configuration_in_force(&patient));
     findings.extend(past::gone(&patient));
     findings.extend(past::barred(&patient));
     findings.extend(units::units(&patient, units_error.as_ref()));
@@ -269,9 +269,4 @@ fn slow_looks(patient: &Patient<'_>) -> Vec<Finding> {
         findings.extend(gate.join().unwrap_or_else(|_| lost("tailscale")));
         findings
     })
-}
-
-/// True where a sentence says that this user may not look.
-fn is_denied(sentence: &str) -> bool {
-    sentence.contains("Permission denied") || sentence.contains("Operation not permitted")
 }

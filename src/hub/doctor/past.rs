@@ -1,5 +1,5 @@
 use super::{Finding, Findings, Patient};
-use crate::config::{Config, Pipeline, Repository, Source};
+use crate::config::{Config, InForce, Pipeline, Repository, Source};
 use crate::gate;
 use crate::hub::greeting::url;
 use crate::records::{self, Details, Metrics, Outcome, Reader, ago, ended_ago, short};
@@ -91,8 +91,8 @@ pub(super) fn services(patient: &Patient<'_>) -> Vec<Finding> {
     findings.all
 }
 
-/// Services that run with an older configuration than the one on the disk, which they refused.
-pub(super) fn refused_configuration(patient: &Patient<'_>) -> Vec<Finding> {
+/// Whether the services that run for long go by the hub.toml that is on the disk, or refused it.
+pub(super) fn configuration_in_force(patient: &Patient<'_>) -> Vec<Finding> {
     let mut findings = Findings::new("configuration");
     let records = read(patient, &mut findings, |reader| reader.services()).unwrap_or_default();
     let runs = |record: &&Record| match record.service.as_str() {
@@ -105,6 +105,21 @@ pub(super) fn refused_configuration(patient: &Patient<'_>) -> Vec<Finding> {
         if let Some(reason) = records::refused_configuration(record) {
             let mend = format!("editor {}   # it is taken when it is right", patient.path.display());
             findings.problem(records::refused(service, &reason.reason), mend);
+            continue;
+        }
+        let Some(in_force) = records::configuration(record) else { continue };
+        let path = in_force.path.display();
+        match InForce::on_disk(&in_force.path) {
+            None => findings
+                .skipped(format!("{path} cannot be read by this user, nor compared with what {service} goes by")),
+            Some(disk) if disk == in_force => findings.ok(format!("{service} goes by {path} as it is on the disk")),
+            Some(_) => {
+                let finding =
+                    format!("{service} does not go by {path} as it is on the disk; it takes it within seconds");
+                let reload = format!("systemctl reload {service}");
+                let mend = if patient.is_system { reload } else { patient.hub("doctor") };
+                findings.warning(finding, format!("{mend}   # if this stays so"));
+            }
         }
     }
     findings.all

@@ -1,7 +1,7 @@
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
-use super::{Finding, Findings, Patient, is_denied, past};
+use super::{Finding, Findings, Patient, past};
 use crate::command::{self, Command};
 use crate::config::{Config, Repository};
 use crate::gitops::Error;
@@ -23,7 +23,7 @@ pub(super) fn repository(patient: &Patient<'_>, config: &Config, repository: &Re
     match check_signers(repository) {
         Ok(lists) if lists.is_empty() => {}
         Ok(lists) => findings.ok(format!("only signed commits are taken: {}", lists.join(", "))),
-        Err(error) if !patient.is_root && is_denied(&error.to_string()) => findings.skipped(error.to_string()),
+        Err(error) if !patient.is_root && error.is_denied() => findings.skipped(error.to_string()),
         Err(error) => {
             let mend = signers_mend(repository, &error.to_string());
             findings.problem(error.to_string(), mend);
@@ -40,14 +40,14 @@ fn credentials(patient: &Patient<'_>, config: &Config, repository: &Repository, 
     let worker = patient.units.as_ref().and_then(|units| units.get("gitops-sync.service"));
     let is_installed = patient.is_system && worker.is_some_and(|unit| unit.is_installed());
     for name in [&repository.ssh_key, &repository.token].into_iter().flatten() {
-        let path = credentials.folder().join(name);
+        let path = credentials.path(name);
         match credentials.read(name) {
             Ok(Some(_)) => {}
             Ok(None) => {
                 let finding = format!("the credential {name} is missing: {} is not there", path.display());
                 findings.problem(finding, format!("install -m 600 FILE {}", path.display()));
             }
-            Err(error) if !patient.is_root && is_denied(&error.to_string()) => {
+            Err(error) if !patient.is_root && error.is_denied() => {
                 findings.skipped(format!("the remote needs the credential {name}, which this user cannot read"));
             }
             Err(error) => findings.problem(error.to_string(), format!("ls -l {}", path.display())),

@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::{Finding, Findings, Patient};
-use crate::hub::greeting::command_line;
+use crate::hint::command_line;
 use crate::hub::units;
 use crate::state::{Folder, lock_holder};
 
@@ -33,7 +33,7 @@ pub(super) fn running(patient: &Patient<'_>) -> Vec<Finding> {
         if let Some(other) = other_configuration(pid, &patient.path) {
             let finding =
                 format!("{name} reads {}, and this look is about {}", other.display(), patient.path.display());
-            findings.warning(finding, command_line("doctor", Some(&other)));
+            findings.warning(finding, command_line("hub", "doctor", Some(&other)));
         }
     }
     findings.all

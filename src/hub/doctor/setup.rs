@@ -1,9 +1,9 @@
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
-use super::{Finding, Findings, Patient, is_denied};
+use super::{Finding, Findings, Patient};
 use crate::command::{Account, current};
-use crate::config::{self, Config, DEFAULT_PATH};
+use crate::config::{self, Config, Credentials, DEFAULT_PATH};
 use crate::state::require_roots;
 
 const TMPFILES: &str = "systemd-tmpfiles --create observability-hub.conf";
@@ -15,7 +15,7 @@ pub(super) fn configuration(patient: &Patient<'_>, error: Option<&config::Error>
     let path = patient.path.display();
     match error {
         None => {}
-        Some(config::Error::Read { source, .. }) if source.kind() == std::io::ErrorKind::PermissionDenied => {
+        Some(error) if error.is_denied() => {
             findings.skipped(format!("{path} cannot be read by this user"));
         }
         Some(error) => findings.problem(error.to_string(), mend(patient, error)),
@@ -38,7 +38,9 @@ pub(super) fn configuration(patient: &Patient<'_>, error: Option<&config::Error>
         let example =
             if patient.is_system { "/usr/share/doc/observability-hub/examples/hub.toml" } else { "contrib/hub.toml" };
         let finding = format!("no [[repository]] is configured, so nothing is deployed; {example} shows how");
-        findings.warning(finding, format!("editor {path}"));
+        // What is not this user's to write is not this user's to edit.
+        let is_own = patient.is_root || patient.flag.is_some() || patient.path != Path::new(DEFAULT_PATH);
+        findings.warning(finding, if is_own { format!("editor {path}") } else { patient.hub("init --user") });
     }
     findings.all
 }
@@ -199,11 +201,11 @@ pub(super) fn secrets(patient: &Patient<'_>) -> Vec<Finding> {
     let checks = patient.services.iter().filter_map(|service| Some((service.check)(patient.config.as_ref()?)));
     let found_check = found.as_ref().err().filter(|_| patient.config.is_none()).map(ToString::to_string);
     for error in checks.filter_map(Result::err) {
-        if is_denied(&error.to_string()) {
+        if error.is_denied() {
             findings.skipped(format!("the credentials in {} cannot be read by this user", folder.display()));
             return findings.all;
         }
-        findings.problem(error.to_string(), credential_mend(&error, &folder, patient.config.as_ref()));
+        findings.problem(error.to_string(), credential_mend(&error, &credentials, patient.config.as_ref()));
     }
     if let Some(error) = found_check {
         findings.problem(error, format!("ls -l {}", folder.display()));
@@ -222,7 +224,7 @@ pub(super) fn secrets(patient: &Patient<'_>) -> Vec<Finding> {
         Err(_) => {}
     }
     for name in ["webhook-secret", "admin-token", "database-url", "mongo-uri"] {
-        let path = folder.join(name);
+        let path = credentials.path(name);
         let open = std::fs::symlink_metadata(&path).is_ok_and(|found| found.permissions().mode() & 0o077 != 0);
         if open {
             let finding = format!("{} can be read by other users", path.display());
@@ -232,13 +234,13 @@ pub(super) fn secrets(patient: &Patient<'_>) -> Vec<Finding> {
     findings.all
 }
 
-fn credential_mend(error: &config::Error, folder: &Path, config: Option<&Config>) -> String {
+fn credential_mend(error: &config::Error, credentials: &Credentials, config: Option<&Config>) -> String {
     let name = match error {
         config::Error::Environment { name, .. } => return format!("unset {name}"),
-        config::Error::Credential { name, .. } => name.as_str(),
-        _ => return format!("ls -l {}", folder.display()),
+        config::Error::Credential { name, .. } | config::Error::Unreadable { name, .. } => name.as_str(),
+        _ => return format!("ls -l {}", credentials.folder().display()),
     };
-    let path = folder.join(name);
+    let path = credentials.path(name);
     let path = path.display();
     let make = format!("(umask 077; openssl rand -hex 32 > {path})");
     match (name, config) {

@@ -1,7 +1,7 @@
 use std::path::Path;
 
-use super::{Finding, Findings, Patient, is_denied, running};
-use crate::config::{CREDSTORE, Config, Pipeline, Source};
+use super::{Finding, Findings, Patient, running};
+use crate::config::{Config, Pipeline, Source};
 use crate::reading::{self, check_source};
 use crate::state::become_owner;
 use crate::store::{self, Store};
@@ -13,13 +13,19 @@ pub(super) fn database(patient: &Patient<'_>, config: &Config) -> Vec<Finding> {
     let mut findings = Findings::new("database");
     let url = match config.database_url() {
         Ok(url) => url,
-        Err(error) if !patient.is_root && is_denied(&error.to_string()) => {
+        Err(error) if !patient.is_root && error.is_denied() => {
             findings.skipped("the credential database-url cannot be read by this user");
             return findings.all;
         }
         Err(error) => {
-            findings
-                .problem(error.to_string(), format!("editor {CREDSTORE}/database-url, or {}", patient.path.display()));
+            findings.problem(
+                error.to_string(),
+                format!(
+                    "editor {}, or {}",
+                    config.credentials().path("database-url").display(),
+                    patient.path.display()
+                ),
+            );
             return findings.all;
         }
     };
@@ -93,13 +99,13 @@ pub(super) fn pipeline(patient: &Patient<'_>, config: &Config, pipeline: &Pipeli
             Some((finding, mend)) => findings.problem(finding, mend),
             None => findings.ok(sentence),
         },
-        Err(error) if !patient.sees_all() && (inbox.is_some() || is_denied(&error.to_string())) => {
+        Err(error) if !patient.sees_all() && (inbox.is_some() || error.is_denied()) => {
             findings.skipped(format!("the source is for the user of the services: {error}"));
         }
         Err(error) => {
             let mend = match (&error, inbox) {
                 (reading::Error::Config(_) | reading::Error::SourceAddress(_), _) => {
-                    format!("editor {}", config.credentials().folder().join("mongo-uri").display())
+                    format!("editor {}", config.credentials().path("mongo-uri").display())
                 }
                 (_, Some(path)) => {
                     let (user, path) = (patient.service_user(), path.display());

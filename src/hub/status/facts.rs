@@ -5,7 +5,8 @@ use serde_json::Value;
 
 use super::{Level, Reason};
 use crate::config::{Config, Pipeline};
-use crate::hub::greeting::{WEBHOOK, command_line, url};
+use crate::hint::command_line;
+use crate::hub::greeting::{WEBHOOK, url};
 use crate::hub::units::{self, Units};
 use crate::records::Trouble;
 use crate::state::{self, Folder, lock_holder};
@@ -145,7 +146,7 @@ impl Facts {
 
     /// Another command of this hub, as it is to be typed for the same state and configuration.
     pub fn hub(&self, command: &str) -> String {
-        command_line(command, self.flag.as_deref())
+        command_line("hub", command, self.flag.as_deref())
     }
 
     /// How to start it all.
@@ -167,7 +168,7 @@ fn ask(config: &Config) -> Answer {
     let agent = http::agent(ANSWER);
     let (status, body) = match read(agent.get(url(listen, "/healthz")).call()) {
         Ok(answer) => answer,
-        Err(error) => return Answer::Silent(format!("{listen} does not answer: {error}")),
+        Err(error) => return Answer::Silent(format!("{listen} does not answer: {}", http::said(&error))),
     };
     let reason = |body: &Value| {
         let reason = body["reason"].as_str().map(text::sentence);
@@ -188,7 +189,7 @@ fn ask(config: &Config) -> Answer {
             match read(request.send(&[])) {
                 Ok((503, body)) => Answer::Unverified(reason(&body)),
                 Ok(_) => Answer::Well,
-                Err(error) => Answer::Silent(format!("{listen} does not answer: {error}")),
+                Err(error) => Answer::Silent(format!("{listen} does not answer: {}", http::said(&error))),
             }
         }
         503 => Answer::Unwell(reason(&body)),

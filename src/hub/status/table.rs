@@ -2,6 +2,7 @@ use std::fmt::Write;
 
 use super::services::Service;
 use super::{Level, Status};
+use crate::hint::hint;
 use crate::hub::terminal::{Terminal, Tone, fit};
 use crate::records::{ago, counted, ended_ago, milliseconds, not_read, span};
 use crate::text;
@@ -152,7 +153,8 @@ fn repositories(text: &mut String, status: &Status, terminal: Terminal) -> std::
         if let Some(hold) = repository.known.hold.get() {
             let reason = hold.reason.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
             let since = if hold.since.is_empty() { String::new() } else { ago(&hold.since, status.now) };
-            let note = text::sentence(&format!("held {since}{reason}; hub release {}", repository.known.repository));
+            let release = hint("hub", &format!("release {}", repository.known.repository));
+            let note = text::sentence(&format!("held {since}{reason}; {release}"));
             writeln!(text, "    {}", terminal.paint(Tone::Quiet, &terminal.wrap(&note, 4)))?;
         }
     }
@@ -212,8 +214,9 @@ fn rest(text: &mut String, status: &Status, terminal: Terminal) -> std::fmt::Res
         )?;
     }
     if status.is_fresh {
-        let hint = "hub doctor says what to set up; hub up runs everything here, in the foreground.";
-        writeln!(text, "\n{}", terminal.wrap(hint, 0))?;
+        let [doctor, up] = ["doctor", "up"].map(|word| hint("hub", word));
+        let next = format!("{doctor} says what to set up; {up} runs everything here, in the foreground.");
+        writeln!(text, "\n{}", terminal.wrap(&next, 0))?;
     }
     Ok(())
 }
