@@ -141,6 +141,10 @@ fn what_was_refused_is_looked_at_again_by_every_run_and_what_was_rolled_back_is_
     let site = Site::with("", "branch = \"live\"\n");
     let run = site.queued().expect(5, "refused").says("the branch live does not exist");
     assert!(run.log.contains(r#""look_again":"#) && run.log.contains("hub deploy acme/infra"), "{}", run.log);
+    // What it advises is about the configuration that it was given.
+    let file = site.host.path("hub.toml").display().to_string();
+    let run = site.run(&["acme/infra", "--config", &file]);
+    assert!(run.log.contains(&format!("hub deploy acme/infra --config {file}\"")), "{}", run.log);
     site.queued().expect(5, "refused");
     git(&site.origin.work, &["push", "--quiet", "origin", "HEAD:live"]);
     site.queued().expect(0, "deployed");

@@ -10,7 +10,7 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
 use std::process::Command;
 
-use doctor::{doctor, with_path, with_program};
+use doctor::{doctor, doctor_with, with_path, with_program};
 use support::gitops::{REPO, Site};
 use support::{free_address, git, skipped_without_root};
 
@@ -216,4 +216,32 @@ fn the_last_refusal_of_a_repository_is_a_finding_until_it_is_over() {
     git(&site.origin.work, &["push", "--quiet", "--force", "origin", "HEAD:main"]);
     site.sync().expect(5, "refused");
     doctor(&site.host).has("problem", &about, "was rewritten", "hub deploy acme/infra");
+}
+
+#[test]
+fn the_checkout_of_a_users_own_hub_is_that_users() {
+    if skipped_without_root() {
+        return;
+    }
+    let site = Site::new();
+    let (url, path) = (site.origin.url(), site.checkout.display());
+    site.host.configure(&format!("[[repository]]\nname = \"{REPO}\"\nurl = \"{url}\"\npath = \"{path}\"\n"));
+    std::fs::create_dir_all(site.host.state().join("data")).unwrap();
+    let own = Command::new("chown").args(["-R", "65534:65534"]).arg(site.host.path("")).status().unwrap();
+    assert!(own.success());
+    let as_user = |binary: &str| {
+        let given = site.host.command(binary);
+        let copy = site.host.path(binary);
+        if !copy.exists() {
+            std::fs::copy(given.get_program(), &copy).unwrap();
+        }
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "--"]).arg(copy);
+        command.envs(given.get_envs().filter_map(|(name, value)| Some((name, value?)))).env("HOME", site.host.path(""));
+        command
+    };
+    let done = as_user("gitops-sync").arg(REPO).output().unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stdout));
+    let found = doctor_with(|| as_user("hub"));
+    found.has("ok", &format!("repository {REPO}"), "belongs to nobody", "");
 }

@@ -1,5 +1,6 @@
 //! What `hub doctor` asks of this room: whether a repository could be deployed, without deploying or fetching anything.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -41,8 +42,10 @@ pub fn check_checkout(config: &Config, repository: &Repository) -> Result<Owned,
         )));
     }
     checkout.require_place()?;
-    // Who writes it wants it.
-    let is_services = repository.user.is_none() && owner::is_services(config, repository, checkout.user.uid)?;
+    // Who writes it wants it; and where the whole hub is one user's own, its secrets are that user's already.
+    let uid = checkout.user.uid;
+    let is_own = std::fs::metadata(&config.state_dir).is_ok_and(|found| found.uid() == uid);
+    let is_services = repository.user.is_none() && !is_own && owner::is_services(config, repository, uid)?;
     Ok(Owned { user: checkout.user.name, is_services })
 }
 

@@ -210,12 +210,12 @@ fn examine(flag: Option<PathBuf>, services: &[Service]) -> Report {
         services,
     };
     let mut findings = setup::configuration(&patient, config_error.as_ref());
+    findings.extend(past::configuration_in_force(&patient, config_error.as_ref()));
     findings.extend(setup::users(&patient));
     findings.extend(setup::state(&patient));
     findings.extend(setup::secrets(&patient));
     findings.extend(slow_looks(&patient));
     findings.extend(past::services(&patient));
-    findings.extend(past::configuration_in_force(&patient));
     findings.extend(past::gone(&patient));
     findings.extend(past::barred(&patient));
     findings.extend(units::units(&patient, units_error.as_ref()));

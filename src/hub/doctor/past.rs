@@ -1,5 +1,5 @@
 use super::{Finding, Findings, Patient};
-use crate::config::{Config, InForce, Pipeline, Repository, Source};
+use crate::config::{self, Config, InForce, Pipeline, Repository, Source};
 use crate::gate;
 use crate::hub::greeting::url;
 use crate::records::{self, Details, Metrics, Outcome, Reader, ago, ended_ago, short};
@@ -92,7 +92,8 @@ pub(super) fn services(patient: &Patient<'_>) -> Vec<Finding> {
 }
 
 /// Whether the services that run for long go by the hub.toml that is on the disk, or refused it.
-pub(super) fn configuration_in_force(patient: &Patient<'_>) -> Vec<Finding> {
+/// What is wrong with the disk's is told already where it is `known`.
+pub(super) fn configuration_in_force(patient: &Patient<'_>, known: Option<&config::Error>) -> Vec<Finding> {
     let mut findings = Findings::new("configuration");
     let records = read(patient, &mut findings, |reader| reader.services()).unwrap_or_default();
     let runs = |record: &&Record| match record.service.as_str() {
@@ -103,6 +104,9 @@ pub(super) fn configuration_in_force(patient: &Patient<'_>) -> Vec<Finding> {
     for record in records.iter().filter(runs) {
         let service = &record.service;
         if let Some(reason) = records::refused_configuration(record) {
+            if known.is_some_and(|error| error.to_string() == reason.reason) {
+                continue;
+            }
             let mend = format!("editor {}   # it is taken when it is right", patient.path.display());
             findings.problem(records::refused(service, &reason.reason), mend);
             continue;
