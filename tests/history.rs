@@ -127,7 +127,7 @@ fn one_goes_back_and_the_branch_waits_for_the_release() {
     assert!(text.contains(&commits[1][..10]) && text.contains("M v:"), "{text}");
     assert_eq!((site.head(), names(&site.state("hold"))), (commits[2].clone(), vec![]));
     let text = rollback(&site, &[], 0);
-    assert!(text.contains("hub release acme/infra") && text.contains(&commits[1][..10]), "{text}");
+    assert!(text.contains("release acme/infra") && text.contains(&commits[1][..10]), "{text}");
     site.assert_exactly(&commits[1]);
     assert_eq!(deployed(&site), commits[1]);
     assert_eq!(kinds(&site)[3..], ["deployed", "held"]);

@@ -125,7 +125,7 @@ impl Run<'_> {
                 outcome.reason = Some(error.to_string());
             }
         }
-        let is_open = matches!(outcome.status, Status::Refused | Status::Failed) && !self.dry_run;
+        let is_open = matches!(outcome.status, Status::Refused | Status::Failed) && is_written;
         log::line!(
             if outcome.status.exit() == Exit::Done { log::Level::Info } else { log::Level::Error },
             word,

@@ -54,7 +54,7 @@ fn units_go_back_and_the_hold_keeps_a_push_away_until_the_release() {
     assert_eq!(log(&machine), [] as [String; 0]);
     let (code, text) = rollback(&machine, &[]);
     assert_eq!(code, 0, "{text}");
-    assert!(text.contains("hub release acme/infra"), "{text}");
+    assert!(text.contains("release acme/infra"), "{text}");
     assert_eq!((deployed(&machine, "infra"), machine.read("/srv/infra/v")), (second.clone(), "2".to_owned()));
     assert_eq!(show(&machine, "app.service", "Description"), "app 2");
     assert_eq!(["app", "more"].map(|unit| active(&machine, &format!("{unit}.service"))), ["active", "active"]);
