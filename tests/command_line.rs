@@ -337,6 +337,27 @@ fn root_does_not_obey_a_file_that_others_can_write() {
         for binary in BINARIES {
             ends_with(&run(&host, binary, &["--check"]), 78, "does not belong to root");
         }
+        std::os::unix::fs::chown(&file, Some(0), None).unwrap();
+        // Nor one in a folder of another's, or of a group's, or at the end of another's link: it could be put there.
+        let (inner, link) = (host.path("inner"), host.path("link"));
+        std::fs::create_dir(&inner).unwrap();
+        let there = inner.join("hub.toml");
+        std::fs::copy(&file, &there).unwrap();
+        std::os::unix::fs::symlink(&there, &link).unwrap();
+        std::os::unix::fs::lchown(&link, Some(65534), None).unwrap();
+        let says = |path: &Path, code: i32, text: &str| {
+            for (binary, words) in BINARIES {
+                let output = host.command(binary).args(words).args(["--check", "--config"]).arg(path).output().unwrap();
+                ends_with(&output, code, text);
+            }
+        };
+        says(&link, 78, "is a link of");
+        says(&there, 0, "is valid");
+        std::fs::set_permissions(&inner, std::fs::Permissions::from_mode(0o775)).unwrap();
+        says(&there, 78, "others than its owner can write it");
+        std::fs::set_permissions(&inner, std::fs::Permissions::from_mode(0o755)).unwrap();
+        std::os::unix::fs::chown(&inner, Some(65534), None).unwrap();
+        says(&there, 78, "it belongs to");
     }
 }
 

@@ -14,6 +14,7 @@ use super::{
     Database, DatabaseUrl, Error, Gate, Gitops, Metrics, Pipeline, Proxy, Repository, names, pipeline, repository,
     wording,
 };
+use crate::state;
 
 /// A configuration is a page or two; whatever is longer is a mistake.
 const LONGEST_FILE: u64 = 1 << 20;
@@ -43,6 +44,11 @@ pub(super) fn read(path: &Path) -> Result<Option<String>, Error> {
         if metadata.mode() & 0o022 != 0 {
             return untrusted("can be written by group or others, and root obeys it; run: chmod go-w FILE");
         }
+        // Who can write a folder on the way can put another file of root's in this one's place.
+        state::require_roots(path).map_err(|error| match error {
+            state::Error::Untrusted { path, reason } => Error::Untrusted { path, reason },
+            other => Error::State(other.to_string()),
+        })?;
     }
     let mut bytes = Vec::new();
     file.take(LONGEST_FILE).read_to_end(&mut bytes).map_err(failed)?;
