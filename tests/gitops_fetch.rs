@@ -383,7 +383,7 @@ fn a_folder_that_shuts_the_fetching_user_out_is_named() {
     assert!(Command::new("chown").args([NOBODY]).arg(&own).status().unwrap().success());
     // The folder that it is built in may be root's alone.
     let program = site.host.path("gitops-sync");
-    std::fs::copy(env!("CARGO_BIN_EXE_gitops-sync"), &program).unwrap();
+    support::copy_program(env!("CARGO_BIN_EXE_gitops-sync"), &program);
     let run = || {
         let mut command = Command::new("setpriv");
         command

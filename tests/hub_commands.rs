@@ -166,7 +166,7 @@ fn a_state_folder_of_somebody_else_is_named_with_what_to_do() {
         std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o555)).unwrap();
     }
     let hub = host.path("hub");
-    std::fs::copy(env!("CARGO_BIN_EXE_hub"), &hub).unwrap();
+    support::copy_program(env!("CARGO_BIN_EXE_hub"), &hub);
     let is_root = user() == "root";
     if is_root {
         // Modes do not stop root, so the command runs as nobody, who has to reach the files.
@@ -449,7 +449,7 @@ fn hub_up_of_an_ordinary_user_reads_what_init_user_writes() {
     let home = host.path("home");
     std::fs::create_dir(&home).unwrap();
     let hub = host.path("hub");
-    std::fs::copy(env!("CARGO_BIN_EXE_hub"), &hub).unwrap();
+    support::copy_program(env!("CARGO_BIN_EXE_hub"), &hub);
     let is_root = user() == "root";
     if is_root {
         ends_with(&init(&host, &words[..words.len() - 2], &["--user"]), 2, "root's configuration is /etc/");

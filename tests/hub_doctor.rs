@@ -230,7 +230,7 @@ fn who_may_not_look_is_told_so() {
     std::fs::set_permissions(host.path(""), PermissionsExt::from_mode(0o755)).unwrap();
     std::fs::set_permissions(host.state().join("credentials"), PermissionsExt::from_mode(0o700)).unwrap();
     let binary = host.path("hub");
-    std::fs::copy(env!("CARGO_BIN_EXE_hub"), &binary).unwrap();
+    support::copy_program(env!("CARGO_BIN_EXE_hub"), &binary);
     let found = doctor_with(|| {
         let mut command = Command::new("setpriv");
         command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "--"]).arg(&binary);
@@ -268,7 +268,7 @@ fn a_program_that_was_replaced_and_another_configuration_are_told() {
     let addresses = format!("[proxy]\nlisten = \"{}\"\nadmin_listen = \"{}\"\n", free_address(), free_address());
     host.configure(&addresses);
     let (copy, original) = (host.path("hub-copy"), host.command("hub").get_program().to_owned());
-    std::fs::copy(&original, &copy).unwrap();
+    support::copy_program(&original, &copy);
     let mut command = Command::new(&copy);
     command.arg("up").envs(host.command("hub").get_envs().filter_map(|(name, value)| Some((name, value?))));
     let up = Service::start(command);
@@ -276,7 +276,7 @@ fn a_program_that_was_replaced_and_another_configuration_are_told() {
     doctor(&host).has("ok", "what runs", "hub up runs the program that is installed", "");
     std::fs::remove_file(&copy).unwrap();
     doctor(&host).has("warning", "what runs", "which has been removed", "hub up");
-    std::fs::copy(&original, &copy).unwrap();
+    support::copy_program(&original, &copy);
     doctor(&host).has("warning", "what runs", "runs an older program than", "kill ");
     std::fs::copy(host.path("hub.toml"), host.path("other.toml")).unwrap();
     let mut other = host.command("hub");

@@ -142,7 +142,7 @@ fn a_file_that_the_readers_user_may_not_read_is_found() {
     chown(reading::inbox(&host), Some(65534), Some(65534)).unwrap();
     std::fs::set_permissions(host.path(""), PermissionsExt::from_mode(0o755)).unwrap();
     let binary = host.path("hub");
-    std::fs::copy(env!("CARGO_BIN_EXE_hub"), &binary).unwrap();
+    support::copy_program(env!("CARGO_BIN_EXE_hub"), &binary);
     let as_nobody = || {
         doctor_with(|| {
             let mut command = Command::new("setpriv");

@@ -233,7 +233,7 @@ fn the_checkout_of_a_users_own_hub_is_that_users() {
         let given = site.host.command(binary);
         let copy = site.host.path(binary);
         if !copy.exists() {
-            std::fs::copy(given.get_program(), &copy).unwrap();
+            support::copy_program(given.get_program(), &copy);
         }
         let mut command = Command::new("setpriv");
         command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "--"]).arg(copy);

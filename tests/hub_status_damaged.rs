@@ -82,7 +82,7 @@ fn who_may_not_read_is_told_how_to() {
     let site = Site::new();
     site.sync().expect(0, "deployed");
     let binary = site.host.path("hub");
-    std::fs::copy(env!("CARGO_BIN_EXE_hub"), &binary).unwrap();
+    support::copy_program(env!("CARGO_BIN_EXE_hub"), &binary);
     std::fs::set_permissions(site.host.state(), PermissionsExt::from_mode(0o755)).unwrap();
     let as_group = |group: &str| {
         status_with(|| {

@@ -328,6 +328,12 @@ impl Origin {
     }
 }
 
+/// Copies a program that is to be run. By a process of its own: a child that another test starts meanwhile would hold a
+/// file that this one writes, and such a file cannot be run (execve(2), ETXTBSY).
+pub fn copy_program(from: impl AsRef<Path>, to: &Path) {
+    assert!(Command::new("cp").arg(from.as_ref()).arg(to).status().unwrap().success());
+}
+
 /// An address of this host on which nobody listens at the moment.
 pub fn free_address() -> SocketAddr {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
