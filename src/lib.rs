@@ -1,6 +1,6 @@
 //! Observability Hub: the library behind its small binaries.
 //!
-//! Arrows run one way: `bin` → capability (`proxy`, `gitops`, `metrics`, `gate`, `reading`, `hub`, `webhook`) → `forge`, `store` →
+//! Arrows run one way: `bin` → capability (`proxy`, `gitops`, `metrics`, `gate`, `reading`, `hub`, `webhook`) → `forge`, `store`, `health` →
 //! ground floor (`config`, `log`, `state`, `records`, `kinds`, `exit`, `systemd`, `http`, `listeners`, `tls`, `random`, `command`,
 //! `hint`, `text`).
 
@@ -13,6 +13,7 @@ pub mod exit;
 pub mod forge;
 pub mod gate;
 pub mod gitops;
+pub mod health;
 pub mod hint;
 mod http;
 pub mod hub;

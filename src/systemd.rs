@@ -7,6 +7,7 @@ mod failed;
 pub mod install;
 mod restarts;
 pub mod syntax;
+mod unit;
 
 use std::net::TcpListener;
 use std::os::fd::BorrowedFd;
@@ -19,6 +20,7 @@ use crate::log;
 
 pub use failed::failed_units;
 pub use restarts::restarts;
+pub use unit::{Unit, Units, shown};
 
 /// The units of the hub, as `systemd/` has them.
 pub const OWN_UNITS: [&str; 11] = [

@@ -207,13 +207,13 @@ fn a_reason_is_told_where_it_belongs_and_a_run_by_its_end() {
     let html = String::from_utf8(gateway.get_admin("/").body).unwrap();
     assert_eq!(html.matches(reason).count(), 1, "{html}");
     for shown in
-        ["gitops-sync: acme/infra refused", "reading: 7 documents could not be stored", "<b class=\"bad\">7</b>"]
+        ["<b>gitops-sync</b>: acme/infra refused", "reading: 7 documents could not be stored", "<b class=\"bad\">7</b>"]
     {
         assert!(html.contains(shown), "{shown} is missing in {html}");
     }
     assert!(html.contains("</b> 2 min ago <span class=\"more\">took 6 min"), "{html}");
     let status = gateway.get_admin("/api/status").json();
-    assert_eq!((&status["status"], status["reasons"].as_array().unwrap().len()), (&json!("degraded"), 2));
+    assert_eq!((&status["status"], status["reasons"].as_array().unwrap().len()), (&json!("degraded"), 3));
 }
 
 #[test]

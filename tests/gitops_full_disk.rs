@@ -71,7 +71,7 @@ fn a_commit_that_fills_the_disk_and_fails_is_taken_back_and_told() {
             assert_eq!(std::fs::read_to_string(site.host.path("made")).unwrap(), "one\n");
             assert_eq!(site.host.json("state/gitops/run.json")["status"], "rolled_back", "{options} {step}");
             assert_eq!(site.host.json(&format!("state/gitops/bad/{FILE}"))["commit"], bad.as_str());
-            status(&site.host).says("degraded", support::gitops::REPO, "failed", "hub retry");
+            status(&site.host).says("degraded", support::gitops::REPO, "failed", "push to");
             // With nothing to go back on, nothing is begun.
             small.fill();
             let next = site.origin.push(&[("README", "two\n")]);

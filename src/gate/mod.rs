@@ -29,7 +29,6 @@ use crate::state::Folder;
 
 pub use alive::instance;
 pub use error::Error;
-pub use report::KEY_EXPIRES_SOON;
 pub use status::writer;
 
 /// Open Tailscale Funnel while the proxy is healthy, and close it in every other case.

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use super::machine::{Cause, State};
 use super::tailscale::Facts;
 use crate::config::{InForce, Refused, Renewal};
+use crate::health::KEY_EXPIRES_SOON;
 use crate::records::history::{Event, Kind};
 use crate::records::{Details, Door, seconds_between};
 use crate::state::{Folder, Record, Run};
@@ -18,9 +19,6 @@ use crate::{log, systemd};
 pub(super) const SERVICE: &str = "tailscale-gate";
 /// How often a gate whose state does not change says that it lives.
 const HEARTBEAT: Duration = Duration::from_secs(15 * 60);
-
-/// How long before the end of the node's key its expiry is announced, in seconds: 14 days.
-pub const KEY_EXPIRES_SOON: u64 = 14 * 24 * 3600;
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// Reports changes, and once in a while that there was none.

@@ -6,10 +6,9 @@ use rouille::Response;
 
 use super::answer;
 use super::status::{Connections, Status};
+use crate::health::Reason;
 use crate::random;
-use crate::records::{
-    Details, Door, Outcome, Pipeline, Repository, ago, ended_ago, failed_repositories, milliseconds, short, span,
-};
+use crate::records::{Outcome, Pipeline, Repository, ago, ended_ago, milliseconds, short, span};
 use crate::state::{Record, Run};
 use crate::text;
 
@@ -68,10 +67,14 @@ fn write(html: &mut String, status: &Status, nonce: &str) -> fmt::Result {
          <meta name=\"color-scheme\" content=\"light dark\"><meta http-equiv=\"refresh\" content=\"{REFRESH}\">\
          <title>Observability Hub: {state}</title><style nonce=\"{nonce}\">{STYLE}</style></head><body>\
          <header><h1>Observability Hub</h1><p class=\"pill {state}\">{state}</p></header><main>",
-        state = status.health,
+        state = status.health.word(),
     )?;
-    for problem in &status.reasons {
-        write!(html, "<p class=\"notice\">{}</p>", Escaped(problem))?;
+    for Reason { about, reason, mend, .. } in &status.reasons {
+        write!(html, "<p class=\"notice\"><b>{}</b>: {}", Escaped(about), Escaped(reason))?;
+        if let Some(mend) = mend {
+            write!(html, "<br><code>{}</code>", Escaped(mend))?;
+        }
+        html.push_str("</p>");
     }
     tiles(html, status)?;
     html.push_str("<h2>Repositories</h2>");
@@ -81,7 +84,7 @@ fn write(html: &mut String, status: &Status, nonce: &str) -> fmt::Result {
         );
     }
     for repository in &status.repositories {
-        repository_card(html, repository, status.now)?;
+        repository_card(html, repository, status)?;
     }
     if !status.pipelines.is_empty() {
         html.push_str("<h2>Pipelines</h2>");
@@ -126,15 +129,17 @@ fn tiles(html: &mut String, status: &Status) -> fmt::Result {
     tile(html, "In the queue", &status.queue.requests.to_string(), &waiting)?;
     let about = |of: &Connections| format!("{} accepted · {} evicted", of.accepted, of.evicted);
     tile(html, "Public connections", &proxy.public.open.to_string(), &about(&proxy.public))?;
-    let gate = status.services.iter().find(|record| record.service == "tailscale-gate");
-    let door = gate.map(|record| Door::known(&record.last)).unwrap_or_default();
-    let state = gate.map_or("closed", |record| if door.state.is_empty() { &record.last.status } else { &door.state });
-    let why = Some(&door.reason).filter(|why| state != "open" && !why.is_empty()).map(|why| format!("{why}; "));
-    let said = door
-        .written
-        .as_deref()
-        .map(|at| format!("{}as the gate said {}", why.unwrap_or_default(), ago(at, status.now)));
-    tile(html, "Funnel", state, &said.unwrap_or_else(|| "never opened".to_owned()))?;
+    let (state, said) = match status.funnel.get() {
+        Some(funnel) => {
+            let since = funnel.since.as_deref().map(|since| ago(since, status.now));
+            let old = if funnel.current { None } else { Some("by an old record".to_owned()) };
+            let why = Some(funnel.reason.clone()).filter(|why| funnel.state != "open" && !why.is_empty());
+            let said: Vec<String> = [why, since, old].into_iter().flatten().collect();
+            (funnel.state.as_str(), said.join("; "))
+        }
+        None => (status.funnel.unknown().unwrap_or("closed"), "never opened".to_owned()),
+    };
+    tile(html, "Funnel", state, &said)?;
     html.push_str("</section>");
     Ok(())
 }
@@ -150,7 +155,8 @@ fn tile(html: &mut String, name: &str, value: &str, more: &str) -> fmt::Result {
     write!(html, "<div class=\"tile\"><h3>{name}</h3><p class=\"value\">{value}</p><p class=\"more\">{more}</p></div>")
 }
 
-fn repository_card(html: &mut String, repository: &Repository, now: jiff::Timestamp) -> fmt::Result {
+fn repository_card(html: &mut String, repository: &Repository, status: &Status) -> fmt::Result {
+    let now = status.now;
     write!(
         html,
         "<section class=\"card\"><h3>{} <span class=\"more\">{}</span></h3><dl>",
@@ -162,10 +168,15 @@ fn repository_card(html: &mut String, repository: &Repository, now: jiff::Timest
             let commit = Escaped(short(&deployed.commit));
             write!(html, "<dt>Deployed</dt><dd><code>{commit}</code> {}</dd>", Escaped(ago(&deployed.at, now)))?;
         }
-        None => html.push_str("<dt>Deployed</dt><dd>nothing yet</dd>"),
+        None => {
+            let nothing = repository.deployed.unknown().unwrap_or("nothing yet");
+            write!(html, "<dt>Deployed</dt><dd>{nothing}</dd>")?;
+        }
     }
     if let Some(checked) = repository.checked.get() {
-        let reason = checked.reason.as_deref().unwrap_or_default();
+        // What is wrong is told above.
+        let is_told = |reason: &&str| status.reasons.iter().any(|told| told.reason.contains(reason));
+        let reason = checked.reason.as_deref().filter(|reason| !is_told(reason)).unwrap_or_default();
         write!(
             html,
             "<dt>Last check</dt><dd><b class=\"{}\">{}</b> {} <span class=\"more\">{}</span></dd>",
@@ -184,10 +195,9 @@ fn repository_card(html: &mut String, repository: &Repository, now: jiff::Timest
         write!(html, "<dt>Held</dt><dd class=\"same\">by {} {}</dd>", Escaped(by), Escaped(since))?;
     }
     if let Some(bad) = repository.bad.get() {
-        let (commit, reason) = (short(&bad.commit), &bad.reason);
+        let commit = short(&bad.commit);
         let at = if bad.at.is_empty() { String::new() } else { ago(&bad.at, now) };
-        let (commit, at, reason) = (Escaped(commit), Escaped(at), Escaped(reason));
-        write!(html, "<dt>Bad commit</dt><dd class=\"bad\"><code>{commit}</code> {at} {reason}</dd>")?;
+        write!(html, "<dt>Bad commit</dt><dd class=\"bad\"><code>{}</code> {}</dd>", Escaped(commit), Escaped(at))?;
     }
     html.push_str("</dl></section>");
     Ok(())
@@ -227,10 +237,6 @@ fn service_card(html: &mut String, record: &Record, now: jiff::Timestamp) -> fmt
         Escaped(milliseconds(last.duration_ms)),
     )?;
     picture(html, record)?;
-    // The repositories' own cards say why.
-    if let Some(error) = failed_repositories(last).or_else(|| last.error.clone()) {
-        write!(html, "<p class=\"bad\">{}</p>", Escaped(error))?;
-    }
     html.push_str("</section>");
     Ok(())
 }

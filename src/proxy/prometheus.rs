@@ -65,6 +65,13 @@ pub(super) fn format(status: &Status) -> String {
     text.family("hub_queue_oldest_age_seconds", "gauge", "Age of the oldest waiting request.", plain(age as f64));
     let writable = if status.queue.error.is_none() { 1.0 } else { 0.0 };
     text.family("hub_queue_writable", "gauge", "1 while the queue takes deliveries.", plain(writable));
+    let help = "How well the host is: 0 healthy, 1 degraded, 2 failed.";
+    text.family("hub_health", "gauge", help, plain(f64::from(status.health as u8)));
+    let reasons = status.reasons.iter().map(|reason| {
+        let pairs = [("key", &*reason.key), ("level", reason.level.word()), ("about", &reason.about)];
+        (labels(&pairs), 1.0)
+    });
+    text.family("hub_health_reason", "gauge", "1 for each reason why the host is not healthy.", reasons);
     repositories(&mut text, status);
     pipelines(&mut text, status);
     services(&mut text, status);
@@ -108,9 +115,12 @@ fn repositories(text: &mut Text, status: &Status) {
     let help = "When the repository was last checked, since 1970.";
     text.family("hub_repository_checked_timestamp_seconds", "gauge", help, checked);
     let flag = |set: bool| if set { 1.0 } else { 0.0 };
-    let held = all().map(|repository| (name(&repository.repository), flag(repository.hold.get().is_some())));
+    // Of what cannot be read nothing is said.
+    let held = all().filter(|repository| repository.hold.is_known());
+    let held = held.map(|repository| (name(&repository.repository), flag(repository.hold.get().is_some())));
     text.family("hub_repository_held", "gauge", "1 while deployments are suspended.", held);
-    let bad = all().map(|repository| (name(&repository.repository), flag(repository.bad.get().is_some())));
+    let bad = all().filter(|repository| repository.bad.is_known());
+    let bad = bad.map(|repository| (name(&repository.repository), flag(repository.bad.get().is_some())));
     text.family("hub_repository_bad_commit", "gauge", "1 while a commit is known to be bad.", bad);
 }
 

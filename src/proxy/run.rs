@@ -200,7 +200,7 @@ impl Gateway {
         }
         if look != Look::Nothing {
             let refused = renewal.refused();
-            self.shared.set_refused(refused.map(|refused| refused.reason.clone()));
+            self.shared.set_refused(refused.cloned());
             systemd::status(&self.status(refused));
             self.record(renewal);
         }

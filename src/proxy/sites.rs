@@ -10,8 +10,9 @@ use super::listener::{Counters, Limits, Site};
 use super::public::{self, Public};
 use super::status::Sources;
 use super::sync::Syncs;
-use crate::config::Config;
+use crate::config::{Config, Refused};
 use crate::log;
+use crate::records::Found;
 use crate::state::{Error, Folder};
 use crate::webhook::queue::Queue;
 
@@ -30,7 +31,7 @@ pub(super) struct Shared {
     pub instance: String,
     pub started: jiff::Timestamp,
     /// Why the configuration on the disk is not in force.
-    pub refused: Arc<Mutex<Option<String>>>,
+    pub refused: Arc<Mutex<Option<Refused>>>,
 }
 
 /// What one listener serves.
@@ -52,17 +53,14 @@ impl Shared {
             );
         }
         let webhook = Arc::new(public::Secrets::new(secrets.credentials, secrets.webhook));
-        let branches =
-            config.repositories.iter().map(|repository| (repository.name.clone(), repository.branch.clone()));
         let [public, admin] = &self.counters;
         let admin = Admin {
             syncs: Arc::clone(&self.syncs),
             hosts: config.proxy.admin_hosts.clone(),
             token: secrets.token,
             sources: Sources {
-                folder: Folder::open(&config.state_dir)?,
-                repositories: branches.collect(),
-                pipelines: config.pipelines.iter().map(|pipeline| pipeline.name.clone()).collect(),
+                root: Found::There(Folder::open(&config.state_dir)?),
+                config: config.clone(),
                 secrets: Arc::clone(&webhook),
                 queue: Arc::clone(&self.queue),
                 deliveries: Arc::clone(&self.deliveries),
@@ -94,7 +92,7 @@ impl Shared {
     }
 
     /// Shows why the configuration on the disk is not in force.
-    pub fn set_refused(&self, reason: Option<String>) {
+    pub fn set_refused(&self, reason: Option<Refused>) {
         *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = reason;
     }
 }

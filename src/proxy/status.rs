@@ -10,18 +10,17 @@ use serde::Serialize;
 use super::deliveries::{Counts, Deliveries};
 use super::listener::Counters;
 use super::public::Secrets;
+use crate::config::{Config, DEFAULT_PATH, Refused};
+use crate::health::{self, Answer, Funnel, Level, Reason, Seen, Ways};
 use crate::log;
-use crate::records::{
-    self, Outcome, Pipeline, Reader, Repository, Trouble, failed_repositories, seconds_between, short,
-};
-use crate::state::{Folder, Record};
+use crate::records::{self, Details, Found, Left, Pipeline, Repository, Trouble, Wanted, seconds_between};
+use crate::state::{Folder, Record, Run, SYSTEM_ROOT};
 use crate::webhook::queue::Queue;
 
 /// What the status is collected from.
 pub(super) struct Sources {
-    pub folder: Folder,
-    pub repositories: Vec<(String, String)>,
-    pub pipelines: Vec<String>,
+    pub root: Found<Folder>,
+    pub config: Config,
     pub secrets: Arc<Secrets>,
     pub queue: Arc<Queue>,
     pub deliveries: Arc<Deliveries>,
@@ -29,7 +28,7 @@ pub(super) struct Sources {
     pub admin: Arc<Counters>,
     pub holders: Arc<AtomicUsize>,
     /// Why the configuration on the disk is not in force.
-    pub refused: Arc<Mutex<Option<String>>>,
+    pub refused: Arc<Mutex<Option<Refused>>>,
     pub instance: String,
     pub started: jiff::Timestamp,
 }
@@ -39,13 +38,13 @@ pub(super) struct Sources {
 pub(super) struct Status {
     /// `ok` or `degraded`.
     pub status: &'static str,
-    /// `healthy`, `degraded` or `failed`, by what the services wrote down and what the proxy knows of itself. hub status,
-    /// which also asks systemd and minds how old each record is, may think worse of the host.
-    pub health: &'static str,
+    /// How well the host is, by what the services left and what the proxy knows of itself. hub status, which also asks
+    /// systemd, may think worse of it.
+    pub health: Level,
     /// Why it is not healthy; empty where it is.
     pub reason: String,
     /// The same, each by itself.
-    pub reasons: Vec<String>,
+    pub reasons: Vec<Reason>,
     /// When it was collected, RFC 3339.
     pub time: String,
     #[serde(skip)]
@@ -54,6 +53,7 @@ pub(super) struct Status {
     pub queue: QueueStatus,
     pub repositories: Vec<Repository>,
     pub pipelines: Vec<Pipeline>,
+    pub funnel: Found<Funnel>,
     /// Of the other services; the proxy that runs is under `proxy`.
     pub services: Vec<Record>,
     /// Files that are there and cannot be read.
@@ -103,49 +103,37 @@ impl Sources {
     /// Collects the state of this moment.
     pub fn collect(&self) -> Status {
         let now = jiff::Timestamp::now();
-        let mut reader = Reader::new(&self.folder);
-        // The proxy's own record is about an earlier process: this one is alive.
-        let services: Vec<Record> = reader.services().into_iter().filter(|record| record.service != "proxy").collect();
-        let repositories: Vec<Repository> =
-            self.repositories.iter().map(|(name, branch)| reader.repository(name, branch)).collect();
+        let mut left = Left::read(&self.root, &Wanted::of(Some(&self.config)), now);
+        // The proxy's own record is of its start, or about an earlier process; this is what it would write now.
+        if let Some(own) = left.services.first_mut() {
+            *own = Found::There(self.own_record());
+        }
         let queue = self.queue(now);
-        let secret_error = self.secrets.trouble().filter(|_| !repositories.is_empty());
-        let mut reasons: Vec<String> = queue.error.iter().cloned().collect();
-        reasons.extend(secret_error.iter().map(|error| format!("the proxy takes no deliveries: {error}")));
-        let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        reasons.extend(refused.map(|reason| records::refused("proxy", &reason)));
-        let mut failed = queue.error.is_some();
-        for service in services.iter().filter(|service| Outcome::of(&service.last) == Outcome::Failed) {
-            let run = &service.last;
-            let told = failed_repositories(run).or_else(|| run.error.clone()).unwrap_or_else(|| run.status.clone());
-            reasons.push(format!("{}: {told}", service.service));
-            // After these the last good state is there, or the safe one.
-            failed |= !matches!(run.status.as_str(), "rolled_back" | "refused" | "spooled" | "closed" | "unknown");
-        }
-        for repository in &repositories {
-            if let Some(bad) = repository.bad.get() {
-                reasons.push(format!("{}: commit {} was rolled back", repository.repository, short(&bad.commit)));
-            }
-        }
-        let pipelines = Pipeline::all(self.pipelines.iter().cloned(), &services);
-        for pipeline in &pipelines {
-            let told = |error: &&String| reasons.iter().any(|reason| reason.ends_with(error.as_str()));
-            if let Some(error) = pipeline.failed.as_ref().filter(|error| !told(error)) {
-                reasons.push(format!("reading-sync: {error}"));
-                failed = true;
-            }
-            reasons.extend(pipeline.dead_letters());
-            reasons.extend(pipeline.damaged_files());
-        }
-        reasons.extend(reader.unreadable.iter().map(ToString::to_string));
+        let secret_error = self.secrets.trouble().filter(|_| !self.config.repositories.is_empty());
+        let proxy = match (&queue.error, &secret_error) {
+            (Some(error), _) => Answer::Unwell(error.clone()),
+            (None, Some(error)) => Answer::Unverified(error.clone()),
+            (None, None) => Answer::Well,
+        };
+        let seen = Seen {
+            now,
+            config: Ok(&self.config),
+            ways: &self.ways(),
+            left: &left,
+            units: None,
+            units_error: None,
+            up: None,
+            proxy: &proxy,
+            lives: true,
+            waits: &[],
+        };
+        let reasons = health::judge(&seen);
+        let told: Vec<String> = reasons.iter().map(|reason| format!("{}: {}", reason.about, reason.reason)).collect();
         Status {
             status: if reasons.is_empty() { "ok" } else { "degraded" },
-            health: match (failed, reasons.is_empty()) {
-                (true, _) => "failed",
-                (false, false) => "degraded",
-                (false, true) => "healthy",
-            },
-            reason: crate::text::listed(&reasons, "; "),
+            health: Level::of(&reasons),
+            reason: crate::text::listed(&told, "; "),
+            funnel: health::funnel(&seen),
             reasons,
             time: log::rfc3339(now),
             now,
@@ -161,11 +149,38 @@ impl Sources {
                 alive_holders: self.holders.load(Relaxed),
             },
             queue,
-            repositories,
-            pipelines,
-            services,
-            unreadable: reader.unreadable,
+            services: left.records().filter(|record| record.service != "proxy").cloned().collect(),
+            repositories: left.repositories,
+            pipelines: left.pipelines,
+            unreadable: left.unreadable,
         }
+    }
+
+    fn own_record(&self) -> Record {
+        let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let last = Run {
+            started: log::rfc3339(self.started),
+            duration_ms: 0,
+            status: "running".to_owned(),
+            counts: serde_json::Map::new(),
+            error: None,
+            details: records::Gateway { configuration_refused: refused }.written(),
+        };
+        Record { service: "proxy".to_owned(), last, history: Vec::new() }
+    }
+
+    fn ways(&self) -> Ways {
+        let file = self.config.path.as_ref().map(|path| path.display().to_string());
+        let state = self.config.state_dir.display().to_string();
+        let is_installed = state == SYSTEM_ROOT;
+        // In a terminal as it is after an installation; else the same state and file have to be named.
+        let (before, after) = match &file {
+            _ if is_installed => (String::new(), String::new()),
+            Some(file) => (format!("HUB_STATE_DIR={state} "), format!(" --config {file}")),
+            None => (format!("HUB_STATE_DIR={state} "), String::new()),
+        };
+        let file = file.unwrap_or_else(|| DEFAULT_PATH.to_owned());
+        Ways { hub: (format!("{before}hub "), after), is_installed, file, state }
     }
 
     fn queue(&self, now: jiff::Timestamp) -> QueueStatus {

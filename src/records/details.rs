@@ -147,6 +147,23 @@ pub struct Metrics {
     pub barred: BTreeMap<String, String>,
 }
 
+impl Door {
+    /// The process of the gate that wrote this, if it lives.
+    pub fn writer(&self) -> Option<u32> {
+        let pid = self.pid?;
+        let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+        // The kernel keeps 15 bytes of a name.
+        let service = "tailscale-gate";
+        (name.trim_end() == &service[..service.len().min(15)]).then_some(pid)
+    }
+
+    /// Whether it lives; none where the processes of other users cannot be seen (ProtectProc= in systemd.exec(5)).
+    pub fn lives(&self) -> Option<bool> {
+        let is_seen = || std::fs::metadata("/proc/1").is_ok();
+        if self.writer().is_some() { Some(true) } else { is_seen().then_some(false) }
+    }
+}
+
 impl Details for Door {}
 impl Details for Gateway {}
 impl Details for Gitops {}

@@ -26,6 +26,25 @@ impl<T> Found<T> {
         if let Self::There(found) = self { Some(found) } else { None }
     }
 
+    /// The same by reference.
+    pub fn as_ref(&self) -> Found<&T> {
+        if let Self::There(found) = self { Found::There(found) } else { self.likewise() }
+    }
+
+    /// It, made into something else.
+    pub fn map<U>(self, make: impl FnOnce(T) -> U) -> Found<U> {
+        if let Self::There(found) = self { Found::There(make(found)) } else { self.likewise() }
+    }
+
+    /// The answer about what lies in this, where this is not there: as little is known of it.
+    pub fn likewise<U>(&self) -> Found<U> {
+        match self {
+            Self::Missing | Self::There(_) => Found::Missing,
+            Self::Damaged(why) => Found::Damaged(why.clone()),
+            Self::Unreadable(why) => Found::Unreadable(why.clone()),
+        }
+    }
+
     /// False where nobody can tell what it says, or whether it is there.
     pub fn is_known(&self) -> bool {
         matches!(self, Self::There(_) | Self::Missing)

@@ -7,11 +7,13 @@ mod details;
 mod found;
 pub mod history;
 mod installed;
+mod left;
 mod reader;
 mod repository;
 pub mod versions;
 mod words;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde::Serialize;
@@ -23,6 +25,7 @@ use crate::text::listed;
 pub use details::{Details, Door, FormerName, Gateway, Gitops, Kept, Looked, Metrics, Reading};
 pub use found::Found;
 pub use installed::installed_units;
+pub use left::{Left, Queue, Wanted};
 pub use reader::{Reader, Trouble};
 pub use repository::{Bad, Checked, Confirmed, Deployed, Hold, LAST_WORD, Open, Refusal, Repository, Request};
 pub use words::{ago, counted, ended_ago, milliseconds, seconds_between, short, span};
@@ -110,27 +113,29 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    /// The pipelines of these names, by the records of the services, and those of other names that have dead letters.
-    pub fn all(names: impl IntoIterator<Item = String>, records: &[Record]) -> Vec<Self> {
-        let record = records.iter().find(|record| record.service == "reading-sync");
+    /// The configured pipelines, by the record of reading-sync, and those of other names that have dead letters. Where the
+    /// configuration cannot be read, all that left traces count as configured.
+    pub fn all(names: Option<&[String]>, record: Option<&Record>) -> Vec<Self> {
         let kept = record.map(|record| Reading::known(&record.last).kept).unwrap_or_default();
         let failed = |pipeline: &str| {
             let run = run_of(record?, pipeline).filter(|run| Outcome::of(run) == Outcome::Failed)?;
             Some(run.error.clone().unwrap_or_else(|| run.status.clone()))
         };
-        let read = |pipeline: String, configured| Self {
+        let traces = || {
+            let of_run = record.map(|record| Reading::known(&record.last).pipeline).filter(|name| !name.is_empty());
+            kept.keys().cloned().chain(of_run).collect::<BTreeSet<_>>().into_iter().collect()
+        };
+        let configured = names.map_or_else(traces, <[String]>::to_vec);
+        let is_orphan = |(name, kept): &(&String, &Kept)| kept.dead_letters > 0 && !configured.contains(name);
+        let orphans = kept.iter().filter(is_orphan).map(|(name, _)| (name.clone(), false));
+        let all = configured.iter().map(|name| (name.clone(), true)).chain(orphans);
+        let read = |(pipeline, configured): (String, bool)| Self {
             kept: kept.get(&pipeline).cloned(),
             failed: failed(&pipeline).filter(|_| configured),
             configured,
             pipeline,
         };
-        let mut all: Vec<Self> = names.into_iter().map(|name| read(name, true)).collect();
-        let is_orphan = |(name, kept): &(&String, &Kept)| {
-            kept.dead_letters > 0 && !all.iter().any(|known| known.pipeline == **name)
-        };
-        let orphans: Vec<String> = kept.iter().filter(is_orphan).map(|(name, _)| name.clone()).collect();
-        all.extend(orphans.into_iter().map(|name| read(name, false)));
-        all
+        all.map(read).collect()
     }
 
     /// What it has as dead letters, in words; none where there are none, or nobody knows.

@@ -1,11 +1,12 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::Path;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::{Found, LONGEST_ENTRY, Repository, SERVICES};
+use super::left::repository_of;
+use super::{Found, LONGEST_ENTRY, Repository};
 use crate::state::{Error, Folder, Record, repository_file_name};
 
 /// Reads what is there; what cannot be read goes to `unreadable` and stops nothing.
@@ -70,14 +71,20 @@ impl<'a> Reader<'a> {
         Self { root, unreadable: Vec::new() }
     }
 
-    /// The run records of the services that have one.
-    pub fn services(&mut self) -> Vec<Record> {
-        let mut records = Vec::new();
-        for (service, folder) in SERVICES {
-            let record: Option<Record> = self.read(folder, "run.json").take();
-            records.extend(record.map(|record| Record { service: service.to_owned(), ..record }));
+    /// The run record of a service. The folder names the service, not the file.
+    pub fn service(&mut self, service: &str, folder: &str) -> Found<Record> {
+        self.read(folder, "run.json").map(|record| Record { service: service.to_owned(), ..record })
+    }
+
+    /// The repositories that left traces, without their branches.
+    pub fn traces(&mut self) -> Vec<(String, String)> {
+        let mut names = BTreeSet::new();
+        for folder in ["gitops/checked", "gitops/deployed"] {
+            let Some(folder) = self.folder(folder).take() else { continue };
+            let entries = folder.entries(MOST_ENTRIES);
+            names.extend(self.heard(entries).take().iter().flatten().filter_map(repository_of));
         }
-        records
+        names.into_iter().map(|name| (name, String::new())).collect()
     }
 
     /// What is known of a repository.
@@ -106,17 +113,17 @@ impl<'a> Reader<'a> {
             repository: String,
         }
         let found = self.open("gitops").and_then(|folder| folder.read_json_within("manifest.json", 16 << 20));
-        let manifest: Option<Manifest> = self.heard(found).flatten();
+        let manifest: Option<Manifest> = self.heard(found).take().flatten();
         let mut owners: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for (file, owned) in manifest.into_iter().flat_map(|manifest| manifest.files) {
             owners.entry(owned.repository).or_default().push(file);
         }
-        let journal = self.folder("gitops/journal");
-        let entries = journal.and_then(|journal| self.heard(journal.entries(MOST_ENTRIES)));
+        let journal = self.folder("gitops/journal").take();
+        let entries = journal.and_then(|journal| self.heard(journal.entries(MOST_ENTRIES)).take());
         for entry in entries.into_iter().flatten() {
             let Some(name) = entry.name.to_str() else { continue };
             let read = self.open("gitops/journal").and_then(|journal| journal.read_json_within(name, LONGEST_ENTRY));
-            let Some(cut) = self.heard::<Option<CutOff>>(read).flatten() else { continue };
+            let Some(cut) = self.heard::<Option<CutOff>>(read).take().flatten() else { continue };
             let files = owners.entry(cut.repository).or_default();
             let more = cut.units.into_iter().flat_map(|units| units.files.into_keys());
             files.extend(more.filter(|file| !files.contains(file)).collect::<Vec<_>>());
@@ -132,42 +139,32 @@ impl<'a> Reader<'a> {
 
     fn read_within<T: DeserializeOwned>(&mut self, folder: &str, file: &str, limit: usize) -> Found<T> {
         let found = self.open(folder).and_then(|folder| folder.read_json_within(file, limit));
-        match found {
-            Ok(found) => found.map_or(Found::Missing, Found::There),
-            Err(error) if error.is_missing() => Found::Missing,
-            Err(error) => {
-                let damaged = error.is_about_content();
-                let trouble = self.note(&error);
-                if damaged { Found::Damaged(trouble) } else { Found::Unreadable(trouble) }
-            }
+        match self.heard(found) {
+            Found::There(found) => found.map_or(Found::Missing, Found::There),
+            other => other.likewise(),
         }
     }
 
-    /// A folder below the root, of which no part may be a link; none where there is none.
-    pub fn folder(&mut self, folder: &str) -> Option<Folder> {
+    /// A folder below the root, of which no part may be a link.
+    pub fn folder(&mut self, folder: &str) -> Found<Folder> {
         let opened = self.open(folder);
         self.heard(opened)
     }
 
-    /// Takes a result apart: what is missing is nothing, what is wrong is noted.
-    pub fn heard<T>(&mut self, found: Result<T, Error>) -> Option<T> {
-        match found {
-            Ok(found) => Some(found),
-            Err(error) if error.is_missing() => None,
-            Err(error) => {
-                self.note(&error);
-                None
-            }
-        }
-    }
-
-    fn note(&mut self, error: &Error) -> String {
-        let trouble = Trouble::new(error, Some(self.root.path()));
+    /// Takes a result apart; what is wrong is noted.
+    pub fn heard<T>(&mut self, found: Result<T, Error>) -> Found<T> {
+        let error = match found {
+            Ok(found) => return Found::There(found),
+            Err(error) if error.is_missing() => return Found::Missing,
+            Err(error) => error,
+        };
+        let trouble = Trouble::new(&error, Some(self.root.path()));
         let sentence = trouble.sentence.clone();
-        if !self.unreadable.contains(&trouble) {
+        // One file is one trouble, however it is read.
+        if !self.unreadable.iter().any(|known| known.path == trouble.path) {
             self.unreadable.push(trouble);
         }
-        sentence
+        if error.is_about_content() { Found::Damaged(sentence) } else { Found::Unreadable(sentence) }
     }
 
     fn open(&self, folder: &str) -> Result<Folder, Error> {

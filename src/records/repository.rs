@@ -21,6 +21,21 @@ pub struct Repository {
     pub open: Found<Open>,
 }
 
+impl Repository {
+    /// What is known of it where what should hold it all is not there.
+    pub(super) fn in_no<T>(root: &Found<T>, (name, branch): &(String, String)) -> Self {
+        Self {
+            repository: name.clone(),
+            branch: branch.clone(),
+            deployed: root.likewise(),
+            checked: root.likewise(),
+            bad: root.likewise(),
+            hold: root.likewise(),
+            open: root.likewise(),
+        }
+    }
+}
+
 /// `gitops/journal/<file>.json`, as far as readers want to know.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Open {

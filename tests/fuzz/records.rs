@@ -1,10 +1,13 @@
 //! What services leave for readers, whoever damaged it: drawn as page and as metrics.
 
+use std::collections::BTreeSet;
+
 use super::write;
 use crate::fuzz::fuzz;
+use crate::health::{Answer, Level, Seen, Ways, funnel, judge};
 use crate::proxy::prometheus;
 use crate::proxy::status::{Connections, Proxy, QueueStatus, Status};
-use crate::records::{Details, Outcome, Pipeline, Reader, Reading, SERVICES, failed_repositories};
+use crate::records::{Found, Left, Outcome, SERVICES, Wanted};
 use crate::state::Folder;
 use crate::text::is_hidden;
 
@@ -46,7 +49,9 @@ const WORDS: &[&[u8]] = &[
 fn fuzz_records() {
     let dir =
         tempfile::tempdir_in(if std::path::Path::new("/dev/shm").is_dir() { "/dev/shm" } else { "/tmp" }).unwrap();
-    let root = Folder::open(dir.path()).unwrap();
+    let root = Found::There(Folder::open(dir.path()).unwrap());
+    let repositories = vec![("acme/infra".to_owned(), "main".to_owned())];
+    let wanted = Wanted { repositories: Some(repositories), pipelines: Some(vec!["reading".to_owned()]) };
     let paths: Vec<_> = SERVICES
         .iter()
         .map(|(_, folder)| (*folder, "run.json"))
@@ -64,18 +69,30 @@ fn fuzz_records() {
         for path in &paths {
             std::fs::write(path, input).unwrap();
         }
-        let mut reader = Reader::new(&root);
-        let services = reader.services();
-        let repository = reader.repository("acme/infra", "main");
-        for record in &services {
-            let _ =
-                (Outcome::of(&record.last), Reading::of(&record.last).is_known(), failed_repositories(&record.last));
-        }
-        let pipelines = Pipeline::all(["reading".to_owned()], &services);
+        let now = time.parse().unwrap();
+        let mut left = Left::read(&root, &wanted, now);
+        left.unreadable.truncate(9);
+        let seen = Seen {
+            now,
+            config: Err("not looked at"),
+            ways: &Ways::default(),
+            left: &left,
+            units: None,
+            units_error: None,
+            up: None,
+            proxy: &Answer::Well,
+            lives: true,
+            waits: &[],
+        };
+        let (reasons, funnel) = (judge(&seen), funnel(&seen));
+        let keys: BTreeSet<&str> = reasons.iter().map(|reason| &*reason.key).collect();
+        assert_eq!(keys.len(), reasons.len(), "a key names one reason: {reasons:#?}");
+        let records: Vec<_> = left.records().cloned().collect();
+        let repository = &left.repositories[0];
         let answer = (
-            services.len(),
-            services.first().map(|record| (record.history.len(), Outcome::of(&record.last) == Outcome::Failed)),
-            pipelines
+            records.len(),
+            records.first().map(|record| (record.history.len(), Outcome::of(&record.last) == Outcome::Failed)),
+            left.pipelines
                 .iter()
                 .map(|one| (one.dead_letters().is_some(), one.damaged_files().is_some()))
                 .collect::<Vec<_>>(),
@@ -88,11 +105,12 @@ fn fuzz_records() {
         );
         let status = Status {
             status: "ok",
-            health: "healthy",
+            health: Level::of(&reasons),
             reason: String::new(),
-            reasons: reader.unreadable.iter().map(ToString::to_string).collect(),
+            funnel,
+            reasons,
             time: time.to_owned(),
-            now: time.parse().unwrap(),
+            now,
             proxy: Proxy {
                 version: "0",
                 instance: "x".to_owned(),
@@ -105,10 +123,10 @@ fn fuzz_records() {
                 alive_holders: 0,
             },
             queue: QueueStatus { requests: 0, oldest_age_seconds: None, error: None },
-            repositories: vec![repository],
-            pipelines,
-            services,
-            unreadable: reader.unreadable,
+            services: records,
+            repositories: left.repositories,
+            pipelines: left.pipelines,
+            unreadable: left.unreadable,
         };
         let mut html = String::new();
         write(&mut html, &status, "nonce").unwrap();

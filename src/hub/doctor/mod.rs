@@ -14,6 +14,7 @@ mod units;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::OnceLock;
 
 use serde::Serialize;
 
@@ -25,6 +26,7 @@ use crate::exit::print;
 use crate::hint::command_line;
 use crate::state::SYSTEM_ROOT;
 use crate::{command, state, systemd};
+use past::Past;
 
 /// Look at configuration, secrets, databases, remotes, tailscale, units and host, and say what to do about what is wrong.
 #[derive(argh::FromArgs)]
@@ -118,9 +120,15 @@ struct Patient<'a> {
     /// True for the installation of the whole host, in contrast to one that somebody runs with `hub up`.
     is_system: bool,
     services: &'a [Service],
+    past: OnceLock<Past>,
 }
 
 impl Patient<'_> {
+    /// What the services left, read and judged once.
+    fn past(&self) -> &Past {
+        self.past.get_or_init(|| Past::new(self))
+    }
+
     /// True where the state, and what is in it, can be looked at by this user.
     fn sees_all(&self) -> bool {
         self.is_root || !self.is_system
@@ -208,16 +216,15 @@ fn examine(flag: Option<PathBuf>, services: &[Service]) -> Report {
         is_root: rustix::process::geteuid().is_root(),
         is_system,
         services,
+        past: OnceLock::new(),
     };
     let mut findings = setup::configuration(&patient, config_error.as_ref());
-    findings.extend(past::configuration_in_force(&patient, config_error.as_ref()));
+    findings.extend(patient.past().configuration(&patient, config_error.as_ref()));
     findings.extend(setup::users(&patient));
     findings.extend(setup::state(&patient));
     findings.extend(setup::secrets(&patient));
     findings.extend(slow_looks(&patient));
-    findings.extend(past::services(&patient));
-    findings.extend(past::gone(&patient));
-    findings.extend(past::barred(&patient));
+    findings.extend(patient.past().rest(&patient));
     findings.extend(units::units(&patient, units_error.as_ref()));
     findings.extend(running::running(&patient));
     findings.extend(listeners::listeners(&patient));
@@ -264,7 +271,7 @@ fn slow_looks(patient: &Patient<'_>) -> Vec<Finding> {
         findings.extend(database.join().unwrap_or_else(|_| lost("database")));
         for (pipeline, look) in pipelines {
             findings.extend(look.join().unwrap_or_else(|_| lost(&pipeline.name)));
-            findings.extend(past::pipeline(patient, config, pipeline));
+            findings.extend(patient.past().pipeline(patient, config, pipeline));
         }
         findings.extend(gate.join().unwrap_or_else(|_| lost("tailscale")));
         findings

@@ -1,7 +1,7 @@
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
-use super::{Finding, Findings, Patient, past};
+use super::{Finding, Findings, Patient};
 use crate::command::{self, Command};
 use crate::config::{Config, Repository};
 use crate::gitops::Error;
@@ -29,7 +29,7 @@ pub(super) fn repository(patient: &Patient<'_>, config: &Config, repository: &Re
             findings.problem(error.to_string(), mend);
         }
     }
-    past::repository(patient, repository, &mut findings);
+    patient.past().repository(repository, &mut findings);
     findings.all
 }
 

@@ -3,159 +3,111 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{Level, Reason};
-use crate::config::{Config, Pipeline};
+use super::waits;
+use crate::config::Config;
+use crate::health::{Answer, Seen, Wait, Ways};
 use crate::hint::command_line;
 use crate::hub::greeting::{WEBHOOK, url};
-use crate::hub::units::{self, Units};
-use crate::records::Trouble;
+use crate::hub::units;
+use crate::records::{Found, Left, Reader, Trouble, Wanted};
 use crate::state::{self, Folder, lock_holder};
+use crate::systemd::Units;
 use crate::text;
 use crate::{gate, http, systemd};
 
 /// How long the proxy gets to answer; it takes milliseconds.
 const ANSWER: Duration = Duration::from_secs(2);
 
-/// What `GET /healthz` says.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Answer {
-    /// It could not be asked: no address is known.
-    NotAsked,
-    /// It takes work.
-    Well,
-    /// It is well, and refuses every delivery: none can be verified.
-    Unverified(String),
-    /// It answers, and takes none.
-    Unwell(String),
-    /// Nobody answers, or somebody else does.
-    Silent(String),
-}
-
-/// What everything else is judged by.
-#[derive(Debug)]
+/// What is looked at, once.
 pub(super) struct Facts {
-    /// `--config`
-    pub flag: Option<PathBuf>,
     pub path: PathBuf,
     pub config: Result<Config, String>,
     pub state_dir: Option<PathBuf>,
-    pub root: Option<Folder>,
-    /// None where systemd does not run this host, or does not answer.
-    pub units: Option<Units>,
-    pub units_error: Option<String>,
-    /// The process of `hub up`.
-    pub up: Option<u32>,
-    pub proxy: Answer,
-    /// Whether a proxy holds this state folder's alive.sock, wherever it listens.
-    pub lives: bool,
-    pub unreadable: Vec<Trouble>,
+    pub left: Left,
     pub now: jiff::Timestamp,
+    ways: Ways,
+    /// None where systemd does not run this host, or does not answer.
+    units: Option<Units>,
+    units_error: Option<String>,
+    /// The process of `hub up`.
+    up: Option<u32>,
+    proxy: Answer,
+    lives: bool,
+    waits: Vec<Wait>,
 }
 
 impl Facts {
     /// Looks around. `flag` is `--config`.
     pub fn find(flag: Option<&Path>) -> Self {
+        let now = jiff::Timestamp::now();
         let config = Config::load(flag).map_err(|error| error.to_string());
-        let mut unreadable = Vec::new();
         // Without the file its key `state_dir` is unknown; where that was not set, this is right.
         let state_dir = match &config {
-            Ok(config) => Some(config.state_dir.clone()),
-            Err(_) => state::root(None).map_err(|error| unreadable.push(Trouble::new(&error, None))).ok(),
+            Ok(config) => Ok(config.state_dir.clone()),
+            Err(_) => state::root(None),
         };
-        let root = state_dir.as_deref().and_then(|path| match Folder::open(path) {
-            Ok(folder) => Some(folder),
-            Err(error) if error.is_missing() => None,
-            Err(error) => {
-                unreadable.push(Trouble::new(&error, None));
-                None
-            }
+        let root = state_dir.as_ref().map_err(|error| Trouble::new(error, None)).and_then(|path| {
+            Folder::open(path)
+                .map(Found::There)
+                .or_else(|error| if error.is_missing() { Ok(Found::Missing) } else { Err(Trouble::new(&error, None)) })
         });
-        let up = root.as_ref().and_then(|root| match lock_holder(root, "up.lock") {
-            Ok(holder) => holder,
-            Err(error) => {
-                unreadable.push(Trouble::new(&error, None));
-                None
-            }
-        });
+        let (root, trouble) = match root {
+            Ok(root) => (root, None),
+            Err(trouble) => (Found::Unreadable(trouble.sentence.clone()), Some(trouble)),
+        };
+        let mut left = Left::read(&root, &Wanted::of(config.as_ref().ok()), now);
+        left.unreadable.extend(trouble);
+        let (mut up, mut waits) = (None, Vec::new());
+        if let Some(root) = root.get() {
+            let mut reader = Reader::new(root);
+            up = reader.heard(lock_holder(root, "up.lock")).take().flatten();
+            waits = waits::long(&mut reader, now);
+            let known = std::mem::take(&mut left.unreadable);
+            let more = reader.unreadable.into_iter().filter(|trouble| !known.contains(trouble));
+            left.unreadable = known.iter().cloned().chain(more).collect();
+        }
         let (units, units_error) = match systemd::is_running().then(units::look) {
             None => (None, None),
             Some(Ok(units)) => (Some(units), None),
             Some(Err(error)) => (None, Some(error.to_string())),
         };
         let proxy = config.as_ref().map_or(Answer::NotAsked, ask);
+        let state_dir = state_dir.ok();
         // It goes on where it is while what hub.toml says now is refused.
         let holds = |state: &PathBuf| gate::instance(state).is_ok_and(|own| own.is_some());
         let lives = !matches!(proxy, Answer::NotAsked | Answer::Silent(_)) || state_dir.as_ref().is_some_and(holds);
-        Self {
-            flag: flag.map(Path::to_owned),
-            path: Config::file_path(flag),
-            config,
-            state_dir,
-            root,
-            units,
-            units_error,
-            up,
-            proxy,
-            lives,
-            unreadable,
-            now: jiff::Timestamp::now(),
+        let path = Config::file_path(flag);
+        let ways = ways(flag, &path, state_dir.as_deref(), units.as_ref());
+        Self { path, config, state_dir, left, now, ways, units, units_error, up, proxy, lives, waits }
+    }
+
+    /// What is judged.
+    pub fn seen(&self) -> Seen<'_> {
+        Seen {
+            now: self.now,
+            config: self.config.as_ref().map_err(String::as_str),
+            ways: &self.ways,
+            left: &self.left,
+            units: self.units.as_ref(),
+            units_error: self.units_error.as_deref(),
+            up: self.up,
+            proxy: &self.proxy,
+            lives: self.lives,
+            waits: &self.waits,
         }
     }
+}
 
-    /// What is wrong before anything is looked at.
-    pub fn reasons(&self) -> Vec<Reason> {
-        let mut reasons = Vec::new();
-        if let Err(error) = &self.config {
-            let reason = format!("{error}; what runs goes on as before, and nothing starts with it");
-            reasons.push(Reason::new(Level::Failed, "configuration", reason, self.hub("doctor")));
-        }
-        let renewing = self.units.as_ref().and_then(|units| units.get("hub-credentials.service"));
-        if renewing.is_some_and(|unit| unit.active == "failed") {
-            let reason = "changed credentials were refused, or not taken; what runs goes on with those that it has";
-            let look = "journalctl -u hub-credentials -n 20, then: hub credentials";
-            reasons.push(Reason::new(Level::Degraded, "credentials", reason, look));
-        }
-        if let Some(error) = &self.units_error {
-            let reason = format!("systemd does not say how the units are: {error}");
-            reasons.push(Reason::new(Level::Degraded, "services", reason, "systemctl status"));
-        }
-        reasons
-    }
-
-    /// The configured repositories with their branches; none where the configuration cannot be read.
-    pub fn repositories(&self) -> Vec<(&str, &str)> {
-        let all = self.config.iter().flat_map(|config| &config.repositories);
-        all.map(|repository| (repository.name.as_str(), repository.branch.as_str())).collect()
-    }
-
-    /// How often a repository should be looked at, in seconds.
-    pub fn poll_seconds(&self, name: &str) -> u64 {
-        let configured = self.config.iter().flat_map(|config| &config.repositories).find(|known| known.name == name);
-        configured.map_or(3600, |repository| u64::from(repository.poll_minutes) * 60)
-    }
-
-    /// The configured pipelines; none where the configuration cannot be read.
-    pub fn pipelines(&self) -> impl Iterator<Item = &Pipeline> {
-        self.config.iter().flat_map(|config| &config.pipelines)
-    }
-
-    /// True where systemd has the hub's units.
-    pub fn is_installed(&self) -> bool {
-        self.units.iter().flatten().any(|(_, unit)| unit.is_installed())
-    }
-
-    /// Another command of this hub, as it is to be typed for the same state and configuration.
-    pub fn hub(&self, command: &str) -> String {
-        command_line("hub", command, self.flag.as_deref())
-    }
-
-    /// How to start it all.
-    pub fn start_all(&self) -> String {
-        if self.is_installed() {
-            "systemctl enable --now proxy gitops-sync.path gitops-sync.timer system-metrics.timer".to_owned()
-        } else {
-            self.hub("up")
-        }
+/// How commands are to be typed here. `flag` is `--config`.
+pub(in crate::hub) fn ways(flag: Option<&Path>, file: &Path, state: Option<&Path>, units: Option<&Units>) -> Ways {
+    // No word of a command line can hold this.
+    let whole = command_line("hub", "\0", flag);
+    let (before, after) = whole.split_once('\0').unwrap_or((&whole, ""));
+    Ways {
+        hub: (before.to_owned(), after.to_owned()),
+        is_installed: units.into_iter().flatten().any(|(_, unit)| unit.is_installed()),
+        file: file.display().to_string(),
+        state: state.unwrap_or(Path::new("")).display().to_string(),
     }
 }
 

@@ -1,12 +1,9 @@
 //! `hub status`: how every service, repository and queue is, from what they left to read and what systemd says.
 //! Nothing is changed or started here, and nothing connected to but the proxy on this host: `GET /healthz`, its
-//! `alive.sock`, and whether it would take a delivery.
+//! `alive.sock`, and whether it would take a delivery. How well that is, `health` judges; here it is looked at and shown.
 //! Whatever is missing, unreadable or damaged becomes a line; the rest is shown all the same.
 
 mod facts;
-mod repositories;
-mod services;
-mod states;
 mod table;
 mod waits;
 
@@ -17,12 +14,12 @@ use serde::Serialize;
 
 use super::terminal::Terminal;
 use crate::exit::print;
+use crate::health::{self, Funnel, Level, Reason, Service};
 use crate::log::rfc3339;
-use crate::records::{Pipeline, Reader, Trouble};
+use crate::records::{self, Found, Pipeline, Queue, Trouble};
 use crate::text;
 use facts::Facts;
-use repositories::{Queue, Repository};
-use services::{Funnel, Service};
+pub(super) use facts::ways;
 
 /// Show how the services, repositories, queue, funnel and metrics of this host are.
 #[derive(argh::FromArgs)]
@@ -45,36 +42,6 @@ pub(super) struct Arguments {
     config: Option<PathBuf>,
 }
 
-/// What the reasons about the public door are told under.
-const FUNNEL: &str = "funnel";
-
-/// How well something is; the worst one counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum Level {
-    Healthy,
-    Degraded,
-    Failed,
-}
-
-/// Why something is not healthy.
-#[derive(Clone, Debug, Serialize)]
-struct Reason {
-    level: Level,
-    /// A service, a repository, `queue`, `state` or `configuration`.
-    about: String,
-    reason: String,
-    /// What to run, or to read first.
-    mend: Option<String>,
-}
-
-impl Reason {
-    fn new(level: Level, about: &str, reason: impl Into<String>, mend: impl Into<String>) -> Self {
-        let mend = Some(mend.into()).filter(|mend| !mend.is_empty());
-        Self { level, about: about.to_owned(), reason: reason.into(), mend }
-    }
-}
-
 #[derive(Debug, Serialize)]
 struct Status {
     status: Level,
@@ -88,7 +55,7 @@ struct Status {
     repositories: Vec<Repository>,
     queue: Queue,
     pipelines: Vec<Pipeline>,
-    funnel: Option<Funnel>,
+    funnel: Found<Funnel>,
     /// Files and folders that are there and cannot be read.
     unreadable: Vec<Trouble>,
     #[serde(skip)]
@@ -96,6 +63,13 @@ struct Status {
     /// Nothing has run here, and nothing is configured.
     #[serde(skip)]
     is_fresh: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Repository {
+    level: Level,
+    #[serde(flatten)]
+    known: records::Repository,
 }
 
 #[derive(Debug, Serialize)]
@@ -108,7 +82,7 @@ struct Configuration {
 
 /// Shows it and returns the exit code: 0 healthy, 1 degraded, 2 failed.
 pub(super) fn main(arguments: &Arguments) -> ExitCode {
-    let status = collect(&Facts::find(arguments.config.as_deref()));
+    let status = collect(Facts::find(arguments.config.as_deref()));
     if arguments.json {
         print(&text::json(&status, true));
     } else {
@@ -117,45 +91,16 @@ pub(super) fn main(arguments: &Arguments) -> ExitCode {
     ExitCode::from(status.status as u8)
 }
 
-fn collect(facts: &Facts) -> Status {
-    let mut reasons = facts.reasons();
-    let mut unreadable = facts.unreadable.clone();
-    let (mut records, mut repositories, mut queue) = (Vec::new(), Vec::new(), Queue::default());
-    if let Some(root) = &facts.root {
-        let mut reader = Reader::new(root);
-        records = reader.services();
-        repositories = repositories::all(facts, &mut reader, &mut reasons);
-        repositories::gone(facts, &mut reader, &mut reasons);
-        queue = repositories::queue(facts, &mut reader, &mut reasons);
-        reasons.extend(waits::reasons(&mut reader, facts.now));
-        unreadable.append(&mut reader.unreadable);
-    }
-    let pipelines = Pipeline::all(facts.pipelines().map(|pipeline| pipeline.name.clone()), &records);
-    let is_fresh = records.is_empty() && facts.repositories().is_empty() && queue.is_empty() && unreadable.is_empty();
-    let mut judge = services::Judge { facts, reasons: Vec::new() };
-    let mut services = judge.all(&records);
-    judge.pipelines(&pipelines);
-    let funnel = judge.funnel(&records);
-    for service in &mut services {
-        let about = if service.service == "tailscale-gate" { FUNNEL } else { service.service };
-        let told = judge.reasons.iter().filter(|reason| reason.about == about).map(|reason| reason.level);
-        service.level = told.fold(service.level, Level::max);
-    }
-    reasons.append(&mut judge.reasons);
-    if !is_fresh && !services.iter().any(|service| service.runs) {
-        let reason = "nothing of the hub runs here, so none of this is up to date";
-        reasons.push(Reason::new(Level::Degraded, "services", reason, facts.start_all()));
-    }
-    let doctor = facts.hub("doctor");
-    reasons.extend(unreadable.iter().map(|trouble| {
-        let mend =
-            if trouble.is_denied { "run it as root, or: usermod -aG hub NAME, and log in again" } else { &doctor };
-        Reason::new(Level::Degraded, "state", &trouble.sentence, mend)
-    }));
-    reasons.sort_by_key(|reason| std::cmp::Reverse(reason.level));
+fn collect(facts: Facts) -> Status {
+    let seen = facts.seen();
+    let reasons = health::judge(&seen);
+    let services = health::services(&seen, &reasons);
+    let repository = |known: &records::Repository| Repository {
+        level: Level::of(reasons.iter().filter(|reason| reason.about == known.repository)),
+        known: known.clone(),
+    };
     Status {
-        status: reasons.iter().map(|reason| reason.level).max().unwrap_or(Level::Healthy),
-        reasons,
+        status: Level::of(&reasons),
         time: rfc3339(facts.now),
         host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
         version: crate::VERSION,
@@ -164,14 +109,15 @@ fn collect(facts: &Facts) -> Status {
             found: facts.config.as_ref().map_or(true, |config| config.path.is_some()),
             error: facts.config.as_ref().err().cloned(),
         },
-        state_dir: facts.state_dir.clone(),
         services,
-        repositories,
-        queue,
-        pipelines,
-        funnel,
-        unreadable,
+        repositories: facts.left.repositories.iter().map(repository).collect(),
+        funnel: health::funnel(&seen),
         now: facts.now,
-        is_fresh,
+        is_fresh: seen.is_fresh(),
+        reasons,
+        state_dir: facts.state_dir,
+        queue: facts.left.queue,
+        pipelines: facts.left.pipelines,
+        unreadable: facts.left.unreadable,
     }
 }

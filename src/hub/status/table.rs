@@ -1,36 +1,25 @@
 use std::fmt::Write;
 
-use super::services::Service;
-use super::{Level, Status};
+use super::{Level, Service, Status};
 use crate::hint::hint;
 use crate::hub::terminal::{Terminal, Tone, fit};
-use crate::records::{ago, counted, ended_ago, milliseconds, not_read, span};
+use crate::records::{Repository, ago, counted, ended_ago, milliseconds, not_read, short, span};
 use crate::text;
 
-impl Level {
-    fn word(self) -> &'static str {
-        match self {
-            Self::Healthy => "healthy",
-            Self::Degraded => "degraded",
-            Self::Failed => "failed",
-        }
+fn tone(level: Level) -> Tone {
+    match level {
+        Level::Healthy => Tone::Good,
+        Level::Degraded => Tone::Warning,
+        Level::Failed => Tone::Bad,
     }
+}
 
-    fn tone(self) -> Tone {
-        match self {
-            Self::Healthy => Tone::Good,
-            Self::Degraded => Tone::Warning,
-            Self::Failed => Tone::Bad,
-        }
-    }
-
-    /// What is told without colour too.
-    fn mark(self) -> &'static str {
-        match self {
-            Self::Healthy => " ",
-            Self::Degraded => "!",
-            Self::Failed => "x",
-        }
+/// What is told without colour too.
+fn mark(level: Level) -> &'static str {
+    match level {
+        Level::Healthy => " ",
+        Level::Degraded => "!",
+        Level::Failed => "x",
     }
 }
 
@@ -60,7 +49,7 @@ fn head(text: &mut String, status: &Status, terminal: Terminal) -> std::fmt::Res
     let level = status.status;
     let word = if status.is_fresh && level == Level::Healthy { "nothing has run here yet" } else { level.word() };
     let host = terminal.paint(Tone::Strong, &text::sentence(&status.host));
-    let word = terminal.paint(level.tone(), word);
+    let word = terminal.paint(tone(level), word);
     writeln!(text, "{host}: {word}  {}\n", terminal.paint(Tone::Quiet, &format!("({})", status.time)))
 }
 
@@ -68,9 +57,9 @@ fn row(text: &mut String, level: Level, cells: &[String], last: &str, terminal: 
     let line = cells.join(" ");
     let indent = 2 + line.chars().count() + 1;
     let last = fit(&text::sentence(last), terminal.width.saturating_sub(indent).max(8));
-    let line = format!("{} {line} {}", level.mark(), last.trim_end());
-    let tone = if level == Level::Healthy { Tone::Plain } else { level.tone() };
-    writeln!(text, "{}", terminal.paint(tone, line.trim_end()))
+    let line = format!("{} {line} {}", mark(level), last.trim_end());
+    let colour = if level == Level::Healthy { Tone::Plain } else { tone(level) };
+    writeln!(text, "{}", terminal.paint(colour, line.trim_end()))
 }
 
 fn titles(text: &mut String, titles: &[(&str, usize)], last: &str, terminal: Terminal) -> std::fmt::Result {
@@ -91,7 +80,7 @@ fn services(text: &mut String, status: &Status, terminal: Terminal) -> std::fmt:
 
 fn times(service: &Service, now: jiff::Timestamp) -> (String, String) {
     let when = |at: &str| ago(at, now).trim_end_matches(" ago").to_owned();
-    match (&service.since, &service.last_run, service.service) {
+    match (&service.since, service.last_run.get(), service.service) {
         (Some(since), ..) => (format!("up {}", when(since)), "-".to_owned()),
         // A record of an earlier process says nothing of one that runs.
         (None, _, "proxy") if service.runs => ("-".to_owned(), "-".to_owned()),
@@ -100,19 +89,19 @@ fn times(service: &Service, now: jiff::Timestamp) -> (String, String) {
             let ended = ended_ago(&run.started, run.duration_ms, now);
             (ended.trim_end_matches(" ago").to_owned(), milliseconds(run.duration_ms))
         }
-        (None, None, _) => ("never".to_owned(), "-".to_owned()),
+        (None, None, _) => (service.last_run.unknown().unwrap_or("never").to_owned(), "-".to_owned()),
     }
 }
 
 fn result(service: &Service, status: &Status) -> String {
     // A person reads the reason below; here is the short form of it.
-    let counts = |service: &Service| service.last_run.as_ref().is_some_and(|run| !run.counts.is_empty());
+    let counts = |service: &Service| service.last_run.get().is_some_and(|run| !run.counts.is_empty());
     if let Some(reason) = status.reasons.iter().find(|reason| reason.about == service.service)
         && (service.service != "gitops-sync" || !counts(service))
     {
         return reason.reason.clone();
     }
-    match (service.service, &service.last_run) {
+    match (service.service, service.last_run.get()) {
         ("proxy", _) if service.runs => "takes deliveries".to_owned(),
         ("tailscale-gate", Some(run)) => run.status.clone(),
         (_, Some(run)) => {
@@ -130,7 +119,7 @@ fn result(service: &Service, status: &Status) -> String {
 fn repositories(text: &mut String, status: &Status, terminal: Terminal) -> std::fmt::Result {
     text.push('\n');
     if status.repositories.is_empty() {
-        let none = if status.configuration.error.is_some() { "none is known" } else { "none is configured" };
+        let none = if status.configuration.error.is_some() { "not known" } else { "none is configured" };
         return line(text, "repositories", none, terminal);
     }
     let longest = status.repositories.iter().map(|repository| repository.known.repository.chars().count()).max();
@@ -138,7 +127,7 @@ fn repositories(text: &mut String, status: &Status, terminal: Terminal) -> std::
     let columns = [("REPOSITORY", name), ("DEPLOYED", COMMIT), ("SINCE", TOOK), ("CHECKED", TOOK)];
     titles(text, &columns, "RESULT", terminal)?;
     for repository in &status.repositories {
-        let [deployed, since, checked, result] = repository.cells(status.now);
+        let [deployed, since, checked, result] = cells(&repository.known, status.now);
         let cells = [
             fit(&text::sentence(&repository.known.repository), name),
             fit(&text::sentence(&deployed), COMMIT),
@@ -161,6 +150,26 @@ fn repositories(text: &mut String, status: &Status, terminal: Terminal) -> std::
     Ok(())
 }
 
+/// What is live, since when, when it was looked at, and what came of that: four short texts.
+fn cells(known: &Repository, now: jiff::Timestamp) -> [String; 4] {
+    let when = |at: &str| ago(at, now).trim_end_matches(" ago").to_owned();
+    let (deployed, checked) = (known.deployed.get(), known.checked.get());
+    let unknown = known.hold.unknown().or(known.bad.unknown());
+    let result = match (known.hold.get(), known.bad.get(), checked) {
+        (Some(hold), ..) => format!("held by {}", hold.holder()),
+        (None, Some(bad), _) => format!("bad: {}", short(&bad.commit)),
+        (None, None, Some(checked)) if unknown.is_none() => checked.status.replace('_', " "),
+        (None, None, _) => known.checked.unknown().or(unknown).unwrap_or("never looked at").to_owned(),
+    };
+    let nothing = known.deployed.unknown().unwrap_or("nothing");
+    [
+        deployed.map_or(nothing, |deployed| short(&deployed.commit)).to_owned(),
+        deployed.map_or_else(|| "-".to_owned(), |deployed| when(&deployed.at)),
+        checked.map_or_else(|| "-".to_owned(), |checked| when(&checked.at)),
+        result,
+    ]
+}
+
 fn line(text: &mut String, label: &str, content: &str, terminal: Terminal) -> std::fmt::Result {
     let content = terminal.wrap(&text::sentence(content), 2 + LABEL + 1);
     writeln!(text, "  {} {content}", fit(label, LABEL))
@@ -170,13 +179,21 @@ fn rest(text: &mut String, status: &Status, terminal: Terminal) -> std::fmt::Res
     let queue = &status.queue;
     text.push('\n');
     let oldest = queue.oldest_age_seconds.map(|age| format!(", the oldest for {}", span(age)));
-    let mut parts = vec![format!("{} waiting{}", queue.requests, oldest.unwrap_or_default())];
-    for (count, word) in [(queue.active, "at work"), (queue.retry.len(), "to retry"), (queue.failed, "refused")] {
-        if count > 0 {
+    let waiting = queue.requests.map(|requests| format!("{requests} waiting{}", oldest.unwrap_or_default()));
+    let mut parts: Vec<String> = waiting.into_iter().collect();
+    let retry = queue.retry.as_ref().map(Vec::len);
+    for (count, word) in [(queue.active, "at work"), (retry, "to retry"), (queue.failed, "refused")] {
+        if let Some(count) = count.filter(|count| *count > 0) {
             parts.push(format!("{count} {word}"));
         }
     }
-    line(text, "queue", &if queue.is_empty() { "empty".to_owned() } else { parts.join(", ") }, terminal)?;
+    let told = match (queue.is_empty(), queue.is_known()) {
+        (true, true) => "empty".to_owned(),
+        (true, false) => "not known".to_owned(),
+        (false, true) => parts.join(", "),
+        (false, false) => format!("{}; the rest is not known", parts.join(", ")),
+    };
+    line(text, "queue", &told, terminal)?;
     if !status.pipelines.is_empty() {
         let told = status.pipelines.iter().map(|pipeline| match &pipeline.kept {
             None => format!("{}: not known", pipeline.pipeline),
@@ -194,8 +211,8 @@ fn rest(text: &mut String, status: &Status, terminal: Terminal) -> std::fmt::Res
         });
         line(text, "dead letters", &told.collect::<Vec<_>>().join("; "), terminal)?;
     }
-    let funnel = match &status.funnel {
-        None => "never opened".to_owned(),
+    let funnel = match status.funnel.get() {
+        None => status.funnel.unknown().unwrap_or("never opened").to_owned(),
         Some(funnel) => {
             let since = funnel.since.as_deref().map(|since| format!(" since {}", ago(since, status.now)));
             let since = since.unwrap_or_default().replace(" ago", "").replace(" since ", " for ");
@@ -224,7 +241,7 @@ fn rest(text: &mut String, status: &Status, terminal: Terminal) -> std::fmt::Res
 fn reasons(text: &mut String, status: &Status, terminal: Terminal) -> std::fmt::Result {
     for reason in &status.reasons {
         let (level, about) = (reason.level, text::sentence(&reason.about));
-        let about = terminal.paint(level.tone(), &format!("{} {about}", level.mark()));
+        let about = terminal.paint(tone(level), &format!("{} {about}", mark(level)));
         let sentence = terminal.wrap(&text::sentence(&reason.reason), 4);
         write!(text, "\n{about}\n    {sentence}\n")?;
         if let Some(mend) = &reason.mend {

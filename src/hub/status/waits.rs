@@ -1,9 +1,9 @@
 use procfs::process::Process;
 use procfs::{Current, Uptime};
 
-use super::{Level, Reason};
 use crate::command::Account;
-use crate::records::{Reader, span};
+use crate::health::Wait;
+use crate::records::Reader;
 use crate::state::{Error, Folder, lock_holder, lock_waiters};
 
 /// A run that waits for longer is told of, in seconds.
@@ -20,26 +20,32 @@ const GITOPS: &str = "gitops-sync";
 const MOST: usize = 1000;
 
 /// Runs that wait for another process for long, and locks that somebody else than their service holds.
-pub(super) fn reasons(reader: &mut Reader<'_>, now: jiff::Timestamp) -> Vec<Reason> {
-    let mut reasons = Vec::new();
+pub(super) fn long(reader: &mut Reader<'_>, now: jiff::Timestamp) -> Vec<Wait> {
+    let mut waits = Vec::new();
     for (name, file, service) in LOCKS {
-        let Some(folder) = reader.folder(name) else { continue };
-        let found = look(&folder, file, service, now);
-        reasons.extend(reader.heard(found).flatten());
+        let Some(folder) = reader.folder(name).take() else { continue };
+        let found = look(&folder, name, file, service, now);
+        waits.extend(reader.heard(found).take().flatten());
     }
-    if let Some(folder) = reader.folder("gitops/locks") {
+    let name = "gitops/locks";
+    if let Some(folder) = reader.folder(name).take() {
         let entries = folder.entries(MOST);
-        for entry in reader.heard(entries).unwrap_or_default() {
-            let found = look(&folder, &entry.name.to_string_lossy(), GITOPS, now);
-            reasons.extend(reader.heard(found).flatten());
+        for entry in reader.heard(entries).take().unwrap_or_default() {
+            let found = look(&folder, name, &entry.name.to_string_lossy(), GITOPS, now);
+            waits.extend(reader.heard(found).take().flatten());
         }
     }
-    reasons
+    waits
 }
 
-fn look(folder: &Folder, file: &str, service: &str, now: jiff::Timestamp) -> Result<Option<Reason>, Error> {
+fn look(
+    folder: &Folder,
+    name: &str,
+    file: &str,
+    service: &'static str,
+    now: jiff::Timestamp,
+) -> Result<Option<Wait>, Error> {
     let Some(holder) = lock_holder(folder, file)? else { return Ok(None) };
-    let degraded = |reason: String| Ok(Some(Reason::new(Level::Degraded, service, reason, format!("ps -fp {holder}"))));
     let is_strange = !is_of(holder, service);
     // A service writes its mark into the lock when it has got it. Threads of one run wait for one another as they should.
     let since = folder.entry(file.as_ref())?.map_or(0, |entry| entry.modified);
@@ -47,15 +53,9 @@ fn look(folder: &Folder, file: &str, service: &str, now: jiff::Timestamp) -> Res
     let limit = if is_strange { u64::MAX } else { held };
     let waiters = lock_waiters(folder, file)?.into_iter().filter(|pid| *pid != holder);
     let longest = waiters.filter_map(|pid| Some((pid, age(pid)?.min(limit)))).max_by_key(|(_, age)| *age);
-    match longest.filter(|(_, age)| *age > LONG) {
-        Some((waiter, age)) => {
-            degraded(format!("process {waiter} waits for {} for the lock that {} holds", span(age), described(holder)))
-        }
-        None if is_strange => {
-            degraded(format!("{} holds the lock of {service}, which cannot work meanwhile", described(holder)))
-        }
-        None => Ok(None),
-    }
+    let waiter = longest.filter(|(_, age)| *age > LONG);
+    let wait = || Wait { lock: format!("{name}/{file}"), service, holder, described: described(holder), waiter };
+    Ok((waiter.is_some() || is_strange).then(wait))
 }
 
 /// How long a process runs, which is as long as it can have waited.

@@ -1,8 +1,9 @@
+//! What systemd, `hub up` and the proxy's answer make of a service.
+
 use serde_json::json;
 
 use super::*;
-use crate::hub::status::facts::Answer;
-use crate::hub::units::Units;
+use crate::systemd::Unit;
 
 /// A unit in systemd's words: load, active, sub, file.
 fn unit(words: &str) -> Unit {
@@ -20,35 +21,24 @@ fn unit(words: &str) -> Unit {
     }
 }
 
-fn facts(units: &[(&str, &str)], proxy: Answer) -> Facts {
-    let units: Units = units.iter().map(|(name, words)| ((*name).to_owned(), unit(words))).collect();
-    Facts {
-        flag: None,
-        path: "hub.toml".into(),
-        config: Err("not looked at".to_owned()),
-        state_dir: None,
-        root: None,
-        units: Some(units),
-        units_error: None,
-        up: None,
-        lives: matches!(proxy, Answer::Well | Answer::Unwell(_) | Answer::Unverified(_)),
-        proxy,
-        unreadable: Vec::new(),
-        now: jiff::Timestamp::now(),
-    }
+fn host(units: &[(&str, &str)], proxy: Answer) -> Host {
+    let units = units.iter().map(|(name, words)| ((*name).to_owned(), unit(words))).collect();
+    Host { units: Some(units), proxy, ..Host::with("") }
 }
 
-fn record(service: &str, status: &str, error: Option<&str>) -> Record {
-    let run = json!({"service": service, "started": jiff::Timestamp::now().to_string(), "duration_ms": 1, "status": status, "error": error});
-    serde_json::from_value(run).unwrap()
+fn record(service: &str, status: &str, error: Option<&str>) -> Value {
+    json!({"service": service, "started": now().to_string(), "duration_ms": 1, "status": status, "error": error})
 }
 
-/// The service's state, its level, and all reasons in one text.
-fn judged(facts: &Facts, service: &'static str, record: Option<&Record>) -> (String, Level, String) {
-    let mut judge = Judge { facts, reasons: Vec::new() };
-    let found = judge.judge(service, record);
-    let told = judge.reasons.iter().map(|r| format!("{} > {}", r.reason, r.mend.as_deref().unwrap_or_default()));
-    (found.state, found.level, told.collect::<Vec<_>>().join("; "))
+/// The service's state, its level, and its reasons in one text.
+fn judged(host: &Host, service: &'static str) -> (String, Level, String) {
+    host.seen(|seen| {
+        let reasons = judge(seen);
+        let found = services(seen, &reasons).into_iter().find(|one| one.service == service).unwrap();
+        let own = reasons.iter().filter(|reason| reason.about == service);
+        let told = own.map(|r| format!("{} > {}", r.reason, r.mend.as_deref().unwrap_or_default()));
+        (found.state, found.level, told.collect::<Vec<_>>().join("; "))
+    })
 }
 
 #[test]
@@ -98,12 +88,12 @@ fn every_state_of_a_service_that_is_always_on_has_its_word() {
         ),
         ("not-found inactive dead -", Answer::NotAsked, "not running", Level::Healthy, ""),
     ] {
-        let (found, found_level, told) = judged(&facts(&[("proxy.service", words)], proxy), "proxy", None);
+        let (found, found_level, told) = judged(&host(&[("proxy.service", words)], proxy), "proxy");
         assert_eq!((found.as_str(), found_level), (state, level), "{words}: {told}");
         assert!(told.contains(part) && told.is_empty() == part.is_empty(), "{words}: {told}");
     }
-    let gate = facts(&[("tailscale-gate.service", "loaded inactive dead enabled")], Answer::NotAsked);
-    assert_eq!(judged(&gate, "tailscale-gate", None).1, Level::Degraded, "a door that is shut is safe");
+    let gate = host(&[("tailscale-gate.service", "loaded inactive dead enabled")], Answer::NotAsked);
+    assert_eq!(judged(&gate, "tailscale-gate").1, Level::Degraded, "a door that is shut is safe");
 }
 
 #[test]
@@ -154,7 +144,7 @@ fn every_state_of_a_service_that_is_started_has_its_word() {
         ),
     ] {
         let units = [("gitops-sync.service", service), ("gitops-sync.path", path), ("gitops-sync.timer", timer)];
-        let (found, found_level, told) = judged(&facts(&units, Answer::NotAsked), "gitops-sync", None);
+        let (found, found_level, told) = judged(&host(&units, Answer::NotAsked), "gitops-sync");
         assert_eq!((found.as_str(), found_level), (state, level), "{units:?}: {told}");
         assert!(told.contains(part) && told.is_empty() == part.is_empty(), "{units:?}: {told}");
     }
@@ -166,19 +156,22 @@ fn a_failed_unit_is_explained_by_the_record_of_its_run_and_by_itself_where_that_
         ("gitops-sync.service", "loaded failed failed static"),
         ("gitops-sync.timer", "loaded active waiting enabled"),
     ];
-    let facts = facts(&units, Answer::NotAsked);
-    let (_, level, told) =
-        judged(&facts, "gitops-sync", Some(&record("gitops-sync", "rolled_back", Some("after failed"))));
+    let host = host(&units, Answer::NotAsked);
+    host.write("gitops/run.json", &record("gitops-sync", "rolled_back", Some("after failed")));
+    let (_, level, told) = judged(&host, "gitops-sync");
     assert!(level == Level::Degraded && told.starts_with("after failed") && !told.contains("exit status"), "{told}");
-    let (_, level, told) = judged(&facts, "gitops-sync", Some(&record("gitops-sync", "unchanged", None)));
+    host.write("gitops/run.json", &record("gitops-sync", "unchanged", None));
+    let (_, level, told) = judged(&host, "gitops-sync");
     assert!(level == Level::Failed && told.contains("exit status 1"), "{told}");
 }
 
 #[test]
 fn a_proxy_that_runs_has_got_over_the_failure_in_its_record() {
     let old = record("proxy", "failed", Some("no credential"));
-    let running = facts(&[("proxy.service", "loaded active running enabled")], Answer::Well);
-    assert_eq!(judged(&running, "proxy", Some(&old)).2, "");
-    let off = facts(&[("proxy.service", "loaded inactive dead disabled")], Answer::NotAsked);
-    assert!(judged(&off, "proxy", Some(&old)).2.starts_with("no credential"));
+    let running = host(&[("proxy.service", "loaded active running enabled")], Answer::Well);
+    running.write("proxy/run.json", &old);
+    assert_eq!(judged(&running, "proxy").2, "");
+    let off = host(&[("proxy.service", "loaded inactive dead disabled")], Answer::NotAsked);
+    off.write("proxy/run.json", &old);
+    assert!(judged(&off, "proxy").2.starts_with("no credential"));
 }

@@ -1,0 +1,68 @@
+//! How well this host is, judged in one place: from what the services left, what systemd says and what the proxy answers to
+//! reasons. The page, `/api/status`, `/metrics`, `hub status` and what doctor says of the past only render them.
+//! Nothing in here looks at a disk, a process or a clock: whoever asks puts what was seen into `Seen`, and what it cannot
+//! see is left out there, which is never taken for good.
+
+mod door;
+mod judge;
+mod pipelines;
+mod queue;
+mod repositories;
+mod seen;
+mod services;
+
+use serde::Serialize;
+
+pub use door::{Funnel, KEY_EXPIRES_SOON, funnel};
+pub use judge::judge;
+pub use seen::{Answer, Seen, Wait, Ways};
+pub use services::{Service, services};
+
+/// How well something is; the worst one counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// Nothing is wrong, as far as it can be seen.
+    #[default]
+    Healthy,
+    /// It works, and something needs a look; or part of it cannot be seen.
+    Degraded,
+    /// Something does not do its work.
+    Failed,
+}
+
+impl Level {
+    /// The worst of several reasons.
+    pub fn of<'a>(reasons: impl IntoIterator<Item = &'a Reason>) -> Self {
+        reasons.into_iter().map(|reason| reason.level).max().unwrap_or_default()
+    }
+
+    /// The word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Healthy => "healthy",
+            Self::Degraded => "degraded",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// Why something is not healthy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Reason {
+    /// What names it from one look to the next, such as `gitops/acme/site/rolled-back`: room, thing, and what is wrong.
+    pub key: String,
+    /// How bad it is.
+    pub level: Level,
+    /// A service, a repository, `funnel`, `queue`, `state` or `configuration`.
+    pub about: String,
+    /// A sentence.
+    pub reason: String,
+    /// What to run, or to read first.
+    pub mend: Option<String>,
+    /// Since when, RFC 3339; none where nobody wrote it down.
+    pub since: Option<String>,
+}
+
+#[cfg(test)]
+mod tests;

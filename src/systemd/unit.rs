@@ -1,0 +1,119 @@
+use std::collections::BTreeMap;
+
+/// A unit as systemd sees it; the words are those of systemctl(1).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Unit {
+    /// Whether its file could be read: `loaded`, `not-found`, `masked` …
+    pub load: String,
+    /// Why it could not.
+    pub load_error: String,
+    /// `active`, `inactive`, `failed` …
+    pub active: String,
+    /// The same in the words of its type.
+    pub sub: String,
+    /// `enabled`, `disabled`, `static`, `masked` …; empty where there is no file.
+    pub file: String,
+    /// Why it ended, where it failed.
+    pub result: String,
+    /// The exit status of its main process.
+    pub exit_status: String,
+    /// Since when it is active.
+    pub since: Option<jiff::Timestamp>,
+    /// True where its file is another one than was read.
+    pub needs_reload: bool,
+    /// Whose it runs as; empty for root.
+    pub user: String,
+    /// Its process; 0 where none runs.
+    pub main_pid: u32,
+}
+
+/// The hub's units by name.
+pub type Units = BTreeMap<String, Unit>;
+
+impl Unit {
+    /// True where systemd knows the unit.
+    pub fn is_installed(&self) -> bool {
+        !self.load.is_empty() && self.load != "not-found"
+    }
+
+    /// True where it starts by itself.
+    pub fn is_enabled(&self) -> bool {
+        matches!(
+            self.file.as_str(),
+            "enabled" | "enabled-runtime" | "linked" | "linked-runtime" | "alias" | "generated"
+        )
+    }
+
+    /// True where it runs, or is on the way.
+    pub fn is_active(&self) -> bool {
+        matches!(self.active.as_str(), "active" | "activating" | "reloading")
+    }
+
+    /// True where systemd tries again and again to start it.
+    pub fn is_restarting(&self) -> bool {
+        self.sub.starts_with("auto-restart")
+    }
+
+    /// systemd's words for it: `active (running), enabled`.
+    pub fn words(&self) -> String {
+        let file = if self.file.is_empty() { String::new() } else { format!(", {}", self.file) };
+        format!("{} ({}){file}", self.active, self.sub)
+    }
+}
+
+/// Reads `systemctl show`: `NAME=VALUE` lines, an empty line between units.
+pub fn shown(text: &str) -> Units {
+    let mut units = Units::new();
+    for block in text.split("\n\n") {
+        let (mut id, mut unit) = (String::new(), Unit::default());
+        for (name, value) in block.lines().filter_map(|line| line.split_once('=')) {
+            let text = || value.to_owned();
+            match name {
+                "Id" => id = text(),
+                "LoadState" => unit.load = text(),
+                "LoadError" => unit.load_error = text(),
+                "ActiveState" => unit.active = text(),
+                "SubState" => unit.sub = text(),
+                "UnitFileState" => unit.file = text(),
+                "Result" => unit.result = text(),
+                "ExecMainStatus" => unit.exit_status = text(),
+                "ActiveEnterTimestamp" => unit.since = unix(value),
+                "NeedDaemonReload" => unit.needs_reload = value == "yes",
+                "User" => unit.user = text(),
+                "MainPID" => unit.main_pid = value.parse().unwrap_or(0),
+                _ => {}
+            }
+        }
+        if !id.is_empty() {
+            units.insert(id, unit);
+        }
+    }
+    units
+}
+
+/// `@SECONDS`, as `--timestamp=unix` writes it; nothing where it never was.
+fn unix(value: &str) -> Option<jiff::Timestamp> {
+    value.strip_prefix('@')?.parse().ok().and_then(|seconds| jiff::Timestamp::from_second(seconds).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn units_are_read_from_what_systemctl_prints() {
+        let units = shown(
+            "Id=proxy.service\nLoadState=loaded\nActiveState=active\nSubState=running\nUnitFileState=enabled\n\
+             ActiveEnterTimestamp=@1700000000\nNeedDaemonReload=yes\nUser=hub\n\n\
+             Id=gitops-sync.path\nLoadState=not-found\nLoadError=org.freedesktop.systemd1.NoSuchUnit \"Unit not found.\"\n\
+             ActiveState=inactive\nSubState=dead\nUnitFileState=\nActiveEnterTimestamp=\n",
+        );
+        let proxy = &units["proxy.service"];
+        assert!(proxy.is_installed() && proxy.is_enabled() && proxy.is_active() && proxy.needs_reload);
+        assert_eq!(proxy.since.unwrap().as_second(), 1_700_000_000);
+        assert_eq!(proxy.user, "hub");
+        let path = &units["gitops-sync.path"];
+        assert!(!path.is_installed() && !path.is_enabled() && !path.is_active() && path.since.is_none());
+        assert!(shown("").is_empty());
+    }
+}
