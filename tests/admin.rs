@@ -217,6 +217,35 @@ fn a_reason_is_told_where_it_belongs_and_a_run_by_its_end() {
 }
 
 #[test]
+fn what_is_wrong_stays_told_until_it_is_over() {
+    let host = host("");
+    let ago = |hours| (jiff::Timestamp::now() - jiff::SignedDuration::from_hours(hours)).to_string();
+    let run = |service: &str, hours, status: &str, looks: Value| json!({"service": service, "started": ago(hours), "duration_ms": 1, "status": status, "details": {"repositories": looks}});
+    let checked = |status: &str| json!({"at": ago(0), "status": status, "reason": "no way there"});
+    write(&host, "gitops/checked/acme__infra.json", &checked("failed"));
+    // A run of another one by its name.
+    write(&host, "gitops/checked/acme__app.json", &checked("unchanged"));
+    let look = json!([{"repository": "acme/app", "status": "unchanged"}]);
+    write(&host, "gitops/run.json", &run("gitops-sync", 0, "unchanged", look));
+    let gateway = Gateway::on(host);
+    let status = gateway.get_admin("/api/status").json();
+    assert_eq!(status["health"], "failed", "{status}");
+    assert_eq!(status["reasons"][1]["key"], "gitops/acme/infra/failed", "{status}");
+    let metrics = String::from_utf8(gateway.get_admin("/metrics").body).unwrap();
+    let sample = "hub_health_reason{key=\"gitops/acme/infra/failed\",level=\"degraded\",about=\"acme/infra\"} 1";
+    assert!(metrics.contains(sample) && metrics.contains("\nhub_health 2\n"), "{metrics}");
+    write(&gateway.host, "gitops/checked/acme__infra.json", &checked("deployed"));
+    assert_eq!(gateway.get_admin("/api/status").json()["health"], "healthy");
+    write(&gateway.host, "data/metrics/run.json", &run("system-metrics", 96, "stored", json!([])));
+    let status = gateway.get_admin("/api/status").json();
+    assert_eq!(
+        (&status["health"], &status["reasons"][0]["key"]),
+        (&json!("degraded"), &json!("metrics/late")),
+        "{status}"
+    );
+}
+
+#[test]
 fn nothing_has_run_yet() {
     let gateway = Gateway::new();
     let status = gateway.get_admin("/api/status").json();

@@ -67,6 +67,17 @@ fn whatever_is_damaged_becomes_a_line_and_stops_nothing() {
 }
 
 #[test]
+fn without_a_state_folder_what_is_configured_is_shown() {
+    let host = Host::new();
+    let url = host.path("origin.git").display().to_string();
+    let path = host.path("checkout").display().to_string();
+    host.configure(&format!("[[repository]]\nname = \"{REPO}\"\nurl = \"{url}\"\npath = \"{path}\"\n"));
+    std::fs::remove_dir_all(host.state()).unwrap();
+    let said = status(&host).ends(1, "degraded").says("degraded", "services", "nothing of the hub runs here", "hub up");
+    assert!(said.text.contains("never looked at") && !said.text.contains("none is configured"), "{}", said.text);
+}
+
+#[test]
 fn a_state_folder_that_is_a_file_is_told() {
     let host = Host::new();
     std::fs::remove_dir(host.state()).unwrap();
@@ -103,6 +114,14 @@ fn who_may_not_read_is_told_how_to() {
     }
     let said = as_group("65534").ends(1, "degraded").says("degraded", "state", "Permission denied", "usermod -aG hub");
     assert!(!said.text.contains(&site.head()[..10]), "{}", said.text);
+    for word in ["never looked at", "nothing", "never ", "empty"] {
+        let shown = said
+            .text
+            .lines()
+            .filter(|line| line.contains(REPO) || line.contains("gitops-sync  ") || line.contains("queue  "));
+        assert!(shown.into_iter().all(|line| !line.contains(word)), "{word}: {}", said.text);
+    }
+    assert!(said.json["repositories"][0]["deployed"]["unreadable"].is_string(), "{said:#?}");
     let said = as_group("4242").says_nothing_of("state");
     assert_eq!(said.repository(REPO)["deployed"]["commit"], site.head().as_str(), "a member of the group reads all");
 }

@@ -66,6 +66,9 @@ fn what_a_pipeline_keeps_is_told_until_it_is_gone() {
 
     let site = site.again(|_| {});
     assert!(site.host.run("hub", &["dead-letters", "drop", "1"]).status.success());
+    let said = status(&site.host);
+    assert!(said.text.contains("dead letters     reading: 0, 1 damaged file"), "before any run: {}", said.text);
+    assert!(!said.json["reasons"].to_string().contains("could not be stored"), "{said:#?}");
     std::fs::remove_dir_all(reading::inbox(&site.host).join("failed")).unwrap();
     site.synced("reading");
     let said = status(&site.host).says_nothing_of("reading-sync");

@@ -41,7 +41,7 @@ fn count(gateway: &Gateway, msg: &str) -> usize {
 
 fn reasons(gateway: &Gateway) -> Vec<String> {
     let status = gateway.get_admin("/api/status").json();
-    status["reasons"].as_array().unwrap().iter().map(|reason| reason.as_str().unwrap().to_owned()).collect()
+    status["reasons"].as_array().unwrap().iter().map(|reason| reason["reason"].as_str().unwrap().to_owned()).collect()
 }
 
 #[test]

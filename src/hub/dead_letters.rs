@@ -126,6 +126,7 @@ pub(super) fn main(arguments: &Arguments) -> Result<(), Error> {
     let config = Config::load(flag.or(arguments.config.as_deref()))?;
     let mut letters = DeadLetters::open(&config)?;
     let pipeline = arguments.command.as_ref().and_then(Command::pipeline).or(arguments.pipeline.as_deref());
+    let changes = matches!(&arguments.command, Some(Command::Retry(_) | Command::Drop(_)));
     match &arguments.command {
         None | Some(Command::List(_)) => list(&mut letters, pipeline)?,
         Some(Command::Show(Show { id, .. })) => {
@@ -152,6 +153,9 @@ pub(super) fn main(arguments: &Arguments) -> Result<(), Error> {
                 dropped => say(&format!("Dropped {}.", counted(dropped.len() as u64, "dead letter"))),
             }
         }
+    }
+    if changes && let Err(error) = letters.recount() {
+        say(&format!("hub status goes on with the old numbers until the pipeline has run: {error}"));
     }
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Error;
 use super::columns::Rules;
 use super::load::printable;
-use super::run::pipeline;
+use super::run::{pipeline, recount};
 use super::transform::{Form, Oddities, readable, transform};
 use crate::config::Config;
 use crate::store::{self, DeadLetter, Readings, Rejected, Store};
@@ -108,6 +108,15 @@ impl<'a> DeadLetters<'a> {
         let batch = Readings { rejected: vec![rejected], ..batch };
         self.store.insert_readings(&Arc::new(batch))?;
         Ok(Some(Retried { stored: 0, dead: 1 }))
+    }
+
+    /// Tells readers how many there are by now, as a run does.
+    ///
+    /// # Errors
+    /// When the database cannot be used, or the record cannot be written.
+    pub fn recount(&mut self) -> Result<(), Error> {
+        let letters = self.store.count_dead_letters()?;
+        Ok(recount(&self.config.state_dir, &letters)?)
     }
 
     /// Removes one for good; false where there is none of this number.

@@ -16,7 +16,7 @@ use super::{Error, SERVICE};
 use crate::config::{Config, Pipeline};
 use crate::records::history::{Event, Kind};
 use crate::records::{self, Details, Kept, Reading};
-use crate::state::{self, Folder, Lock, Record, Run};
+use crate::state::{self, Folder, Lock, Record, Run, become_owner};
 use crate::{exit, log};
 
 /// The name under which the proxy's binary runs a pipeline; the pipeline's name follows.
@@ -27,6 +27,8 @@ const MOST_NAMED: usize = 10;
 
 /// Bytes of documents in a batch: with the next one being read, the memory of a run.
 const BATCH_BYTES: usize = 4 << 20;
+/// Held while the record is read and written anew: a run of another pipeline, or a person, may do the same.
+const RECORD_LOCK: &str = "record.lock";
 
 /// Moves everything that a pipeline's source has to its table. Its stdout is the protocol: JSON lines, the last one
 /// the result.
@@ -303,6 +305,7 @@ fn record(
     numbers.insert("processed_count".into(), counts.processed.into());
     let written = folder(&config.state_dir).and_then(|folder| {
         tell(&folder, name, status, &numbers, error.map(ToString::to_string));
+        let _lock = Lock::wait(&folder, RECORD_LOCK)?;
         let details = details(&folder, name, counts.kept.as_ref());
         let run = Run {
             started: log::rfc3339(started),
@@ -339,6 +342,7 @@ fn tell(folder: &Folder, name: &str, status: &str, counts: &Map<String, Value>, 
 pub fn record_death(state_dir: &Path, name: &str, started: jiff::Timestamp, reason: &str) -> Result<(), state::Error> {
     let folder = folder(state_dir)?;
     tell(&folder, name, "failed", &Map::new(), Some(reason.to_owned()));
+    let _lock = Lock::wait(&folder, RECORD_LOCK)?;
     let run = Run {
         started: log::rfc3339(started),
         duration_ms: jiff::Timestamp::now().duration_since(started).as_millis().try_into().unwrap_or(0),
@@ -348,6 +352,26 @@ pub fn record_death(state_dir: &Path, name: &str, started: jiff::Timestamp, reas
         details: details(&folder, name, None),
     };
     Record::add(&folder, SERVICE, run)
+}
+
+/// Puts into the record how many dead letters of each pipeline there are, for somebody has just dropped or stored some:
+/// the next run may be a day away. Where there is no record, no run has counted any.
+///
+/// # Errors
+/// When the record cannot be read or written.
+pub(super) fn recount(state_dir: &Path, letters: &BTreeMap<String, u64>) -> Result<(), state::Error> {
+    let folder = folder(state_dir)?;
+    become_owner(folder.path())?;
+    let _lock = Lock::wait(&folder, RECORD_LOCK)?;
+    let Some(mut record) = Record::read(&folder)? else { return Ok(()) };
+    let mut details = Reading::known(&record.last);
+    let now = log::rfc3339(jiff::Timestamp::now());
+    for (name, kept) in &mut details.kept {
+        (kept.dead_letters, kept.counted) = (letters.get(name).copied().unwrap_or(0), now.clone());
+    }
+    details.kept.retain(|name, kept| letters.contains_key(name) || *name == details.pipeline || kept.damaged_files > 0);
+    record.last.details = details.written();
+    folder.publish_json("run.json", &record)
 }
 
 pub(super) fn folder(state_dir: &Path) -> Result<Folder, state::Error> {
