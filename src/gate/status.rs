@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::exposure::{Look, Seen};
 use super::machine::State;
-use super::report::{self, SERVICE};
+use super::report;
 use super::tailscale::Tailscale;
 use super::{Error, Target, folder};
 use crate::config::Config;

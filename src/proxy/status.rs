@@ -164,9 +164,9 @@ impl Sources {
             status: "running".to_owned(),
             counts: serde_json::Map::new(),
             error: None,
-            details: records::Gateway { configuration_refused: refused }.written(),
+            details: records::Gateway { configuration: None, configuration_refused: refused }.written(),
         };
-        Record { service: "proxy".to_owned(), last, history: Vec::new() }
+        Record { service: "proxy".to_owned(), last, history: Vec::new(), found_nothing: 0 }
     }
 
     fn ways(&self) -> Ways {
