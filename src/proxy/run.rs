@@ -139,6 +139,8 @@ fn start(
         engine.listen(socket, limits, site, Arc::clone(counters)).map_err(|error| error.to_string())?;
     }
     let gateway = Gateway { engine, sockets, alive, shared, begin, trouble: None, signals };
+    // Whoever reads that it listens finds its record.
+    gateway.record(renewal);
     log::info!(
         "listening",
         listen = gateway.sockets.addresses()[0].to_string(),
@@ -151,7 +153,6 @@ fn start(
         Ok(folder) => Event::new(Kind::Started, "", "started").with("version", crate::VERSION).append(&folder),
         Err(error) => log::warn!("history_not_written", error = error.to_string()),
     }
-    gateway.record(renewal);
     systemd::ready(&gateway.status(None));
     Ok(gateway)
 }
