@@ -1,6 +1,6 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags, StatVfsMountFlags, accessat, open};
@@ -14,7 +14,7 @@ use super::worktree::Yielding;
 use crate::command::{self, Account, Command};
 use crate::config::{Config, Repository};
 use crate::log;
-use crate::state::{self, Folder, Way, act_as, barring};
+use crate::state::{self, Folder, Way, act_as, barring, may_hang_around};
 
 /// Where a new checkout's `.git` is made.
 const UNFINISHED: &str = ".hub-unfinished";
@@ -81,7 +81,9 @@ impl<'a> Checkout<'a> {
             )));
         }
         let real = way.as_ref().and_then(Way::real_path);
-        if command::hanging().iter().filter(|process| Some(&process.folder) == real.as_ref()).count() >= MOST_HANGING {
+        // Looking at every process costs more than the rest of this.
+        let hang = |real: &PathBuf| command::hanging().iter().filter(|process| process.folder == *real).count();
+        if real.as_ref().filter(|real| may_hang_around(real)).is_some_and(|real| hang(real) >= MOST_HANGING) {
             return Err(Error::Slow(format!(
                 "the checkout {}: {MOST_HANGING} processes in it were killed and hang in a file system that does not answer; see what is mounted \
                  in it (grep {0} /proc/self/mountinfo) and unmount that (umount -l)",

@@ -88,21 +88,23 @@ fn require_roots_own(path: &Path) -> Result<(), state::Error> {
         }
     }
     let objects = folder.path().join("objects");
-    let inner: Vec<PathBuf> =
-        Folder::open(&objects)?.entries(MOST_FOLDERS)?.into_iter().map(|entry| objects.join(entry.name)).collect();
-    for part in
-        [folder.path(), &folder.path().join("config"), &objects].into_iter().chain(inner.iter().map(PathBuf::as_path))
-    {
-        let found =
-            statat(CWD, part, AtFlags::SYMLINK_NOFOLLOW).map_err(|error| state::Error::io("inspect", part, error))?;
-        if FileType::from_raw_mode(found.st_mode) == FileType::Symlink {
-            require_roots(part)?;
-        } else if found.st_uid != 0 || found.st_mode & 0o022 != 0 {
-            return untrusted(
+    let require = |part: &Path, owner: u32, mode: u32| {
+        if FileType::from_raw_mode(mode) == FileType::Symlink {
+            require_roots(part)
+        } else if owner != 0 || mode & 0o022 != 0 {
+            untrusted(
                 part,
                 "others than root can change it, and the repository is root's; chown all of it to one user, as whom git then reads it",
-            );
+            )
+        } else {
+            Ok(())
         }
+    };
+    for part in [folder.path(), &folder.path().join("config"), &objects] {
+        let found =
+            statat(CWD, part, AtFlags::SYMLINK_NOFOLLOW).map_err(|error| state::Error::io("inspect", part, error))?;
+        require(part, found.st_uid, found.st_mode)?;
     }
-    Ok(())
+    let mut inner = Folder::open(&objects)?.entries(MOST_FOLDERS)?.into_iter();
+    inner.try_for_each(|entry| require(&objects.join(&entry.name), entry.owner, entry.mode))
 }

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 pub use error::Error;
 pub use folder::{Entry, Folder, Kind};
 pub use lock::{Lock, lock_holder, lock_waiters};
-pub(crate) use mounts::may_hang_at;
+pub(crate) use mounts::{may_hang_around, may_hang_at};
 pub use owner::{act_as, barring, become_owner};
 pub use record::{Record, Run};
 pub use reserve::{give_up_half_of_reserve, give_up_reserve_if_full, keep_reserve};

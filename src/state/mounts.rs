@@ -2,7 +2,7 @@
 //! hangs too, sometimes beyond kill(2), so root has a child of its own ask first.
 
 use std::os::fd::{AsRawFd, BorrowedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::text::unescaped;
 
@@ -31,9 +31,14 @@ fn all() -> Vec<Mount> {
 }
 
 /// True for the place of one.
-pub(crate) fn may_hang_at() -> impl Fn(&std::path::Path) -> bool {
+pub(crate) fn may_hang_at() -> impl Fn(&Path) -> bool {
     let mounts = all();
     move |path| mounts.iter().any(|mount| mount.point == path)
+}
+
+/// True where asking for something at a path, or below it, may hang.
+pub(crate) fn may_hang_around(path: &Path) -> bool {
+    all().iter().any(|mount| path.starts_with(&mount.point) || mount.point.starts_with(path))
 }
 
 /// The number of the mount that an open file is in (proc_pid_fdinfo(5)). Of one that was opened with O_PATH nobody was asked

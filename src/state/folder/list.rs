@@ -32,6 +32,10 @@ pub struct Entry {
     pub kind: Kind,
     /// Last change in seconds since 1970.
     pub modified: i64,
+    /// The user it belongs to.
+    pub owner: u32,
+    /// Type and permissions (inode(7)).
+    pub mode: u32,
 }
 
 impl Folder {
@@ -67,7 +71,8 @@ impl Folder {
             FileType::Directory => Kind::Folder,
             _ => Kind::Other,
         };
-        Ok(Some(Entry { name: name.to_owned(), kind, modified: stat.st_mtime as i64 }))
+        let (modified, owner, mode) = (stat.st_mtime as i64, stat.st_uid, stat.st_mode);
+        Ok(Some(Entry { name: name.to_owned(), kind, modified, owner, mode }))
     }
 
     fn list(&self, limit: usize, wanted: impl Fn(&[u8]) -> bool) -> Result<Vec<Entry>, Error> {
