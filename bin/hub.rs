@@ -13,6 +13,7 @@ const SERVICES: &[Service] = &[
     Service { name: "tailscale-gate", main: gate::main, check: |_| Ok(()) },
     Service { name: "system-metrics", main: metrics::main, check: |_| Ok(()) },
     Service { name: "reading-sync", main: reading::main, check: |_| Ok(()) },
+    Service { name: "hub-watch", main: hub::watch_main, check: |_| Ok(()) },
     Service { name: reading::RUN, main: reading::run_main, check: |_| Ok(()) },
 ];
 

@@ -1,12 +1,12 @@
-//! How the hub's programs ask one another over HTTP. For services of this host only: what goes out to the world is git's
-//! and tailscale's. Nothing here knows a path or what an answer means.
+//! How the hub's programs ask one another over HTTP, and how notices leave this host. Nothing here knows a path or what an
+//! answer means.
 
 use std::time::Duration;
 
 /// A client for a service of this host: every status is an answer, nothing is followed, and no `*_proxy` of the environment
 /// leads out. `limit` is for a whole request with its answer.
 pub fn agent(limit: Duration) -> ureq::Agent {
-    ureq::Agent::new_with_config(config(limit))
+    ureq::Agent::new_with_config(config(limit, None))
 }
 
 /// Why there is no answer, in the system's words.
@@ -14,23 +14,53 @@ pub fn said(error: &ureq::Error) -> String {
     if let ureq::Error::Io(error) = error { error.to_string() } else { error.to_string() }
 }
 
-fn config(limit: Duration) -> ureq::config::Config {
+fn config(limit: Duration, proxy: Option<ureq::Proxy>) -> ureq::config::Config {
     ureq::Agent::config_builder()
         .timeout_global(Some(limit))
         .http_status_as_error(false)
         .max_redirects(0)
-        .proxy(None)
+        .proxy(proxy)
         .build()
+}
+
+/// A client for servers anywhere, by way of the proxy that `ALL_PROXY`, `HTTPS_PROXY` or `HTTP_PROXY` names; nothing is
+/// followed, so that a token reaches nobody but who it is for. `https://` servers are asked for a certificate of the
+/// authorities in `ca`, a file of PEM certificates, else of the system's.
+///
+/// # Errors
+/// When the authorities cannot be read, or this build has no TLS and the URL needs it.
+pub fn outward(limit: Duration, url: &str, ca: Option<&std::path::Path>) -> Result<ureq::Agent, String> {
+    let config = config(limit, ureq::Proxy::try_from_env());
+    if !url.starts_with("https:") {
+        return Ok(ureq::Agent::new_with_config(config));
+    }
+    #[cfg(feature = "tls")]
+    {
+        use crate::tls::{Key, Trust, Wants, client};
+        let key = Key { name: "ca", example: "ca = \"/path/ca.pem\"" };
+        Ok(encrypting(config, client(Trust::AuthorityAndName, ca, key, Wants::default())?))
+    }
+    #[cfg(not(feature = "tls"))]
+    {
+        let _ = ca;
+        Err("this hub was built without TLS; build it with --features tls".to_owned())
+    }
 }
 
 /// As [`agent`], for `https://` too.
 #[cfg(feature = "tls")]
 pub fn agent_with(limit: Duration, tls: rustls::ClientConfig) -> ureq::Agent {
-    use ureq::unversioned::resolver::DefaultResolver;
-    use ureq::unversioned::transport::{Connector as _, TcpConnector};
+    encrypting(config(limit, None), tls)
+}
 
-    let connector = ().chain(TcpConnector::default()).chain(encrypted::Connector(std::sync::Arc::new(tls)));
-    ureq::Agent::with_parts(config(limit), connector, DefaultResolver::default())
+#[cfg(feature = "tls")]
+fn encrypting(config: ureq::config::Config, tls: rustls::ClientConfig) -> ureq::Agent {
+    use ureq::unversioned::resolver::DefaultResolver;
+    use ureq::unversioned::transport::{ConnectProxyConnector, Connector as _, TcpConnector};
+
+    let connector = ().chain(ConnectProxyConnector::default()).chain(TcpConnector::default());
+    let connector = connector.chain(encrypted::Connector(std::sync::Arc::new(tls)));
+    ureq::Agent::with_parts(config, connector, DefaultResolver::default())
 }
 
 /// TLS over ureq's TCP, after its own, which takes no verifier of ours.

@@ -31,6 +31,7 @@ pub mod systemd;
 pub mod text;
 #[cfg(feature = "tls")]
 mod tls;
+pub mod watch;
 pub mod webhook;
 
 #[cfg(test)]

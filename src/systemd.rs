@@ -23,7 +23,7 @@ pub use restarts::restarts;
 pub use unit::{Unit, Units, shown};
 
 /// The units of the hub, as `systemd/` has them.
-pub const OWN_UNITS: [&str; 11] = [
+pub const OWN_UNITS: [&str; 13] = [
     "proxy.service",
     "gitops-sync.path",
     "gitops-sync.timer",
@@ -31,6 +31,8 @@ pub const OWN_UNITS: [&str; 11] = [
     "tailscale-gate.service",
     "system-metrics.timer",
     "system-metrics.service",
+    "hub-watch.timer",
+    "hub-watch.service",
     "reading-sync.timer",
     "reading-sync.service",
     "hub-credentials.path",

@@ -28,6 +28,7 @@ fn a_fresh_host_is_not_failed() {
   tailscale-gate not running never      -        -
   reading-sync   not running never      -        -
   system-metrics not running never      -        -
+  hub-watch      not running never      -        -
 
   repositories     none is configured
 
@@ -35,9 +36,14 @@ fn a_fresh_host_is_not_failed() {
   funnel           never opened
   configuration    /etc/observability-hub/hub.toml is not there; the defaults
                    are in force
-
-hub doctor says what to set up; hub up runs everything here, in the foreground.";
-    assert_eq!(rest.join("\n"), expected);
+";
+    let text = rest.join("\n");
+    let (table, advice) = text.split_at(text.find("in force\n").unwrap() + "in force\n".len());
+    assert_eq!(table, expected);
+    let advice = advice.split_whitespace().collect::<Vec<_>>().join(" ");
+    let command = format!("HUB_STATE_DIR={} PORT=", host.state().display());
+    assert!(advice.starts_with(&command) && advice.contains("hub doctor says what to set up; "), "{advice}");
+    assert!(advice.ends_with("hub up runs everything here, in the foreground."), "{advice}");
     assert_eq!(said.json["reasons"], json!([]));
     std::fs::remove_dir(host.state()).unwrap();
     status(&host).ends(0, "healthy");

@@ -1,7 +1,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use super::{Error, environment};
+use super::{Error, WebUrl, environment};
 use crate::state::Folder;
 
 /// A secret shorter than this is guessed too easily to guard a host.
@@ -88,6 +88,17 @@ impl Credentials {
                 self.folder.join(name).display()
             ),
         })
+    }
+
+    /// A URL that is kept as a credential, since it may be all that keeps strangers out.
+    ///
+    /// # Errors
+    /// As `read`, and where it is no URL.
+    pub fn url(&self, name: &str) -> Result<Option<WebUrl>, Error> {
+        let Some(secret) = self.read(name)? else { return Ok(None) };
+        let url = std::str::from_utf8(&secret.0).map_err(|_| "is not UTF-8".to_owned());
+        let wrong = |reason| Error::Credential { name: name.to_owned(), reason };
+        url.and_then(|url| WebUrl::new(url.trim())).map(Some).map_err(wrong)
     }
 
     /// The webhook secrets: `$GITHUB_WEBHOOK_SECRET`, else the lines of the credential `webhook-secret`. Several are

@@ -11,8 +11,8 @@ use toml::Spanned;
 use super::repository::Guard;
 use super::values::{AbsolutePath, Address, FetchMax, Minutes, Port, Size, Socket};
 use super::{
-    Database, DatabaseUrl, Error, Gate, Gitops, Metrics, Pipeline, Proxy, Repository, names, pipeline, repository,
-    wording,
+    Database, DatabaseUrl, Error, Gate, Gitops, Metrics, Notify, Pipeline, Proxy, Repository, names, notify, pipeline,
+    repository, wording,
 };
 use crate::state;
 
@@ -107,6 +107,7 @@ struct Content {
     gate: GateSection,
     metrics: MetricsSection,
     pipeline: Vec<Spanned<pipeline::Section>>,
+    notify: notify::Section,
 }
 
 #[derive(Deserialize, Default)]
@@ -196,6 +197,10 @@ impl Parsed {
 
     pub(super) fn metrics(&self) -> Metrics {
         Metrics { retention_days: self.content.metrics.retention_days }
+    }
+
+    pub(super) fn notify(&self) -> Notify {
+        self.content.notify.read()
     }
 
     pub(super) fn pipelines(&self) -> Result<Vec<Pipeline>, Error> {

@@ -8,6 +8,7 @@ mod error;
 mod file;
 mod mongo;
 mod names;
+mod notify;
 mod pipeline;
 mod remote;
 mod renewal;
@@ -23,6 +24,7 @@ pub use credentials::{Credentials, Secret};
 pub use database::DatabaseUrl;
 pub use error::Error;
 pub use mongo::MongoUri;
+pub use notify::{Format, Notify, Quiet, WebUrl};
 pub use pipeline::{FieldPath, Map, Pipeline, Select};
 pub use remote::Remote;
 pub use renewal::{InForce, LOOK_EVERY, Look, Refused, Renew, Renewal};
@@ -53,6 +55,8 @@ pub struct Config {
     pub gate: Gate,
     /// `[metrics]`
     pub metrics: Metrics,
+    /// `[notify]`
+    pub notify: Notify,
     /// `[[pipeline]]`, in the order of the file.
     pub pipelines: Vec<Pipeline>,
     /// How many documents of a pipeline make a batch: `$BATCH_SIZE`, else 1000.
@@ -168,6 +172,7 @@ impl Config {
             gitops: file.gitops(),
             gate: file.gate(),
             metrics: file.metrics(),
+            notify: file.notify(),
             pipelines,
             batch_size: mongo::batch_size()?,
             repositories: file.repositories()?,

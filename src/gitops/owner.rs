@@ -15,7 +15,7 @@ use crate::state::{self, Folder};
 /// The user of checkouts that the hub makes.
 pub(super) const USER: &str = "hub-checkout";
 /// The hub's own users, whose files and secrets no repository's command is to see.
-const SERVICES: [&str; 3] = ["hub", "hub-git", super::signatures::USER];
+const SERVICES: [&str; 4] = ["hub", "hub-git", super::signatures::USER, "hub-watch"];
 /// The folder in `<state>/gitops` with a file for each checkout.
 pub(super) const FOLDER: &str = "checkouts";
 

@@ -11,7 +11,7 @@ mod repositories;
 mod seen;
 mod services;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 pub use door::{Funnel, KEY_EXPIRES_SOON, funnel};
 pub use judge::judge;
@@ -19,7 +19,7 @@ pub use seen::{Answer, Seen, Wait, Ways};
 pub use services::{Service, services};
 
 /// How well something is; the worst one counts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
     /// Nothing is wrong, as far as it can be seen.

@@ -14,12 +14,15 @@ use crate::systemd::Unit;
 const METRICS_STALE: u64 = 5 * 60;
 /// Pipelines run daily.
 const READING_STALE: u64 = 26 * 3600;
+/// The host is judged every minute.
+const WATCH_STALE: u64 = 5 * 60;
 
 /// What starts a service that does not run all the time.
-const STARTERS: [(&str, &[&str]); 3] = [
+const STARTERS: [(&str, &[&str]); 4] = [
     ("gitops-sync", &["gitops-sync.path", "gitops-sync.timer"]),
     ("reading-sync", &["reading-sync.timer"]),
     ("system-metrics", &["system-metrics.timer"]),
+    ("hub-watch", &["hub-watch.timer"]),
 ];
 
 /// The room whose name the keys of a service's reasons begin with.
@@ -29,6 +32,7 @@ fn room(service: &str) -> &str {
         "tailscale-gate" => "gate",
         "reading-sync" => "reading",
         "system-metrics" => "metrics",
+        "hub-watch" => "watch",
         other => other,
     }
 }
@@ -244,6 +248,16 @@ impl Judge<'_> {
                 self.say(Level::Degraded, "reading/late", service, reason, start("reading-sync.timer"));
             }
             "reading-sync" => return failed,
+            "hub-watch" if failed => {
+                let reason = format!("what this host has to say does not arrive: {error}");
+                let mend = seen.ways.hub("notify test");
+                self.say(Level::Degraded, "watch/unsent", service, reason, mend);
+            }
+            // Where it does not run, nobody asked for it.
+            "hub-watch" if age > WATCH_STALE && state.runs => {
+                let reason = format!("the host was last judged {} ago, and should be each minute", span(age));
+                self.say_since(Some(&run.started), Level::Degraded, "watch/late", service, reason, look);
+            }
             "system-metrics" => {
                 match run.status.as_str() {
                     "spooled" => {

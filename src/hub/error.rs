@@ -52,6 +52,8 @@ pub enum Error {
     Store(store::Error),
     /// The test delivery was not accepted: what happened and what to do.
     Delivery(String),
+    /// A notice was not taken: what came back and what to do.
+    Notice(String),
     /// The status page does not answer: what happened and what to do.
     Page(String),
 }
@@ -114,6 +116,7 @@ impl fmt::Display for Error {
             Self::Usage(reason)
             | Self::Init(reason)
             | Self::Delivery(reason)
+            | Self::Notice(reason)
             | Self::Page(reason)
             | Self::OnHold(reason) => f.write_str(reason),
             Self::State(error) => write!(f, "{error}{}", hint(error)),

@@ -25,6 +25,7 @@ mod timeline;
 mod units;
 mod up;
 mod versions;
+mod voice;
 mod watch;
 mod webhook_test;
 
@@ -33,6 +34,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 pub use error::Error;
+pub use voice::watch_main;
 
 use argh::SubCommands as _;
 
@@ -85,6 +87,8 @@ enum Command {
     AdminToken(page::AdminToken),
     Database(database::Arguments),
     Log(log::Arguments),
+    Watch(voice::Watch),
+    Notify(voice::Notify),
 }
 
 /// A service that the program carries.
@@ -106,8 +110,9 @@ pub fn main(services: &[Service]) -> ExitCode {
     if let Some(service) = services.iter().find(|service| called == service.name) {
         return as_service(service);
     }
-    crate::log::start("hub");
     let words: Vec<OsString> = words.collect();
+    // What a timer starts is a service.
+    crate::log::start(if words.first().is_some_and(|word| word == "watch") { crate::watch::SERVICE } else { "hub" });
     if words.is_empty() {
         return help();
     }
@@ -153,6 +158,8 @@ fn run(command: Command, services: &[Service]) -> ExitCode {
         Command::AdminToken(arguments) => page::admin_token(&arguments),
         Command::Database(arguments) => database::main(&arguments),
         Command::Credentials(arguments) => return fresh_credentials::main(&arguments, services).into(),
+        Command::Watch(arguments) => return voice::watch(&arguments),
+        Command::Notify(arguments) => voice::notify(&arguments),
         Command::Log(arguments) => log::main(&arguments),
     };
     match done {

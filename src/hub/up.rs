@@ -15,7 +15,7 @@ use crate::store::Store;
 use crate::{log, systemd};
 
 /// Run everything on this host without systemd units, in the foreground: the proxy; gitops-sync at start, every
-/// five minutes for what is due and whenever a webhook is queued; system-metrics every minute; reading-sync at 10:00 and when an inbox gets a file.
+/// five minutes for what is due and whenever a webhook is queued; system-metrics and hub watch every minute; reading-sync at 10:00 and when an inbox gets a file.
 /// Ctrl-C or SIGTERM stops everything.
 #[derive(argh::FromArgs)]
 #[argh(
@@ -45,6 +45,9 @@ const BACKSTOP: Duration = Duration::from_secs(5 * 60);
 
 /// How often the host is measured.
 const SAMPLE: Duration = Duration::from_secs(60);
+
+/// How often the host is judged, and speaks.
+const LOOK: Duration = Duration::from_secs(60);
 
 /// When reading-sync moves what waits in the pipelines' sources, in local time; files in an inbox are moved at once.
 const READING_HOUR: i8 = 10;
@@ -123,6 +126,7 @@ fn run(mut renewal: Renewal, flag: Option<&Path>, gate: bool, services: &[Servic
         Job::new("proxy", Schedule::Always, None),
         Job::new("gitops-sync", Schedule::Every(BACKSTOP), Some(queue(&config.state_dir))),
         Job::new("system-metrics", Schedule::Every(SAMPLE), None),
+        Job::new("hub-watch", Schedule::Every(LOOK), None),
         reading,
     ];
     if gate {

@@ -52,6 +52,10 @@ pub enum Kind {
     Moved,
     /// Rows of samples are nowhere.
     SamplesLost,
+    /// Something is wrong with the host, or worse.
+    Raised,
+    /// It is not any more.
+    Cleared,
     /// A service that runs for long began.
     Started,
 }

@@ -35,12 +35,13 @@ pub use words::{ago, counted, ended_ago, milliseconds, seconds_between, short, s
 pub const LONGEST_ENTRY: usize = 16 << 20;
 
 /// Services and the folders of their run records.
-pub const SERVICES: [(&str, &str); 5] = [
+pub const SERVICES: [(&str, &str); 6] = [
     ("proxy", "proxy"),
     ("gitops-sync", "gitops"),
     ("tailscale-gate", "gate"),
     ("reading-sync", "reading"),
     ("system-metrics", "data/metrics"),
+    ("hub-watch", "watch"),
 ];
 
 /// The `User-Agent` of the questions that the gate and `hub status` ask the proxy, which it counts apart.

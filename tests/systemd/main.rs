@@ -74,6 +74,7 @@ mod unit_names;
 mod units;
 mod upgrade;
 mod variants;
+mod voice;
 mod whole;
 mod without_systemd;
 

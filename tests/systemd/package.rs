@@ -15,6 +15,7 @@ const STARTABLE: &[(&str, &str)] = &[
     ("tailscale-gate.service", "tailscale-gate"),
     ("reading-sync.timer", "reading-sync"),
     ("system-metrics.timer", "system-metrics"),
+    ("hub-watch.timer", "hub"),
 ];
 
 /// The design's section 10: path below the state root, owner, mode.
@@ -27,6 +28,7 @@ const FOLDERS: &str = "\
 /proxy hub:hub 750
 /proxy/queue hub:hub 750
 /reading hub:hub 750
+/watch hub-watch:hub 750
 ";
 
 fn startable(machine: &Machine) -> Vec<&'static str> {

@@ -63,7 +63,7 @@ fn a_host_on_which_nothing_is_configured_is_healthy_and_told_what_to_do() {
     let Some(machine) = Machine::boot() else { return };
     let (code, json) = status(&machine);
     assert_eq!((code, json["status"].as_str()), (0, Some("healthy")), "{json:#}");
-    for service in ["proxy", "gitops-sync", "tailscale-gate", "reading-sync", "system-metrics"] {
+    for service in ["proxy", "gitops-sync", "tailscale-gate", "reading-sync", "system-metrics", "hub-watch"] {
         assert_eq!(state_of(&json, service), "off", "{json:#}");
     }
     let (code, json) = asked(&machine, &["hub", "doctor"]);

@@ -151,7 +151,7 @@ fn make_older(machine: &Machine) {
 /// What an installation is made of: users and their groups, folders and locks.
 fn layout(machine: &Machine) -> String {
     let script = format!(
-        "for user in hub hub-git hub-checkout; do id -nG $user; getent passwd $user | cut -d: -f1,5-; done; getent group hub | cut -d: -f4
+        "for user in hub hub-git hub-checkout hub-watch; do id -nG $user; getent passwd $user | cut -d: -f1,5-; done; getent group hub | cut -d: -f4
          find {STATE} -maxdepth 2 ! -name '*.json' ! -path '*/data/*' ! -path '*/proxy/*' ! -path '*/gate/run*' \\
             -printf '%P %u:%g %m\\n' | sed 's/lock root:[a-z]*/lock root/' | sort"
     );

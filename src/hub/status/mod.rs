@@ -7,7 +7,7 @@ mod facts;
 mod table;
 mod waits;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use serde::Serialize;
@@ -89,6 +89,11 @@ pub(super) fn main(arguments: &Arguments) -> ExitCode {
         print(&table::format(&status, Terminal::stdout()));
     }
     ExitCode::from(status.status as u8)
+}
+
+/// Why this host is not healthy.
+pub(super) fn reasons(flag: Option<&Path>) -> Vec<Reason> {
+    health::judge(&Facts::find(flag).seen())
 }
 
 fn collect(facts: Facts) -> Status {

@@ -1,0 +1,133 @@
+//! `hub watch`: one look at this host, and what is to be told of it. `hub notify test`: whether notices arrive.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+use super::{Error, say, status};
+use crate::config::Config;
+use crate::exit::{self, Exit};
+use crate::health::Level;
+use crate::log;
+use crate::watch::{self, Event, Heartbeat, Kind, Notice, SERVICE, run, ways};
+
+/// Judge this host once, send what is to be told, and the heartbeat. hub-watch.timer starts it every minute, `hub up` too.
+#[derive(argh::FromArgs)]
+#[argh(
+    subcommand,
+    name = "watch",
+    note = "What is told, and where, is [notify] in hub.toml. It logs JSON lines, and leaves what is open in the folder \
+            watch/ of the state.",
+    example = "sudo systemctl start hub-watch   # a look now",
+    error_code(75, "Another look goes on.")
+)]
+pub(super) struct Watch {
+    /// the configuration file
+    #[argh(option, arg_name = "PATH")]
+    config: Option<PathBuf>,
+    /// say whether the configuration is right, and do nothing
+    #[argh(switch)]
+    check: bool,
+}
+
+/// Send a notice, and say what came back.
+#[derive(argh::FromArgs)]
+#[argh(
+    subcommand,
+    name = "notify",
+    note = "Where notices go is [notify] in hub.toml, or the credentials notify-url, notify-token and notify-secret.",
+    example = "sudo hub notify test",
+    error_code(1, "It was not taken; the message says why.")
+)]
+pub(super) struct Notify {
+    #[argh(subcommand)]
+    command: NotifyCommand,
+    /// the configuration file
+    #[argh(option, arg_name = "PATH")]
+    config: Option<PathBuf>,
+}
+
+#[derive(argh::FromArgs)]
+#[argh(subcommand)]
+enum NotifyCommand {
+    Test(Test),
+}
+
+/// Send one notice to each place that is configured, now.
+#[derive(argh::FromArgs)]
+#[argh(subcommand, name = "test")]
+struct Test {
+    /// the configuration file
+    #[argh(option, arg_name = "PATH")]
+    config: Option<PathBuf>,
+}
+
+pub(super) fn watch(arguments: &Watch) -> ExitCode {
+    look(arguments.config.as_deref(), arguments.check).into()
+}
+
+/// The service under `hub up`, whose configuration is in the environment.
+pub fn watch_main() -> ExitCode {
+    log::start(SERVICE);
+    look(None, false).into()
+}
+
+fn look(flag: Option<&Path>, check: bool) -> Exit {
+    let config = match Config::load(flag) {
+        Ok(config) => config,
+        Err(error) => return exit::configuration_error(&error),
+    };
+    if check {
+        return match ways(&config).and(Heartbeat::url(&config)) {
+            Ok(_) => exit::configuration_valid(&config),
+            Err(error) => exit::configuration_error(&error),
+        };
+    }
+    match run(&config, &status::reasons(flag), Timestamp::now()) {
+        Ok(()) => Exit::Done,
+        Err(watch::Error::Config(error)) => exit::configuration_error(&error),
+        Err(watch::Error::Busy) => {
+            log::warn!("busy", note = watch::Error::Busy.to_string());
+            Exit::Busy
+        }
+        Err(error) => {
+            log::error!("watch_failed", error = error.to_string());
+            Exit::Error
+        }
+    }
+}
+
+pub(super) fn notify(arguments: &Notify) -> Result<(), Error> {
+    let NotifyCommand::Test(test) = &arguments.command;
+    let config = Config::load(test.config.as_deref().or(arguments.config.as_deref()))?;
+    let ways = ways(&config)?;
+    if ways.is_empty() {
+        return Err(Error::Notice(
+            "no place for notices is configured; write into hub.toml:\n  [notify]\n  url = \"https://ntfy.sh/a-name-that-nobody-guesses\""
+                .to_owned(),
+        ));
+    }
+    let now = Timestamp::now();
+    let event = Event {
+        kind: Kind::Raised,
+        key: "watch/test".to_owned(),
+        level: Level::Degraded,
+        about: "hub notify test".to_owned(),
+        reason: "this is a test; nothing is wrong".to_owned(),
+        mend: None,
+        since: now,
+        at: now,
+    };
+    let notice = Notice::new(&watch::host(), vec![event], 0, now, &TimeZone::system())
+        .map_err(|source| Error::System { act: "get random bytes", source })?;
+    let mut wrong = Vec::new();
+    for way in &ways {
+        match way.send(&notice) {
+            Ok(answer) => say(&format!("taken: {}: {answer}", way.shown())),
+            Err(unsent) => wrong.push(format!("not taken: {}", unsent.reason)),
+        }
+    }
+    if wrong.is_empty() { Ok(()) } else { Err(Error::Notice(wrong.join("\n"))) }
+}

@@ -1,0 +1,203 @@
+//! What is open, and what of it is to be told. Pure: looks and their times come in, what is to be told comes out.
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::health::{Level, Reason};
+
+/// At most so many messages an hour; what comes beyond waits and is told in one.
+const MOST_AN_HOUR: usize = 12;
+const HOUR: SignedDuration = SignedDuration::from_hours(1);
+/// Longer is no list that waits to be told: what comes beyond is counted.
+const MOST_UNTOLD: usize = 500;
+
+/// What became of a reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// It appeared.
+    Raised,
+    /// It is a failure now and was none.
+    Worse,
+    /// It is there still, a day later.
+    Still,
+    /// It is gone.
+    Cleared,
+    /// It appeared and went before it could be told.
+    Passed,
+}
+
+/// Something to tell of a reason.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// What became of it.
+    pub kind: Kind,
+    /// The reason's stable key.
+    pub key: String,
+    /// How bad it is, or was.
+    pub level: Level,
+    /// What it is about.
+    pub about: String,
+    /// Why.
+    pub reason: String,
+    /// What mends it.
+    pub mend: Option<String>,
+    /// Since when it is there.
+    pub since: Timestamp,
+    /// When this was seen.
+    pub at: Timestamp,
+}
+
+impl Event {
+    fn is_failure(&self) -> bool {
+        self.level == Level::Failed && !matches!(self.kind, Kind::Cleared | Kind::Passed)
+    }
+}
+
+/// What is open at the moment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Open {
+    level: Level,
+    about: String,
+    reason: String,
+    mend: Option<String>,
+    since: Timestamp,
+    /// When it was last to be told.
+    told: Timestamp,
+}
+
+/// What is open and what waits to be told.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Book {
+    open: BTreeMap<String, Open>,
+    untold: Vec<Event>,
+    /// How many more there were than `untold` has room for.
+    uncounted: u64,
+    /// When the last messages were made.
+    messages: Vec<Timestamp>,
+    /// Nobody was to be told at the last look.
+    is_silent: bool,
+}
+
+impl Book {
+    /// Takes in a look at the host: what is wrong at `now`. What is wrong still is told again after `repeat`. Returns what
+    /// appeared and what went. `speaks` is false where nobody is to be told; who is to be told first hears of all that is
+    /// open.
+    pub fn look(&mut self, reasons: &[Reason], now: Timestamp, repeat: SignedDuration, speaks: bool) -> Vec<Event> {
+        let changes = self.compare(reasons, now, repeat);
+        if !speaks {
+            (self.untold, self.uncounted) = (Vec::new(), 0);
+        } else if self.is_silent {
+            self.untold = self.open.iter().map(|(key, open)| event(Kind::Raised, key, open, now)).collect();
+        }
+        self.is_silent = !speaks;
+        changes
+    }
+
+    fn compare(&mut self, reasons: &[Reason], now: Timestamp, repeat: SignedDuration) -> Vec<Event> {
+        let mut changes = Vec::new();
+        for reason in reasons {
+            // A reason that knows since when it holds may have begun before anybody looked.
+            let since = reason.since.as_deref().and_then(|since| since.parse::<Timestamp>().ok());
+            let since = since.filter(|since| *since <= now).unwrap_or(now);
+            let known = self.open.get(&reason.key);
+            let kind = match known {
+                None => Some(Kind::Raised),
+                Some(known) if known.level < reason.level => Some(Kind::Worse),
+                // A clock that was set back must not make a silence of years.
+                Some(known) if now.duration_since(known.told).abs() >= repeat => Some(Kind::Still),
+                Some(_) => None,
+            };
+            let open = Open {
+                level: reason.level,
+                about: reason.about.clone(),
+                reason: reason.reason.clone(),
+                mend: reason.mend.clone(),
+                since: known.map_or(since, |known| known.since.min(since)),
+                told: known.filter(|_| kind.is_none()).map_or(now, |known| known.told),
+            };
+            if let Some(kind) = kind {
+                let event = event(kind, &reason.key, &open, now);
+                if kind != Kind::Still {
+                    changes.push(event.clone());
+                }
+                self.note(event);
+            }
+            self.open.insert(reason.key.clone(), open);
+        }
+        let is_there = |key: &String| reasons.iter().any(|reason| reason.key == *key);
+        let gone: Vec<String> = self.open.keys().filter(|key| !is_there(key)).cloned().collect();
+        for key in gone {
+            if let Some(open) = self.open.remove(&key) {
+                let event = event(Kind::Cleared, &key, &open, now);
+                changes.push(event.clone());
+                self.note(event);
+            }
+        }
+        changes
+    }
+
+    /// Puts something on the list of what is to be told; what it makes untrue goes from there.
+    fn note(&mut self, mut event: Event) {
+        if let Some(place) =
+            self.untold.iter().position(|untold| untold.key == event.key && untold.kind != Kind::Passed)
+        {
+            let untold = self.untold.remove(place);
+            match (untold.kind, event.kind) {
+                (Kind::Raised, Kind::Cleared) => event.kind = Kind::Passed,
+                // That it went was not told, so that it is as it was told last: there.
+                (Kind::Cleared, Kind::Raised) => {
+                    event.since = untold.since;
+                    event.kind = if untold.level < event.level { Kind::Worse } else { Kind::Still };
+                }
+                (Kind::Raised, _) => event.kind = Kind::Raised,
+                _ => {}
+            }
+        }
+        if self.untold.len() < MOST_UNTOLD {
+            self.untold.push(event);
+        } else {
+            self.uncounted += 1;
+        }
+    }
+
+    /// What is to be told now, in one message, with the number of those beyond; nothing where the hour is full.
+    /// In quiet hours, what is no failure waits.
+    pub fn tell(&mut self, now: Timestamp, is_quiet: bool) -> Option<(Vec<Event>, u64)> {
+        // What lies ahead is of a clock that was set back.
+        self.messages.retain(|made| *made <= now && now.duration_since(*made) < HOUR);
+        let is_due = |event: &Event| !is_quiet || event.is_failure();
+        if self.messages.len() >= MOST_AN_HOUR || !self.untold.iter().any(is_due) {
+            return None;
+        }
+        let (due, waiting) = std::mem::take(&mut self.untold).into_iter().partition(is_due);
+        self.untold = waiting;
+        self.messages.push(now);
+        Some((due, std::mem::take(&mut self.uncounted)))
+    }
+
+    /// How many reasons are open.
+    pub fn open(&self) -> usize {
+        self.open.len()
+    }
+}
+
+fn event(kind: Kind, key: &str, open: &Open, at: Timestamp) -> Event {
+    Event {
+        kind,
+        key: key.to_owned(),
+        level: open.level,
+        about: open.about.clone(),
+        reason: open.reason.clone(),
+        mend: open.mend.clone(),
+        since: open.since,
+        at,
+    }
+}
+
+#[cfg(test)]
+#[path = "book_tests.rs"]
+mod tests;

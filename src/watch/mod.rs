@@ -1,0 +1,16 @@
+//! How the host speaks: what is open and since when, the notices about it, and the heartbeat.
+//! What is wrong is judged elsewhere; nothing here looks at the host, and nothing but a notice and a heartbeat goes out.
+
+mod book;
+mod heartbeat;
+mod notice;
+mod outbox;
+mod run;
+mod ways;
+
+pub use book::{Book, Event, Kind};
+pub use heartbeat::Heartbeat;
+pub use notice::Notice;
+pub use outbox::{Outbox, Sent};
+pub use run::{Error, SERVICE, host, run};
+pub use ways::{Unsent, Way, of as ways};

@@ -1,0 +1,108 @@
+//! The text of a notice.
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use serde::{Deserialize, Serialize};
+
+use super::{Event, Kind};
+use crate::health::Level;
+use crate::records::{counted, seconds_between, span};
+use crate::text;
+
+/// ntfy makes a file of a text that is longer than 4096 bytes (docs.ntfy.sh, "Limitations"), Discord takes 2000 characters.
+const LONGEST: usize = 1800;
+/// A line on the screen of a phone.
+const LONGEST_TITLE: usize = 120;
+
+/// One message to people, about one or several reasons.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Notice {
+    /// The same however often it is sent.
+    pub id: String,
+    /// When it was made.
+    pub at: Timestamp,
+    /// This host's name.
+    pub host: String,
+    /// How bad it is; healthy where it tells only of what is gone.
+    pub level: Level,
+    /// In one line.
+    pub title: String,
+    /// What, since when, why, and what mends it.
+    pub text: String,
+    /// What it tells, for programs.
+    pub events: Vec<Event>,
+}
+
+impl Notice {
+    /// The message that tells these events; `more` were too many to be kept.
+    ///
+    /// # Errors
+    /// When the system has no random bytes for the id.
+    pub fn new(host: &str, events: Vec<Event>, more: u64, now: Timestamp, zone: &TimeZone) -> std::io::Result<Self> {
+        let is_there = |event: &&Event| !matches!(event.kind, Kind::Cleared | Kind::Passed);
+        let level = events.iter().filter(is_there).map(|event| event.level).max().unwrap_or(Level::Healthy);
+        let there = events.iter().filter(is_there).count();
+        let title = match events.as_slice() {
+            [event] if more == 0 => format!("{host}: {} {}", event.about, word(event)),
+            _ => {
+                let problems = (there > 0).then(|| counted(there as u64 + more, "problem"));
+                let gone = (events.len() > there).then(|| format!("{} gone", events.len() - there));
+                let both: Vec<String> = problems.into_iter().chain(gone).collect();
+                format!("{host}: {}", both.join(", "))
+            }
+        };
+        let mut sorted: Vec<&Event> = events.iter().collect();
+        sorted.sort_by_key(|event| (!is_there(&event), std::cmp::Reverse(event.level)));
+        let mut text = String::new();
+        for (number, event) in sorted.iter().enumerate() {
+            let part = paragraph(event, now, zone);
+            if text.len() + part.len() > LONGEST {
+                let left = (sorted.len() - number) as u64 + more;
+                text.push_str(&format!("and {left} more; run: hub status"));
+                break;
+            }
+            text.push_str(&part);
+        }
+        if more > 0 && !text.ends_with("hub status") {
+            text.push_str(&format!("and {more} more; run: hub status"));
+        }
+        Ok(Self {
+            id: format!("msg_{}", crate::random::id()?),
+            at: now,
+            host: host.to_owned(),
+            level,
+            title: text::cut(&text::shown(&title), LONGEST_TITLE).into_owned(),
+            text: text.trim_end().to_owned(),
+            events,
+        })
+    }
+}
+
+/// What became of a reason, in a word.
+fn word(event: &Event) -> &'static str {
+    match event.kind {
+        Kind::Cleared => "is well again",
+        Kind::Passed => "was not well",
+        _ if event.level == Level::Failed => "failed",
+        _ => "needs a look",
+    }
+}
+
+fn paragraph(event: &Event, now: Timestamp, zone: &TimeZone) -> String {
+    let time = |at: Timestamp| at.to_zoned_datetime(zone.clone()).strftime("%Y-%m-%d %H:%M").to_string();
+    let lasted = |until: Timestamp| span(seconds_between(event.since, until));
+    let when = match event.kind {
+        Kind::Cleared | Kind::Passed => {
+            format!("from {} for {}, until {}", time(event.since), lasted(event.at), time(event.at))
+        }
+        Kind::Still => format!("since {}, for {}", time(event.since), lasted(now)),
+        Kind::Raised | Kind::Worse => format!("since {}", time(event.since)),
+    };
+    let reason = text::cut(&event.reason, LONGEST / 3);
+    let mut lines = vec![format!("{} {}: {reason}", event.about, word(event)), when];
+    if let Some(mend) = event.mend.as_ref().filter(|_| !matches!(event.kind, Kind::Cleared | Kind::Passed)) {
+        lines.push(text::cut(mend, LONGEST / 4).into_owned());
+    }
+    let lines: Vec<String> = lines.iter().map(|line| text::shown(line).into_owned()).collect();
+    lines.join("\n") + "\n\n"
+}

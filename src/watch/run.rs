@@ -1,0 +1,209 @@
+//! One look: what it found becomes what is open, and what is to be told leaves, or waits for its turn.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::{Book, Event, Heartbeat, Kind, Notice, Outbox, Sent, Way, ways};
+use crate::config::{self, Config};
+use crate::health::{Level, Reason};
+use crate::log;
+use crate::records::history;
+use crate::state::{self, Folder, Lock, Record, Run};
+
+/// The service's name in logs and in its record.
+pub const SERVICE: &str = "hub-watch";
+/// The key of what gitops-sync's last run says as a whole.
+const LAST_RUN: &str = "gitops/last-run";
+const STATE: &str = "state.json";
+/// The state takes so many bytes, or a multiple of them: what is on the disk can be written over when the disk is full.
+const BLOCK: usize = 32 << 10;
+/// New tries begin no later than this after the first, so that a look ends before the next one.
+const SENDING: Duration = Duration::from_secs(20);
+
+/// Why a look did not end well.
+#[derive(Debug)]
+pub enum Error {
+    /// Another look goes on.
+    Busy,
+    /// The folder cannot be used.
+    State(state::Error),
+    /// A credential is wrong.
+    Config(config::Error),
+    /// The system has no random bytes.
+    Random(std::io::Error),
+}
+
+impl std::fmt::Display for Error {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Busy => f.write_str("another hub watch runs"),
+            Self::State(error) => error.fmt(f),
+            Self::Config(error) => error.fmt(f),
+            Self::Random(error) => write!(f, "cannot get random bytes: {error}"),
+        }
+    }
+}
+
+impl From<state::Error> for Error {
+    fn from(error: state::Error) -> Self {
+        Self::State(error)
+    }
+}
+
+impl From<config::Error> for Error {
+    fn from(error: config::Error) -> Self {
+        Self::Config(error)
+    }
+}
+
+/// What is kept from one look to the next.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
+struct State {
+    book: Book,
+    outboxes: BTreeMap<String, Outbox>,
+    heartbeat: Heartbeat,
+}
+
+/// Takes a look in: what appeared and what went is noted and told, what waited is sent, and the heartbeat goes out.
+///
+/// # Errors
+/// When the folder `watch/` cannot be used, another look goes on, or a credential is wrong.
+pub fn run(config: &Config, reasons: &[Reason], now: Timestamp) -> Result<(), Error> {
+    let begin = Instant::now();
+    let folder = Folder::open_or_make(&config.state_dir, 0o755)?.sub_or_make("watch", 0o750)?;
+    let Some(_lock) = Lock::attempt(&folder, "lock")? else { return Err(Error::Busy) };
+    let (ways, heartbeat) = (ways(config)?, Heartbeat::url(config)?);
+    let mut state: State = match folder.read_json(STATE) {
+        Ok(state) => state.unwrap_or_default(),
+        Err(error) => {
+            log::warn!("watch_state_replaced", error = error.to_string());
+            State::default()
+        }
+    };
+    let repeat = SignedDuration::from_hours(i64::from(config.notify.repeat_hours));
+    let changes = state.book.look(&worth_telling(reasons), now, repeat, !ways.is_empty());
+    changes.iter().for_each(|event| note(&folder, event));
+    state.outboxes.retain(|name, _| ways.iter().any(|way| way.name() == name));
+    let zone = TimeZone::system();
+    let is_quiet = config.notify.quiet.is_some_and(|quiet| quiet.holds(now.to_zoned_datetime(zone.clone()).time()));
+    if let Some((events, more)) = state.book.tell(now, is_quiet) {
+        let notice = Notice::new(&host(), events, more, now, &zone).map_err(Error::Random)?;
+        for way in &ways {
+            state.outboxes.entry(way.name().to_owned()).or_default().put(notice.clone());
+        }
+    }
+    // Before anything leaves: what is sent must not be made anew by the next look, with another id.
+    save(&folder, &state);
+    if let Some(url) = &heartbeat {
+        let every = SignedDuration::from_mins(i64::from(config.notify.heartbeat_minutes));
+        if state.heartbeat.is_due(now, every) {
+            state.heartbeat.send(config, url, reasons, now);
+        }
+    }
+    let sent = ways.iter().map(|way| send(&folder, way, &mut state, now, begin)).sum::<u64>();
+    save(&folder, &state);
+    record(&folder, &state, &changes, sent, reasons, now, begin)?;
+    Ok(())
+}
+
+/// Sends what waits for a way, the oldest first, until it does not go on.
+fn send(folder: &Folder, way: &Way, state: &mut State, now: Timestamp, begin: Instant) -> u64 {
+    let mut sent = 0;
+    loop {
+        let outbox = state.outboxes.entry(way.name().to_owned()).or_default();
+        let Some(notice) = outbox.next(now).filter(|_| begin.elapsed() < SENDING) else { return sent };
+        let result = way.send(&notice).map(drop);
+        if let Err(unsent) = &result {
+            log::warn!("notice_not_sent", id = notice.id, waiting = outbox.waiting() as u64, error = unsent.reason);
+        }
+        match outbox.tried(result, now) {
+            Sent::Waits => return sent,
+            Sent::Taken => log::info!("notice_sent", id = notice.id, to = way.shown(), title = notice.title),
+        }
+        sent += 1;
+        save(folder, state);
+    }
+}
+
+/// Keeps the state. A disk that is full must not silence the host, which would tell of it: the old state is written over.
+fn save(folder: &Folder, state: &State) {
+    let mut bytes = serde_json::to_vec(state).unwrap_or_default();
+    bytes.resize(bytes.len().next_multiple_of(BLOCK), b' ');
+    let Err(error) = folder.publish(STATE, &bytes, 0o640) else { return };
+    match folder.overwrite(STATE, &bytes) {
+        Ok(true) => log::warn!("watch_state_overwritten", error = error.to_string()),
+        Ok(false) | Err(_) => log::error!("watch_state_not_kept", error = error.to_string()),
+    }
+}
+
+/// The reasons that people are told.
+fn worth_telling(reasons: &[Reason]) -> Vec<Reason> {
+    let of_repository = |reason: &Reason| reason.key.starts_with("gitops/") && reason.key != LAST_RUN;
+    let is_worth = |reason: &&Reason| match reason.key.as_str() {
+        // That nothing arrives cannot be told by what does not arrive.
+        key if key.starts_with("watch/") => false,
+        // It sums up what each repository says itself.
+        LAST_RUN => !reasons.iter().any(of_repository),
+        _ => true,
+    };
+    reasons.iter().filter(is_worth).cloned().collect()
+}
+
+/// Takes down what appeared and what went.
+fn note(folder: &Folder, event: &Event) {
+    let kind = if event.kind == Kind::Cleared {
+        log::info!("reason_cleared", key = event.key, about = event.about, since = log::rfc3339(event.since));
+        history::Kind::Cleared
+    } else {
+        log::warn!("reason_raised", key = event.key, about = event.about, reason = event.reason);
+        history::Kind::Raised
+    };
+    let happened = history::Event::new(kind, &event.about, event.level.word()).because(Some(event.reason.as_str()));
+    happened.with("key", &event.key).with("since", log::rfc3339(event.since)).append(folder);
+}
+
+fn record(
+    folder: &Folder,
+    state: &State,
+    changes: &[Event],
+    sent: u64,
+    reasons: &[Reason],
+    now: Timestamp,
+    begin: Instant,
+) -> Result<(), state::Error> {
+    let cleared = changes.iter().filter(|event| event.kind == Kind::Cleared).count();
+    let waiting: usize = state.outboxes.values().map(Outbox::waiting).sum();
+    let failing = state.outboxes.values().filter_map(Outbox::failing).chain(state.heartbeat.failing());
+    let failing: Vec<String> = failing.map(|(_, reason)| reason.clone()).collect();
+    let status = match (failing.is_empty(), changes.is_empty() && sent == 0) {
+        (false, _) => "failed",
+        (true, false) => "told",
+        (true, true) => "nothing",
+    };
+    let counts = [
+        ("open", state.book.open() as u64),
+        ("raised", (changes.len() - cleared) as u64),
+        ("cleared", cleared as u64),
+        ("sent", sent),
+        ("waiting", waiting as u64),
+    ];
+    let run = Run {
+        started: log::rfc3339(now),
+        duration_ms: u64::try_from(begin.elapsed().as_millis()).unwrap_or(u64::MAX),
+        status: status.to_owned(),
+        counts: counts.into_iter().map(|(name, count)| (name.to_owned(), count.into())).collect(),
+        error: (!failing.is_empty()).then(|| failing.join("; ")),
+        details: serde_json::json!({ "health": Level::of(reasons).word() }),
+    };
+    Record::add_lazily(folder, SERVICE, run)
+}
+
+/// This host's name.
+pub fn host() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}

@@ -1,0 +1,192 @@
+//! The ways out of this host: each takes a notice or says why not. A new one is a file here and a word in `[notify]`.
+
+mod json;
+mod ntfy;
+mod slack;
+
+use std::path::Path;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use ureq::http::{Response, StatusCode};
+
+use super::Notice;
+use crate::command::Command;
+use crate::config::{Config, Error, Format, Notify, Secret, WebUrl};
+use crate::text;
+
+/// The longest one try takes.
+const LIMIT: Duration = Duration::from_secs(10);
+/// As much of an answer as a reason needs.
+const MOST_OF_ANSWER: u64 = 2000;
+
+/// Why a notice was not taken.
+#[derive(Debug)]
+pub struct Unsent {
+    /// For a person; without the URL's path, which may be a secret.
+    pub reason: String,
+    /// How long the server does not want to be asked.
+    pub retry_after: Option<SignedDuration>,
+}
+
+impl From<String> for Unsent {
+    fn from(reason: String) -> Self {
+        Self { reason, retry_after: None }
+    }
+}
+
+/// One way out.
+#[derive(Debug)]
+pub enum Way {
+    /// A server.
+    Server(Server),
+    /// A command that gets the notice as JSON on stdin.
+    Command(Vec<String>),
+}
+
+/// A server that takes notices.
+#[derive(Debug)]
+pub struct Server {
+    url: WebUrl,
+    format: Format,
+    token: Option<Secret>,
+    key: Option<json::Key>,
+    ca: Option<std::path::PathBuf>,
+}
+
+/// The ways that are configured.
+///
+/// # Errors
+/// When a credential cannot be read, or is not what it should be.
+pub fn of(config: &Config) -> Result<Vec<Way>, Error> {
+    let credentials = config.credentials();
+    let Notify { url, format, command, ca, .. } = &config.notify;
+    let mut ways = Vec::new();
+    if let Some(url) = credentials.url("notify-url")?.or_else(|| url.clone()) {
+        let key = match credentials.read("notify-secret")? {
+            Some(secret) => Some(json::Key::read(secret.bytes()).map_err(|reason| wrong("notify-secret", reason))?),
+            None => None,
+        };
+        let token = credentials.read("notify-token")?;
+        ways.push(Way::Server(Server { url, format: *format, token, key, ca: ca.clone() }));
+    }
+    if !command.is_empty() {
+        ways.push(Way::Command(command.clone()));
+    }
+    Ok(ways)
+}
+
+fn wrong(name: &str, reason: String) -> Error {
+    Error::Credential { name: name.to_owned(), reason }
+}
+
+impl Way {
+    /// What its waiting notices are kept under.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Server(_) => "url",
+            Self::Command(_) => "command",
+        }
+    }
+
+    /// Where it leads, for a person.
+    pub fn shown(&self) -> String {
+        match self {
+            Self::Server(server) => server.url.to_string(),
+            Self::Command(argv) => argv.first().cloned().unwrap_or_default(),
+        }
+    }
+
+    /// Sends a notice; returns what came back.
+    ///
+    /// # Errors
+    /// Why it was not taken.
+    pub fn send(&self, notice: &Notice) -> Result<String, Unsent> {
+        match self {
+            Self::Server(server) => server.send(notice),
+            Self::Command(argv) => run(argv, notice),
+        }
+    }
+}
+
+fn run(argv: &[String], notice: &Notice) -> Result<String, Unsent> {
+    let [program, arguments @ ..] = argv else { return Err("the command is empty".to_owned().into()) };
+    let input = serde_json::to_vec(notice).map_err(|error| error.to_string())?;
+    let command = Command::new(program, LIMIT).args(arguments).input(input).folder(Path::new("/"));
+    command.succeed().map(|_| "ended with 0".to_owned()).map_err(|error| error.to_string().into())
+}
+
+impl Server {
+    fn send(&self, notice: &Notice) -> Result<String, Unsent> {
+        let agent = crate::http::outward(LIMIT, self.url.secret(), self.ca.as_deref())?;
+        let mut request = agent.post(self.url.secret()).header("User-Agent", crate::records::ASKS_ITSELF);
+        if let Some(token) = &self.token {
+            request = request.header("Authorization", &bearer(token)?);
+        }
+        let (headers, body) = match self.format {
+            Format::Ntfy => ntfy::request(notice),
+            Format::Slack => slack::request(notice),
+            Format::Json => {
+                json::request(notice, self.key.as_ref(), Timestamp::now()).map_err(|error| error.to_string())?
+            }
+        };
+        for (name, value) in headers {
+            request = request.header(name, value);
+        }
+        // What ureq says of a failure may have the URL in it.
+        let hidden = |error: ureq::Error| {
+            Unsent::from(format!("{}: {}", self.url, error.to_string().replace(self.url.secret(), "the URL")))
+        };
+        answer(&self.url, request.send(body).map_err(hidden)?)
+    }
+}
+
+fn bearer(token: &Secret) -> Result<String, String> {
+    let text = std::str::from_utf8(token.bytes()).ok().map(str::trim);
+    let text = text.filter(|text| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic()));
+    text.map(|text| format!("Bearer {text}"))
+        .ok_or_else(|| "the credential notify-token is no token: it has spaces or other characters in it".to_owned())
+}
+
+/// What a server's answer means.
+pub(super) fn answer(url: &WebUrl, mut answer: Response<ureq::Body>) -> Result<String, Unsent> {
+    let status = answer.status();
+    if status.is_success() {
+        return Ok(format!("{url} answered {}", status.as_u16()));
+    }
+    let retry_after =
+        answer.headers().get("retry-after").and_then(|value| pause(value.to_str().ok()?, Timestamp::now()));
+    let said = answer.body_mut().with_config().limit(MOST_OF_ANSWER).read_to_string().unwrap_or_default();
+    let said = text::sentence(text::cut(said.trim(), 200).as_ref());
+    let said = if said.is_empty() { said } else { format!(": {said}") };
+    let advice = match status {
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => "; look at the credential notify-token",
+        StatusCode::NOT_FOUND | StatusCode::GONE => "; look at the URL",
+        _ if status.is_redirection() => "; it leads elsewhere, which is not followed: write the URL that it leads to",
+        _ => "",
+    };
+    Err(Unsent { reason: format!("{url} answered {}{said}{advice}", status.as_u16()), retry_after })
+}
+
+/// `Retry-After`: seconds, or a date (RFC 9110, section 10.2.3).
+fn pause(value: &str, now: Timestamp) -> Option<SignedDuration> {
+    if let Ok(seconds) = value.trim().parse::<u32>() {
+        return Some(SignedDuration::from_secs(i64::from(seconds)));
+    }
+    let date = jiff::fmt::rfc2822::parse(value.trim()).ok()?;
+    Some(date.timestamp().duration_since(now).max(SignedDuration::ZERO))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_is_a_number_or_a_date() {
+        let now: Timestamp = "2015-10-21T07:27:00Z".parse().unwrap();
+        assert_eq!(pause("120", now), Some(SignedDuration::from_secs(120)));
+        assert_eq!(pause("Wed, 21 Oct 2015 07:28:00 GMT", now), Some(SignedDuration::from_secs(60)));
+        assert_eq!(pause("Wed, 21 Oct 2015 07:26:00 GMT", now), Some(SignedDuration::ZERO));
+        assert_eq!(pause("soon", now), None);
+    }
+}

@@ -1,0 +1,248 @@
+//! `hub watch`: what is wrong is told when it appears, and when it goes; nothing that a server does loses a notice or costs
+//! anybody else anything.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "support/notice_server.rs"]
+mod notice_server;
+#[path = "support/status.rs"]
+mod status;
+mod support;
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{TcpListener, TcpStream};
+
+use notice_server::Server;
+use serde_json::{Value, json};
+use status::record;
+use support::{Host, free_address};
+
+/// A host whose only service is a worker, with this in `[notify]`.
+fn host(notify: &str) -> Host {
+    let host = Host::new();
+    let addresses = format!("listen = \"{}\"\nadmin_listen = \"{}\"\n", free_address(), free_address());
+    host.configure(&format!("[proxy]\n{addresses}[notify]\n{notify}\n"));
+    well(&host);
+    host
+}
+
+fn well(host: &Host) {
+    record(host, "gitops", "gitops-sync", 30, json!({ "status": "unchanged" }));
+}
+
+/// Its last run failed as a whole.
+fn failed(host: &Host) {
+    record(
+        host,
+        "gitops",
+        "gitops-sync",
+        30,
+        json!({ "status": "failed", "error": "disk <full>\u{202e} & \u{1b}[31m" }),
+    );
+}
+
+fn watch(host: &Host) -> Vec<Value> {
+    let output = host.run("hub", &["watch"]);
+    let log = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{log}{}", String::from_utf8_lossy(&output.stderr));
+    log.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// Looks once, and forgets what was told of the beginning.
+fn begin(host: &Host, server: &Server) {
+    watch(host);
+    server.got();
+}
+
+#[test]
+fn a_failure_is_told_once_and_so_is_its_end() {
+    let server = Server::start();
+    let host = host(&format!("url = \"{}/my-topic\"", server.url));
+    host.credential("notify-token", "tk_secret\n");
+    begin(&host, &server);
+    failed(&host);
+    watch(&host);
+    watch(&host);
+    let got = server.got();
+    assert_eq!(got.len(), 1, "{got:#?}");
+    let notice = &got[0];
+    assert_eq!((notice.method.as_str(), notice.path.as_str()), ("POST", "/my-topic"));
+    assert_eq!(notice.header("Authorization"), "Bearer tk_secret");
+    assert_eq!((notice.header("Priority"), notice.header("Tags")), ("5", "rotating_light"));
+    assert!(notice.header("Title").ends_with(": gitops-sync failed"), "{notice:#?}");
+    assert!(
+        notice.body.contains("disk <full>\\u{202e} & \\u{1b}[31m") && notice.body.contains("since 20"),
+        "{notice:#?}"
+    );
+    well(&host);
+    watch(&host);
+    watch(&host);
+    let got = server.got();
+    assert_eq!(got.len(), 1, "{got:#?}");
+    assert!(got[0].header("Title").ends_with(": gitops-sync is well again") && got[0].header("Priority") == "2");
+    assert!(got[0].body.contains(" for ") && got[0].body.contains(", until 20"), "{}", got[0].body);
+}
+
+#[test]
+fn what_cannot_be_sent_waits_in_order_with_its_id_and_is_sent_once() {
+    let server = Server::start();
+    let host = host(&format!("url = \"{}/hook\"\nformat = \"json\"", server.url));
+    host.credential("notify-secret", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
+    begin(&host, &server);
+    failed(&host);
+    server.answers(500, &[]);
+    let log = watch(&host);
+    let line = log.iter().find(|line| line["msg"] == "notice_not_sent").unwrap();
+    assert_eq!(line["service"], "hub-watch");
+    assert!(line["error"].as_str().unwrap().contains("answered 500: the server's words"), "{line}");
+    assert!(!line.to_string().contains("/hook"), "the path may be a secret: {line}");
+    let run = host.json("state/watch/run.json");
+    assert_eq!((&run["status"], &run["counts"]["waiting"]), (&json!("failed"), &json!(1)), "{run:#}");
+    let first = server.got().remove(0);
+    // The next one is behind it.
+    well(&host);
+    server.answers(503, &[("Retry-After", "3600")]);
+    watch(&host);
+    assert_eq!(server.got().len(), 1);
+    watch(&host);
+    assert_eq!(server.got().len(), 0, "it asked for an hour");
+    status::change(&host.state().join("watch/state.json"), |state| {
+        state["outboxes"]["url"]["not_before"] = Value::Null
+    });
+    watch(&host);
+    let got = server.got();
+    let kinds: Vec<Value> = got.iter().map(|one| one.json()["data"]["events"][0]["kind"].clone()).collect();
+    assert_eq!(kinds, ["raised", "cleared"]);
+    assert_eq!(got[0].header("webhook-id"), first.header("webhook-id"), "the same notice");
+    assert!(got[0].header("webhook-signature").starts_with("v1,"), "{:#?}", got[0]);
+    assert_ne!(got[0].header("webhook-id"), got[1].header("webhook-id"));
+    watch(&host);
+    assert_eq!(server.got().len(), 0);
+    let run = host.json("state/watch/run.json");
+    assert_eq!((&run["status"], &run["counts"]["waiting"]), (&json!("nothing"), &json!(0)), "{run:#}");
+}
+
+#[test]
+fn nobody_gets_the_token_by_a_redirection_and_a_dead_server_costs_the_command_nothing() {
+    let (server, other) = (Server::start(), Server::start());
+    let mark = tempfile::tempdir().unwrap();
+    let told = mark.path().join("told");
+    let command = format!("command = [\"sh\", \"-c\", \"cat >> {}\"]", told.display());
+    let host = host(&format!("url = \"{}/a\"\nformat = \"slack\"\n{command}", server.url));
+    host.credential("notify-token", "tk_secret");
+    begin(&host, &server);
+    std::fs::remove_file(&told).unwrap();
+    failed(&host);
+    server.answers(307, &[("Location", &format!("{}/b", other.url))]);
+    let log = watch(&host);
+    assert!(log.iter().any(|line| line.to_string().contains("leads elsewhere, which is not followed")), "{log:#?}");
+    assert_eq!(other.got().len(), 0);
+    let told: Value = serde_json::from_str(&std::fs::read_to_string(told).unwrap()).unwrap();
+    assert_eq!(told["level"], "failed");
+    let text = server.got()[0].json()["text"].as_str().unwrap().to_owned();
+    assert!(text.contains("disk &lt;full&gt;\\u{202e} &amp;"), "{text}");
+}
+
+#[test]
+fn the_heartbeat_says_fail_with_the_reasons_whatever_else_is_down() {
+    let server = Server::start();
+    let dead = free_address();
+    let host = host(&format!("url = \"http://{dead}/x\"\nheartbeat = \"{}/uuid?rid=1\"", server.url));
+    watch(&host);
+    failed(&host);
+    // Two looks within a minute are one heartbeat.
+    status::change(&host.state().join("watch/state.json"), |state| state["heartbeat"]["at"] = Value::Null);
+    watch(&host);
+    let got: Vec<(String, bool)> =
+        server.got().into_iter().map(|one| (one.path, one.body.contains("gitops-sync: "))).collect();
+    assert_eq!(got, [("/uuid?rid=1".to_owned(), false), ("/uuid/fail?rid=1".to_owned(), true)]);
+}
+
+/// A proxy that carries one connection; tells what it was asked for.
+fn tunnel() -> (String, std::sync::mpsc::Receiver<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let (tell, asked) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let (mut client, _) = listener.accept().unwrap();
+        let mut lines = BufReader::new(client.try_clone().unwrap()).lines().map_while(Result::ok);
+        let first = lines.next().unwrap();
+        lines.find(String::is_empty).unwrap();
+        let mut server = TcpStream::connect(first.split(' ').nth(1).unwrap()).unwrap();
+        tell.send(first).unwrap();
+        client.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
+        let (mut from, mut to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+        std::thread::spawn(move || std::io::copy(&mut from, &mut to));
+        std::io::copy(&mut server, &mut client).unwrap();
+    });
+    (url, asked)
+}
+
+#[test]
+fn a_test_says_what_came_back_and_what_to_do() {
+    let server = Server::start();
+    let none = host("");
+    let output = none.run("hub", &["notify", "test"]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("[notify]\n  url = "), "{said}");
+    // The remedy of that sentence.
+    let host = host(&format!("url = \"{}/secret-topic\"", server.url));
+    let output = host.run("hub", &["notify", "test"]);
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success() && said.contains("answered 200") && !said.contains("secret-topic"), "{said}");
+    assert!(server.got()[0].body.contains("this is a test; nothing is wrong"));
+    server.answers(403, &[]);
+    let output = host.run("hub", &["notify", "test"]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said.contains("answered 403") && said.contains("look at the credential notify-token"), "{said}");
+    let (proxy, asked) = tunnel();
+    let output = host.command("hub").args(["notify", "test"]).env("http_proxy", proxy).output().unwrap();
+    assert!(output.status.success(), "by way of a proxy: {output:?}");
+    assert!(asked.recv().unwrap().starts_with("CONNECT 127.0.0.1:"));
+}
+
+#[test]
+fn what_is_wrong_with_the_configuration_is_named() {
+    for (notify, credential, expected) in [
+        ("quiet = \"23-7\"", "", "hub.toml:5: notify.quiet: \"23-7\" are no hours of a day"),
+        ("url = \"ntfy.sh/x\"", "", "hub.toml:5: notify.url: is not a URL"),
+        (
+            "format = \"pigeon\"",
+            "",
+            "hub.toml:5: notify.format: unknown variant `pigeon`, expected one of `ntfy`, `slack`",
+        ),
+        (
+            "url = \"http://127.0.0.1:9/x\"\nformat = \"json\"",
+            "secret",
+            "credential notify-secret: is no secret of Standard Webhooks",
+        ),
+    ] {
+        let host = host(notify);
+        if !credential.is_empty() {
+            host.credential("notify-secret", credential);
+        }
+        let output = host.run("hub", &["watch", "--check"]);
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(output.status.code(), Some(78), "{said}");
+        assert!(said.contains(&expected.replace('"', "\\\"")), "{notify}: {said}");
+    }
+}
+
+#[test]
+fn a_look_that_is_killed_anywhere_tells_each_thing_at_least_once_with_one_id() {
+    let server = Server::start();
+    let host = host(&format!("url = \"{}/hook\"\nformat = \"json\"", server.url));
+    begin(&host, &server);
+    failed(&host);
+    for pause in (0..40).step_by(2) {
+        let mut child = host.command("hub").arg("watch").stdout(std::process::Stdio::null()).spawn().unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(pause));
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    watch(&host);
+    let got = server.got();
+    let ids: std::collections::BTreeSet<&str> = got.iter().map(|one| one.header("webhook-id")).collect();
+    assert_eq!(ids.len(), 1, "{got:#?}");
+}
