@@ -194,7 +194,7 @@ mod tests {
         assert_eq!(read(&folder).unwrap(), []);
         let event = Event::new(Kind::RolledBack, "acme/a", "rolled_back").because(Some("no")).with("to", "1");
         event.append(&folder);
-        assert_eq!(read(&folder).unwrap(), [event.clone()]);
+        assert_eq!(read(&folder).unwrap(), std::slice::from_ref(&event));
         let text = std::fs::read_to_string(dir.path().join(FILE)).unwrap();
         let value: Value = serde_json::from_str(&text).unwrap();
         assert_eq!(

@@ -52,7 +52,7 @@ impl Notice {
             }
         };
         let mut sorted: Vec<&Event> = events.iter().collect();
-        sorted.sort_by_key(|event| (!is_there(&event), std::cmp::Reverse(event.level)));
+        sorted.sort_by_key(|event| (!is_there(event), std::cmp::Reverse(event.level)));
         let mut text = String::new();
         for (number, event) in sorted.iter().enumerate() {
             let part = paragraph(event, now, zone);

@@ -204,6 +204,6 @@ mod tests {
         );
         // So many lines are not compared one by one.
         let many: String = (0..2000).map(|number| format!("{number}\n")).collect();
-        assert_eq!(unified(&many, &many.replace('1', "x")).lines().count() > 2000, true);
+        assert!(unified(&many, &many.replace('1', "x")).lines().count() > 2000);
     }
 }

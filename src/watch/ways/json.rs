@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde_json::json;
 use sha2::Sha256;
 
+use super::Parts;
 use crate::watch::Notice;
 
 /// A key to sign with.
@@ -33,11 +34,7 @@ impl Key {
     }
 }
 
-pub(super) fn request(
-    notice: &Notice,
-    key: Option<&Key>,
-    now: Timestamp,
-) -> Result<(Vec<(&'static str, String)>, String), serde_json::Error> {
+pub(super) fn request(notice: &Notice, key: Option<&Key>, now: Timestamp) -> Result<Parts, serde_json::Error> {
     let kind = if notice.level == crate::health::Level::Healthy { "host.recovered" } else { "host.problem" };
     let body =
         json!({ "type": kind, "timestamp": crate::log::rfc3339(notice.at), "data": serde_json::to_value(notice)? });

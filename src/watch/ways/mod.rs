@@ -35,6 +35,9 @@ impl From<String> for Unsent {
     }
 }
 
+/// The headers and the body of a request.
+type Parts = (Vec<(&'static str, String)>, String);
+
 /// One way out.
 #[derive(Debug)]
 pub enum Way {

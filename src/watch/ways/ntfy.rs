@@ -3,10 +3,11 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+use super::Parts;
 use crate::health::Level;
 use crate::watch::Notice;
 
-pub(super) fn request(notice: &Notice) -> (Vec<(&'static str, String)>, String) {
+pub(super) fn request(notice: &Notice) -> Parts {
     // 1 to 5; 5 rings through.
     let (priority, tags) = match notice.level {
         Level::Healthy => ("2", "white_check_mark"),

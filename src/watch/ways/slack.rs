@@ -1,9 +1,10 @@
 //! Incoming webhooks as Slack has them (docs.slack.dev, "Sending messages using incoming webhooks"), which Mattermost,
 //! Rocket.Chat and Discord's `/slack` take as well.
 
+use super::Parts;
 use crate::watch::Notice;
 
-pub(super) fn request(notice: &Notice) -> (Vec<(&'static str, String)>, String) {
+pub(super) fn request(notice: &Notice) -> Parts {
     let text = format!("*{}*\n{}", escaped(&notice.title), escaped(&notice.text));
     let body = serde_json::json!({ "text": text }).to_string();
     (vec![("Content-Type", "application/json".to_owned())], body)
