@@ -315,6 +315,14 @@ fn cases() -> Vec<Case> {
             "system-metrics.timer",
         ),
         (
+            "watch/run.json",
+            failed("hub-watch", "failed", "ntfy.sh answered 500", Value::Null),
+            "watch/unsent",
+            Degraded,
+            "does not arrive: ntfy.sh answered 500",
+            "hub notify test",
+        ),
+        (
             "data/metrics/run.json",
             run("system-metrics", "spooled", 0),
             "metrics/spooled",

@@ -6,12 +6,16 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::health::{Level, Reason};
+use crate::text;
 
 /// At most so many messages an hour; what comes beyond waits and is told in one.
 const MOST_AN_HOUR: usize = 12;
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
 /// Longer is no list that waits to be told: what comes beyond is counted.
 const MOST_UNTOLD: usize = 500;
+
+/// As much of a reason as a message has room for, in bytes.
+const LONGEST_REASON: usize = 600;
 
 /// What became of a reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -191,7 +195,7 @@ fn event(kind: Kind, key: &str, open: &Open, at: Timestamp) -> Event {
         key: key.to_owned(),
         level: open.level,
         about: open.about.clone(),
-        reason: open.reason.clone(),
+        reason: text::cut(&open.reason, LONGEST_REASON).into_owned(),
         mend: open.mend.clone(),
         since: open.since,
         at,

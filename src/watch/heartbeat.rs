@@ -64,10 +64,14 @@ fn send(config: &Config, url: &WebUrl, reasons: &[Reason]) -> Result<(), Unsent>
     let agent = crate::http::outward(LIMIT, url.secret(), config.notify.ca.as_deref())?;
     let failed: Vec<&Reason> = reasons.iter().filter(|reason| reason.level == Level::Failed).collect();
     let target = if failed.is_empty() { url.secret().to_owned() } else { below(url.secret(), "fail") };
-    let lines: String = reasons.iter().map(|reason| format!("{}: {}\n", reason.about, reason.reason)).collect();
-    let request = agent.post(target).header("User-Agent", crate::records::ASKS_ITSELF);
-    let request = request.header("Content-Type", "text/plain; charset=utf-8");
-    let result = request.send(text::cut(&text::shown_lines(&lines), LONGEST_BODY).as_ref());
+    let name = crate::records::ASKS_ITSELF;
+    let result = if failed.is_empty() {
+        agent.get(target).header("User-Agent", name).call()
+    } else {
+        let lines: String = reasons.iter().map(|reason| format!("{}: {}\n", reason.about, reason.reason)).collect();
+        let request = agent.post(target).header("User-Agent", name).header("Content-Type", "text/plain; charset=utf-8");
+        request.send(text::cut(&text::shown_lines(&lines), LONGEST_BODY).as_ref())
+    };
     let hidden = |error: ureq::Error| format!("{url}: {}", error.to_string().replace(url.secret(), "the URL"));
     answer(url, result.map_err(hidden)?).map(drop)
 }

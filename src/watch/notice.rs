@@ -38,7 +38,13 @@ impl Notice {
     ///
     /// # Errors
     /// When the system has no random bytes for the id.
-    pub fn new(host: &str, events: Vec<Event>, more: u64, now: Timestamp, zone: &TimeZone) -> std::io::Result<Self> {
+    pub fn new(
+        host: &str,
+        mut events: Vec<Event>,
+        more: u64,
+        now: Timestamp,
+        zone: &TimeZone,
+    ) -> std::io::Result<Self> {
         let is_there = |event: &&Event| !matches!(event.kind, Kind::Cleared | Kind::Passed);
         let level = events.iter().filter(is_there).map(|event| event.level).max().unwrap_or(Level::Healthy);
         let there = events.iter().filter(is_there).count();
@@ -66,6 +72,8 @@ impl Notice {
         if more > 0 && !text.ends_with("hub status") {
             text.push_str(&format!("and {more} more; run: hub status"));
         }
+        // Lists in records are of so many everywhere; the text has counted the others.
+        events.truncate(text::FIRST);
         Ok(Self {
             id: format!("msg_{}", crate::random::id()?),
             at: now,
@@ -98,8 +106,7 @@ fn paragraph(event: &Event, now: Timestamp, zone: &TimeZone) -> String {
         Kind::Still => format!("since {}, for {}", time(event.since), lasted(now)),
         Kind::Raised | Kind::Worse => format!("since {}", time(event.since)),
     };
-    let reason = text::cut(&event.reason, LONGEST / 3);
-    let mut lines = vec![format!("{} {}: {reason}", event.about, word(event)), when];
+    let mut lines = vec![format!("{} {}: {}", event.about, word(event), event.reason), when];
     if let Some(mend) = event.mend.as_ref().filter(|_| !matches!(event.kind, Kind::Cleared | Kind::Passed)) {
         lines.push(text::cut(mend, LONGEST / 4).into_owned());
     }

@@ -21,6 +21,8 @@ const LAST_RUN: &str = "gitops/last-run";
 const STATE: &str = "state.json";
 /// The state takes so many bytes, or a multiple of them: what is on the disk can be written over when the disk is full.
 const BLOCK: usize = 32 << 10;
+/// Longer is no state: a hundred notices for each way, of twenty events each.
+const LONGEST: usize = 8 << 20;
 /// New tries begin no later than this after the first, so that a look ends before the next one.
 const SENDING: Duration = Duration::from_secs(20);
 
@@ -78,13 +80,14 @@ pub fn run(config: &Config, reasons: &[Reason], now: Timestamp) -> Result<(), Er
     let folder = Folder::open_or_make(&config.state_dir, 0o755)?.sub_or_make("watch", 0o750)?;
     let Some(_lock) = Lock::attempt(&folder, "lock")? else { return Err(Error::Busy) };
     let (ways, heartbeat) = (ways(config)?, Heartbeat::url(config)?);
-    let mut state: State = match folder.read_json(STATE) {
+    let mut state: State = match folder.read_json_within(STATE, LONGEST) {
         Ok(state) => state.unwrap_or_default(),
         Err(error) => {
             log::warn!("watch_state_replaced", error = error.to_string());
             State::default()
         }
     };
+    let before = bytes(&state);
     let repeat = SignedDuration::from_hours(i64::from(config.notify.repeat_hours));
     let changes = state.book.look(&worth_telling(reasons), now, repeat, !ways.is_empty());
     changes.iter().for_each(|event| note(&folder, event));
@@ -97,22 +100,23 @@ pub fn run(config: &Config, reasons: &[Reason], now: Timestamp) -> Result<(), Er
             state.outboxes.entry(way.name().to_owned()).or_default().put(notice.clone());
         }
     }
+    let mut kept = Kept { folder: &folder, bytes: before };
     // Before anything leaves: what is sent must not be made anew by the next look, with another id.
-    save(&folder, &state);
+    kept.keep(&state, true);
     if let Some(url) = &heartbeat {
         let every = SignedDuration::from_mins(i64::from(config.notify.heartbeat_minutes));
         if state.heartbeat.is_due(now, every) {
             state.heartbeat.send(config, url, reasons, now);
+            kept.keep(&state, false);
         }
     }
-    let sent = ways.iter().map(|way| send(&folder, way, &mut state, now, begin)).sum::<u64>();
-    save(&folder, &state);
+    let sent = ways.iter().map(|way| send(&mut kept, way, &mut state, now, begin)).sum::<u64>();
     record(&folder, &state, &changes, sent, reasons, now, begin)?;
     Ok(())
 }
 
 /// Sends what waits for a way, the oldest first, until it does not go on.
-fn send(folder: &Folder, way: &Way, state: &mut State, now: Timestamp, begin: Instant) -> u64 {
+fn send(kept: &mut Kept, way: &Way, state: &mut State, now: Timestamp, begin: Instant) -> u64 {
     let mut sent = 0;
     loop {
         let outbox = state.outboxes.entry(way.name().to_owned()).or_default();
@@ -122,23 +126,47 @@ fn send(folder: &Folder, way: &Way, state: &mut State, now: Timestamp, begin: In
             log::warn!("notice_not_sent", id = notice.id, waiting = outbox.waiting() as u64, error = unsent.reason);
         }
         match outbox.tried(result, now) {
-            Sent::Waits => return sent,
+            Sent::Waits => {
+                kept.keep(state, true);
+                return sent;
+            }
             Sent::Taken => log::info!("notice_sent", id = notice.id, to = way.shown(), title = notice.title),
         }
         sent += 1;
-        save(folder, state);
+        kept.keep(state, true);
     }
 }
 
-/// Keeps the state. A disk that is full must not silence the host, which would tell of it: the old state is written over.
-fn save(folder: &Folder, state: &State) {
+/// The state as it is on the disk, which is spared what changes nothing.
+struct Kept<'a> {
+    folder: &'a Folder,
+    bytes: Vec<u8>,
+}
+
+impl Kept<'_> {
+    /// Keeps the state; `durably` where a power cut must not take it. A disk that is full must not silence the host, which
+    /// would tell of it: the old state is written over.
+    fn keep(&mut self, state: &State, durably: bool) {
+        let bytes = bytes(state);
+        if bytes == self.bytes {
+            return;
+        }
+        let put = if durably { Folder::publish } else { Folder::replace };
+        if let Err(error) = put(self.folder, STATE, &bytes, 0o640) {
+            match self.folder.overwrite(STATE, &bytes) {
+                Ok(true) => log::warn!("watch_state_overwritten", error = error.to_string()),
+                Ok(false) | Err(_) => log::error!("watch_state_not_kept", error = error.to_string()),
+            }
+        }
+        self.bytes = bytes;
+    }
+}
+
+fn bytes(state: &State) -> Vec<u8> {
+    // None of its types can fail to be JSON.
     let mut bytes = serde_json::to_vec(state).unwrap_or_default();
     bytes.resize(bytes.len().next_multiple_of(BLOCK), b' ');
-    let Err(error) = folder.publish(STATE, &bytes, 0o640) else { return };
-    match folder.overwrite(STATE, &bytes) {
-        Ok(true) => log::warn!("watch_state_overwritten", error = error.to_string()),
-        Ok(false) | Err(_) => log::error!("watch_state_not_kept", error = error.to_string()),
-    }
+    bytes
 }
 
 /// The reasons that people are told.
