@@ -66,6 +66,9 @@ fn the_timer_looks_each_minute_and_a_notifier_that_is_away_is_said() {
         &machine,
         &["[notify]\nurl = \"http://127.0.0.1:9/topic\"\nheartbeat = \"http://127.0.0.1:9/beat\"\n".to_owned()],
     );
+    let doctor = machine.run(&["hub", "doctor"]);
+    let said = String::from_utf8_lossy(&doctor.stdout).into_owned();
+    assert!(said.contains("systemctl enable --now hub-watch.timer"), "{said}");
     machine.ok(&["systemctl", "enable", "--now", "--quiet", "hub-watch.timer"]);
     let record = "/var/lib/observability-hub/watch/run.json";
     machine.wait_for("a look", std::time::Duration::from_secs(90), || {

@@ -5,18 +5,24 @@ use crate::gate;
 use crate::hub::units::Unit;
 
 /// The units that are enabled, what for, and whether a host without them lacks something.
-const WANTED: [(&str, &str); 6] = [
+const WANTED: [(&str, &str); 7] = [
     ("proxy.service", "takes webhooks and serves the status"),
     ("gitops-sync.path", "starts a deployment when one is queued"),
     ("gitops-sync.timer", "looks at every repository in its turn (poll_minutes)"),
     ("system-metrics.timer", "measures the host every minute"),
+    ("hub-watch.timer", "judges the host every minute and sends notices"),
     ("reading-sync.timer", "runs the pipelines daily"),
     ("tailscale-gate.service", "opens the public door"),
 ];
 
 /// What they start.
-const STARTED: [&str; 4] =
-    ["gitops-sync.service", "system-metrics.service", "reading-sync.service", "hub-credentials.service"];
+const STARTED: [&str; 5] = [
+    "gitops-sync.service",
+    "system-metrics.service",
+    "reading-sync.service",
+    "hub-credentials.service",
+    "hub-watch.service",
+];
 
 /// What restarts the lasting services when their credentials change.
 const RENEWS: &str = "hub-credentials.path";
@@ -73,6 +79,10 @@ fn is_needed(patient: &Patient<'_>, unit: &str) -> bool {
     let Some(config) = &patient.config else { return unit != "tailscale-gate.service" };
     match unit {
         "tailscale-gate.service" => false,
+        "hub-watch.timer" => {
+            let notify = &config.notify;
+            notify.url.is_some() || !notify.command.is_empty() || notify.heartbeat.is_some()
+        }
         "reading-sync.timer" => !config.pipelines.is_empty(),
         "gitops-sync.path" | "gitops-sync.timer" => !config.repositories.is_empty(),
         _ => true,
