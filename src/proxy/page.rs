@@ -69,8 +69,9 @@ fn write(html: &mut String, status: &Status, nonce: &str) -> fmt::Result {
          <header><h1>Observability Hub</h1><p class=\"pill {state}\">{state}</p></header><main>",
         state = status.health.word(),
     )?;
-    for Reason { about, reason, mend, .. } in &status.reasons {
-        write!(html, "<p class=\"notice\"><b>{}</b>: {}", Escaped(about), Escaped(reason))?;
+    for Reason { level, about, reason, mend, .. } in &status.reasons {
+        let (level, about, reason) = (level.word(), Escaped(about), Escaped(reason));
+        write!(html, "<p class=\"notice {level}\"><b>{about}</b>: {reason}")?;
         if let Some(mend) = mend {
             write!(html, "<br><code>{}</code>", Escaped(mend))?;
         }

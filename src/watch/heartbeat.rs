@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::ways::{Unsent, answer};
+use super::ways::{Unsent, answer, silent};
 use crate::config::{Config, Error, WebUrl};
 use crate::health::{Level, Reason};
 use crate::text;
@@ -72,8 +72,7 @@ fn send(config: &Config, url: &WebUrl, reasons: &[Reason]) -> Result<(), Unsent>
         let request = agent.post(target).header("User-Agent", name).header("Content-Type", "text/plain; charset=utf-8");
         request.send(text::cut(&text::shown_lines(&lines), LONGEST_BODY).as_ref())
     };
-    let hidden = |error: ureq::Error| format!("{url}: {}", error.to_string().replace(url.secret(), "the URL"));
-    answer(url, result.map_err(hidden)?).map(drop)
+    answer(url, result.map_err(|error| silent(url, &error))?).map(drop)
 }
 
 /// A path below that of a URL, its query kept.

@@ -206,8 +206,9 @@ fn record(
 ) -> Result<(), state::Error> {
     let cleared = changes.iter().filter(|event| event.kind == Kind::Cleared).count();
     let waiting: usize = state.outboxes.values().map(Outbox::waiting).sum();
-    let failing = state.outboxes.values().filter_map(Outbox::failing).chain(state.heartbeat.failing());
-    let failing: Vec<String> = failing.map(|(_, reason)| reason.clone()).collect();
+    let notices = state.outboxes.values().filter_map(Outbox::failing).map(|(_, reason)| format!("notice: {reason}"));
+    let heartbeat = state.heartbeat.failing().map(|(_, reason)| format!("heartbeat: {reason}"));
+    let failing: Vec<String> = notices.chain(heartbeat).collect();
     let status = match (failing.is_empty(), changes.is_empty() && sent == 0) {
         (false, _) => "failed",
         (true, false) => "told",

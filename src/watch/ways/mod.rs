@@ -13,6 +13,7 @@ use ureq::http::{Response, StatusCode};
 use super::Notice;
 use crate::command::Command;
 use crate::config::{Config, Error, Format, Notify, Secret, WebUrl};
+use crate::http::said;
 use crate::text;
 
 /// The longest one try takes.
@@ -136,12 +137,13 @@ impl Server {
         for (name, value) in headers {
             request = request.header(name, value);
         }
-        // What ureq says of a failure may have the URL in it.
-        let hidden = |error: ureq::Error| {
-            Unsent::from(format!("{}: {}", self.url, error.to_string().replace(self.url.secret(), "the URL")))
-        };
-        answer(&self.url, request.send(body).map_err(hidden)?)
+        answer(&self.url, request.send(body).map_err(|error| silent(&self.url, &error))?)
     }
+}
+
+/// Why there was no answer. What ureq says of that may have the URL in it.
+pub(super) fn silent(url: &WebUrl, error: &ureq::Error) -> Unsent {
+    format!("{url}: {}", said(error).replace(url.secret(), "the URL")).into()
 }
 
 fn bearer(token: &Secret) -> Result<String, String> {
@@ -159,16 +161,16 @@ pub(super) fn answer(url: &WebUrl, mut answer: Response<ureq::Body>) -> Result<S
     }
     let retry_after =
         answer.headers().get("retry-after").and_then(|value| pause(value.to_str().ok()?, Timestamp::now()));
-    let said = answer.body_mut().with_config().limit(MOST_OF_ANSWER).read_to_string().unwrap_or_default();
-    let said = text::sentence(text::cut(said.trim(), 200).as_ref());
-    let said = if said.is_empty() { said } else { format!(": {said}") };
+    let words = answer.body_mut().with_config().limit(MOST_OF_ANSWER).read_to_string().unwrap_or_default();
+    let words = text::sentence(text::cut(words.trim(), 200).as_ref());
+    let words = if words.is_empty() { words } else { format!(": {words}") };
     let advice = match status {
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => "; look at the credential notify-token",
         StatusCode::NOT_FOUND | StatusCode::GONE => "; look at the URL",
         _ if status.is_redirection() => "; it leads elsewhere, which is not followed: write the URL that it leads to",
         _ => "",
     };
-    Err(Unsent { reason: format!("{url} answered {}{said}{advice}", status.as_u16()), retry_after })
+    Err(Unsent { reason: format!("{url} answered {}{words}{advice}", status.as_u16()), retry_after })
 }
 
 /// `Retry-After`: seconds, or a date (RFC 9110, section 10.2.3).
