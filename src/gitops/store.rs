@@ -246,7 +246,7 @@ impl Store {
 
     /// The units of the hub itself that are to be restarted.
     pub fn own(&self) -> Result<Vec<String>, Error> {
-        Ok(self.folder.read_json(OWN)?.unwrap_or_default())
+        Ok(self.folder.read_json_list(OWN)?.unwrap_or_default())
     }
 
     /// Forgets them, once they were.

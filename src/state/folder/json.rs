@@ -3,6 +3,9 @@
 use super::Folder;
 use crate::state::Error;
 
+/// Longer files are not read, in bytes, where nobody says how long they may be.
+const LONGEST: usize = 1 << 20;
+
 impl Folder {
     /// Publishes a value as JSON, readable by the group (0640).
     ///
@@ -34,7 +37,7 @@ impl Folder {
     /// # Errors
     /// As `read`, and when the content does not have the expected form.
     pub fn read_json<T: serde::de::DeserializeOwned>(&self, name: &str) -> Result<Option<T>, Error> {
-        self.read_json_within(name, 1 << 20)
+        self.read_json_within(name, LONGEST)
     }
 
     /// As `read_json`, for files of at most `limit` bytes.
@@ -47,7 +50,27 @@ impl Folder {
         limit: usize,
     ) -> Result<Option<T>, Error> {
         let Some(bytes) = self.read(name, limit)? else { return Ok(None) };
-        serde_json::from_slice(&bytes)
+        // serde takes a list for the values of a type's fields, and an empty one for any type whose fields may be missing.
+        if bytes.trim_ascii_start().starts_with(b"[") {
+            return Err(Error::Content {
+                path: self.path.join(name),
+                reason: "it is a list where an object belongs".to_owned(),
+            });
+        }
+        self.parsed(name, &bytes)
+    }
+
+    /// As `read_json`, for a list.
+    ///
+    /// # Errors
+    /// As `read_json`.
+    pub fn read_json_list<T: serde::de::DeserializeOwned>(&self, name: &str) -> Result<Option<Vec<T>>, Error> {
+        let Some(bytes) = self.read(name, LONGEST)? else { return Ok(None) };
+        self.parsed(name, &bytes)
+    }
+
+    fn parsed<T: serde::de::DeserializeOwned>(&self, name: &str, bytes: &[u8]) -> Result<Option<T>, Error> {
+        serde_json::from_slice(bytes)
             .map(Some)
             .map_err(|reason| Error::Content { path: self.path.join(name), reason: reason.to_string() })
     }
