@@ -18,7 +18,8 @@ use http_attack::{
 const PROMPT: Duration = Duration::from_secs(2);
 /// How long a slow but honest delivery takes.
 const SLOW: Duration = Duration::from_secs(2);
-const MOST_MEMORY_KIB: u64 = 40 << 10;
+/// Without the pages of the program's own file, of which a debug build has many, and more with each new line of code.
+const MOST_MEMORY_KIB: u64 = 29 << 10;
 
 const SLOW_HEAD: &[u8] = b"POST /api/webhook/gitops HTTP/1.1\r\nHost: x\r\nX-Slow";
 
@@ -30,7 +31,8 @@ fn stands(gateway: &Gateway, during: &str) -> Duration {
     let took = begin.elapsed();
     assert_eq!(answer.status, 202, "{during}: {answer:?}");
     assert!(took < PROMPT, "{during}: a delivery took {took:?}");
-    let peak = process_status(gateway.service.child.id(), "VmHWM").expect("the proxy lives");
+    let status = |name| process_status(gateway.service.child.id(), name).expect("the proxy lives");
+    let peak = status("VmHWM") - status("RssFile");
     assert!(peak < MOST_MEMORY_KIB, "{during}: {peak} KiB resident");
     took
 }
