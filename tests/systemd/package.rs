@@ -69,7 +69,7 @@ fn with_nothing_configured_all_units_load_and_none_fails_over_two_reboots() {
     let Some(mut machine) = Machine::boot() else { return };
     let files = machine.ok(&["dpkg", "--listfiles", "observability-hub"]);
     let units: Vec<&str> = files.lines().filter_map(|path| path.strip_prefix("/usr/lib/systemd/system/")).collect();
-    assert_eq!(units.len(), 11, "{units:?}");
+    assert_eq!(units.len(), 13, "{units:?}");
     for unit in &units {
         assert_eq!(show(&machine, unit, "LoadState"), "loaded", "{unit}");
         assert_eq!(show(&machine, unit, "ActiveState"), "inactive", "{unit}");
