@@ -1,6 +1,7 @@
 //! How the hub's programs ask one another over HTTP, and how notices leave this host. Nothing here knows a path or what an
 //! answer means.
 
+use std::path::Path;
 use std::time::Duration;
 
 /// A client for a service of this host: every status is an answer, nothing is followed, and no `*_proxy` of the environment
@@ -23,34 +24,61 @@ fn config(limit: Duration, proxy: Option<ureq::Proxy>) -> ureq::config::Config {
         .build()
 }
 
-/// A client for servers anywhere, by way of the proxy that `ALL_PROXY`, `HTTPS_PROXY` or `HTTP_PROXY` names; nothing is
-/// followed, so that a token reaches nobody but who it is for. `https://` servers are asked for a certificate of the
-/// authorities in `ca`, a file of PEM certificates, else of the system's.
-///
-/// # Errors
-/// When the authorities cannot be read, or this build has no TLS and the URL needs it.
-pub fn outward(limit: Duration, url: &str, ca: Option<&std::path::Path>) -> Result<ureq::Agent, String> {
-    let config = config(limit, ureq::Proxy::try_from_env());
-    if !url.starts_with("https:") {
-        return Ok(ureq::Agent::new_with_config(config));
-    }
+/// What a client of one server trusts. Its authorities are read once, for as many clients as are made.
+#[derive(Clone)]
+pub struct Trusting {
     #[cfg(feature = "tls")]
-    {
-        use crate::tls::{Key, Trust, Wants, client};
-        let key = Key { name: "ca", example: "ca = \"/path/ca.pem\"" };
-        Ok(encrypting(config, client(Trust::AuthorityAndName, ca, key, Wants::default())?))
-    }
-    #[cfg(not(feature = "tls"))]
-    {
-        let _ = ca;
-        Err("this hub was built without TLS; build it with --features tls".to_owned())
-    }
+    tls: Option<rustls::ClientConfig>,
 }
 
-/// As [`agent`], for `https://` too.
-#[cfg(feature = "tls")]
-pub fn agent_with(limit: Duration, tls: rustls::ClientConfig) -> ureq::Agent {
-    encrypting(config(limit, None), tls)
+impl Trusting {
+    /// For a URL. A server over `https://` has to show a certificate of the authorities in `ca`, a file of PEM certificates, else
+    /// of the system's. `example` is how a person writes that key.
+    ///
+    /// # Errors
+    /// When the authorities cannot be read, another user could change the file that root is to read, or this build has no TLS
+    /// and the URL needs it. The URL is not repeated, since it may be a secret.
+    pub fn of(url: &str, ca: Option<&Path>, example: &'static str) -> Result<Self, String> {
+        #[cfg(feature = "tls")]
+        {
+            use crate::tls::{Key, Trust, Wants, client};
+            if !url.starts_with("https:") {
+                return Ok(Self { tls: None });
+            }
+            if let Some(path) = ca.filter(|_| rustix::process::geteuid().is_root()) {
+                crate::state::require_roots(path).map_err(|error| format!("ca: {error}"))?;
+            }
+            let key = Key { name: "ca", example };
+            Ok(Self { tls: Some(client(Trust::AuthorityAndName, ca, key, Wants::default())?) })
+        }
+        #[cfg(not(feature = "tls"))]
+        {
+            let _ = (ca, example);
+            if url.starts_with("https:") {
+                return Err("a URL over https cannot be asked: this build has no TLS (cargo feature tls)".to_owned());
+            }
+            Ok(Self {})
+        }
+    }
+
+    /// As [`agent`], for `https://` too.
+    pub fn agent(&self, limit: Duration) -> ureq::Agent {
+        self.with(config(limit, None))
+    }
+
+    /// A client for servers anywhere, by way of the proxy that `ALL_PROXY`, `HTTPS_PROXY` or `HTTP_PROXY` names. Nothing is
+    /// followed, so that a token reaches nobody but who it is for.
+    pub fn outward(&self, limit: Duration) -> ureq::Agent {
+        self.with(config(limit, ureq::Proxy::try_from_env()))
+    }
+
+    fn with(&self, config: ureq::config::Config) -> ureq::Agent {
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &self.tls {
+            return encrypting(config, tls.clone());
+        }
+        ureq::Agent::new_with_config(config)
+    }
 }
 
 #[cfg(feature = "tls")]

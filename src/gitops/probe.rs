@@ -2,6 +2,7 @@ use std::time::{Duration, Instant};
 
 use super::Error;
 use crate::config::Repository;
+use crate::http::Trusting;
 
 /// The longest one question to a health URL takes.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -14,10 +15,10 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// once where no URL is configured.
 pub(super) fn wait_healthy(repository: &Repository, deadline: Instant) -> Result<(), Error> {
     let Some(url) = &repository.health.url else { return Ok(()) };
-    let agent = agents(repository, &url.0).map_err(|reason| Error::Step { step: "health", reason })?;
+    let trusting = trusting(repository, &url.0).map_err(|reason| Error::Step { step: "health", reason })?;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
-        let reason = match ask(&agent(left.clamp(SHORTEST, ANSWER)), &url.0) {
+        let reason = match ask(&trusting.agent(left.clamp(SHORTEST, ANSWER)), &url.0) {
             Ok(200..=299) => return Ok(()),
             Ok(status) => format!("answers {status}"),
             Err(reason) => reason,
@@ -46,40 +47,20 @@ fn ask(agent: &ureq::Agent, url: &str) -> Result<u16, String> {
 /// `Refused` where `health.ca` cannot be used, or this build has no TLS.
 pub(super) fn check(repository: &Repository) -> Result<(), Error> {
     let Some(url) = &repository.health.url else { return Ok(()) };
-    agents(repository, &url.0).map(drop).map_err(|reason| Error::Refused(format!("health: {reason}")))
+    trusting(repository, &url.0).map(drop).map_err(|reason| Error::Refused(format!("health: {reason}")))
 }
 
-#[cfg(feature = "tls")]
-const CA: crate::tls::Key = crate::tls::Key { name: "ca", example: "ca = \"/path/ca.pem\" in health" };
+/// How a person names the authority of a health URL.
+const CA: &str = "ca = \"/path/ca.pem\" in health";
 
-/// What makes a client with a limit for each question; the authorities are read once.
-#[cfg(feature = "tls")]
-fn agents(repository: &Repository, url: &str) -> Result<impl Fn(Duration) -> ureq::Agent, String> {
-    use crate::http::{agent, agent_with};
-    use crate::tls::{Trust, Wants, client};
-    let roots = repository.health.ca.as_ref().map(|path| path.0.as_path());
-    let tls = if url.starts_with("https:") {
-        if let Some(path) = roots.filter(|_| rustix::process::geteuid().is_root()) {
-            crate::state::require_roots(path).map_err(|error| format!("ca: {error}"))?;
-        }
-        Some(client(Trust::AuthorityAndName, roots, CA, Wants::default())?)
-    } else {
-        None
-    };
-    Ok(move |limit| tls.as_ref().map_or_else(|| agent(limit), |tls| agent_with(limit, tls.clone())))
+/// What the client of the health URL trusts.
+fn trusting(repository: &Repository, url: &str) -> Result<Trusting, String> {
+    Trusting::of(url, repository.health.ca.as_ref().map(|path| path.0.as_path()), CA)
 }
 
 #[cfg(feature = "tls")]
 fn advice(reason: &str) -> String {
-    crate::tls::advice(reason, CA)
-}
-
-#[cfg(not(feature = "tls"))]
-fn agents(_: &Repository, url: &str) -> Result<impl Fn(Duration) -> ureq::Agent, String> {
-    if url.starts_with("https:") {
-        return Err(format!("{url} cannot be asked: this build has no TLS (cargo feature tls)"));
-    }
-    Ok(crate::http::agent)
+    crate::tls::advice(reason, crate::tls::Key { name: "ca", example: CA })
 }
 
 #[cfg(not(feature = "tls"))]

@@ -1,18 +1,14 @@
 //! The heartbeat, in the way of healthchecks.io ("Pinging API"): the URL while the host is well enough, `/fail` with the
 //! reasons as the body where something failed. That none comes is what tells that the host is dead.
 
-use std::time::Duration;
-
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::ways::{Unsent, answer, silent};
+use super::ways::{Unsent, answer, outward, silent};
 use crate::config::{Config, Error, WebUrl};
 use crate::health::{Level, Reason};
 use crate::text;
 
-/// The longest a heartbeat takes.
-const LIMIT: Duration = Duration::from_secs(10);
 /// healthchecks.io keeps 100 kB of a body; nobody reads more than a page.
 const LONGEST_BODY: usize = 10_000;
 
@@ -61,7 +57,7 @@ impl Heartbeat {
 }
 
 fn send(config: &Config, url: &WebUrl, reasons: &[Reason]) -> Result<(), Unsent> {
-    let agent = crate::http::outward(LIMIT, url.secret(), config.notify.ca.as_deref())?;
+    let agent = outward(url, config.notify.ca.as_deref())?;
     let failed: Vec<&Reason> = reasons.iter().filter(|reason| reason.level == Level::Failed).collect();
     let target = if failed.is_empty() { url.secret().to_owned() } else { below(url.secret(), "fail") };
     let name = crate::records::ASKS_ITSELF;

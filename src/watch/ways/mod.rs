@@ -4,7 +4,8 @@ mod json;
 mod ntfy;
 mod slack;
 
-use std::path::Path;
+use std::cell::OnceCell;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -13,7 +14,7 @@ use ureq::http::{Response, StatusCode};
 use super::Notice;
 use crate::command::Command;
 use crate::config::{Config, Error, Format, Notify, Secret, WebUrl};
-use crate::http::said;
+use crate::http::{Trusting, said};
 use crate::text;
 
 /// The longest one try takes.
@@ -55,7 +56,9 @@ pub struct Server {
     format: Format,
     token: Option<Secret>,
     key: Option<json::Key>,
-    ca: Option<std::path::PathBuf>,
+    ca: Option<PathBuf>,
+    /// Made for the first notice, since most looks send none.
+    agent: OnceCell<ureq::Agent>,
 }
 
 /// The ways that are configured.
@@ -72,7 +75,7 @@ pub fn of(config: &Config) -> Result<Vec<Way>, Error> {
             None => None,
         };
         let token = credentials.read("notify-token")?;
-        ways.push(Way::Server(Server { url, format: *format, token, key, ca: ca.clone() }));
+        ways.push(Way::Server(Server { url, format: *format, token, key, ca: ca.clone(), agent: OnceCell::new() }));
     }
     if !command.is_empty() {
         ways.push(Way::Command(command.clone()));
@@ -122,7 +125,13 @@ fn run(argv: &[String], notice: &Notice) -> Result<String, Unsent> {
 
 impl Server {
     fn send(&self, notice: &Notice) -> Result<String, Unsent> {
-        let agent = crate::http::outward(LIMIT, self.url.secret(), self.ca.as_deref())?;
+        let agent = match self.agent.get() {
+            Some(agent) => agent,
+            None => {
+                let agent = outward(&self.url, self.ca.as_deref())?;
+                self.agent.get_or_init(|| agent)
+            }
+        };
         let mut request = agent.post(self.url.secret()).header("User-Agent", crate::records::ASKS_ITSELF);
         if let Some(token) = &self.token {
             request = request.header("Authorization", &bearer(token)?);
@@ -139,6 +148,11 @@ impl Server {
         }
         answer(&self.url, request.send(body).map_err(|error| silent(&self.url, &error))?)
     }
+}
+
+/// A client for a server of `[notify]`.
+pub(super) fn outward(url: &WebUrl, ca: Option<&Path>) -> Result<ureq::Agent, String> {
+    Trusting::of(url.secret(), ca, "ca = \"/path/ca.pem\" in [notify]").map(|trusting| trusting.outward(LIMIT))
 }
 
 /// Why there was no answer. What ureq says of that may have the URL in it.
