@@ -2,7 +2,7 @@
 //!
 //! Arrows run one way: `bin` → capability (`proxy`, `gitops`, `metrics`, `gate`, `reading`, `hub`, `watch`, `webhook`) → `forge`, `store`, `health` →
 //! ground floor (`config`, `log`, `state`, `records`, `kinds`, `exit`, `systemd`, `http`, `listeners`, `tls`, `random`, `command`,
-//! `hint`, `text`).
+//! `hint`, `host`, `text`).
 
 /// The version, with the day and the commit that this was built from where they are known: `0.1.0+20261129.891e73b`.
 pub const VERSION: &str = env!("HUB_VERSION");
@@ -15,6 +15,7 @@ pub mod gate;
 pub mod gitops;
 pub mod health;
 pub mod hint;
+mod host;
 mod http;
 pub mod hub;
 mod kinds;

@@ -120,7 +120,7 @@ pub(super) fn notify(arguments: &Notify) -> Result<(), Error> {
         since: now,
         at: now,
     };
-    let notice = Notice::new(&watch::host(), vec![event], 0, now, &TimeZone::system())
+    let notice = Notice::new(&crate::host::name(), vec![event], 0, now, &TimeZone::system())
         .map_err(|source| Error::System { act: "get random bytes", source })?;
     let mut wrong = Vec::new();
     for way in &ways {

@@ -1,11 +1,5 @@
 use super::roots::{self, Roots};
 
-/// The host's name as the kernel has it (gethostname(2)), the domain included where it was set with one.
-pub(super) fn host() -> String {
-    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    if name.is_empty() { "localhost".to_owned() } else { name }
-}
-
 /// The operating system's name for people: `PRETTY_NAME` of os-release(5).
 pub(super) fn os(roots: &Roots) -> String {
     let files = ["etc/os-release", "usr/lib/os-release"];

@@ -120,7 +120,7 @@ fn take(config: &Config, place: &Place, roots: Roots, detailed: bool) -> Result<
     let mut rows = std::mem::take(&mut measured.rows);
     let (depth, losses) = place.depth();
     rows.push(("run", own(&measured, depth, losses, started.elapsed())));
-    Ok((Sample { time, host: identity::host(), os, rows }, measured))
+    Ok((Sample { time, host: crate::host::name(), os, rows }, measured))
 }
 
 /// The unit files that the hub installed, or why they are not known.

@@ -12,5 +12,13 @@ pub use book::{Book, Event, Kind};
 pub use heartbeat::Heartbeat;
 pub use notice::Notice;
 pub use outbox::{Outbox, Sent};
-pub use run::{Error, SERVICE, host, run};
+pub use run::{Error, SERVICE, run};
 pub use ways::{Unsent, Way, of as ways};
+
+use crate::config::Config;
+
+/// Whether this host has anybody to speak to. Where a credential cannot be read it may have.
+pub fn is_wanted(config: &Config) -> bool {
+    let speaks = ways(config).map_or(true, |ways| !ways.is_empty());
+    speaks || Heartbeat::url(config).map_or(true, |url| url.is_some())
+}

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::{Book, Event, Heartbeat, Kind, Notice, Outbox, Sent, Way, ways};
 use crate::config::{self, Config};
 use crate::health::{Level, Reason};
+use crate::host;
 use crate::log;
 use crate::records::history;
 use crate::state::{self, Folder, Lock, Record, Run};
@@ -95,7 +96,7 @@ pub fn run(config: &Config, reasons: &[Reason], now: Timestamp) -> Result<(), Er
     let zone = TimeZone::system();
     let is_quiet = config.notify.quiet.is_some_and(|quiet| quiet.holds(now.to_zoned_datetime(zone.clone()).time()));
     if let Some((events, more)) = state.book.tell(now, is_quiet) {
-        let notice = Notice::new(&host(), events, more, now, &zone).map_err(Error::Random)?;
+        let notice = Notice::new(&host::name(), events, more, now, &zone).map_err(Error::Random)?;
         for way in &ways {
             state.outboxes.entry(way.name().to_owned()).or_default().put(notice.clone());
         }
@@ -230,9 +231,4 @@ fn record(
         details: serde_json::json!({ "health": Level::of(reasons).word() }),
     };
     Record::add_lazily(folder, SERVICE, run)
-}
-
-/// This host's name.
-pub fn host() -> String {
-    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }

@@ -3,6 +3,7 @@ use crate::command;
 use crate::config::Config;
 use crate::gate;
 use crate::hub::units::Unit;
+use crate::watch;
 
 /// The units that are enabled, what for, and whether a host without them lacks something.
 const WANTED: [(&str, &str); 7] = [
@@ -79,10 +80,7 @@ fn is_needed(patient: &Patient<'_>, unit: &str) -> bool {
     let Some(config) = &patient.config else { return unit != "tailscale-gate.service" };
     match unit {
         "tailscale-gate.service" => false,
-        "hub-watch.timer" => {
-            let notify = &config.notify;
-            notify.url.is_some() || !notify.command.is_empty() || notify.heartbeat.is_some()
-        }
+        "hub-watch.timer" => watch::is_wanted(config),
         "reading-sync.timer" => !config.pipelines.is_empty(),
         "gitops-sync.path" | "gitops-sync.timer" => !config.repositories.is_empty(),
         _ => true,

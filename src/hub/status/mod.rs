@@ -107,7 +107,7 @@ fn collect(facts: Facts) -> Status {
     Status {
         status: Level::of(&reasons),
         time: rfc3339(facts.now),
-        host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        host: crate::host::name(),
         version: crate::VERSION,
         configuration: Configuration {
             path: facts.path.clone(),
