@@ -4,22 +4,19 @@
 //! The right to change the host is all that is waited for. Where another run fetches for the repository meanwhile, it sees the
 //! hold, or the other commit, before it changes anything.
 
-use std::sync::OnceLock;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use serde_json::json;
 
 use super::checkout::Checkout;
-use super::journal::Journal;
-use super::locks::Locks;
 use super::mirror::Mirror;
 use super::plan::Fetched;
-use super::store::{Store, now};
+use super::store::now;
 use super::sync::{End, Run};
 use super::turn::{Place, Turn};
 use super::wake::Wake;
-use super::{Error, Outcome, Status, describe, state_of, worker};
+use super::{Error, Outcome, Request, Status, describe, state_of, worker};
 use crate::command;
 use crate::config::{Config, Repository};
 use crate::exit::Exit;
@@ -66,20 +63,10 @@ pub struct Back<'a> {
 pub fn rollback(config: &Config, repository: &Repository, back: Back) -> Result<WentBack, Error> {
     let gitops = state_of(config)?;
     let (started, clock) = (now(), Instant::now());
-    let run = Run {
-        config,
-        locks: Locks::open(gitops.sub(".")?)?,
-        journal: Journal::open(&gitops)?,
-        store: Store::open(gitops.sub(".")?)?,
-        mirror_user: OnceLock::new(),
-        dry_run: back.dry_run,
-        // What was live once may be so again, whatever it takes away.
-        remove_all: true,
-        adopt: &[],
-        user_units: back.user_units,
-        goes_back: true,
-        manager: OnceLock::new(),
-    };
+    let (dry_run, user_units) = (back.dry_run, back.user_units);
+    // What was live once may be so again, whatever it takes away.
+    let request = Request { names: Vec::new(), dry_run, adopt: Vec::new(), remove_all: true, user_units };
+    let run = Run { goes_back: true, ..Run::open(config, &gitops, &request)? };
     let mut outcome = Outcome::new(&repository.name);
     outcome.by = Some(command::caller());
     let end = run.go_back(repository, back, &mut outcome);
@@ -194,16 +181,7 @@ impl Run<'_> {
             return Ok(Some((Status::Planned, Some(reason))));
         }
         outcome.touched = true;
-        match self.recover(repository, &entry, turn, outcome) {
-            Ok(end) => self.tell_cut_off(&entry, end),
-            Err(error) => {
-                let back = entry.from.as_deref().map_or("nothing", short);
-                let reason = format!("the deployment of {} cannot be taken back to {back}: {error}", short(&entry.to));
-                return Ok(Some((Status::RollbackFailed, Some(reason))));
-            }
-        }
-        self.store.take_over(repository)?;
-        Ok(None)
+        self.end_entry(repository, &entry, "the deployment", turn, outcome)
     }
 
     /// Suspends deployments before anything changes: a run that is cut off then leaves the branch alone.

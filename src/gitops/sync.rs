@@ -2,19 +2,20 @@ use std::sync::OnceLock;
 use std::time::Instant;
 
 use super::checkout::Checkout;
-use super::journal::Journal;
+use super::journal::{Entry, Journal};
 use super::locks::Locks;
 use super::mirror::{self, Mirror};
 use super::store::Store;
 use super::turn::{Place, Turn};
 use super::units::{Found, Manager};
-use super::{Error, Outcome, Status, describe};
+use super::{Error, Outcome, Request, Status, describe};
 use crate::command::Account;
 use crate::config::{Config, Repository};
 use crate::exit::Exit;
 use crate::hint::hint;
 use crate::log;
 use crate::records::short;
+use crate::state::Folder;
 use crate::text;
 
 /// What a run has open. Several threads work with it, each on a repository of its own.
@@ -51,6 +52,25 @@ pub(super) struct Asked<'a> {
     /// Whether nobody waits for it, so that git may tidy afterwards.
     pub tidies: bool,
     pub place: Place<'a>,
+}
+
+impl<'a> Run<'a> {
+    /// Opens what a run needs in gitops-sync's folder.
+    pub fn open(config: &'a Config, gitops: &Folder, request: &'a Request) -> Result<Self, Error> {
+        Ok(Self {
+            config,
+            locks: Locks::open(gitops.sub(".")?)?,
+            store: Store::open(gitops.sub(".")?)?,
+            journal: Journal::open(gitops)?,
+            mirror_user: OnceLock::new(),
+            dry_run: request.dry_run,
+            remove_all: request.remove_all,
+            adopt: &request.adopt,
+            user_units: request.user_units,
+            goes_back: false,
+            manager: OnceLock::new(),
+        })
+    }
 }
 
 impl Run<'_> {
@@ -246,18 +266,31 @@ impl Run<'_> {
             let reason = format!("the deployment of {to} was interrupted; the next run undoes it first");
             return Ok(Some((Status::Planned, Some(reason))));
         }
-        let error = match self.recover(repository, &entry, turn, outcome) {
+        self.end_entry(repository, &entry, "the interrupted deployment", turn, outcome)
+    }
+
+    /// Takes back what the journal has, and tells it; an end where that failed. `what` it is, for the sentence.
+    pub(super) fn end_entry(
+        &self,
+        repository: &Repository,
+        entry: &Entry,
+        what: &str,
+        turn: &Turn,
+        outcome: &mut Outcome,
+    ) -> Result<Option<End>, Error> {
+        match self.recover(repository, entry, turn, outcome) {
             Ok(end) => {
-                self.tell_cut_off(&entry, end);
+                self.tell_cut_off(entry, end);
                 // It has put back units as they were owned then.
                 self.store.take_over(repository)?;
-                return Ok(None);
+                Ok(None)
             }
-            Err(error) => error,
-        };
-        let back = entry.from.as_deref().map_or("nothing", short);
-        let reason = format!("the interrupted deployment of {to} cannot be taken back to {back}: {error}");
-        Ok(Some((Status::RollbackFailed, Some(reason))))
+            Err(error) => {
+                let back = entry.from.as_deref().map_or("nothing", short);
+                let reason = format!("{what} of {} cannot be taken back to {back}: {error}", short(&entry.to));
+                Ok(Some((Status::RollbackFailed, Some(reason))))
+            }
+        }
     }
 
     /// The end of a repository that somebody holds.
@@ -265,8 +298,7 @@ impl Run<'_> {
         let Some(hold) = self.store.hold(repository)? else { return Ok(None) };
         let why = hold.reason.as_ref().map_or_else(String::new, |reason| format!(" ({reason})"));
         let resume = format!("{} resumes", hint("hub", &format!("release {}", repository.name)));
-        let since = if hold.since.is_empty() { String::new() } else { format!(" since {}", hold.since) };
-        Ok(Some((Status::Held, Some(format!("held by {}{since}{why}; {resume}", hold.holder())))))
+        Ok(Some((Status::Held, Some(format!("held by {}{why}; {resume}", hold.told())))))
     }
 
     /// The end of a commit that failed before.

@@ -1,4 +1,3 @@
-use std::sync::OnceLock;
 use std::time::Instant;
 
 use serde_json::Map;
@@ -6,9 +5,7 @@ use serde_json::Map;
 use super::attempts::Attempts;
 use super::claim::Claims;
 use super::crew::{Crew, Job};
-use super::journal::Journal;
-use super::locks::Locks;
-use super::store::{Store, now};
+use super::store::now;
 use super::sync::Run;
 use super::units::{Host, Manager};
 use super::{Error, Outcome, Request, Status, outcome, state_of};
@@ -29,26 +26,13 @@ const PATH_UNIT: &str = "gitops-sync.path";
 pub(super) fn run(config: &Config, request: &Request) -> Result<Vec<Outcome>, Error> {
     let gitops = state_of(config)?;
     let root = Folder::open(&config.state_dir)?;
-    let locks = Locks::open(root.sub("gitops")?)?;
+    let run = Run::open(config, &gitops, request)?;
     let manual = request.is_manual();
-    let queue_lock = if manual { None } else { Some(locks.queue()?) };
-    if manual && locks.attempt()?.is_none() {
+    let queue_lock = if manual { None } else { Some(run.locks.queue()?) };
+    if manual && run.locks.attempt()?.is_none() {
         return Err(Error::Busy);
     }
     let (started, clock) = (now(), Instant::now());
-    let run = Run {
-        config,
-        locks,
-        journal: Journal::open(&gitops)?,
-        store: Store::open(root.sub("gitops")?)?,
-        mirror_user: OnceLock::new(),
-        dry_run: request.dry_run,
-        remove_all: request.remove_all,
-        adopt: &request.adopt,
-        user_units: request.user_units,
-        goes_back: false,
-        manager: OnceLock::new(),
-    };
     let attempts = Attempts::open(&gitops)?;
     let claims = Claims::open(&gitops)?;
     let mut worker = Worker { run: &run, attempts: &attempts, claims, outcomes: Vec::new() };

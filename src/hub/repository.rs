@@ -155,10 +155,9 @@ pub(super) fn find_hold(state: &Path, repository: &str, flag: Option<&Path>) -> 
         Err(error) if error.is_missing() => return Ok(None),
         Err(error) => return Err(error),
     };
-    let since = if hold.since.is_empty() { String::new() } else { format!(" since {}", hold.since) };
     Ok(Some(format!(
-        "{repository} is on hold by {}{since}{}, and nothing is deployed until: {}",
-        hold.holder(),
+        "{repository} is on hold by {}{}, and nothing is deployed until: {}",
+        hold.told(),
         hold.reason.as_ref().map_or_else(String::new, |reason| format!(", {reason:?}")),
         command_line("hub", &format!("release {repository}"), flag)
     )))

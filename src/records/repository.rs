@@ -129,6 +129,12 @@ impl Hold {
     pub fn holder(&self) -> &str {
         if self.by.is_empty() { "an operator" } else { &self.by }
     }
+
+    /// The same, and since when that is known: `ada since 2026-01-31T12:00:00.000Z`.
+    pub fn told(&self) -> String {
+        let since = if self.since.is_empty() { String::new() } else { format!(" since {}", self.since) };
+        format!("{}{since}", self.holder())
+    }
 }
 
 /// `gitops/confirmed/<file>.json`: that a deployment on trial stays, as `hub confirm` writes it.
