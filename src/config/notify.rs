@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use super::values::{AbsolutePath, Minutes, text_value};
+use super::values::{AbsolutePath, Hours, Minutes, is_web_url, text_value};
 
 /// `[notify]`
 #[derive(Clone, Debug)]
@@ -57,11 +57,9 @@ impl WebUrl {
     /// # Errors
     /// What would be right.
     pub fn new(text: &str) -> Result<Self, String> {
-        let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
-        let fits = rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/'));
-        let fits = fits && !text.chars().any(|c| c.is_control() || c.is_whitespace());
         // A wrong one may be a secret, too.
-        fits.then(|| Self(text.to_owned()))
+        is_web_url(text)
+            .then(|| Self(text.to_owned()))
             .ok_or_else(|| "is not a URL; write one such as \"https://ntfy.sh/my-host\"".to_owned())
     }
 }
@@ -118,19 +116,6 @@ text_value!(Quiet, |text| {
         .map(|(from, to)| Quiet { from, to })
         .ok_or_else(|| format!("{text:?} are no hours of a day; write them like \"23:00-07:00\""))
 });
-
-/// From an hour to thirty days.
-#[derive(Clone, Copy)]
-struct Hours(u32);
-
-impl<'de> Deserialize<'de> for Hours {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        match u32::deserialize(deserializer)? {
-            hours @ 1..=720 => Ok(Self(hours)),
-            hours => Err(serde::de::Error::custom(format!("{hours} is out of range; write from 1 to 720 hours"))),
-        }
-    }
-}
 
 #[derive(Deserialize, Default)]
 #[serde(default, deny_unknown_fields)]

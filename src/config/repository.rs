@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::Remote;
-use super::values::{AbsolutePath, Minutes, text_value};
+use super::values::{AbsolutePath, Minutes, is_web_url, text_value};
 use crate::state::may_hang_at;
 use crate::systemd::install::Name;
 
@@ -146,10 +146,8 @@ impl Default for Health {
 pub struct HealthUrl(pub String);
 
 text_value!(HealthUrl, |text| {
-    let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
-    let fits = rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/'));
-    let fits = fits && !text.chars().any(|c| c.is_control() || c.is_whitespace());
-    fits.then(|| HealthUrl(text.to_owned()))
+    is_web_url(text)
+        .then(|| HealthUrl(text.to_owned()))
         .ok_or_else(|| format!("{text:?} is not a health URL; write one such as \"http://127.0.0.1:9000/healthz\""))
 });
 

@@ -28,6 +28,13 @@ text_value!(Address, |text| text.parse().map(Address).map_err(|_| {
     format!("{text:?} is not an address; write an IP address and a port, such as \"127.0.0.1:8085\" or \"[::1]:8085\"")
 }));
 
+/// True for an absolute URL over HTTP.
+pub(super) fn is_web_url(text: &str) -> bool {
+    let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
+    let fits = rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/'));
+    fits && !text.chars().any(|c| c.is_control() || c.is_whitespace())
+}
+
 /// The longest body that GitHub sends (docs.github.com, "Webhook events and payloads": 25 MB).
 const LARGEST_BODY: u64 = 25 << 20;
 
@@ -80,11 +87,25 @@ pub(super) struct Minutes(pub u32);
 
 impl<'de> Deserialize<'de> for Minutes {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        match u32::deserialize(deserializer)? {
-            minutes @ 1..=43_200 => Ok(Self(minutes)),
-            minutes => Err(D::Error::custom(format!("{minutes} is out of range; write from 1 to 43200 minutes"))),
-        }
+        whole(deserializer, 43_200, "minutes").map(Self)
     }
+}
+
+/// How long something is left alone, in hours: from one to 30 days.
+#[derive(Clone, Copy)]
+pub(super) struct Hours(pub u32);
+
+impl<'de> Deserialize<'de> for Hours {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        whole(deserializer, 720, "hours").map(Self)
+    }
+}
+
+/// A whole number of a unit, from one to `most`.
+fn whole<'de, D: Deserializer<'de>>(deserializer: D, most: u32, unit: &str) -> Result<u32, D::Error> {
+    let number = u32::deserialize(deserializer)?;
+    let wrong = || D::Error::custom(format!("{number} is out of range; write from 1 to {most} {unit}"));
+    (1..=most).contains(&number).then_some(number).ok_or_else(wrong)
 }
 
 fn bytes_of(text: &str) -> Option<u64> {

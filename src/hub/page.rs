@@ -142,6 +142,6 @@ fn login() -> String {
         let value = value.to_string_lossy().into_owned();
         value.split(' ').nth(2).map(str::to_owned)
     });
-    let host = over_ssh.unwrap_or_else(|| crate::host::name());
+    let host = over_ssh.unwrap_or_else(crate::host::name);
     format!("{}@{}", crate::text::shown(&user.to_string_lossy()), crate::text::shown(&host))
 }
