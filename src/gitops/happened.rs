@@ -3,11 +3,11 @@
 
 use jiff::Timestamp;
 
-use super::deploy::CutOff;
 use super::journal::Entry;
 use super::mirror::Mirror;
 use super::objects::Objects;
 use super::sync::Run;
+use super::undo::CutOff;
 use super::{Error, Outcome, Status};
 use crate::config::Repository;
 use crate::records::Checked;
@@ -60,17 +60,22 @@ impl Run<'_> {
     }
 
     /// Takes into the list of versions that a commit is live, since `at`, and keeps it from git's tidying; `back` where somebody
-    /// went back to it. Where that fails the next look does it.
-    pub(super) fn note_live(&self, mirror: &Mirror, (commit, at): (&str, &str), by: Option<&str>, back: bool) {
+    /// went back to it. Who did it, and what the commit says of itself, is in `outcome` where it is about this commit. Where
+    /// that fails the next look does it.
+    pub(super) fn note_live(&self, mirror: &Mirror, (commit, at): (&str, &str), outcome: Option<&Outcome>, back: bool) {
         let repository = mirror.repository();
-        let noted = mirror.about(commit).and_then(|about| {
+        let known =
+            outcome.filter(|outcome| outcome.to.as_deref() == Some(commit)).and_then(|outcome| outcome.about.clone());
+        let note = || {
+            let about = known.map_or_else(|| mirror.about(commit), Ok)?;
             let mut versions = Versions { repository: repository.name.clone(), ..self.store.versions(repository) };
-            let (commit, at, by) = (commit.to_owned(), at.to_owned(), by.map(str::to_owned));
+            let by = outcome.and_then(|outcome| outcome.by.clone());
+            let (commit, at) = (commit.to_owned(), at.to_owned());
             let gone = versions.note(Version { commit: commit.clone(), at, by, left: None, about }, back);
             mirror.keep(&commit, &gone)?;
             self.store.set_versions(repository, &versions).map_err(Error::from)
-        });
-        if let Err(error) = noted {
+        };
+        if let Err(error) = note() {
             log::warn!("version_not_noted", repo = repository.name, commit = commit, error = error.to_string());
         }
     }

@@ -43,6 +43,7 @@ mod store;
 mod sync;
 mod trial;
 mod turn;
+mod undo;
 mod units;
 mod wake;
 mod worker;

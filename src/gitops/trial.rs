@@ -76,7 +76,7 @@ impl Run<'_> {
             self.store.forget_confirmed(repository)?;
             self.disarm(repository, until);
             log::info!("confirmed", repo = name, commit = entry.to);
-            self.note_live(&self.mirror(repository)?, (&entry.to, &now()), outcome.by.as_deref(), entry.goes_back);
+            self.note_live(&self.mirror(repository)?, (&entry.to, &now()), Some(outcome), entry.goes_back);
             return Ok(None);
         }
         if !is_late {

@@ -48,7 +48,7 @@ impl Host {
         let (more, mut asked) = self.start_along(before, &reached, along, &looks, started, back)?;
         problems.extend(more);
         asked.extend(touched);
-        problems.extend(self.stop_pulled_in(before, &reached, back)?.err().map(|error| error.to_string()));
+        problems.extend(self.stop_pulled_in(before, &reached, back).err().map(|error| error.to_string()));
         self.check_back(before, &reached, &asked, problems)
     }
 
@@ -136,13 +136,13 @@ impl Host {
     }
 
     /// Stops what was down and came up with the units that came back, because these want it: somebody had stopped it. What
-    /// a unit that was active cannot do without stays. Returns how the stop ended.
+    /// a unit that was active cannot do without stays.
     fn stop_pulled_in(
         &self,
         before: &Before,
         reached: &BTreeMap<String, Job>,
         back: &mut Applied,
-    ) -> Result<Result<(), Error>, Error> {
+    ) -> Result<(), Error> {
         let look = self.manager.snapshot(reached.keys())?;
         let (mut started, mut failed) = (Vec::new(), Vec::new());
         for (unit, state) in &look.units {
@@ -163,7 +163,7 @@ impl Host {
         for unit in &started {
             back.did(unit, "stopped", "it was down before its deployment", None);
         }
-        Ok(self.job("stop", &started, &[&look]))
+        self.job("stop", &started, &[&look])
     }
 
     /// Whether everything that was moved is as it was.
