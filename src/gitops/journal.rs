@@ -82,7 +82,7 @@ pub(super) struct Journal {
 
 impl Journal {
     pub fn open(gitops: &Folder) -> Result<Self, Error> {
-        Ok(Self { gitops: gitops.sub(".")?, folder: gitops.sub_or_make("journal", 0o750)? })
+        Ok(Self { gitops: gitops.again()?, folder: gitops.sub_or_make("journal", 0o750)? })
     }
 
     /// Begins a deployment.

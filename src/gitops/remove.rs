@@ -32,7 +32,7 @@ pub fn remove(config: &Config, name: &str, dry_run: bool) -> Result<Option<Vec<S
         return Ok(None);
     }
     // To show what would be done nothing is written, not even into a lock.
-    let locks = if dry_run { None } else { Some(Locks::open(gitops.sub(".")?)?) };
+    let locks = if dry_run { None } else { Some(Locks::open(gitops.again()?)?) };
     let _held = match &locks {
         None => None,
         // A run that has read an earlier hub.toml may still be at work on it.

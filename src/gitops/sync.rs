@@ -59,8 +59,8 @@ impl<'a> Run<'a> {
     pub fn open(config: &'a Config, gitops: &Folder, request: &'a Request) -> Result<Self, Error> {
         Ok(Self {
             config,
-            locks: Locks::open(gitops.sub(".")?)?,
-            store: Store::open(gitops.sub(".")?)?,
+            locks: Locks::open(gitops.again()?)?,
+            store: Store::open(gitops.again()?)?,
             journal: Journal::open(gitops)?,
             mirror_user: OnceLock::new(),
             dry_run: request.dry_run,

@@ -80,7 +80,18 @@ impl Folder {
     /// # Errors
     /// When it is missing, a link, not a folder, or not accessible.
     pub fn sub(&self, name: &str) -> Result<Self, Error> {
-        let path = self.path.join(name);
+        self.open_at(name, self.path.join(name))
+    }
+
+    /// Opens this folder once more, under the same path.
+    ///
+    /// # Errors
+    /// When it is not accessible.
+    pub fn again(&self) -> Result<Self, Error> {
+        self.open_at(".", self.path.clone())
+    }
+
+    fn open_at(&self, name: &str, path: PathBuf) -> Result<Self, Error> {
         let flags = OPEN_FOLDER | OFlags::NOFOLLOW;
         match self.openat(name, flags) {
             Ok(fd) => Ok(Self { fd, path, stays: self.stays }),

@@ -467,7 +467,7 @@ fn what_systemd_ignores_is_said_until_it_is_mended() {
     let Some(machine) = Machine::boot() else { return };
     configure(&machine, &[repository("infra", "")]);
     let unit = |more: &str| service("app", "1").replace("[Service]\n", &format!("[Service]\n{more}"));
-    push(
+    let first = push(
         &machine,
         "infra",
         &[Text("systemd/app.service", &unit("MemoryMax=sixtyfour\nRestart=alway\nRestrat=always\n"))],
@@ -498,6 +498,9 @@ fn what_systemd_ignores_is_said_until_it_is_mended() {
     push(&machine, "infra", &[Text("systemd/app.service.d/x.conf", "[Service]\nNice=5\n")]);
     sync(&machine, "infra").expect(0);
     assert_eq!(reasons(), "");
+    // Whoever goes back to it has it again.
+    machine.ok(&["hub", "rollback", "acme/infra", &first]);
+    assert!(reasons().contains("app.service:4"), "{}", reasons());
 }
 
 /// Reports of others about unit files, each as its reporter has it.

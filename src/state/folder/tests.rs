@@ -26,6 +26,16 @@ fn what_a_killed_writer_left_is_in_nobodys_way() {
 }
 
 #[test]
+fn a_folder_that_is_opened_again_has_the_same_path() {
+    let (dir, folder) = folder();
+    let again = folder.again().unwrap();
+    // What is compared with it by its text: "/x/." is another one.
+    assert_eq!(again.path().as_os_str(), dir.path().as_os_str());
+    again.publish("a", b"one", 0o640).unwrap();
+    assert_eq!(folder.read("a", 10).unwrap().unwrap(), b"one");
+}
+
+#[test]
 fn links_pipes_and_long_files_are_not_read() {
     let (dir, folder) = folder();
     std::os::unix::fs::symlink("/etc/hostname", dir.path().join("link")).unwrap();
