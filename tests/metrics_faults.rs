@@ -264,3 +264,24 @@ fn a_damaged_baseline_costs_one_run_its_rates() {
     let healed: Value = serde_json::from_slice(&std::fs::read(&baseline).unwrap()).unwrap();
     assert_eq!(healed["moment"]["clock"], 19100.5);
 }
+
+#[test]
+fn the_newest_sample_is_left_for_readers_whatever_the_database_does() {
+    let host = Host::new();
+    let tree = tree_of(&host, "vm");
+    let left = || -> Value {
+        serde_json::from_slice(&std::fs::read(host.path("state/data/metrics/sample.json")).unwrap()).unwrap()
+    };
+    run(command(&host, &tree).env("DATABASE_URL", nobody()), 0);
+    let first = left();
+    assert!(first["metrics"]["memory"]["total"].as_u64().unwrap() > 0, "{first}");
+    assert!(first["metrics"]["cpu"]["cpus"]["0"]["seconds"]["idle"].as_f64().is_some(), "{first}");
+    assert!(!print(&host, &tree)["metrics"]["cpu"].to_string().contains("seconds"));
+    // What is damaged is replaced by the next run.
+    std::fs::write(host.path("state/data/metrics/sample.json"), "{torn").unwrap();
+    run(command(&host, &tree).env("DATABASE_URL", nobody()), 0);
+    assert!(left()["time"].as_str().unwrap() > first["time"].as_str().unwrap());
+    let spool = std::fs::read_dir(host.path("state/data/metrics/spool")).unwrap();
+    let spooled: String = spool.filter_map(|entry| std::fs::read_to_string(entry.unwrap().path()).ok()).collect();
+    assert!(spooled.contains("\"cpu\"") && !spooled.contains("\"seconds\""), "a row has no room for them");
+}

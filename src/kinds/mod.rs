@@ -1,13 +1,16 @@
 //! What a row of a sample holds, one file and one TABLE a kind: the key of each value, the column of its view, its name for
 //! Prometheus, its unit and what it is. `metrics` fills the rows, `store` makes the views; neither knows of the other.
-//! The kinds of the first version are still in `metrics::names` and `store::view_list`.
+//! The kinds of the first version are still in `names` and `store::view_list`.
 
 mod array;
 mod btrfs;
+mod exposition;
+mod names;
 mod unit;
 
 pub use array::KIND as ARRAY;
 pub use btrfs::KIND as BTRFS;
+pub use exposition::exposition;
 pub use unit::KIND as UNIT;
 
 /// A kind of rows that hold an object for each of something.

@@ -36,8 +36,6 @@ pub(super) struct Context {
     pub narrow: bool,
     /// The unit files that the hub installed, or why they are not known.
     pub deployed: Result<BTreeSet<String>, String>,
-    /// True where raw counters are wanted that a row has no room for.
-    pub detailed: bool,
     stat: Result<cpu::Stat, Arc<Error>>,
     meminfo: OnceLock<Result<HashMap<String, u64>, Arc<Error>>>,
     vmstat: OnceLock<Result<HashMap<String, u64>, Arc<Error>>>,
@@ -171,7 +169,6 @@ pub(super) fn measure(
     before: Option<Baseline>,
     wall: jiff::Timestamp,
     deployed: Result<BTreeSet<String>, String>,
-    detailed: bool,
 ) -> Result<Measured, Error> {
     let stat = roots.proc("stat").and_then(|bytes| cpu::parse(&bytes)).map_err(Arc::new);
     let moment = time::moment(&roots, stat.as_ref().ok(), wall);
@@ -185,7 +182,7 @@ pub(super) fn measure(
     let interval = past.as_ref().map(|past| past.interval);
     let narrow = is_narrow(&roots);
     let (meminfo, vmstat) = (OnceLock::new(), OnceLock::new());
-    let context = Arc::new(Context { roots, moment, past, stuck, narrow, deployed, detailed, stat, meminfo, vmstat });
+    let context = Arc::new(Context { roots, moment, past, stuck, narrow, deployed, stat, meminfo, vmstat });
     let mut measured = run(&context, told)?;
     measured.interval = interval;
     measured.baseline.retention = old.retention;

@@ -132,10 +132,10 @@ fn idle() -> Payload {
 }
 
 /// The `cpu` row: `usage` and `modes` over all CPUs, `cpus` one by one, all in percent of the time since the last run;
-/// without a run before, `usage` is null and the others have no key. `detailed` adds the raw counters in seconds.
+/// without a run before, `usage` is null and the others have no key. Each CPU has its raw counters, too, in `seconds`.
 ///
 /// Returned with it: the counters for the next baseline, in which a CPU that is offline keeps its last ones.
-fn row(stat: &Stat, past: Option<&Past>, detailed: bool) -> (Payload, Counters) {
+fn row(stat: &Stat, past: Option<&Past>) -> (Payload, Counters) {
     let mut all = [0u64; 10];
     let at_once = if stat.is_sum { MOST_CPUS } else { 1.0 };
     let mut cpus = Map::new();
@@ -150,14 +150,10 @@ fn row(stat: &Stat, past: Option<&Past>, detailed: bool) -> (Payload, Counters) 
                 *sum = sum.saturating_add(count);
             }
         }
-        if detailed {
-            let seconds =
-                MODES.iter().zip(now).map(|(mode, count)| ((*mode).to_owned(), decimal(*count as f64 / TICKS, 2)));
-            cpu.put("seconds", seconds.collect::<Payload>());
-        }
-        if !cpu.is_empty() {
-            cpus.insert(number.to_string(), Value::Object(cpu));
-        }
+        let seconds =
+            MODES.iter().zip(now).map(|(mode, count)| ((*mode).to_owned(), decimal(*count as f64 / TICKS, 2)));
+        cpu.put("seconds", seconds.collect::<Payload>());
+        cpus.insert(number.to_string(), Value::Object(cpu));
     }
     let mut row = Map::new();
     row.put("usage", Value::Null);
@@ -182,10 +178,26 @@ fn row(stat: &Stat, past: Option<&Past>, detailed: bool) -> (Payload, Counters) 
     (row, counters)
 }
 
+/// The row as it is stored, without the raw counters: they would double it.
+pub(super) fn stored(mut row: Payload) -> Payload {
+    if let Some(cpus) = row.get_mut("cpus").and_then(Value::as_object_mut) {
+        cpus.retain(|_, cpu| {
+            cpu.as_object_mut().is_some_and(|cpu| {
+                cpu.shift_remove("seconds");
+                !cpu.is_empty()
+            })
+        });
+        if cpus.is_empty() {
+            row.shift_remove("cpus");
+        }
+    }
+    row
+}
+
 /// Collects the `cpu` row; its temperatures are added by `sensors`.
 pub(super) fn collect(context: &Context) -> Result<Report, Error> {
     let stat = context.stat()?;
-    let (row, counters) = row(stat, context.past.as_ref(), context.detailed);
+    let (row, counters) = row(stat, context.past.as_ref());
     let path = Path::new("stat");
     let notes = stat.unreadable.iter().map(|name| Error::format(path, format!("line {name}")).to_string()).collect();
     Ok(Report { rows: vec![("cpu", row)], counters, notes, ..Report::default() })
@@ -205,7 +217,7 @@ mod tests {
 
     fn usage(before: &[(u32, Ticks)], now: &[(u32, Ticks)]) -> Value {
         let stat = Stat { cpus: now.iter().copied().collect(), ..Stat::default() };
-        row(&stat, Some(&past(before)), false).0["usage"].clone()
+        row(&stat, Some(&past(before))).0["usage"].clone()
     }
 
     #[test]
@@ -262,7 +274,7 @@ mod tests {
         assert_eq!(usage(&[(0, quiet)], &[(0, [half, half, 0, 100, 0, 0, 0, 0, 0, 0])]), Value::Null);
         // The sum of 64 CPUs, where no single one is listed.
         let stat = parse(b"cpu  76800 0 0 307200\n").unwrap();
-        assert_eq!(row(&stat, Some(&past(&[(0, quiet)])), false).0["usage"], 20.0);
+        assert_eq!(row(&stat, Some(&past(&[(0, quiet)]))).0["usage"], 20.0);
     }
 
     #[test]
@@ -276,16 +288,18 @@ mod tests {
         let same = [1, 2, 3, 4, 5, 6, 7, 8, 0, 0];
         assert_eq!(usage(&[(0, same)], &[(0, same)]), 0.0);
         let stat = Stat { cpus: [(0, same), (1, same)].into(), ..Stat::default() };
-        let (row, counters) = row(&stat, Some(&past(&[(0, same), (3, same)])), false);
+        let (row, counters) = row(&stat, Some(&past(&[(0, same), (3, same)])));
+        let row = stored(row);
         assert_eq!(row["cpus"].as_object().unwrap().keys().collect::<Vec<_>>(), ["0"]);
         assert_eq!(counters.cpus.keys().copied().collect::<Vec<_>>(), [0, 1, 3], "the offline one is kept");
     }
 
     #[test]
     fn the_first_run_has_no_rates() {
-        let (row, _) = row(&parse(STAT).unwrap(), None, false);
+        let (row, _) = row(&parse(STAT).unwrap(), None);
+        assert_eq!(row["cpus"]["2"]["seconds"]["idle"], 2.0);
         assert_eq!(
-            Value::Object(row),
+            Value::Object(stored(row)),
             serde_json::json!({"usage": null, "package_temp": null, "core_temps": {}, "online": 2})
         );
     }

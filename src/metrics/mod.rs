@@ -13,7 +13,6 @@ mod cpu;
 mod device;
 mod disk;
 mod error;
-mod exposition;
 mod flush;
 mod identity;
 mod interface;
@@ -22,7 +21,6 @@ mod kernel;
 mod load;
 mod memory;
 mod mounts;
-mod names;
 mod network;
 mod payload;
 mod power;
@@ -42,18 +40,15 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use argh::FromArgs;
-use serde_json::Map;
-
 use crate::config::Config;
 use crate::exit::{self, Exit};
+use crate::kinds;
 use crate::log;
 use crate::store::Store;
+use argh::FromArgs;
 
 pub use error::Error;
-use payload::Put;
 use roots::Roots;
-use run::Sample;
 
 /// The longest a run may take, whatever hangs.
 const LIMIT: Duration = Duration::from_secs(19);
@@ -171,7 +166,7 @@ fn end_in_time() -> std::io::Result<()> {
 }
 
 fn print(config: &Config, roots: Roots, format: Format) -> Exit {
-    let sample = match run::show(config, roots, format == Format::Prometheus) {
+    let sample = match run::show(config, roots) {
         Ok(sample) => sample,
         Err(error) => {
             log::error!("sample_failed", error = error.to_string());
@@ -179,23 +174,9 @@ fn print(config: &Config, roots: Roots, format: Format) -> Exit {
         }
     };
     let text = match format {
-        Format::Json => json(&sample),
-        Format::Prometheus => exposition::text(&sample.host, &sample.os, &sample.rows),
+        Format::Json => crate::text::json(&sample.stored().left(), true) + "\n",
+        Format::Prometheus => kinds::exposition(&sample.left()),
     };
     exit::print(&text);
     Exit::Done
-}
-
-/// The sample as one JSON object: `time`, `host`, `os`, and `metrics` with a payload for each `metric_type`.
-fn json(sample: &Sample) -> String {
-    let mut metrics = Map::new();
-    for (kind, payload) in &sample.rows {
-        metrics.put(kind, payload.clone());
-    }
-    let mut object = Map::new();
-    object.put("time", log::rfc3339(sample.time));
-    object.put("host", sample.host.as_str());
-    object.put("os", sample.os.as_str());
-    object.put("metrics", metrics);
-    crate::text::json(&object, true) + "\n"
 }

@@ -9,7 +9,7 @@ use super::flush::{self, Flushed};
 use super::payload::{Payload, Put, decimal};
 use super::roots::Roots;
 use super::spool::{self, Depth, Losses, Spool};
-use super::{Error, identity};
+use super::{Error, cpu, identity};
 use crate::config::Config;
 use crate::exit::Exit;
 use crate::log;
@@ -43,15 +43,36 @@ pub(super) struct Sample {
 }
 
 impl Sample {
-    fn into_rows(self) -> Vec<MetricRow> {
-        let row = |(kind, payload): (&'static str, Payload)| MetricRow {
-            time: self.time,
+    /// As it is stored: without raw counters for which a row has no room.
+    pub(super) fn stored(mut self) -> Self {
+        self.rows = self
+            .rows
+            .into_iter()
+            .map(|(kind, row)| (kind, if kind == "cpu" { cpu::stored(row) } else { row }))
+            .collect();
+        self
+    }
+
+    /// As it is left for readers.
+    pub(super) fn left(&self) -> records::Sample {
+        records::Sample {
+            time: log::rfc3339(self.time),
             host: self.host.clone(),
             os: self.os.clone(),
+            metrics: self.rows.iter().map(|(kind, row)| ((*kind).to_owned(), Value::Object(row.clone()))).collect(),
+        }
+    }
+
+    fn into_rows(self) -> Vec<MetricRow> {
+        let Self { time, host, os, rows } = self.stored();
+        let row = |(kind, payload): (&'static str, Payload)| MetricRow {
+            time,
+            host: host.clone(),
+            os: os.clone(),
             metric_type: kind.to_owned(),
             payload: Value::Object(payload),
         };
-        self.rows.into_iter().map(row).collect()
+        rows.into_iter().map(row).collect()
     }
 }
 
@@ -110,13 +131,13 @@ impl Place {
 }
 
 /// Takes a sample. Returned with it: what the next run measures from, and how each collector did.
-fn take(config: &Config, place: &Place, roots: Roots, detailed: bool) -> Result<(Sample, Measured), Error> {
+fn take(config: &Config, place: &Place, roots: Roots) -> Result<(Sample, Measured), Error> {
     let started = Instant::now();
     let now = jiff::Timestamp::now();
     // Databases keep times in milliseconds; a row must have the same time however often it is sent.
     let time = jiff::Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now);
     let os = identity::os(&roots);
-    let mut measured = collect::measure(roots, place.baseline(), time, deployed(config), detailed)?;
+    let mut measured = collect::measure(roots, place.baseline(), time, deployed(config))?;
     let mut rows = std::mem::take(&mut measured.rows);
     let (depth, losses) = place.depth();
     rows.push(("run", own(&measured, depth, losses, started.elapsed())));
@@ -181,8 +202,8 @@ fn log_problems(measured: &Measured) {
 ///
 /// # Errors
 /// When no collector can be started.
-pub(super) fn show(config: &Config, roots: Roots, detailed: bool) -> Result<Sample, Error> {
-    let (sample, measured) = take(config, &Place::look(config), roots, detailed)?;
+pub(super) fn show(config: &Config, roots: Roots) -> Result<Sample, Error> {
+    let (sample, measured) = take(config, &Place::look(config), roots)?;
     log_problems(&measured);
     Ok(sample)
 }
@@ -209,7 +230,7 @@ pub(super) fn store(config: &Config, roots: Roots) -> Exit {
         }
         None => None,
     };
-    let (sample, measured) = match take(config, &place, roots, false) {
+    let (sample, measured) = match take(config, &place, roots) {
         Ok(taken) => taken,
         Err(error) => {
             log::error!("sample_failed", error = error.to_string());
@@ -217,6 +238,12 @@ pub(super) fn store(config: &Config, roots: Roots) -> Exit {
         }
     };
     log_problems(&measured);
+    // Before the database, which may keep this waiting.
+    if let Some(folder) = &place.folder
+        && let Err(error) = folder.note_json(records::Sample::FILE, &sample.left())
+    {
+        log::error!("newest_sample_not_written", error = error.to_string());
+    }
     let (time, kinds) = (sample.time, sample.rows.len() - 1);
     if kinds == 0 {
         log::error!("sample_empty", error = "no collector could measure anything; see the lines above");

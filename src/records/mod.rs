@@ -10,6 +10,7 @@ mod installed;
 mod left;
 mod reader;
 mod repository;
+mod sample;
 pub mod versions;
 mod words;
 
@@ -28,6 +29,7 @@ pub use installed::installed_units;
 pub use left::{Left, Queue, Wanted};
 pub use reader::{Reader, Trouble};
 pub use repository::{Bad, Checked, Confirmed, Deployed, Hold, LAST_WORD, Open, Refusal, Repository, Request};
+pub use sample::Sample;
 pub use words::{ago, counted, ended_ago, milliseconds, seconds_between, short, span};
 
 /// The longest entry of the journal, in bytes: a thousand unit files with their links and manifest entries are more than a

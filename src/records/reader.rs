@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::left::repository_of;
-use super::{Found, LONGEST_ENTRY, Repository};
+use super::{Found, LONGEST_ENTRY, Repository, Sample};
 use crate::state::{Error, Folder, Record, repository_file_name};
 
 /// Reads what is there; what cannot be read goes to `unreadable` and stops nothing.
@@ -52,6 +52,8 @@ impl Serialize for Trouble {
 
 /// More entries than this are nobody's deployments.
 const MOST_ENTRIES: usize = 10_000;
+/// A host with ten thousand interfaces has a longer sample than this, in bytes.
+const LONGEST_SAMPLE: usize = 8 << 20;
 
 /// A deployment that was cut off: the unit files that it was to install.
 #[derive(Deserialize)]
@@ -74,6 +76,11 @@ impl<'a> Reader<'a> {
     /// The run record of a service. The folder names the service, not the file.
     pub fn service(&mut self, service: &str, folder: &str) -> Found<Record> {
         self.read(folder, "run.json").map(|record| Record { service: service.to_owned(), ..record })
+    }
+
+    /// The newest sample of the host.
+    pub fn sample(&mut self) -> Found<Sample> {
+        self.read_within("data/metrics", Sample::FILE, LONGEST_SAMPLE)
     }
 
     /// The repositories that left traces, without their branches.

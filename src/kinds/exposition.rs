@@ -1,22 +1,24 @@
 use std::fmt::Write;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::names;
-use super::payload::Payload;
+use crate::records::Sample;
 use crate::text;
 
-/// The rows in the Prometheus text format (prometheus.io/docs/instrumenting/exposition_formats), without timestamps,
+/// More samples of one metric are left out: a host with thousands of interfaces must not become thousands of series.
+const MOST: usize = 1000;
+
+/// A sample in the Prometheus text format (prometheus.io/docs/instrumenting/exposition_formats), without timestamps,
 /// as node_exporter's textfile collector wants it.
-pub(super) fn text(host: &str, os: &str, rows: &[(&'static str, Payload)]) -> String {
+pub fn exposition(sample: &Sample) -> String {
     let mut text = String::new();
     head(&mut text, "hub_host_info", "gauge", "The host's name and operating system.");
-    line(&mut text, "hub_host_info", &[("host", host), ("os", os)], &Value::from(1), 1.0);
+    line(&mut text, "hub_host_info", &[("host", &sample.host), ("os", &sample.os)], &Value::from(1), 1.0);
     let metrics = names::all();
     for metric in &metrics {
-        let payloads = rows.iter().filter(|(kind, _)| *kind == metric.kind);
         let mut found = Vec::new();
-        for (_, payload) in payloads {
+        if let Some(payload) = sample.metrics.get(metric.kind).and_then(Value::as_object) {
             let path: Vec<&str> = metric.path.split('.').collect();
             find(payload, &path, &metric.labels, &mut Vec::new(), &mut found);
         }
@@ -24,7 +26,7 @@ pub(super) fn text(host: &str, os: &str, rows: &[(&'static str, Payload)]) -> St
             continue;
         }
         head(&mut text, metric.name, if metric.is_counter() { "counter" } else { "gauge" }, metric.help);
-        for (labels, value) in found {
+        for (labels, value) in found.into_iter().take(MOST) {
             line(&mut text, metric.name, &labels, value, metric.scale);
         }
     }
@@ -39,7 +41,7 @@ type Labels<'a> = Vec<(&'a str, &'a str)>;
 /// The numbers at the end of a path, with the keys on the way that are labels; where `texts` are to be labels, the objects
 /// there that have any of them.
 fn find<'a>(
-    object: &'a Payload,
+    object: &'a Map<String, Value>,
     path: &[&'a str],
     texts: &[&'a str],
     labels: &mut Labels<'a>,
@@ -93,14 +95,15 @@ fn line(text: &mut String, name: &str, labels: &[(&str, &str)], value: &Value, s
 mod tests {
     use super::*;
 
-    fn payload(value: Value) -> Payload {
-        value.as_object().unwrap().clone()
+    fn text(host: &str, os: &str, metrics: Value) -> String {
+        let metrics = metrics.as_object().unwrap().clone();
+        exposition(&Sample { time: String::new(), host: host.to_owned(), os: os.to_owned(), metrics })
     }
 
     #[test]
     fn labels_come_from_keys_and_are_escaped() {
-        let disk = payload(serde_json::json!({"/a \"b\"\n": {"total": 5, "read_only": true, "device": "/dev/x"}}));
-        let text = text("host", "Debian \\ 12", &[("disk", disk)]);
+        let disk = serde_json::json!({"/a \"b\"\n": {"total": 5, "read_only": true, "device": "/dev/x"}});
+        let text = text("host", "Debian \\ 12", serde_json::json!({"disk": disk}));
         assert!(text.contains("hub_host_info{host=\"host\",os=\"Debian \\\\ 12\"} 1\n"), "{text}");
         assert!(text.contains("hub_filesystem_size_bytes{mountpoint=\"/a \\\"b\\\"\\n\"} 5\n"), "{text}");
         assert!(text.contains("hub_filesystem_readonly{mountpoint=\"/a \\\"b\\\"\\n\"} 1\n"), "{text}");
@@ -108,21 +111,20 @@ mod tests {
 
     #[test]
     fn units_are_base_units_and_what_is_unknown_is_left_out() {
-        let pressure = payload(serde_json::json!({"io": {"some": {"total": 14_036_781}}}));
-        let cpu = payload(serde_json::json!({"usage": null, "modes": {"user": 12.5}}));
-        let text = text("h", "o", &[("pressure", pressure), ("cpu", cpu)]);
+        let pressure = serde_json::json!({"io": {"some": {"total": 14_036_781}}});
+        let cpu = serde_json::json!({"usage": null, "modes": {"user": 12.5}});
+        let text = text("h", "o", serde_json::json!({"pressure": pressure, "cpu": cpu}));
         assert!(text.contains("hub_pressure_waiting_seconds_total{resource=\"io\"} 14.036781\n"), "{text}");
         assert!(text.contains("hub_cpu_mode_ratio{mode=\"user\"} 0.125\n") && !text.contains("usage"), "{text}");
     }
 
     #[test]
     fn texts_become_labels_where_there_are_any() {
-        let disks = payload(serde_json::json!({
+        let disks = serde_json::json!({
             "dm-0": {"kind": "mapped", "name": "vg-a\"b", "reads": 5}, "sda": {"kind": "disk"}, "sdb": {"reads": 6}
-        }));
-        let arrays =
-            payload(serde_json::json!({"md0": {"level": "raid1", "state": "clean", "degraded": 1, "sync": null}}));
-        let text = text("h", "o", &[("disk_io", disks), ("array", arrays)]);
+        });
+        let arrays = serde_json::json!({"md0": {"level": "raid1", "state": "clean", "degraded": 1, "sync": null}});
+        let text = text("h", "o", serde_json::json!({"disk_io": disks, "array": arrays}));
         for line in [
             "hub_disk_info{device=\"dm-0\",kind=\"mapped\",name=\"vg-a\\\"b\"} 1\n",
             "hub_disk_info{device=\"sda\",kind=\"disk\"} 1\n",

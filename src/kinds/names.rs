@@ -1,6 +1,6 @@
 use std::borrow::Cow;
 
-use crate::kinds::{self, Export};
+use super::Export;
 
 /// How a number in a row becomes a metric.
 #[derive(Clone)]
@@ -43,7 +43,7 @@ const fn info(
 /// The metrics of the kinds that have a table of their own.
 fn tabled() -> Vec<Metric> {
     let mut metrics: Vec<Metric> = Vec::new();
-    for kind in kinds::ALL {
+    for kind in super::ALL {
         for measure in kind.table {
             let (name, path, scale, label) = match measure.export {
                 Export::Number(name, scale) => (name, format!("{{{}}}.{}", kind.each, measure.key), scale, None),
