@@ -106,6 +106,10 @@ fn what_goes_on_happens_once() {
     site.write("v", "3\n");
     site.sync().expect(0, "deployed");
     assert_eq!(kinds(&site)[before..], ["rolled_back", "failed", "refused", "deployed"]);
+    assert_eq!(
+        site.host.json("state/gitops/totals.json")["repositories"][REPO],
+        json!({"deployed": 4, "rolled_back": 1})
+    );
     says(&hub(&site, &["hold", REPO, "--reason", "a \u{202e}move"]), 0);
     says(&hub(&site, &["release", REPO]), 0);
     says(&hub(&site, &["release", REPO]), 0);

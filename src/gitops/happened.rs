@@ -10,9 +10,9 @@ use super::sync::Run;
 use super::undo::CutOff;
 use super::{Error, Outcome, Status};
 use crate::config::Repository;
-use crate::records::Checked;
 use crate::records::history::{Event, Kind};
 use crate::records::versions::{About, Version, Versions};
+use crate::records::{Checked, Totals};
 use crate::{forge, log, text};
 
 /// How much is kept of a subject and of a name, in bytes.
@@ -108,7 +108,7 @@ impl Run<'_> {
             _ => return,
         };
         let event = Event::new(kind, &outcome.repository, status).because(outcome.reason.clone());
-        self.told_of(event, outcome).append(&self.store.folder);
+        self.happen(&self.told_of(event, outcome));
     }
 
     /// Appends what became of a deployment that was cut off.
@@ -118,7 +118,12 @@ impl Run<'_> {
             CutOff::Done => (Kind::Deployed, Status::Deployed, "the run was cut off when it was done"),
         };
         let event = Event::new(kind, &entry.repository, status.word()).because(Some(reason));
-        event.with("from", &entry.from).with("to", &entry.to).append(&self.store.folder);
+        self.happen(&event.with("from", &entry.from).with("to", &entry.to));
+    }
+
+    fn happen(&self, event: &Event) {
+        event.append(&self.store.folder);
+        Totals::note(&self.store.folder, event);
     }
 
     fn told_of(&self, event: Event, outcome: &Outcome) -> Event {

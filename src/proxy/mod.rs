@@ -8,6 +8,7 @@ mod answer;
 mod deliveries;
 pub mod listener;
 mod page;
+mod process;
 mod prometheus;
 mod public;
 mod run;

@@ -127,7 +127,12 @@ fn tiles(html: &mut String, status: &Status) -> fmt::Result {
         (None, Some(age)) => format!("oldest waits {}", span(age)),
         (None, None) => "empty".to_owned(),
     };
-    tile(html, "In the queue", &status.queue.requests.to_string(), &waiting)?;
+    tile(
+        html,
+        "In the queue",
+        &status.queue.requests.map_or_else(|| "?".to_owned(), |requests| requests.to_string()),
+        &waiting,
+    )?;
     let about = |of: &Connections| format!("{} accepted · {} evicted", of.accepted, of.evicted);
     tile(html, "Public connections", &proxy.public.open.to_string(), &about(&proxy.public))?;
     let (state, said) = match status.funnel.get() {

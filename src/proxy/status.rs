@@ -13,7 +13,9 @@ use super::public::Secrets;
 use crate::config::{Config, DEFAULT_PATH, Refused};
 use crate::health::{self, Answer, Funnel, Level, Reason, Seen, Ways};
 use crate::log;
-use crate::records::{self, Details, Found, Left, Pipeline, Repository, Trouble, Wanted, seconds_between};
+use crate::records::{
+    self, Details, Found, Left, Pipeline, Repository, Sample, Totals, Trouble, Wanted, seconds_between,
+};
 use crate::state::{Folder, Record, Run, SYSTEM_ROOT};
 use crate::webhook::queue::Queue;
 
@@ -49,6 +51,10 @@ pub(super) struct Status {
     pub time: String,
     #[serde(skip)]
     pub now: jiff::Timestamp,
+    #[serde(skip)]
+    pub totals: Found<Totals>,
+    #[serde(skip)]
+    pub sample: Found<Sample>,
     pub proxy: Proxy,
     pub queue: QueueStatus,
     pub repositories: Vec<Repository>,
@@ -70,6 +76,8 @@ pub(super) struct Proxy {
     pub deliveries: Counts,
     /// Why no delivery can be verified; none where they can, or where no repository is configured.
     pub secret_error: Option<String>,
+    /// True where a delivery could be verified, whether one is expected or not.
+    pub has_secret: bool,
     pub public: Connections,
     pub admin: Connections,
     /// Connections that hold alive.sock.
@@ -93,7 +101,8 @@ pub(super) struct Connections {
 /// Deliveries that wait for gitops-sync.
 #[derive(Debug, Serialize)]
 pub(super) struct QueueStatus {
-    pub requests: u64,
+    /// None where nobody can tell.
+    pub requests: Option<u64>,
     pub oldest_age_seconds: Option<u64>,
     /// Why it takes nothing; none where it does.
     pub error: Option<String>,
@@ -109,7 +118,9 @@ impl Sources {
             *own = Found::There(self.own_record());
         }
         let queue = self.queue(now);
-        let secret_error = self.secrets.trouble().filter(|_| !self.config.repositories.is_empty());
+        let secret_error = self.secrets.trouble();
+        let has_secret = secret_error.is_none();
+        let secret_error = secret_error.filter(|_| !self.config.repositories.is_empty());
         let proxy = match (&queue.error, &secret_error) {
             (Some(error), _) => Answer::Unwell(error.clone()),
             (None, Some(error)) => Answer::Unverified(error.clone()),
@@ -144,6 +155,7 @@ impl Sources {
                 uptime_seconds: seconds_between(self.started, now),
                 deliveries: self.deliveries.counts(),
                 secret_error,
+                has_secret,
                 public: connections(&self.public),
                 admin: connections(&self.admin),
                 alive_holders: self.holders.load(Relaxed),
@@ -151,6 +163,8 @@ impl Sources {
             queue,
             services: left.records().filter(|record| record.service != "proxy").cloned().collect(),
             repositories: left.repositories,
+            totals: left.totals,
+            sample: left.sample,
             pipelines: left.pipelines,
             unreadable: left.unreadable,
         }
@@ -186,11 +200,11 @@ impl Sources {
     fn queue(&self, now: jiff::Timestamp) -> QueueStatus {
         let depth = self.queue.depth();
         let error = self.queue.check().and(depth.as_ref().map(drop).map_err(Clone::clone)).err();
-        let depth = depth.unwrap_or_default();
+        let depth = depth.ok();
         let age = |modified| u64::try_from(now.as_second().saturating_sub(modified)).unwrap_or(0);
         QueueStatus {
-            requests: depth.requests,
-            oldest_age_seconds: depth.oldest.map(age),
+            requests: depth.as_ref().map(|depth| depth.requests),
+            oldest_age_seconds: depth.and_then(|depth| depth.oldest).map(age),
             error: error.map(|error| error.to_string()),
         }
     }

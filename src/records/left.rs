@@ -4,7 +4,7 @@ use std::path::Path;
 use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 
-use super::{Details, Door, Found, Pipeline, Reader, Refusal, Repository, SERVICES, Sample, Trouble};
+use super::{Details, Door, Found, Pipeline, Reader, Refusal, Repository, SERVICES, Sample, Totals, Trouble};
 use crate::config::Config;
 use crate::state::{Entry, Folder, Record, lock_holder};
 
@@ -32,6 +32,8 @@ pub struct Left {
     pub works: Option<bool>,
     /// When this host was started.
     pub booted: Option<jiff::Timestamp>,
+    /// How often what happened to each repository.
+    pub totals: Found<Totals>,
     /// What was measured last, however old it is.
     pub sample: Found<Sample>,
 }
@@ -82,6 +84,7 @@ impl Left {
             None => Self {
                 services: SERVICES.iter().map(|_| root.likewise()).collect(),
                 repositories: wanted.repositories.iter().flatten().map(|name| Repository::in_no(root, name)).collect(),
+                totals: root.likewise(),
                 sample: root.likewise(),
                 queue: if root.is_known() { Queue::empty() } else { Queue::default() },
                 ..Self::default()
@@ -101,11 +104,21 @@ impl Left {
         let repositories = names.iter().map(|(name, branch)| reader.repository(name, branch)).collect();
         let owners = reader.owners();
         let queue = Queue::read(&mut reader, now);
-        let sample = reader.sample();
+        let (totals, sample) = (reader.totals(), reader.sample());
         // Where /proc shows no locks, nobody knows.
         let holder = reader.folder("gitops").take().and_then(|gitops| lock_holder(&gitops, "lock").ok());
         let works = holder.filter(|_| Path::new("/proc/locks").exists()).map(|holder| holder.is_some());
-        Self { works, services, repositories, owners, queue, sample, unreadable: reader.unreadable, ..Self::default() }
+        Self {
+            works,
+            services,
+            repositories,
+            owners,
+            queue,
+            totals,
+            sample,
+            unreadable: reader.unreadable,
+            ..Self::default()
+        }
     }
 
     /// The run record of a service.

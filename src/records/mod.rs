@@ -11,6 +11,7 @@ mod left;
 mod reader;
 mod repository;
 mod sample;
+mod totals;
 pub mod versions;
 mod words;
 
@@ -30,6 +31,7 @@ pub use left::{Left, Queue, Wanted};
 pub use reader::{Reader, Trouble};
 pub use repository::{Bad, Checked, Confirmed, Deployed, Hold, LAST_WORD, Open, Refusal, Repository, Request};
 pub use sample::Sample;
+pub use totals::{Total, Totals};
 pub use words::{ago, counted, ended_ago, milliseconds, seconds_between, short, span};
 
 /// The longest entry of the journal, in bytes: a thousand unit files with their links and manifest entries are more than a

@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::left::repository_of;
-use super::{Found, LONGEST_ENTRY, Repository, Sample};
+use super::{Found, LONGEST_ENTRY, Repository, Sample, Totals, history};
 use crate::state::{Error, Folder, Record, repository_file_name};
 
 /// Reads what is there; what cannot be read goes to `unreadable` and stops nothing.
@@ -76,6 +76,17 @@ impl<'a> Reader<'a> {
     /// The run record of a service. The folder names the service, not the file.
     pub fn service(&mut self, service: &str, folder: &str) -> Found<Record> {
         self.read(folder, "run.json").map(|record| Record { service: service.to_owned(), ..record })
+    }
+
+    /// How often what happened to each repository; where no run has counted it yet, by the history.
+    pub fn totals(&mut self) -> Found<Totals> {
+        match self.read("gitops", Totals::FILE) {
+            Found::Missing => {
+                let found = self.open("gitops").and_then(|folder| history::read(&folder));
+                self.heard(found).map(|history| Totals::of(&history))
+            }
+            found => found,
+        }
     }
 
     /// The newest sample of the host.

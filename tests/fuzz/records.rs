@@ -43,6 +43,7 @@ const WORDS: &[&[u8]] = &[
     b"&lt;",
     b"'",
     b"\"duration_ms\":",
+    b"{\"time\":\"2026-01-02T00:00:00Z\",\"host\":\"\",\"os\":\"\",\"metrics\":{\"disk\":{\"",
 ];
 
 #[test]
@@ -55,10 +56,11 @@ fn fuzz_records() {
     let paths: Vec<_> = SERVICES
         .iter()
         .map(|(_, folder)| (*folder, "run.json"))
+        .chain([("gitops", "totals.json"), ("data/metrics", "sample.json")])
         .chain(["deployed", "checked", "bad", "hold", "journal"].map(|folder| (folder, "acme__infra.json")))
         .map(|(folder, file)| {
             let folder =
-                dir.path().join(if file == "run.json" { folder.to_owned() } else { format!("gitops/{folder}") });
+                dir.path().join(if file.contains("__") { format!("gitops/{folder}") } else { folder.to_owned() });
             std::fs::create_dir_all(&folder).unwrap();
             folder.join(file)
         })
@@ -118,15 +120,18 @@ fn fuzz_records() {
                 uptime_seconds: 1,
                 deliveries: crate::proxy::deliveries::Deliveries::default().counts(),
                 secret_error: None,
+                has_secret: true,
                 public: zero(),
                 admin: zero(),
                 alive_holders: 0,
             },
-            queue: QueueStatus { requests: 0, oldest_age_seconds: None, error: None },
+            queue: QueueStatus { requests: None, oldest_age_seconds: None, error: None },
             services: records,
             repositories: left.repositories,
             pipelines: left.pipelines,
             unreadable: left.unreadable,
+            totals: left.totals,
+            sample: left.sample,
         };
         let mut html = String::new();
         write(&mut html, &status, "nonce").unwrap();
