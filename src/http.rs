@@ -4,6 +4,8 @@
 use std::path::Path;
 use std::time::Duration;
 
+use jiff::{SignedDuration, Timestamp};
+
 /// A client for a service of this host: every status is an answer, nothing is followed, and no `*_proxy` of the environment
 /// leads out. `limit` is for a whole request with its answer.
 pub fn agent(limit: Duration) -> ureq::Agent {
@@ -13,6 +15,26 @@ pub fn agent(limit: Duration) -> ureq::Agent {
 /// Why there is no answer, in the system's words.
 pub fn said(error: &ureq::Error) -> String {
     if let ureq::Error::Io(error) = error { error.to_string() } else { error.to_string() }
+}
+
+/// How long a server wants to be left alone: `Retry-After`, seconds or a date (RFC 9110, section 10.2.3); else, where nothing is
+/// left of what it grants, until when (docs.github.com, "Rate limits for the REST API").
+pub fn retry_after<T>(answer: &ureq::http::Response<T>, now: Timestamp) -> Option<SignedDuration> {
+    let header = |name: &str| answer.headers().get(name).and_then(|value| value.to_str().ok());
+    let reset = || {
+        header("x-ratelimit-remaining").filter(|left| *left == "0")?;
+        let reset = Timestamp::from_second(header("x-ratelimit-reset")?.trim().parse().ok()?).ok()?;
+        Some(reset.duration_since(now).max(SignedDuration::ZERO))
+    };
+    header("retry-after").and_then(|value| pause(value, now)).or_else(reset)
+}
+
+fn pause(value: &str, now: Timestamp) -> Option<SignedDuration> {
+    if let Ok(seconds) = value.trim().parse::<u32>() {
+        return Some(SignedDuration::from_secs(i64::from(seconds)));
+    }
+    let date = jiff::fmt::rfc2822::parse(value.trim()).ok()?;
+    Some(date.timestamp().duration_since(now).max(SignedDuration::ZERO))
 }
 
 fn config(limit: Duration, proxy: Option<ureq::Proxy>) -> ureq::config::Config {
@@ -161,5 +183,25 @@ mod encrypted {
         fn is_tls(&self) -> bool {
             true
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_is_a_number_or_a_date() {
+        let now: Timestamp = "2015-10-21T07:27:00Z".parse().unwrap();
+        assert_eq!(pause("120", now), Some(SignedDuration::from_secs(120)));
+        assert_eq!(pause("Wed, 21 Oct 2015 07:28:00 GMT", now), Some(SignedDuration::from_secs(60)));
+        assert_eq!(pause("Wed, 21 Oct 2015 07:26:00 GMT", now), Some(SignedDuration::ZERO));
+        assert_eq!(pause("soon", now), None);
+        let limited = |left: &str| {
+            let answer = ureq::http::Response::builder().header("x-ratelimit-remaining", left);
+            answer.header("x-ratelimit-reset", now.as_second() + 7).body(()).unwrap()
+        };
+        assert_eq!(retry_after(&limited("0"), now), Some(SignedDuration::from_secs(7)));
+        assert_eq!(retry_after(&limited("9"), now), None);
     }
 }

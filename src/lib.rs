@@ -1,6 +1,6 @@
 //! Observability Hub: the library behind its small binaries.
 //!
-//! Arrows run one way: `bin` → capability (`proxy`, `gitops`, `metrics`, `gate`, `reading`, `hub`, `watch`, `webhook`) → `forge`, `store`, `health` →
+//! Arrows run one way: `bin` → capability (`proxy`, `gitops`, `metrics`, `gate`, `reading`, `hub`, `watch`, `webhook`) → `said` → `forge`, `store`, `health` →
 //! ground floor (`config`, `log`, `state`, `records`, `kinds`, `exit`, `systemd`, `http`, `listeners`, `tls`, `random`, `command`,
 //! `hint`, `host`, `text`).
 
@@ -26,6 +26,7 @@ pub mod proxy;
 mod random;
 pub mod reading;
 pub mod records;
+mod said;
 pub mod state;
 pub mod store;
 pub mod systemd;

@@ -153,7 +153,7 @@ mod tests {
     #[test]
     fn each_credential_of_the_units_has_what_stands_for_a_missing_one() {
         let mut seen = 0;
-        for unit in ["proxy", "reading-sync", "system-metrics", "tailscale-gate"] {
+        for unit in ["proxy", "reading-sync", "system-metrics", "tailscale-gate", "hub-watch"] {
             let text = std::fs::read_to_string(format!("systemd/{unit}.service")).unwrap();
             for name in text.lines().filter_map(|line| line.strip_prefix("LoadCredential=")) {
                 let stands = format!("SetCredential={name}:{}", String::from_utf8_lossy(NONE));
@@ -161,7 +161,7 @@ mod tests {
                 seen += 1;
             }
         }
-        assert!(seen >= 7, "{seen}");
+        assert!(seen >= 12, "{seen}");
         let folder = tempfile::tempdir().unwrap();
         let credentials = Credentials::in_folder(folder.path());
         for (content, is_there) in [("(none)", false), ("", true), ("\n", true), ("(none)\n", true)] {

@@ -52,6 +52,13 @@ pub enum Error {
         /// What is wrong and what to do.
         reason: String,
     },
+    /// What is configured for a repository does not go together.
+    Repository {
+        /// Its name.
+        name: String,
+        /// What is wrong and what to do.
+        reason: String,
+    },
     /// A repository that is not configured was named.
     UnknownRepository {
         /// The name.
@@ -99,6 +106,7 @@ impl fmt::Display for Error {
             Self::Environment { name, reason } => write!(f, "environment {name}: {reason}"),
             Self::Unreadable { name, source } => write!(f, "credential {name}: {source}"),
             Self::Credential { name, reason } => write!(f, "credential {name}: {reason}"),
+            Self::Repository { name, reason } => write!(f, "repository {name}: {reason}"),
             Self::UnknownRepository { name, known } if known.is_empty() => {
                 write!(f, "{name} is not configured; hub.toml has no [[repository]] yet")
             }

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::Remote;
 use super::values::{AbsolutePath, Minutes, is_web_url, text_value};
+use super::{Remote, WebUrl};
 use crate::state::may_hang_at;
 use crate::systemd::install::Name;
 
@@ -43,6 +43,14 @@ pub struct Repository {
     pub ssh_key: Option<String>,
     /// Name of the credential with the https token.
     pub token: Option<String>,
+    /// Name of the credential with the token for what is said of commits at the forge; default: that of `token`.
+    pub status_token: Option<String>,
+    /// The address of the forge's API, where the host that it is fetched from does not tell.
+    pub api: Option<WebUrl>,
+    /// Whether the forge is told how each commit fared here.
+    pub status: bool,
+    /// Whether a commit is deployed only when what others say of it is green.
+    pub wait_for_checks: bool,
     /// How to see that a deployment is healthy.
     pub health: Health,
     /// How long a look serves, in minutes, where no delivery comes.
@@ -231,6 +239,16 @@ text_value!(CredentialName, |text| {
         .ok_or_else(|| "is not the name of a credential; write a file name such as \"infra-key\"".to_owned())
 });
 
+#[derive(Clone)]
+struct Api(WebUrl);
+// What is sent there shows a token.
+text_value!(Api, |text| {
+    let is_safe = text.starts_with("https://") || Remote::parse(text).is_ok_and(|remote| remote.protocol() == "http");
+    WebUrl::new(text).ok().filter(|_| is_safe && !text.contains(['?', '#', '@'])).map(Api).ok_or_else(|| {
+        format!("{text:?} is not the address of an API; write one such as \"https://git.acme.org/api/v1\"")
+    })
+});
+
 struct UnitName(String);
 // What is said of `app-.service` in drop-ins is in force for every unit whose name begins so (systemd.unit(5)).
 text_value!(UnitName, |text| {
@@ -262,6 +280,12 @@ pub(super) struct Section {
     gpg_keyring: Option<AbsolutePath>,
     ssh_key: Option<CredentialName>,
     token: Option<CredentialName>,
+    status_token: Option<CredentialName>,
+    api: Option<Api>,
+    #[serde(default)]
+    status: bool,
+    #[serde(default)]
+    wait_for_checks: bool,
     #[serde(default)]
     health: Health,
     poll_minutes: Option<Minutes>,
@@ -284,6 +308,10 @@ impl Section {
                 ));
             }
         }
+        if self.status && self.token.is_none() && self.status_token.is_none() {
+            let reason = "needs a token: name the credential of one that may write commit statuses with status_token";
+            return Err(("status", reason.into()));
+        }
         if self.path.0.parent().is_none() {
             return Err(("path", "is the root folder; write the path of a checkout such as \"/srv/infra\"".into()));
         }
@@ -303,6 +331,10 @@ impl Section {
             gpg_keyring: self.gpg_keyring.clone().map(|path| path.0),
             ssh_key: self.ssh_key.as_ref().map(|name| name.0.clone()),
             token: self.token.as_ref().map(|name| name.0.clone()),
+            status_token: self.status_token.as_ref().map(|name| name.0.clone()),
+            api: self.api.clone().map(|api| api.0),
+            status: self.status,
+            wait_for_checks: self.wait_for_checks,
             health: self.health.clone(),
             poll_minutes: self.poll_minutes.or(poll_minutes).map_or(60, |minutes| minutes.0),
             own: self.own,

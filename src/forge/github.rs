@@ -2,18 +2,22 @@
 //! events that matter (their docs, "Webhooks").
 
 use serde::Deserialize;
+use serde_json::{Value, json};
 
+use super::board::{Board, Page, Said, State, Word};
 use super::event::{self, Error, Event, Moved};
+use super::gitea::Gitea;
 use super::{Forge, Proof};
 
 /// GitHub, or a forge that sends what it sends.
-pub(super) struct GitHub(Proof, &'static [&'static str]);
+pub(super) struct GitHub(Proof, &'static [&'static str], &'static dyn Board);
 
 /// Gitea and Forgejo send this header too, beside their own.
-pub(super) const GITHUB: GitHub = GitHub(Proof::Mac { header: "X-Hub-Signature-256", prefix: "sha256=" }, &["github"]);
+pub(super) const GITHUB: GitHub =
+    GitHub(Proof::Mac { header: "X-Hub-Signature-256", prefix: "sha256=" }, &["github"], &Statuses);
 pub(super) const FORGEJO: GitHub =
-    GitHub(Proof::Mac { header: "X-Forgejo-Signature", prefix: "" }, &["forgejo", "codeberg"]);
-pub(super) const GITEA: GitHub = GitHub(Proof::Mac { header: "X-Gitea-Signature", prefix: "" }, &["gitea"]);
+    GitHub(Proof::Mac { header: "X-Forgejo-Signature", prefix: "" }, &["forgejo", "codeberg"], &Gitea);
+pub(super) const GITEA: GitHub = GitHub(Proof::Mac { header: "X-Gitea-Signature", prefix: "" }, &["gitea"], &Gitea);
 
 #[derive(Deserialize)]
 struct Repository {
@@ -65,6 +69,10 @@ impl Forge for GitHub {
         self.1
     }
 
+    fn board(&self) -> Option<&'static dyn Board> {
+        Some(self.2)
+    }
+
     fn read(&self, name: &str, text: &str) -> Result<Event, Error> {
         match name {
             "push" => {
@@ -84,5 +92,87 @@ impl Forge for GitHub {
             "ping" => event::any(text).map(|()| Event::Ping),
             other => event::other(other, text),
         }
+    }
+}
+
+/// GitHub's own board (docs.github.com, "REST API endpoints for commit statuses" and "for check runs").
+struct Statuses;
+
+/// More characters of a description are refused (422).
+const LONGEST: usize = 140;
+
+/// The answer to one of the two questions: the combined status has no check runs in it.
+#[derive(Deserialize)]
+struct Words {
+    total_count: usize,
+    #[serde(default)]
+    statuses: Vec<Status>,
+    #[serde(default)]
+    check_runs: Vec<CheckRun>,
+}
+
+#[derive(Deserialize)]
+struct Status {
+    context: String,
+    state: String,
+}
+
+#[derive(Deserialize)]
+struct CheckRun {
+    name: String,
+    conclusion: Option<String>,
+}
+
+impl Board for Statuses {
+    fn ending(&self) -> &'static str {
+        "/api/v3"
+    }
+
+    fn root(&self, host: &str) -> String {
+        if host.eq_ignore_ascii_case("github.com") {
+            return "https://api.github.com".to_owned();
+        }
+        format!("https://{host}{}", self.ending())
+    }
+
+    fn authorization(&self, token: &str) -> (&'static str, String) {
+        ("Authorization", format!("Bearer {token}"))
+    }
+
+    fn say(&self, repository: &str, commit: &str, said: &Said) -> (String, Value) {
+        let state = match said.state {
+            State::Pending => "pending",
+            State::Success => "success",
+            State::Failure => "failure",
+        };
+        let body = json!({ "context": said.context, "state": state, "description": said.within(LONGEST) });
+        (format!("/repos/{repository}/statuses/{commit}"), body)
+    }
+
+    fn questions(&self, repository: &str, commit: &str) -> Vec<String> {
+        let of_commit = format!("/repos/{repository}/commits/{commit}");
+        vec![format!("{of_commit}/status?per_page=100"), format!("{of_commit}/check-runs?filter=latest&per_page=100")]
+    }
+
+    fn read(&self, answer: &str) -> serde_json::Result<Page> {
+        let Words { total_count, statuses, check_runs } = serde_json::from_str(answer)?;
+        let statuses = statuses.into_iter().map(|Status { context: name, state }| {
+            let state = match state.as_str() {
+                "success" => State::Success,
+                "pending" => State::Pending,
+                _ => State::Failure,
+            };
+            Word { name, state }
+        });
+        // A run has a conclusion when it is completed.
+        let runs = check_runs.into_iter().map(|CheckRun { name, conclusion }| {
+            let state = match conclusion.as_deref() {
+                None => State::Pending,
+                Some("success" | "neutral" | "skipped") => State::Success,
+                Some(_) => State::Failure,
+            };
+            Word { name, state }
+        });
+        Ok(Page { words: statuses.chain(runs).collect(), of: Some(total_count) })
     }
 }

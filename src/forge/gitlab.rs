@@ -2,7 +2,9 @@
 //! than two parts.
 
 use serde::Deserialize;
+use serde_json::{Value, json};
 
+use super::board::{Board, Page, Said, State, Word};
 use super::event::{self, Error, Event, Moved};
 use super::{Forge, Proof};
 
@@ -62,6 +64,10 @@ impl Forge for GitLab {
         "-/commit"
     }
 
+    fn board(&self) -> Option<&'static dyn Board> {
+        Some(&Statuses)
+    }
+
     fn read(&self, name: &str, text: &str) -> Result<Event, Error> {
         let Kind { object_kind, event_name } = event::from_json(text)?;
         match object_kind.or(event_name).as_deref() {
@@ -88,4 +94,68 @@ impl Forge for GitLab {
             _ => event::other(name, text),
         }
     }
+}
+
+/// GitLab's board (docs.gitlab.com, "Commits API": commit status). The jobs of its pipelines are on it, too.
+struct Statuses;
+
+/// More characters of a description are refused.
+const LONGEST: usize = 255;
+
+#[derive(Deserialize)]
+struct Status {
+    name: String,
+    status: String,
+    #[serde(default)]
+    allow_failure: bool,
+}
+
+impl Board for Statuses {
+    fn ending(&self) -> &'static str {
+        "/api/v4"
+    }
+
+    fn authorization(&self, token: &str) -> (&'static str, String) {
+        ("PRIVATE-TOKEN", token.to_owned())
+    }
+
+    fn say(&self, repository: &str, commit: &str, said: &Said) -> (String, Value) {
+        let state = match said.state {
+            State::Pending => "pending",
+            State::Success => "success",
+            State::Failure => "failed",
+        };
+        let body = json!({ "name": said.context, "state": state, "description": said.within(LONGEST) });
+        (format!("/projects/{}/statuses/{commit}", id(repository)), body)
+    }
+
+    /// Who says once more that something is pending is told that this is no step ("Cannot transition status via :enqueue from
+    /// :pending").
+    fn stands_already(&self, status: u16, answer: &str) -> bool {
+        status == 400 && answer.contains("Cannot transition status")
+    }
+
+    fn questions(&self, repository: &str, commit: &str) -> Vec<String> {
+        vec![format!("/projects/{}/repository/commits/{commit}/statuses?per_page=100", id(repository))]
+    }
+
+    fn read(&self, answer: &str) -> serde_json::Result<Page> {
+        let statuses: Vec<Status> = serde_json::from_str(answer)?;
+        let word = |Status { name, status, allow_failure }| {
+            let state = match status.as_str() {
+                "success" | "skipped" => State::Success,
+                // A job that waits for a person and stops nothing.
+                "manual" | "failed" | "canceled" if allow_failure => State::Success,
+                "failed" | "canceled" => State::Failure,
+                _ => State::Pending,
+            };
+            Word { name, state }
+        };
+        Ok(Page { words: statuses.into_iter().map(word).collect(), of: None })
+    }
+}
+
+/// What stands for a project in a path.
+fn id(repository: &str) -> String {
+    repository.replace('/', "%2F")
 }

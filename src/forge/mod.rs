@@ -1,14 +1,18 @@
-//! The forges: how each proves that a delivery is its own, and what its payloads say. One file a forge, behind one trait.
+//! The forges: how each proves that a delivery is its own, what its payloads say, and where it keeps what is said of commits. One
+//! file a forge, behind one trait.
 //! No socket, route, configuration but secrets, or git may enter here. A payload is only a hint that something changed.
 //!
 //! Which forge sent a delivery is told by the header that proves it, and by nothing else.
 
 mod bitbucket;
+pub mod board;
 pub mod event;
+mod gitea;
 mod github;
 mod gitlab;
 pub mod signature;
 
+use board::Board;
 use event::{Error, Event};
 
 /// Header fields of a request, names in any letter case.
@@ -74,6 +78,11 @@ pub trait Forge: Sync {
         "commit"
     }
 
+    /// Where it keeps what is said of commits; none where the hub says nothing there.
+    fn board(&self) -> Option<&'static dyn Board> {
+        None
+    }
+
     /// What the event `name` with the payload `text` asks for.
     ///
     /// # Errors
@@ -90,10 +99,15 @@ fn sender(headers: &Headers) -> Option<&'static dyn Forge> {
     ALL.into_iter().find(|forge| first(&[forge.proof().header()], headers).is_some() && forge.sends(headers))
 }
 
+/// Whether a forge is known to be at a host.
+fn is_at(forge: &dyn Forge, host: &str) -> bool {
+    forge.hosts().iter().any(|name| host.to_ascii_lowercase().contains(name))
+}
+
 /// The page of a commit, by where its repository is fetched from and what the forge calls it; none where no forge is known to
 /// be there. Most forges that are not known by name have it where GitHub has it.
 pub fn commit_link(url: &str, host: &str, full_name: &str, commit: &str) -> Option<String> {
-    let forge = ALL.into_iter().find(|forge| forge.hosts().iter().any(|name| host.to_ascii_lowercase().contains(name)));
+    let forge = ALL.into_iter().find(|forge| is_at(*forge, host));
     // Only GitLab has groups in groups.
     let has_groups = full_name.split('/').count() > 2;
     let path = match forge {

@@ -58,6 +58,7 @@ use rustix::process::geteuid;
 use crate::config::Config;
 use crate::exit::{self, Exit};
 use crate::log;
+use crate::said;
 use crate::state::{self, Folder};
 
 pub use error::Error;
@@ -157,7 +158,10 @@ pub fn main() -> ExitCode {
         Err(error) => return exit::configuration_error(&error).into(),
     };
     if arguments.check {
-        return exit::configuration_valid(&config).into();
+        return match said::check(&config) {
+            Ok(()) => exit::configuration_valid(&config).into(),
+            Err(error) => exit::configuration_error(&error).into(),
+        };
     }
     let names = arguments.repositories.iter().map(|name| Ok(config.repository(name)?.name.clone()));
     let names = match names.collect::<Result<Vec<String>, Error>>() {

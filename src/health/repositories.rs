@@ -1,6 +1,6 @@
 use super::Level;
 use super::judge::Judge;
-use crate::records::{self, Bad, Checked, Open, Outcome, Repository, ago, short, span};
+use crate::records::{self, Bad, Checked, Details as _, Open, Outcome, Repository, Watch, ago, short, span};
 use crate::text;
 
 /// How long after its turn a repository may be looked at: a look may take long, and so may others before it.
@@ -38,6 +38,13 @@ impl Judge<'_> {
             let reason = format!("systemd ignores lines of its units: {}", text::listed(&deployed.ignored, "; "));
             let mend = "mend them in the repository and push";
             self.say(Level::Degraded, format!("gitops/{name}/ignored-lines"), name, reason, mend);
+        }
+        let watch = seen.left.service("hub-watch").get().map(|record| Watch::known(&record.last));
+        if let Some(unheard) = watch.and_then(|mut watch| watch.unheard.remove(name)) {
+            let reason = format!("its forge does not take the result of deployments: {}", unheard.reason);
+            let mend = seen.ways.journal("hub-watch");
+            let key = format!("gitops/{name}/status-unsent");
+            self.say_since(Some(&unheard.since), Level::Degraded, key, name, reason, mend);
         }
         let Some(checked) = known.checked.get() else { return };
         if Outcome::of_word(&checked.status) == Outcome::Failed && known.bad.get().is_none() {

@@ -11,6 +11,7 @@ use crate::config::Config;
 use crate::exit::{self, Exit};
 use crate::health::Level;
 use crate::log;
+use crate::said;
 use crate::watch::{self, Event, Heartbeat, Kind, Notice, SERVICE, run, ways};
 
 /// Judge this host once, send what is to be told, and the heartbeat. hub-watch.timer starts it every minute, `hub up` too.
@@ -80,8 +81,8 @@ fn look(flag: Option<&Path>, check: bool) -> Exit {
         Err(error) => return exit::configuration_error(&error),
     };
     if check {
-        return match ways(&config).and(Heartbeat::url(&config)) {
-            Ok(_) => exit::configuration_valid(&config),
+        return match ways(&config).and(Heartbeat::url(&config)).and(said::check(&config)) {
+            Ok(()) => exit::configuration_valid(&config),
             Err(error) => exit::configuration_error(&error),
         };
     }

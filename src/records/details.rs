@@ -147,6 +147,27 @@ pub struct Metrics {
     pub barred: BTreeMap<String, String>,
 }
 
+/// What a look of hub-watch came to.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Watch {
+    /// How the host is: `healthy`, `degraded` or `failed`.
+    pub health: String,
+    /// The repositories whose forges do not take the result of deployments.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub unheard: BTreeMap<String, Unheard>,
+}
+
+/// Why a forge does not take the result of deployments.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Unheard {
+    /// Since when, RFC 3339.
+    pub since: String,
+    /// Why.
+    pub reason: String,
+}
+
 impl Door {
     /// The process of the gate that wrote this, if it lives.
     pub fn writer(&self) -> Option<u32> {
@@ -169,3 +190,4 @@ impl Details for Gateway {}
 impl Details for Gitops {}
 impl Details for Reading {}
 impl Details for Metrics {}
+impl Details for Watch {}

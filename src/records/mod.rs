@@ -24,7 +24,7 @@ use crate::config::{InForce, Refused};
 use crate::state::{Record, Run};
 use crate::text::listed;
 
-pub use details::{Details, Door, FormerName, Gateway, Gitops, Kept, Looked, Metrics, Reading};
+pub use details::{Details, Door, FormerName, Gateway, Gitops, Kept, Looked, Metrics, Reading, Unheard, Watch};
 pub use found::Found;
 pub use installed::installed_units;
 pub use left::{Left, Queue, Wanted};

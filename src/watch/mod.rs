@@ -1,10 +1,13 @@
 //! How the host speaks: what is open and since when, the notices about it, and the heartbeat.
-//! What is wrong is judged elsewhere; nothing here looks at the host, and nothing but a notice and a heartbeat goes out.
+//! What is wrong is judged elsewhere; nothing here looks at the host, and nothing goes out but a notice, a heartbeat, and the
+//! result of a deployment to the forge that its commit is from.
 
 mod book;
 mod heartbeat;
 mod notice;
 mod outbox;
+mod past;
+mod results;
 mod run;
 mod ways;
 
@@ -20,5 +23,5 @@ use crate::config::Config;
 /// Whether this host has anybody to speak to. Where a credential cannot be read it may have.
 pub fn is_wanted(config: &Config) -> bool {
     let speaks = ways(config).map_or(true, |ways| !ways.is_empty());
-    speaks || Heartbeat::url(config).map_or(true, |url| url.is_some())
+    speaks || results::wanted(config).next().is_some() || Heartbeat::url(config).map_or(true, |url| url.is_some())
 }

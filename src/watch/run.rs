@@ -7,12 +7,15 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use super::past::Past;
+use super::results::{self, All, Results};
 use super::{Book, Event, Heartbeat, Kind, Notice, Outbox, Sent, Way, ways};
-use crate::config::{self, Config};
+use crate::config::{self, Config, Repository};
 use crate::health::{Level, Reason};
 use crate::host;
 use crate::log;
-use crate::records::history;
+use crate::records::{Details as _, Reader, Unheard, Watch, history};
+use crate::said::Forge;
 use crate::state::{self, Folder, Lock, Record, Run};
 
 /// The service's name in logs and in its record.
@@ -70,6 +73,8 @@ struct State {
     book: Book,
     outboxes: BTreeMap<String, Outbox>,
     heartbeat: Heartbeat,
+    past: Past,
+    results: All,
 }
 
 /// Takes a look in: what appeared and what went is noted and told, what waited is sent, and the heartbeat goes out.
@@ -78,7 +83,8 @@ struct State {
 /// When the folder `watch/` cannot be used, another look goes on, or a credential is wrong.
 pub fn run(config: &Config, reasons: &[Reason], now: Timestamp) -> Result<(), Error> {
     let begin = Instant::now();
-    let folder = Folder::open_or_make(&config.state_dir, 0o755)?.sub_or_make("watch", 0o750)?;
+    let root = Folder::open_or_make(&config.state_dir, 0o755)?;
+    let folder = root.sub_or_make("watch", 0o750)?;
     let Some(_lock) = Lock::attempt(&folder, "lock")? else { return Err(Error::Busy) };
     let (ways, heartbeat) = (ways(config)?, Heartbeat::url(config)?);
     let mut state: State = match folder.read_json_within(STATE, LONGEST) {
@@ -93,6 +99,7 @@ pub fn run(config: &Config, reasons: &[Reason], now: Timestamp) -> Result<(), Er
     let changes = state.book.look(&worth_telling(reasons), now, repeat, !ways.is_empty());
     changes.iter().for_each(|event| note(&folder, event));
     state.outboxes.retain(|name, _| ways.iter().any(|way| way.name() == name));
+    take_results(&mut state, config, &root, now);
     let zone = TimeZone::system();
     let is_quiet = config.notify.quiet.is_some_and(|quiet| quiet.holds(now.to_zoned_datetime(zone.clone()).time()));
     if let Some((events, more)) = state.book.tell(now, is_quiet) {
@@ -112,6 +119,7 @@ pub fn run(config: &Config, reasons: &[Reason], now: Timestamp) -> Result<(), Er
         }
     }
     let sent = ways.iter().map(|way| send(&mut kept, way, &mut state, now, begin)).sum::<u64>();
+    results::wanted(config).for_each(|repository| say(&mut kept, repository, config, &mut state, now, begin));
     record(&folder, &state, &changes, sent, reasons, now, begin)?;
     Ok(())
 }
@@ -134,6 +142,34 @@ fn send(kept: &mut Kept, way: &Way, state: &mut State, now: Timestamp, begin: In
             Sent::Taken => log::info!("notice_sent", id = notice.id, to = way.shown(), title = notice.title),
         }
         sent += 1;
+        kept.keep(state, true);
+    }
+}
+
+/// Takes in what forges are to be told.
+fn take_results(state: &mut State, config: &Config, root: &Folder, now: Timestamp) {
+    state.results.retain(|name, _| results::wanted(config).any(|repository| repository.name == *name));
+    let mut reader = Reader::new(root);
+    // Before the history, which has the end of what is at work here.
+    let known: Vec<_> =
+        results::wanted(config).map(|repository| reader.repository(&repository.name, &repository.branch)).collect();
+    if !known.is_empty() {
+        let news = state.past.news(reader.folder("gitops").get());
+        for known in &known {
+            state.results.entry(known.repository.clone()).or_default().look(&news, known, now);
+        }
+    }
+}
+
+/// Tells a forge what waits for it, until it does not go on.
+fn say(kept: &mut Kept, repository: &Repository, config: &Config, state: &mut State, now: Timestamp, begin: Instant) {
+    let name = &repository.name;
+    let mut forge = None;
+    while begin.elapsed() < SENDING
+        && let Some(results) = state.results.get_mut(name).filter(|results| results.waiting() > 0)
+        && results.is_due(now)
+    {
+        results.say(repository, forge.get_or_insert_with(|| Forge::of(config, repository)), now);
         kept.keep(state, true);
     }
 }
@@ -207,6 +243,7 @@ fn record(
 ) -> Result<(), state::Error> {
     let cleared = changes.iter().filter(|event| event.kind == Kind::Cleared).count();
     let waiting: usize = state.outboxes.values().map(Outbox::waiting).sum();
+    let words: usize = state.results.values().map(Results::waiting).sum();
     let notices = state.outboxes.values().filter_map(Outbox::failing).map(|(_, reason)| format!("notice: {reason}"));
     let heartbeat = state.heartbeat.failing().map(|(_, reason)| format!("heartbeat: {reason}"));
     let failing: Vec<String> = notices.chain(heartbeat).collect();
@@ -220,15 +257,20 @@ fn record(
         ("raised", (changes.len() - cleared) as u64),
         ("cleared", cleared as u64),
         ("sent", sent),
-        ("waiting", waiting as u64),
+        ("waiting", (waiting + words) as u64),
     ];
+    let unheard = state.results.iter().filter_map(|(name, results)| {
+        let (since, reason) = results.failing(now)?;
+        Some((name.clone(), Unheard { since: log::rfc3339(since), reason: reason.to_owned() }))
+    });
+    let details = Watch { health: Level::of(reasons).word().to_owned(), unheard: unheard.collect() };
     let run = Run {
         started: log::rfc3339(now),
         duration_ms: u64::try_from(begin.elapsed().as_millis()).unwrap_or(u64::MAX),
         status: status.to_owned(),
         counts: counts.into_iter().map(|(name, count)| (name.to_owned(), count.into())).collect(),
         error: (!failing.is_empty()).then(|| failing.join("; ")),
-        details: serde_json::json!({ "health": Level::of(reasons).word() }),
+        details: details.written(),
     };
     Record::add_lazily(folder, SERVICE, run)
 }

@@ -2,7 +2,8 @@
 #![allow(dead_code, reason = "every test crate uses its own part of this")]
 
 use std::collections::VecDeque;
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
 
 /// What came in.
@@ -25,8 +26,10 @@ impl Request {
     }
 }
 
-/// An answer: a status and headers.
-type Answer = (u16, Vec<(&'static str, String)>);
+/// An answer: a status, headers and a body.
+type Answer = (u16, Vec<(&'static str, String)>, String);
+
+const WORDS: &str = "the server's words";
 
 pub struct Server {
     pub url: String,
@@ -45,8 +48,9 @@ impl Server {
             let headers = request.headers().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
             let path = request.raw_url().to_owned();
             sink.lock().unwrap().push(Request { method: request.method().to_owned(), path, headers, body });
-            let (status, headers) = script.lock().unwrap().pop_front().unwrap_or((200, Vec::new()));
-            let mut response = rouille::Response::text("the server's words").with_status_code(status);
+            let next = script.lock().unwrap().pop_front();
+            let (status, headers, body) = next.unwrap_or_else(|| (200, Vec::new(), WORDS.to_owned()));
+            let mut response = rouille::Response::text(body).with_status_code(status);
             for (name, value) in headers {
                 response = response.with_additional_header(name, value);
             }
@@ -60,12 +64,40 @@ impl Server {
 
     /// How the next request is answered, after those that were said before.
     pub fn answers(&self, status: u16, headers: &[(&'static str, &str)]) {
+        self.says(status, headers, WORDS);
+    }
+
+    /// The same with a body.
+    pub fn says(&self, status: u16, headers: &[(&'static str, &str)], body: &str) {
         let headers = headers.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
-        self.answers.lock().unwrap().push_back((status, headers));
+        self.answers.lock().unwrap().push_back((status, headers, body.to_owned()));
     }
 
     /// What came since the last call.
     pub fn got(&self) -> Vec<Request> {
         std::mem::take(&mut *self.got.lock().unwrap())
     }
+}
+
+/// A server that answers each connection with these bytes, whatever it is asked, and closes it; where there are none, it says
+/// nothing and holds the connection as long as the client does.
+pub fn raw(answer: &'static [u8]) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for client in listener.incoming() {
+            let mut client = client.unwrap();
+            std::thread::spawn(move || {
+                let mut some = [0; 64 << 10];
+                // The whole request, as far as it comes in one piece: who closes with something unread resets.
+                let _ = client.read(&mut some);
+                if answer.is_empty() {
+                    while client.read(&mut some).is_ok_and(|length| length > 0) {}
+                } else {
+                    let _ = client.write_all(answer);
+                }
+            });
+        }
+    });
+    url
 }

@@ -8,6 +8,11 @@ fn cases() -> Vec<Case> {
     let kept = |dead, files| json!({"reading": {"dead_letters": dead, "damaged_files": files, "counted": ago(1)}});
     let reading = |status: &str, details: Value| failed("reading-sync", status, "reading: no inbox", details);
     let open = |step: &str, until: Option<&str>| json!({"repository": SITE, "to": "0123456789abcdef", "step": step, "started": ago(3), "confirm_until": until});
+    let unheard = || {
+        let mut run = run("hub-watch", "nothing", 0);
+        run["details"] = json!({"unheard": {"acme/site": {"since": ago(1), "reason": "it answered 401"}}});
+        run
+    };
     let site = "gitops/checked/acme__site.json";
     vec![
         (site, checked("refused"), "gitops/acme/site/refused", Degraded, "refused: why", "hub deploy acme/site"),
@@ -167,6 +172,14 @@ fn cases() -> Vec<Case> {
             Degraded,
             "does not arrive: ntfy.sh answered 500",
             "hub notify test",
+        ),
+        (
+            "watch/run.json",
+            unheard(),
+            "gitops/acme/site/status-unsent",
+            Degraded,
+            "does not take the result of deployments: it answered 401",
+            "journalctl -u hub-watch",
         ),
         (
             "data/metrics/run.json",

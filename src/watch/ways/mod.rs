@@ -14,7 +14,7 @@ use ureq::http::{Response, StatusCode};
 use super::Notice;
 use crate::command::Command;
 use crate::config::{Config, Error, Format, Notify, Secret, WebUrl};
-use crate::http::{Trusting, said};
+use crate::http::{Trusting, retry_after, said};
 use crate::text;
 
 /// The longest one try takes.
@@ -173,8 +173,7 @@ pub(super) fn answer(url: &WebUrl, mut answer: Response<ureq::Body>) -> Result<S
     if status.is_success() {
         return Ok(format!("{url} answered {}", status.as_u16()));
     }
-    let retry_after =
-        answer.headers().get("retry-after").and_then(|value| pause(value.to_str().ok()?, Timestamp::now()));
+    let retry_after = retry_after(&answer, Timestamp::now());
     let words = answer.body_mut().with_config().limit(MOST_OF_ANSWER).read_to_string().unwrap_or_default();
     let words = text::sentence(text::cut(words.trim(), 200).as_ref());
     let words = if words.is_empty() { words } else { format!(": {words}") };
@@ -185,27 +184,4 @@ pub(super) fn answer(url: &WebUrl, mut answer: Response<ureq::Body>) -> Result<S
         _ => "",
     };
     Err(Unsent { reason: format!("{url} answered {}{words}{advice}", status.as_u16()), retry_after })
-}
-
-/// `Retry-After`: seconds, or a date (RFC 9110, section 10.2.3).
-fn pause(value: &str, now: Timestamp) -> Option<SignedDuration> {
-    if let Ok(seconds) = value.trim().parse::<u32>() {
-        return Some(SignedDuration::from_secs(i64::from(seconds)));
-    }
-    let date = jiff::fmt::rfc2822::parse(value.trim()).ok()?;
-    Some(date.timestamp().duration_since(now).max(SignedDuration::ZERO))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_pause_is_a_number_or_a_date() {
-        let now: Timestamp = "2015-10-21T07:27:00Z".parse().unwrap();
-        assert_eq!(pause("120", now), Some(SignedDuration::from_secs(120)));
-        assert_eq!(pause("Wed, 21 Oct 2015 07:28:00 GMT", now), Some(SignedDuration::from_secs(60)));
-        assert_eq!(pause("Wed, 21 Oct 2015 07:26:00 GMT", now), Some(SignedDuration::ZERO));
-        assert_eq!(pause("soon", now), None);
-    }
 }

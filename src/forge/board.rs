@@ -1,0 +1,131 @@
+//! What is said of a commit at its forge: how the hub says its own word there, and what those of others mean. Which request
+//! says or asks it is here, one implementation a forge; nothing here sends one.
+
+use serde_json::Value;
+
+/// How a commit is, by somebody's word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// Nobody knows yet.
+    Pending,
+    /// It is well.
+    Success,
+    /// It is not.
+    Failure,
+}
+
+/// The hub's own word.
+#[derive(Clone, Debug)]
+pub struct Said<'a> {
+    /// Under which name it stands there.
+    pub context: &'a str,
+    /// How the commit is.
+    pub state: State,
+    /// Why, in one line; a forge takes so many characters.
+    pub description: &'a str,
+}
+
+impl Said<'_> {
+    /// The description, at most `longest` characters of it.
+    pub(super) fn within(&self, longest: usize) -> String {
+        if self.description.chars().count() <= longest {
+            return self.description.to_owned();
+        }
+        self.description.chars().take(longest - 1).chain(['…']).collect()
+    }
+}
+
+/// The word of somebody.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Word {
+    /// Under which name it stands there.
+    pub name: String,
+    /// How the commit is.
+    pub state: State,
+}
+
+/// One page of words.
+#[derive(Debug, Default)]
+pub struct Page {
+    /// What is on it.
+    pub words: Vec<Word>,
+    /// How many there are on all pages; none where the forge does not say.
+    pub of: Option<usize>,
+}
+
+/// Where a forge keeps what is said of commits.
+pub trait Board: Sync {
+    /// What the addresses of its API end with.
+    fn ending(&self) -> &'static str;
+
+    /// The address of its API on a host, which may have a port.
+    fn root(&self, host: &str) -> String {
+        format!("https://{host}{}", self.ending())
+    }
+
+    /// The header that shows a token.
+    fn authorization(&self, token: &str) -> (&'static str, String);
+
+    /// The path below the API at which a word is said, and what is sent there.
+    fn say(&self, repository: &str, commit: &str, said: &Said) -> (String, Value);
+
+    /// Whether an answer that is no success means that the word stands there already.
+    fn stands_already(&self, _status: u16, _answer: &str) -> bool {
+        false
+    }
+
+    /// The paths below the API that list the words of all, to which `&page=NUMBER` is added.
+    fn questions(&self, repository: &str, commit: &str) -> Vec<String>;
+
+    /// What is on a page of one of these.
+    ///
+    /// # Errors
+    /// When it is not what the forge's documentation says.
+    fn read(&self, answer: &str) -> serde_json::Result<Page>;
+}
+
+/// The board of a repository and the address of the API it is reached at: by that address where hub.toml has one, else by the
+/// host that the repository is fetched from. None where no forge is known to be there.
+pub fn board(api: Option<&str>, url: &str, host: &str) -> Option<(&'static dyn Board, String)> {
+    let mut boards = super::ALL.into_iter().filter_map(|forge| Some((forge, forge.board()?)));
+    if let Some(api) = api.map(|api| api.trim_end_matches('/')) {
+        let is_it = |board: &dyn Board| api.ends_with(board.ending()) || api == board.root("github.com");
+        return boards.map(|(_, board)| board).find(|board| is_it(*board)).map(|board| (board, api.to_owned()));
+    }
+    let (_, board) = boards.find(|(forge, _)| super::is_at(*forge, host))?;
+    // ssh has a port of its own.
+    let authority = url.strip_prefix("https://").and_then(|rest| rest.split('/').next()).unwrap_or(host);
+    Some((board, board.root(authority)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_board_is_found_by_host_or_address() {
+        for (api, url, host, root) in [
+            (None, "https://github.com/a/b.git", "github.com", Some("https://api.github.com")),
+            (None, "git@github.com:a/b.git", "github.com", Some("https://api.github.com")),
+            (None, "https://github.acme.org:8443/a/b", "github.acme.org", Some("https://github.acme.org:8443/api/v3")),
+            (None, "ssh://git@gitlab.acme.org:22/a/b", "gitlab.acme.org", Some("https://gitlab.acme.org/api/v4")),
+            (None, "https://codeberg.org/a/b", "codeberg.org", Some("https://codeberg.org/api/v1")),
+            (None, "https://git.acme.org/a/b", "git.acme.org", None),
+            (None, "https://bitbucket.org/a/b", "bitbucket.org", None),
+            (Some("https://git.acme.org/x/api/v1/"), "/srv/b.git", "", Some("https://git.acme.org/x/api/v1")),
+            (Some("https://api.github.com"), "/srv/b.git", "", Some("https://api.github.com")),
+            (Some("https://git.acme.org/api"), "https://github.com/a/b", "github.com", None),
+        ] {
+            let found = board(api, url, host).map(|(_, root)| root);
+            assert_eq!(found.as_deref(), root, "{api:?} {url}");
+        }
+    }
+
+    #[test]
+    fn a_description_is_cut_by_characters() {
+        let said = |description| Said { context: "hub/a", state: State::Success, description };
+        assert_eq!(said("äöü").within(3), "äöü");
+        assert_eq!(said("äöüß").within(3), "äö…");
+    }
+}

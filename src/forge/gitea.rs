@@ -1,0 +1,64 @@
+//! What Gitea and Forgejo have at their API (their docs, "API", and `/api/swagger`: "repository").
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::board::{Board, Page, Said, State, Word};
+
+/// The board of Gitea and Forgejo.
+pub(super) struct Gitea;
+
+/// They keep any length, and show one line.
+const LONGEST: usize = 255;
+
+#[derive(Deserialize)]
+struct Combined {
+    /// Null where there are none.
+    statuses: Option<Vec<Status>>,
+}
+
+#[derive(Deserialize)]
+struct Status {
+    context: String,
+    status: String,
+}
+
+impl Board for Gitea {
+    fn ending(&self) -> &'static str {
+        "/api/v1"
+    }
+
+    fn authorization(&self, token: &str) -> (&'static str, String) {
+        ("Authorization", format!("token {token}"))
+    }
+
+    fn say(&self, repository: &str, commit: &str, said: &Said) -> (String, Value) {
+        let state = match said.state {
+            State::Pending => "pending",
+            State::Success => "success",
+            State::Failure => "failure",
+        };
+        let body = json!({ "context": said.context, "state": state, "description": said.within(LONGEST) });
+        (format!("/repos/{repository}/statuses/{commit}"), body)
+    }
+
+    fn questions(&self, repository: &str, commit: &str) -> Vec<String> {
+        // A server gives 50 at most where nobody changed that.
+        vec![format!("/repos/{repository}/commits/{commit}/status?limit=50")]
+    }
+
+    fn read(&self, answer: &str) -> serde_json::Result<Page> {
+        let Combined { statuses } = serde_json::from_str(answer)?;
+        let word = |Status { context, status }| {
+            // A warning stops no merge either.
+            let state = match status.as_str() {
+                "success" | "warning" | "skipped" => State::Success,
+                "pending" => State::Pending,
+                _ => State::Failure,
+            };
+            Word { name: context, state }
+        };
+        // Its `total_count` is that of the page.
+        Ok(Page { words: statuses.into_iter().flatten().map(word).collect(), of: None })
+    }
+}

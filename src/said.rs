@@ -1,0 +1,160 @@
+//! What is said of a commit at its forge: told and asked over HTTP, with a token. How each forge wants it is in `forge/`.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use ureq::http::{Response, StatusCode};
+
+use crate::config::{Config, Error, Repository};
+use crate::forge::board::{Board, Said, board};
+use crate::http::{Trusting, said};
+use crate::text;
+
+/// The longest one request takes.
+const LIMIT: Duration = Duration::from_secs(10);
+/// The longest answer, in bytes: a hundred statuses with their authors are a tenth of it.
+const LONGEST_ANSWER: u64 = 4 << 20;
+/// As much of an answer as a reason needs.
+const MOST_OF_REASON: usize = 200;
+
+/// The forge of a repository.
+pub struct Forge {
+    board: &'static dyn Board,
+    root: String,
+    /// `owner/name` there.
+    name: String,
+    token: Option<Token>,
+    agent: ureq::Agent,
+}
+
+struct Token {
+    /// Name of the credential.
+    name: String,
+    secret: String,
+    header: (&'static str, String),
+}
+
+/// Why a forge did not hear, or did not answer.
+#[derive(Debug)]
+pub struct Unheard {
+    /// For a person; without the token.
+    pub reason: String,
+    /// How long the forge does not want to be asked.
+    pub retry_after: Option<SignedDuration>,
+    /// Its last word on this very request: the same one again has no use.
+    pub is_final: bool,
+    /// Whether a person has to mend something here.
+    pub is_mine: bool,
+}
+
+impl From<String> for Unheard {
+    fn from(reason: String) -> Self {
+        Self { reason, retry_after: None, is_final: false, is_mine: false }
+    }
+}
+
+/// Whether what hub.toml wants of each repository's forge can be had there.
+///
+/// # Errors
+/// For the first repository whose forge is not known.
+pub fn check(config: &Config) -> Result<(), Error> {
+    config.repositories.iter().filter(|known| known.status || known.wait_for_checks).try_for_each(|known| {
+        board_of(known).map(drop).map_err(|reason| Error::Repository { name: known.name.clone(), reason })
+    })
+}
+
+fn board_of(repository: &Repository) -> Result<(&'static dyn Board, String), String> {
+    let api = repository.api.as_ref().map(crate::config::WebUrl::secret);
+    let Repository { remote, .. } = repository;
+    board(api, remote.url(), remote.host()).ok_or_else(|| {
+        let host = if remote.host().is_empty() { "git.acme.org" } else { remote.host() };
+        format!(
+            "status and wait_for_checks need GitHub, Gitea, Forgejo or GitLab, and which one this is does not show; write \
+             api = \"https://{host}/api/v1\" for Gitea and Forgejo, with /api/v3 for GitHub, with /api/v4 for GitLab"
+        )
+    })
+}
+
+impl Forge {
+    /// The forge of a repository, with the credential that its table in hub.toml names.
+    ///
+    /// # Errors
+    /// When it is not known, the credential is missing or no token, or the system's authorities cannot be read.
+    pub fn of(config: &Config, repository: &Repository) -> Result<Self, String> {
+        let (board, root) = board_of(repository)?;
+        let token = match repository.status_token.as_ref().or(repository.token.as_ref()) {
+            Some(name) => {
+                let secret = config.credentials().require(name).map_err(|error| error.to_string())?;
+                let token = std::str::from_utf8(secret.bytes()).unwrap_or_default().trim();
+                if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+                    return Err(format!("credential {name}: is no token: it has spaces or other characters in it"));
+                }
+                Some(Token { name: name.clone(), secret: token.to_owned(), header: board.authorization(token) })
+            }
+            None => None,
+        };
+        let agent = Trusting::of(&root, None, "")?.outward(LIMIT);
+        Ok(Self { board, root, name: repository.full_name.clone(), token, agent })
+    }
+
+    /// Says a word of a commit.
+    ///
+    /// # Errors
+    /// When it is not known to stand there.
+    pub fn say(&self, commit: &str, said: &Said) -> Result<(), Unheard> {
+        let (path, body) = self.board.say(&self.name, commit, said);
+        let request = self.agent.post(self.root.clone() + &path).header("Content-Type", "application/json");
+        let (status, answer, retry_after) = self.heard(self.with_headers(request).send(body.to_string()))?;
+        if status.is_success() || self.board.stands_already(status.as_u16(), &answer) {
+            return Ok(());
+        }
+        // Of these only another request mends anything: the commit is not there, or has too many words already.
+        let is_final = matches!(status.as_u16(), 400 | 409 | 410 | 413 | 422);
+        Err(Unheard { is_final, ..self.refused(status, &answer, retry_after) })
+    }
+
+    fn with_headers<B>(&self, request: ureq::RequestBuilder<B>) -> ureq::RequestBuilder<B> {
+        let request = request.header("User-Agent", crate::records::ASKS_ITSELF).header("Accept", "application/json");
+        match &self.token {
+            Some(Token { header: (name, value), .. }) => request.header(*name, value),
+            None => request,
+        }
+    }
+
+    /// A whole answer, and how long the forge wants to be left alone.
+    fn heard(
+        &self,
+        result: Result<Response<ureq::Body>, ureq::Error>,
+    ) -> Result<(StatusCode, String, Option<SignedDuration>), Unheard> {
+        let failed = |error: &ureq::Error| format!("{}: {}", self.root, said(error));
+        let mut answer = result.map_err(|error| failed(&error))?;
+        let status = answer.status();
+        let pause = crate::http::retry_after(&answer, Timestamp::now());
+        let body = answer.body_mut().with_config().limit(LONGEST_ANSWER).lossy_utf8(true).read_to_string();
+        // What was refused is refused, however its reason ends.
+        let body = body.or_else(|error| if status.is_success() { Err(failed(&error)) } else { Ok(String::new()) })?;
+        Ok((status, body, pause))
+    }
+
+    fn refused(&self, status: StatusCode, answer: &str, retry_after: Option<SignedDuration>) -> Unheard {
+        // Who echoes what was sent must not get the token into a log.
+        let answer =
+            self.token.as_ref().map_or(answer.to_owned(), |token| answer.replace(&token.secret, "(the token)"));
+        let words = text::sentence(text::cut(answer.trim(), MOST_OF_REASON).as_ref());
+        let words = if words.is_empty() { words } else { format!(": {words}") };
+        let is_denied = matches!(status.as_u16(), 401 | 403 | 404) && retry_after.is_none();
+        let advice = match &self.token {
+            Some(Token { name, .. }) if is_denied => {
+                format!("; look at the credential {name}: what it may do, and whether it is still valid")
+            }
+            None if is_denied => "; name a credential with status_token".to_owned(),
+            _ if status.is_redirection() => {
+                "; it leads elsewhere, which is not followed: write name, url or api as the forge has them now"
+                    .to_owned()
+            }
+            _ => String::new(),
+        };
+        let reason = format!("{} answered {}{words}{advice}", self.root, status.as_u16());
+        Unheard { reason, retry_after, is_final: false, is_mine: is_denied || status.is_redirection() }
+    }
+}

@@ -1,0 +1,85 @@
+//! What happened to repositories since the look before, from the history that gitops-sync leaves.
+
+use rustix::fs::{AtFlags, statat};
+use serde::{Deserialize, Serialize};
+
+use crate::log;
+use crate::records::history::{self, Event, FILE};
+use crate::state::Folder;
+
+/// So many are taken in where nobody knows how much was seen of the history.
+const MOST: usize = 20;
+
+/// How far the history has been read.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Past {
+    /// Inode, length and time of its file: one that did not change is not read.
+    mark: Option<(u64, i64, i64)>,
+    /// The last line that was seen; empty where there was none, none before the first look.
+    last: Option<String>,
+}
+
+impl Past {
+    /// What happened since the call before, the oldest first; nothing at the first one. `gitops` is gitops-sync's folder.
+    pub fn news(&mut self, gitops: Option<&Folder>) -> Vec<Event> {
+        let found = gitops.and_then(|gitops| statat(gitops.fd(), FILE, AtFlags::SYMLINK_NOFOLLOW).ok());
+        let mark = found.map(|found| (found.st_ino, found.st_size, found.st_mtime));
+        if self.last.is_some() && mark == self.mark {
+            return Vec::new();
+        }
+        let mut events = match gitops.map_or_else(|| Ok(Vec::new()), history::read) {
+            Ok(events) => events,
+            Err(error) => {
+                log::warn!("history_not_read", error = error.to_string());
+                return Vec::new();
+            }
+        };
+        self.mark = mark;
+        let newest = events.last().map(name).unwrap_or_default();
+        let Some(last) = self.last.replace(newest) else { return Vec::new() };
+        let seen = events.iter().rposition(|event| name(event) == last).map(|place| place + 1);
+        events.drain(..seen.unwrap_or_else(|| events.len().saturating_sub(MOST)));
+        events
+    }
+}
+
+/// What tells one line from another.
+fn name(event: &Event) -> String {
+    let to = event.more.get("to").and_then(serde_json::Value::as_str).unwrap_or_default();
+    [&event.at, &event.kind, &event.about, to].join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::records::history::Kind;
+
+    #[test]
+    fn each_line_is_news_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::open(dir.path()).unwrap();
+        let put = |about: &str| Event::new(Kind::Deployed, about, "deployed").with("to", "1").append(&folder);
+        let mut past = Past::default();
+        let news = |past: &mut Past| past.news(Some(&folder)).into_iter().map(|event| event.about).collect::<Vec<_>>();
+        assert_eq!(Past::default().news(None), []);
+        assert_eq!(news(&mut past), [""; 0]);
+        put("a");
+        put("b");
+        assert_eq!(news(&mut past), ["a", "b"]);
+        assert_eq!(news(&mut past), [""; 0]);
+        put("c");
+        assert_eq!(news(&mut past), ["c"]);
+        // The line that was seen last is gone with its file.
+        std::fs::remove_file(dir.path().join(FILE)).unwrap();
+        assert_eq!(news(&mut past), [""; 0]);
+        for number in 0..30 {
+            put(&number.to_string());
+        }
+        assert_eq!(news(&mut past).len(), MOST);
+        past.last = Some("what is not there".to_owned());
+        past.mark = None;
+        assert_eq!(news(&mut past).len(), MOST);
+        assert_eq!(news(&mut Past::default()), [""; 0], "who begins is told of nothing that was");
+    }
+}
