@@ -16,7 +16,8 @@ use super::Account;
 const PATIENCE: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(2);
 /// Of 1000: who is ended first where there is no memory left (proc_pid_oom_score_adj(5)).
-const EXPENDABLE: &str = "500";
+const EXPENDABLE: i32 = 500;
+const OWN_SCORE: &str = "/proc/self/oom_score_adj";
 
 /// How many children of each user are at work.
 static AT_WORK: Mutex<Option<HashMap<u32, usize>>> = Mutex::new(None);
@@ -46,16 +47,39 @@ impl Guest {
         *at_work().get_or_insert_default().entry(user.uid).or_default() += 1;
         Self { uid: user.uid }
     }
+}
 
-    /// As soon as it is started, while it is still setpriv(1).
-    pub fn began(&self, child: u32) {
-        match std::fs::write(format!("/proc/{child}/oom_score_adj"), EXPENDABLE) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                crate::log::line!(crate::log::Level::Debug, "child_not_expendable", error = error.to_string());
-            }
-            _ => {}
-        }
+/// Starts a child; one of another user inherits that it is to be ended first, so that no moment is left in which it is not.
+///
+/// One child at a time: what this process is meanwhile is inherited by whatever else it starts. It may go back, without
+/// CAP_SYS_RESOURCE too (proc_pid_oom_score_adj(5): not below what was set with it, and that was where it came from).
+///
+/// # Errors
+/// As `start`.
+pub(super) fn start_one<T>(guest: bool, start: impl FnOnce() -> std::io::Result<T>) -> std::io::Result<T> {
+    static ONE: Mutex<()> = Mutex::new(());
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let own = if guest { become_expendable() } else { None };
+    let started = start();
+    if let Some(own) = own
+        && let Err(error) = std::fs::write(OWN_SCORE, &own)
+    {
+        crate::log::warn!("oom_score_not_set", error = error.to_string());
     }
+    started
+}
+
+/// What this process was before, where it is another thing now.
+fn become_expendable() -> Option<String> {
+    let own = std::fs::read_to_string(OWN_SCORE).and_then(|own| {
+        let already = own.trim().parse::<i32>().is_ok_and(|own| own >= EXPENDABLE);
+        let other = (!already).then_some(own);
+        other.map(|own| std::fs::write(OWN_SCORE, EXPENDABLE.to_string()).map(|()| own)).transpose()
+    });
+    own.unwrap_or_else(|error| {
+        crate::log::line!(crate::log::Level::Debug, "child_not_expendable", error = error.to_string());
+        None
+    })
 }
 
 impl Drop for Guest {

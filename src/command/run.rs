@@ -15,7 +15,7 @@ use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, pidfd_open, waitid,
 };
 
-use super::guests::Guest;
+use super::guests::{Guest, start_one};
 use super::output::{STDERR_KEPT, Stream, Streams, timespec};
 use super::served::{Server, Serving, spawn};
 use super::{Account, Conversation, Error, Output, account, crowded};
@@ -257,7 +257,7 @@ impl Command {
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.stdin(stdin).stdout(stdout).stderr(self.errors.take().map_or_else(Stdio::piped, Stdio::from));
         let guest = (user.uid != me.uid).then(|| Guest::invite(&user));
-        let start = || spawn(&mut command, inherited.as_ref());
+        let start = || start_one(guest.is_some(), || spawn(&mut command, inherited.as_ref()));
         let mut child = crowded::start(crowded::PATIENCE.min(self.limit), start).map_err(|source| {
             match source.kind() {
                 // The working folder is the other thing that may be missing.
@@ -267,9 +267,6 @@ impl Command {
                 _ => Error::Start { program, source },
             }
         })?;
-        if let Some(guest) = &guest {
-            guest.began(child.id());
-        }
         if has_terminal()
             && let Err(error) = super::orphans::note(child.id())
         {

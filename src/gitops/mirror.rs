@@ -126,10 +126,11 @@ impl<'a> Mirror<'a> {
         self.packs.get() > MOST_PACKS
     }
 
-    /// True where the tip of an earlier fetch is not there whole: a new mirror, or one that a power cut damaged.
+    /// True where not all is there that its names lead to: a new mirror, or one that a power cut damaged.
     fn is_damaged(&self) -> Result<bool, Error> {
-        let tree = format!("{TIP}^{{tree}}");
-        Ok(!self.git().args(["rev-parse", "--verify", "--quiet", &tree]).run()?.status.success())
+        let tip = self.git().args(["rev-parse", "--verify", "--quiet", TIP]).run()?;
+        let fsck = self.git().args(["fsck", "--connectivity-only", "--no-dangling", "--no-progress"]).name("git fsck");
+        Ok(!tip.status.success() || !fsck.run()?.status.success())
     }
 
     /// The repository that it mirrors.

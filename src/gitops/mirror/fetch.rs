@@ -59,7 +59,8 @@ impl Mirror<'_> {
         let name = repository_file_name(&self.repository.name);
         let (started, tries) = (Instant::now(), TRIES.min(self.fetch_limit()));
         let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(20));
-        let mut other_format = true;
+        // Both once a run; the second takes long where there is much.
+        let (mut other_format, mut look) = (true, true);
         loop {
             self.remove_left()?;
             let room = Room::find(self)?;
@@ -94,7 +95,7 @@ impl Mirror<'_> {
             if !hung && matches!(self.remote_tip(&access), Ok(None)) {
                 return Err(self.no_branch());
             }
-            if !hung && !self.is_new() && self.is_damaged()? {
+            if !hung && !self.is_new() && std::mem::take(&mut look) && self.is_damaged()? {
                 log::warn!("mirror_made_anew", repo = self.repository.name, error = said);
                 self.make("sha1")?;
                 continue;
