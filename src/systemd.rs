@@ -3,9 +3,8 @@
 //!
 //! `$NOTIFY_SOCKET`, `$WATCHDOG_USEC` and `$LISTEN_FDS` are absent outside systemd; every call is then a no-op.
 
-mod failed;
 pub mod install;
-mod restarts;
+mod look;
 pub mod syntax;
 mod unit;
 
@@ -18,9 +17,8 @@ use sd_notify::NotifyState;
 
 use crate::log;
 
-pub use failed::failed_units;
-pub use restarts::restarts;
-pub use unit::{Unit, Units, shown};
+pub use look::{Looked, look};
+pub use unit::{Unit, Units};
 
 /// The units of the hub, as `systemd/` has them.
 pub const OWN_UNITS: [&str; 13] = [

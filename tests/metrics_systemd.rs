@@ -13,7 +13,16 @@ use support::{Host, skip::skip};
 
 /// What the live host's sample has beside this systemctl, where systemd seems to run; none where that needs rights.
 fn sample(systemctl: &str) -> Option<Value> {
+    sample_beside(systemctl, None)
+}
+
+/// The same beside what hub watch left.
+fn sample_beside(systemctl: &str, look: Option<&str>) -> Option<Value> {
     let host = Host::new();
+    if let Some(look) = look {
+        std::fs::create_dir_all(host.state().join("watch")).unwrap();
+        std::fs::write(host.state().join("watch/look.json"), look).unwrap();
+    }
     let folder = host.path("bin");
     std::fs::create_dir(&folder).unwrap();
     let program = folder.join("systemctl");
@@ -38,22 +47,39 @@ fn sample(systemctl: &str) -> Option<Value> {
 #[test]
 fn failed_units_are_counted_and_named() {
     let Some(metrics) = sample(
-        "[ \"$*\" = 'list-units --failed --all --full --plain --no-legend --no-pager' ] || exit 1\n\
-         echo 'app.service    loaded failed failed The app'\n\
-         echo 'mnt-data.mount loaded failed failed /mnt/data'",
+        "case \"$*\" in 'show --state=failed '*) ;; *) exit 1 ;; esac\n\
+         printf 'Id=%s\\nActiveState=%s\\n\\n' app.service failed mnt-data.mount failed proxy.service failed gitops-sync.service active",
     ) else {
         return;
     };
-    assert_eq!(metrics["systemd"], serde_json::json!({"failed": 2, "units": ["app.service", "mnt-data.mount"]}));
+    let units = ["app.service", "mnt-data.mount", "proxy.service"];
+    assert_eq!(metrics["systemd"], serde_json::json!({"failed": 3, "units": units}));
 }
 
 #[test]
 fn no_failed_unit_is_a_row_too_and_many_are_cut() {
     let Some(metrics) = sample("exit 0") else { return };
     assert_eq!(metrics["systemd"], serde_json::json!({"failed": 0, "units": []}));
-    let many = sample("for n in $(seq 1 500); do echo \"unit$n.service loaded failed failed x\"; done").unwrap();
+    let many =
+        sample("for n in $(seq 1 500); do printf 'Id=unit%s.service\\nActiveState=failed\\n\\n' $n; done").unwrap();
     assert_eq!(many["systemd"]["failed"], 500);
     assert_eq!(many["systemd"]["units"].as_array().unwrap().len(), 20);
+}
+
+#[test]
+fn what_hub_watch_saw_lately_is_not_asked_for_again() {
+    let look = |seconds: i64| {
+        let at = jiff::Timestamp::now() - jiff::SignedDuration::from_secs(seconds);
+        let failed = serde_json::json!({"count": 1, "first": [{"unit": "app.service"}], "is_crowd": false});
+        serde_json::json!({"at": at.to_string(), "failed": failed, "own_failed": ["proxy.service"]}).to_string()
+    };
+    let systemctl = "printf 'Id=other.service\\nActiveState=failed\\n'";
+    let Some(lately) = sample_beside(systemctl, Some(&look(90))) else { return };
+    assert_eq!(lately["systemd"], serde_json::json!({"failed": 2, "units": ["app.service", "proxy.service"]}));
+    for other in [Some(look(150)), Some(look(-60)), Some("{torn".to_owned()), None] {
+        let asked = sample_beside(systemctl, other.as_deref()).unwrap();
+        assert_eq!(asked["systemd"], serde_json::json!({"failed": 1, "units": ["other.service"]}), "{other:?}");
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! see is left out there, which is never taken for good.
 
 mod door;
+mod host;
 mod judge;
 mod pipelines;
 mod queue;

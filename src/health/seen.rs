@@ -1,7 +1,7 @@
 use std::path::Path;
 
 use crate::config::{Config, Pipeline, Repository};
-use crate::records::Left;
+use crate::records::{FailedUnits, Left};
 use crate::systemd::{Unit, Units};
 
 /// Everything that is judged, as it was at one moment.
@@ -18,6 +18,8 @@ pub struct Seen<'a> {
     pub units: Option<&'a Units>,
     /// Why it does not answer.
     pub units_error: Option<&'a str>,
+    /// All other units that have failed; none where nobody knows.
+    pub failed: Option<&'a FailedUnits>,
     /// The process of `hub up`.
     pub up: Option<u32>,
     /// How the proxy answers.

@@ -1,5 +1,6 @@
 //! Every reason: what brings it, and what clears it.
 
+mod host;
 mod services;
 mod table;
 
@@ -7,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::config::Config;
-use crate::records::{Found, Left, Wanted};
+use crate::records::{FailedUnits, Found, Left, Wanted};
 use crate::state::Folder;
 use crate::systemd::Units;
 
@@ -44,6 +45,7 @@ pub(super) struct Host {
     pub config: Result<Config, String>,
     pub ways: Ways,
     pub units: Option<Units>,
+    pub failed: Option<FailedUnits>,
     pub up: Option<u32>,
     pub proxy: Answer,
     pub waits: Vec<Wait>,
@@ -77,6 +79,7 @@ impl Host {
             dir,
             ways,
             units: None,
+            failed: None,
             up: None,
             proxy: Answer::Well,
             waits: Vec::new(),
@@ -112,6 +115,7 @@ impl Host {
             left: &left,
             units: self.units.as_ref(),
             units_error: None,
+            failed: self.failed.as_ref(),
             up: self.up,
             proxy: &self.proxy,
             lives: matches!(self.proxy, Answer::Well | Answer::Unwell(_) | Answer::Unverified(_)),

@@ -55,7 +55,7 @@ fn renew(flag: Option<&Path>, services: &[Service]) -> Result<bool, Error> {
         let reason = "it restarts the services of this host: run it as root, on a host that systemd runs";
         return Err(Error::Usage(reason.to_owned()));
     }
-    let known = units::look().map_err(Error::Units)?;
+    let known = units::look(&[]).map_err(Error::Units)?.own;
     let mut names = Vec::new();
     for service in LASTING {
         let unit = format!("{service}.service");

@@ -2,28 +2,16 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::command::{self, Command};
-use crate::systemd::{self, OWN_UNITS, syntax};
-pub(super) use crate::systemd::{Unit, Units};
+use crate::systemd::syntax;
+pub(super) use crate::systemd::{Unit, Units, look};
 
 /// How long systemd gets to say how its units are.
 const LIMIT: Duration = Duration::from_secs(5);
 
-const PROPERTIES: &str = "--property=Id,LoadState,LoadError,ActiveState,SubState,UnitFileState,Result,ExecMainStatus,\
-                          ActiveEnterTimestamp,NeedDaemonReload,User,MainPID";
-
-/// Asks systemd about the hub's units. Any user may.
-///
-/// # Errors
-/// When `systemctl` is missing, does not answer in time, or cannot reach systemd.
-pub(super) fn look() -> Result<Units, command::Error> {
-    let command = Command::new("systemctl", LIMIT).args(["show", "--timestamp=unix", PROPERTIES, "--"]).args(OWN_UNITS);
-    Ok(systemd::shown(&command.name("systemctl show").succeed()?.text()))
-}
-
 /// Properties of a unit by name, as systemctl(1) shows them.
 ///
 /// # Errors
-/// As `look`.
+/// When `systemctl` is missing, does not answer in time, or cannot reach systemd.
 pub(super) fn properties(unit: &str, names: &[&str]) -> Result<BTreeMap<String, String>, command::Error> {
     let names = format!("--property={}", names.join(","));
     let output =
@@ -36,7 +24,7 @@ pub(super) fn properties(unit: &str, names: &[&str]) -> Result<BTreeMap<String, 
 /// them, so its files are read.
 ///
 /// # Errors
-/// As `look`.
+/// When `systemctl` is missing, does not answer in time, or cannot reach systemd.
 pub(super) fn credentials(unit: &str) -> Result<Vec<String>, command::Error> {
     text(unit).map(|text| loaded(&text))
 }
@@ -44,7 +32,7 @@ pub(super) fn credentials(unit: &str) -> Result<Vec<String>, command::Error> {
 /// The names of the credentials that a unit loads by bare name, from one of systemd's own folders.
 ///
 /// # Errors
-/// As `look`.
+/// When `systemctl` is missing, does not answer in time, or cannot reach systemd.
 pub(super) fn bare_credentials(unit: &str) -> Result<Vec<String>, command::Error> {
     let bare = |(name, is_bare): (String, bool)| is_bare.then_some(name);
     text(unit).map(|text| sources(&text).into_iter().filter_map(bare).collect())

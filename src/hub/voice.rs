@@ -86,7 +86,8 @@ fn look(flag: Option<&Path>, check: bool) -> Exit {
             Err(error) => exit::configuration_error(&error),
         };
     }
-    match run(&config, &status::reasons(flag), Timestamp::now()) {
+    let (reasons, look) = status::reasons(flag);
+    match run(&config, &reasons, &look, Timestamp::now()) {
         Ok(()) => Exit::Done,
         Err(watch::Error::Config(error)) => exit::configuration_error(&error),
         Err(watch::Error::Busy) => {

@@ -17,6 +17,8 @@ use super::{
 const LIMIT: Duration = Duration::from_secs(8);
 
 use crate::kinds;
+use crate::records::Look;
+use crate::systemd::Looked;
 
 /// How many sentences are remembered as told.
 const TOLD: usize = 200;
@@ -36,12 +38,26 @@ pub(super) struct Context {
     pub narrow: bool,
     /// The unit files that the hub installed, or why they are not known.
     pub deployed: Result<BTreeSet<String>, String>,
+    /// What hub watch saw lately.
+    pub look: Option<Look>,
+    looked: OnceLock<Result<Looked, String>>,
     stat: Result<cpu::Stat, Arc<Error>>,
     meminfo: OnceLock<Result<HashMap<String, u64>, Arc<Error>>>,
     vmstat: OnceLock<Result<HashMap<String, u64>, Arc<Error>>>,
 }
 
 impl Context {
+    /// Whether systemd knows anything of what is measured.
+    pub fn asks_systemd(&self) -> bool {
+        self.roots.is_live() && crate::systemd::is_running()
+    }
+
+    /// What systemd says of its units, asked once; the first to ask may name some.
+    pub fn looked(&self, names: &[String]) -> Result<&Looked, Error> {
+        let looked = self.looked.get_or_init(|| crate::systemd::look(names).map_err(|error| error.to_string()));
+        looked.as_ref().map_err(|error| Error::Systemd(error.clone()))
+    }
+
     /// `/proc/stat`, read once for all who need it.
     pub fn stat(&self) -> Result<&cpu::Stat, Error> {
         self.stat.as_ref().map_err(again)
@@ -113,7 +129,7 @@ type Collector = fn(&Context) -> Result<Part, Error>;
 
 /// The collectors, in lanes: those of one lane take turns in one thread, so that what hangs costs its lane only. The
 /// first lane reads files that the kernel answers from memory; the others may wait for a disk, a bus or a daemon.
-const LANES: [&[(&str, Collector)]; 5] = [
+const LANES: [&[(&str, Collector)]; 4] = [
     &[
         ("cpu", |context| cpu::collect(context).map(Part::Report)),
         ("load", |context| load::collect(context).map(Part::Report)),
@@ -135,8 +151,10 @@ const LANES: [&[(&str, Collector)]; 5] = [
         ("array", |context| Ok(Part::Report(array::collect(context)))),
         ("btrfs", |context| Ok(Part::Report(btrfs::collect(context)))),
     ],
-    &[("systemd", |context| units::collect(context).map(Part::Report))],
-    &[("unit", |context| unit::collect(context).map(Part::Report))],
+    &[
+        ("unit", |context| unit::collect(context).map(Part::Report)),
+        ("systemd", |context| units::collect(context).map(Part::Report)),
+    ],
 ];
 
 /// Rows in the order they are stored and shown.
@@ -160,7 +178,8 @@ const ORDER: [&str; 17] = [
     kinds::UNIT.name,
 ];
 
-/// Measures everything once. `deployed` are the unit files that the hub installed, or why they are not known.
+/// Measures everything once. `deployed` are the unit files that the hub installed, or why they are not known; `look` is what
+/// hub watch saw lately.
 ///
 /// # Errors
 /// When no thread can be started.
@@ -169,6 +188,7 @@ pub(super) fn measure(
     before: Option<Baseline>,
     wall: jiff::Timestamp,
     deployed: Result<BTreeSet<String>, String>,
+    look: Option<Look>,
 ) -> Result<Measured, Error> {
     let stat = roots.proc("stat").and_then(|bytes| cpu::parse(&bytes)).map_err(Arc::new);
     let moment = time::moment(&roots, stat.as_ref().ok(), wall);
@@ -182,7 +202,9 @@ pub(super) fn measure(
     let interval = past.as_ref().map(|past| past.interval);
     let narrow = is_narrow(&roots);
     let (meminfo, vmstat) = (OnceLock::new(), OnceLock::new());
-    let context = Arc::new(Context { roots, moment, past, stuck, narrow, deployed, stat, meminfo, vmstat });
+    let looked = OnceLock::new();
+    let context =
+        Arc::new(Context { roots, moment, past, stuck, narrow, deployed, look, looked, stat, meminfo, vmstat });
     let mut measured = run(&context, told)?;
     measured.interval = interval;
     measured.baseline.retention = old.retention;

@@ -20,6 +20,8 @@ pub enum Error {
     },
     /// A child process did not answer.
     Child(crate::command::Error),
+    /// systemd does not say how its units are, and why.
+    Systemd(String),
     /// A collector or a file system did not answer in time.
     Late {
         /// What was asked.
@@ -69,6 +71,7 @@ impl fmt::Display for Error {
             Self::Read { path, source } => write!(f, "cannot read {}: {source}", path.display()),
             Self::Format { path, reason } => write!(f, "{} is not as documented: {reason}", path.display()),
             Self::Child(error) => error.fmt(f),
+            Self::Systemd(reason) => f.write_str(reason),
             Self::Late { what, seconds } => write!(f, "{what} did not answer within {seconds} s"),
             Self::State(error) => error.fmt(f),
             Self::Procfs(path, reason) => {

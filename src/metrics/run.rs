@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::exit::Exit;
 use crate::log;
 use crate::records::history::{Event, Kind};
-use crate::records::{self, Details, counted, installed_units};
+use crate::records::{self, Details, Look, counted, installed_units};
 use crate::state::{self, Folder, Lock, Record, Run};
 use crate::store::MetricRow;
 
@@ -26,6 +26,9 @@ const RETENTION_EVERY: f64 = 6.0 * 3600.0;
 const RETENTION_DAYS: u32 = 30;
 /// How many problems of one collector are told.
 const PROBLEMS: usize = 5;
+
+/// For how many seconds a look of hub watch says how systemd's units are.
+const LOOK_HOLDS: u64 = 2 * 60;
 
 const BASELINE: &str = "baseline.json";
 
@@ -137,7 +140,7 @@ fn take(config: &Config, place: &Place, roots: Roots) -> Result<(Sample, Measure
     // Databases keep times in milliseconds; a row must have the same time however often it is sent.
     let time = jiff::Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now);
     let os = identity::os(&roots);
-    let mut measured = collect::measure(roots, place.baseline(), time, deployed(config))?;
+    let mut measured = collect::measure(roots, place.baseline(), time, deployed(config), look(config, time))?;
     let mut rows = std::mem::take(&mut measured.rows);
     let (depth, losses) = place.depth();
     rows.push(("run", own(&measured, depth, losses, started.elapsed())));
@@ -150,6 +153,13 @@ fn deployed(config: &Config) -> Result<BTreeSet<String>, String> {
         Err(error) if !error.is_missing() => Err(error.to_string()),
         read => Ok(read.unwrap_or_default()),
     }
+}
+
+/// What hub watch saw lately; none where it has not looked, or its folder may not be read.
+fn look(config: &Config, now: jiff::Timestamp) -> Option<Look> {
+    let watch = Folder::open(&config.state_dir).and_then(|root| root.sub("watch")).ok()?;
+    let look: Look = watch.read_json(Look::FILE).ok().flatten()?;
+    look.is_within(LOOK_HOLDS, now).then_some(look)
 }
 
 /// The `run` row: how the run itself went so far, in milliseconds; what waits in the spool, what was lost since the
@@ -240,7 +250,7 @@ pub(super) fn store(config: &Config, roots: Roots) -> Exit {
     log_problems(&measured);
     // Before the database, which may keep this waiting.
     if let Some(folder) = &place.folder
-        && let Err(error) = folder.note_json(records::Sample::FILE, &sample.left())
+        && let Err(error) = folder.renew_json(records::Sample::FILE, &sample.left())
     {
         log::error!("newest_sample_not_written", error = error.to_string());
     }

@@ -1,6 +1,5 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -12,6 +11,7 @@ use super::device;
 use super::payload::{Payload, Put, Report, decimal};
 use super::roots;
 use crate::kinds;
+use crate::systemd::Looked;
 
 /// How many control groups are looked at, and how many names at most to find those that the hub deployed among them.
 const MOST: usize = 500;
@@ -22,8 +22,6 @@ const BUSIEST: usize = 3;
 const BUSY_CPU: f64 = 1.0;
 const BUSY_MEMORY: u64 = 64_000_000;
 const BUSY_IO: f64 = 100_000.0;
-/// How long the system bus may take.
-const BUS_LIMIT: Duration = Duration::from_secs(2);
 /// How many of the units that the hub deployed are told.
 const DEPLOYED: usize = 20;
 
@@ -160,11 +158,11 @@ pub(super) fn collect(context: &Context) -> Result<Report, Error> {
         Err(error) => report.lasting.push(format!("the units that the hub deployed are not known: {error}")),
     }
     let told: Vec<&Unit> = told.iter().filter_map(|at| units.get(*at)).collect();
-    let mut restarts = restarts(context, &told);
+    let restarts = restarts(context, &told);
     let mut payload = Map::new();
     for unit in told {
         let mut row = row(unit);
-        row.put_some("restarts", restarts.remove(unit.name.as_str()));
+        row.put_some("restarts", restarts.get(&unit.name).copied());
         payload.put(&unit.name, Value::Object(row));
     }
     if !payload.is_empty() {
@@ -174,15 +172,16 @@ pub(super) fn collect(context: &Context) -> Result<Report, Error> {
 }
 
 /// How often systemd restarted services by itself; none of those that cannot be asked for: in a recorded tree, and where
-/// there is no system bus.
-fn restarts<'a>(context: &Context, units: &[&'a Unit]) -> BTreeMap<&'a str, u32> {
-    if !context.roots.is_live() || !crate::systemd::is_running() {
+/// systemd does not answer, which the `systemd` row tells.
+fn restarts(context: &Context, units: &[&Unit]) -> BTreeMap<String, u32> {
+    if !context.asks_systemd() {
         return BTreeMap::new();
     }
-    let names: Vec<&str> =
-        units.iter().map(|unit| unit.name.as_str()).filter(|name| name.ends_with(".service")).collect();
-    let counts = crate::systemd::restarts(&names, BUS_LIMIT).unwrap_or_default();
-    names.into_iter().zip(counts).filter_map(|(name, count)| Some((name, count?))).collect()
+    if let Some(look) = &context.look {
+        return look.restarts.clone();
+    }
+    let names = units.iter().map(|unit| unit.name.clone()).filter(|name| name.ends_with(".service"));
+    context.looked(&names.collect::<Vec<_>>()).map(Looked::restarts).unwrap_or_default()
 }
 
 fn row(unit: &Unit) -> Payload {

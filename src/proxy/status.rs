@@ -19,6 +19,9 @@ use crate::records::{
 use crate::state::{Folder, Record, Run, SYSTEM_ROOT};
 use crate::webhook::queue::Queue;
 
+/// For how many seconds a look of hub watch says how the host is.
+const LOOK_HOLDS: u64 = 5 * 60;
+
 /// What the status is collected from.
 pub(super) struct Sources {
     pub root: Found<Folder>,
@@ -133,6 +136,11 @@ impl Sources {
             left: &left,
             units: None,
             units_error: None,
+            failed: left
+                .look
+                .get()
+                .filter(|look| look.is_within(LOOK_HOLDS, now))
+                .and_then(|look| look.failed.as_ref()),
             up: None,
             proxy: &proxy,
             lives: true,

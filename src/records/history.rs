@@ -58,6 +58,10 @@ pub enum Kind {
     Cleared,
     /// A service that runs for long began.
     Started,
+    /// The host began.
+    Booted,
+    /// A unit of systemd failed, maybe more often than once.
+    UnitFailed,
 }
 
 /// One thing that happened.

@@ -4,7 +4,7 @@ use std::path::Path;
 use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 
-use super::{Details, Door, Found, Pipeline, Reader, Refusal, Repository, SERVICES, Sample, Totals, Trouble};
+use super::{Details, Door, Found, Look, Pipeline, Reader, Refusal, Repository, SERVICES, Sample, Totals, Trouble};
 use crate::config::Config;
 use crate::state::{Entry, Folder, Record, lock_holder};
 
@@ -30,6 +30,8 @@ pub struct Left {
     pub gate: Option<bool>,
     /// Whether a process changes the host at this moment; none where locks cannot be seen.
     pub works: Option<bool>,
+    /// What hub watch saw at its last look, however long ago.
+    pub look: Found<Look>,
     /// When this host was started.
     pub booted: Option<jiff::Timestamp>,
     /// How often what happened to each repository.
@@ -85,6 +87,7 @@ impl Left {
                 services: SERVICES.iter().map(|_| root.likewise()).collect(),
                 repositories: wanted.repositories.iter().flatten().map(|name| Repository::in_no(root, name)).collect(),
                 totals: root.likewise(),
+                look: root.likewise(),
                 sample: root.likewise(),
                 queue: if root.is_known() { Queue::empty() } else { Queue::default() },
                 ..Self::default()
@@ -105,6 +108,7 @@ impl Left {
         let owners = reader.owners();
         let queue = Queue::read(&mut reader, now);
         let (totals, sample) = (reader.totals(), reader.sample());
+        let look = reader.read("watch", Look::FILE);
         // Where /proc shows no locks, nobody knows.
         let holder = reader.folder("gitops").take().and_then(|gitops| lock_holder(&gitops, "lock").ok());
         let works = holder.filter(|_| Path::new("/proc/locks").exists()).map(|holder| holder.is_some());
@@ -115,6 +119,7 @@ impl Left {
             owners,
             queue,
             totals,
+            look,
             sample,
             unreadable: reader.unreadable,
             ..Self::default()

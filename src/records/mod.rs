@@ -8,6 +8,7 @@ mod found;
 pub mod history;
 mod installed;
 mod left;
+mod look;
 mod reader;
 mod repository;
 mod sample;
@@ -28,6 +29,7 @@ pub use details::{Details, Door, FormerName, Gateway, Gitops, Kept, Looked, Metr
 pub use found::Found;
 pub use installed::installed_units;
 pub use left::{Left, Queue, Wanted};
+pub use look::{FailedUnit, FailedUnits, Look};
 pub use reader::{Reader, Trouble};
 pub use repository::{Bad, Checked, Confirmed, Deployed, Hold, LAST_WORD, Open, Refusal, Repository, Request};
 pub use sample::Sample;

@@ -1,6 +1,11 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::kinds::UNIT;
+
+/// More are not told of.
+const MOST_SERVICES: usize = 50;
+
 /// `data/metrics/sample.json`: the newest sample of the host, written over by each run of system-metrics.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Sample {
@@ -17,4 +22,10 @@ pub struct Sample {
 impl Sample {
     /// Its name in the folder `data/metrics`.
     pub const FILE: &str = "sample.json";
+
+    /// The services whose use it tells.
+    pub fn services(&self) -> Vec<String> {
+        let units = self.metrics.get(UNIT.name).and_then(Value::as_object).into_iter().flatten();
+        units.map(|(name, _)| name.clone()).filter(|name| name.ends_with(".service")).take(MOST_SERVICES).collect()
+    }
 }

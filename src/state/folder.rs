@@ -14,6 +14,7 @@ use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use super::Error;
+pub use json::roomy;
 pub use list::{Entry, Kind};
 
 /// An open folder. Every call works on names inside it and follows no link, so that whoever owns a folder above or

@@ -25,9 +25,13 @@ pub struct Unit {
     pub user: String,
     /// Its process; 0 where none runs.
     pub main_pid: u32,
+    /// Since when it is as it is.
+    pub changed: Option<jiff::Timestamp>,
+    /// How often systemd restarted it by itself; none of what is no service.
+    pub restarts: Option<u32>,
 }
 
-/// The hub's units by name.
+/// Units by name.
 pub type Units = BTreeMap<String, Unit>;
 
 impl Unit {
@@ -62,7 +66,7 @@ impl Unit {
 }
 
 /// Reads `systemctl show`: `NAME=VALUE` lines, an empty line between units.
-pub fn shown(text: &str) -> Units {
+pub(super) fn shown(text: &str) -> Units {
     let mut units = Units::new();
     for block in text.split("\n\n") {
         let (mut id, mut unit) = (String::new(), Unit::default());
@@ -81,6 +85,8 @@ pub fn shown(text: &str) -> Units {
                 "NeedDaemonReload" => unit.needs_reload = value == "yes",
                 "User" => unit.user = text(),
                 "MainPID" => unit.main_pid = value.parse().unwrap_or(0),
+                "StateChangeTimestamp" => unit.changed = unix(value),
+                "NRestarts" => unit.restarts = value.parse().ok(),
                 _ => {}
             }
         }

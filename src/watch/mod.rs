@@ -4,6 +4,7 @@
 
 mod book;
 mod heartbeat;
+mod journal;
 mod notice;
 mod outbox;
 mod past;

@@ -7,6 +7,7 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use super::journal::Journal;
 use super::past::Past;
 use super::results::{self, All, Results};
 use super::{Book, Event, Heartbeat, Kind, Notice, Outbox, Sent, Way, ways};
@@ -14,17 +15,16 @@ use crate::config::{self, Config, Repository};
 use crate::health::{Level, Reason};
 use crate::host;
 use crate::log;
-use crate::records::{Details as _, Reader, Unheard, Watch, history};
+use crate::records::{Details as _, Look, Reader, Unheard, Watch, history};
 use crate::said::Forge;
-use crate::state::{self, Folder, Lock, Record, Run};
+use crate::state::{self, Folder, Lock, Record, Run, roomy};
+use crate::systemd;
 
 /// The service's name in logs and in its record.
 pub const SERVICE: &str = "hub-watch";
 /// The key of what gitops-sync's last run says as a whole.
 const LAST_RUN: &str = "gitops/last-run";
 const STATE: &str = "state.json";
-/// The state takes so many bytes, or a multiple of them: what is on the disk can be written over when the disk is full.
-const BLOCK: usize = 32 << 10;
 /// Longer is no state: a hundred notices for each way, of twenty events each.
 const LONGEST: usize = 8 << 20;
 /// New tries begin no later than this after the first, so that a look ends before the next one.
@@ -75,13 +75,14 @@ struct State {
     heartbeat: Heartbeat,
     past: Past,
     results: All,
+    journal: Journal,
 }
 
 /// Takes a look in: what appeared and what went is noted and told, what waited is sent, and the heartbeat goes out.
 ///
 /// # Errors
 /// When the folder `watch/` cannot be used, another look goes on, or a credential is wrong.
-pub fn run(config: &Config, reasons: &[Reason], now: Timestamp) -> Result<(), Error> {
+pub fn run(config: &Config, reasons: &[Reason], look: &Look, now: Timestamp) -> Result<(), Error> {
     let begin = Instant::now();
     let root = Folder::open_or_make(&config.state_dir, 0o755)?;
     let folder = root.sub_or_make("watch", 0o750)?;
@@ -94,6 +95,10 @@ pub fn run(config: &Config, reasons: &[Reason], now: Timestamp) -> Result<(), Er
             State::default()
         }
     };
+    // Who reads it can do without it for a while.
+    if let Err(error) = folder.renew_json(Look::FILE, look) {
+        log::warn!("look_not_left", error = error.to_string());
+    }
     let before = bytes(&state);
     let repeat = SignedDuration::from_hours(i64::from(config.notify.repeat_hours));
     let changes = state.book.look(&worth_telling(reasons), now, repeat, !ways.is_empty());
@@ -120,6 +125,10 @@ pub fn run(config: &Config, reasons: &[Reason], now: Timestamp) -> Result<(), Er
     }
     let sent = ways.iter().map(|way| send(&mut kept, way, &mut state, now, begin)).sum::<u64>();
     results::wanted(config).for_each(|repository| say(&mut kept, repository, config, &mut state, now, begin));
+    if systemd::is_running() {
+        read_journal(&folder, &mut state.journal, &changes, now);
+        kept.keep(&state, false);
+    }
     record(&folder, &state, &changes, sent, reasons, now, begin)?;
     Ok(())
 }
@@ -201,9 +210,7 @@ impl Kept<'_> {
 
 fn bytes(state: &State) -> Vec<u8> {
     // None of its types can fail to be JSON.
-    let mut bytes = serde_json::to_vec(state).unwrap_or_default();
-    bytes.resize(bytes.len().next_multiple_of(BLOCK), b' ');
-    bytes
+    roomy(serde_json::to_vec(state).unwrap_or_default())
 }
 
 /// The reasons that people are told.
@@ -217,6 +224,15 @@ fn worth_telling(reasons: &[Reason]) -> Vec<Reason> {
         _ => true,
     };
     reasons.iter().filter(is_worth).cloned().collect()
+}
+
+/// Takes down what the journal knows.
+fn read_journal(folder: &Folder, journal: &mut Journal, changes: &[Event], now: Timestamp) {
+    let calls = changes.iter().any(|event| event.key.starts_with("unit"));
+    match journal.read(now, calls) {
+        Ok(events) => events.iter().for_each(|event| event.append(folder)),
+        Err(error) => log::warn!("journal_not_read", error = error.to_string()),
+    }
 }
 
 /// Takes down what appeared and what went.

@@ -81,6 +81,7 @@ fn fuzz_records() {
             left: &left,
             units: None,
             units_error: None,
+            failed: left.look.get().and_then(|look| look.failed.as_ref()),
             up: None,
             proxy: &Answer::Well,
             lives: true,

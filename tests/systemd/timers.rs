@@ -84,21 +84,24 @@ fn reading_sync_makes_up_for_a_power_off_across_ten_and_not_for_any_other() {
 }
 
 #[test]
-fn failed_units_are_asked_for_over_the_bus_and_not_by_a_process() {
+fn failed_units_come_from_the_look_of_hub_watch_else_from_systemctl() {
     let Some(machine) = Machine::boot() else { return };
+    let row = || {
+        machine.ok(&["systemctl", "start", METRICS]);
+        let sql = "SELECT payload FROM system_metrics WHERE metric_type = 'systemd' ORDER BY time DESC LIMIT 1";
+        serde_json::from_str::<serde_json::Value>(&sqlite(&machine, sql)).expect("JSON")
+    };
     machine.ok(&["systemd-run", "--quiet", "--unit=broken-one", "false"]);
     machine.wait_for("the unit has failed", Duration::from_secs(20), || {
         show(&machine, "broken-one.service", "ActiveState") == "failed"
     });
-    // Where no program is found, systemctl is none either.
-    machine
-        .write("/etc/systemd/system/system-metrics.service.d/path.conf", "[Service]\nEnvironment=PATH=/nonexistent\n");
-    machine.ok(&["systemctl", "daemon-reload"]);
-    machine.ok(&["systemctl", "start", METRICS]);
-    let payload = sqlite(&machine, "SELECT payload FROM system_metrics WHERE metric_type = 'systemd'");
-    let row: serde_json::Value = serde_json::from_str(&payload).expect("JSON");
-    assert_eq!(row, serde_json::json!({"failed": 1, "units": ["broken-one.service"]}));
-    nothing_denied(&machine, &[METRICS]);
+    assert_eq!(row(), serde_json::json!({"failed": 1, "units": ["broken-one.service"]}), "nobody has looked yet");
+    machine.ok(&["systemctl", "start", "hub-watch.service"]);
+    machine.ok(&["systemctl", "reset-failed", "broken-one.service"]);
+    assert_eq!(row(), serde_json::json!({"failed": 1, "units": ["broken-one.service"]}), "as it was a moment ago");
+    machine.ok(&["systemctl", "start", "hub-watch.service"]);
+    assert_eq!(row(), serde_json::json!({"failed": 0, "units": []}));
+    nothing_denied(&machine, &[METRICS, "hub-watch.service"]);
 }
 
 #[test]

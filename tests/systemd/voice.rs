@@ -1,5 +1,7 @@
 //! What is wrong leaves the host: from the packaged unit, in its sandbox, by its own account.
 
+use std::time::{Duration, Instant};
+
 use crate::gitops::{Text, configure, push, repository, service, sync};
 use crate::journal::nothing_denied;
 use crate::machine::{Machine, describe};
@@ -71,9 +73,7 @@ fn the_timer_looks_each_minute_and_a_notifier_that_is_away_is_said() {
     assert!(said.contains("systemctl enable --now hub-watch.timer"), "{said}");
     machine.ok(&["systemctl", "enable", "--now", "--quiet", "hub-watch.timer"]);
     let record = "/var/lib/observability-hub/watch/run.json";
-    machine.wait_for("a look", std::time::Duration::from_secs(90), || {
-        machine.run(&["test", "-e", record]).status.success()
-    });
+    machine.wait_for("a look", Duration::from_secs(90), || machine.run(&["test", "-e", record]).status.success());
     let run = machine.read(record);
     assert!(run.contains("\"status\": \"failed\"") && run.contains("127.0.0.1:9") && !run.contains("/beat"), "{run}");
     let status = machine.run(&["hub", "status"]);
@@ -81,4 +81,55 @@ fn the_timer_looks_each_minute_and_a_notifier_that_is_away_is_said() {
     assert!(said.contains("what this host has to say does not arrive") && said.contains("hub notify test"), "{said}");
     let test = machine.run(&["hub", "notify", "test"]);
     assert!(String::from_utf8_lossy(&test.stderr).contains("not taken: http://127.0.0.1:9/…"), "{}", describe(&test));
+}
+
+#[test]
+fn a_unit_of_the_operator_that_fails_is_told_within_seventy_seconds_and_stands_in_the_timeline() {
+    let Some(machine) = Machine::boot() else { return };
+    configure(&machine, &[format!("[notify]\ncommand = [\"/usr/bin/tee\", \"-a\", \"{TOLD}\"]\n")]);
+    machine.write("/etc/systemd/system/backup.service", "[Service]\nType=oneshot\nExecStart=/bin/sh -c 'exit 7'\n");
+    machine.ok(&["systemctl", "daemon-reload"]);
+    machine.ok(&["systemctl", "enable", "--now", "--quiet", "hub-watch.timer"]);
+    machine.wait_for("a first look", Duration::from_secs(90), || {
+        machine.run(&["test", "-e", "/var/lib/observability-hub/watch/look.json"]).status.success()
+    });
+    machine.run(&["systemctl", "start", "backup.service"]);
+    let failed = Instant::now();
+    let told = || String::from_utf8_lossy(&machine.run(&["cat", TOLD]).stdout).into_owned();
+    machine.wait_for("the notice", Duration::from_secs(80), || told().contains("unit/backup.service/failed"));
+    assert!(failed.elapsed() < Duration::from_secs(70), "{:?}", failed.elapsed());
+    assert!(told().contains("backup.service has failed (exit-code, exit status 7)"), "{}", told());
+    let status = machine.run(&["hub", "status"]);
+    assert_eq!(status.status.code(), Some(2), "{}", describe(&status));
+    let timeline = machine.ok(&["hub", "timeline"]);
+    let lines: Vec<&str> = timeline.lines().filter(|line| line.contains("hub-watch")).collect();
+    assert!(lines.iter().any(|line| line.contains("host  booted")), "{timeline}");
+    assert_eq!(lines.iter().filter(|line| line.contains("backup.service  unit_failed")).count(), 1, "{timeline}");
+    assert!(lines.iter().any(|line| line.contains("backup.service  raised")), "{timeline}");
+    nothing_denied(&machine, &["hub-watch.service"]);
+}
+
+#[test]
+fn three_hundred_failed_units_are_one_reason_and_do_not_hold_up_a_look() {
+    let Some(machine) = Machine::boot() else { return };
+    configure(&machine, &[format!("[notify]\ncommand = [\"/usr/bin/tee\", \"-a\", \"{TOLD}\"]\n")]);
+    machine.ok(&LOOK);
+    machine.write("/etc/systemd/system/bad@.service", "[Service]\nExecStart=/bin/false\n");
+    machine.ok(&["systemctl", "daemon-reload"]);
+    machine.ok(&["sh", "-c", "for n in $(seq 300); do echo bad@$n.service; done | xargs systemctl start --no-block"]);
+    machine.wait_for("all of them have failed", Duration::from_secs(60), || {
+        machine.ok(&["systemctl", "list-units", "--failed", "--no-legend"]).lines().count() == 300
+    });
+    machine.run(&["rm", "-f", TOLD]);
+    let begin = Instant::now();
+    machine.ok(&LOOK);
+    assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
+    let told = machine.ok(&["cat", TOLD]);
+    assert!(told.contains("300 units have failed: bad@1") && told.contains("more"), "{told}");
+    assert_eq!(told.matches("\"kind\":\"raised\"").count(), 1, "{told}");
+    assert!(told.len() < 8_000, "{}", told.len());
+    machine.ok(&["systemctl", "reset-failed"]);
+    machine.ok(&["rm", "-f", TOLD]);
+    machine.ok(&LOOK);
+    assert!(machine.ok(&["cat", TOLD]).contains("is well again"));
 }

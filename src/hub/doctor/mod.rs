@@ -193,9 +193,9 @@ fn examine(flag: Option<PathBuf>, services: &[Service]) -> Report {
         Some(config) => Ok(config.state_dir.clone()),
         None => state::root(None).map_err(|error| error.to_string()),
     };
-    let (units, units_error) = match systemd::is_running().then(look) {
+    let (units, units_error) = match systemd::is_running().then(|| look(&[])) {
         None => (None, None),
-        Some(Ok(units)) => (Some(units), None),
+        Some(Ok(looked)) => (Some(looked.own), None),
         Some(Err(error)) => (None, Some(error)),
     };
     let path = Config::file_path(flag.as_deref());

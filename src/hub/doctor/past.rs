@@ -45,6 +45,7 @@ impl Past {
             left: &left,
             units: patient.units.as_ref(),
             units_error: None,
+            failed: None,
             up: None,
             proxy: &Answer::NotAsked,
             lives,

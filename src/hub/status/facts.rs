@@ -8,8 +8,8 @@ use crate::config::Config;
 use crate::health::{Answer, Seen, Wait, Ways};
 use crate::hint::command_line;
 use crate::hub::greeting::{WEBHOOK, url};
-use crate::hub::units;
-use crate::records::{Found, Left, Reader, Trouble, Wanted};
+use crate::log::rfc3339;
+use crate::records::{FailedUnits, Found, Left, Look, Reader, Sample, Trouble, Wanted};
 use crate::state::{self, Folder, lock_holder};
 use crate::systemd::Units;
 use crate::text;
@@ -29,6 +29,8 @@ pub(super) struct Facts {
     /// None where systemd does not run this host, or does not answer.
     units: Option<Units>,
     units_error: Option<String>,
+    /// What systemd says now of all other units.
+    pub look: Look,
     /// The process of `hub up`.
     up: Option<u32>,
     proxy: Answer,
@@ -66,11 +68,19 @@ impl Facts {
             let more = reader.unreadable.into_iter().filter(|trouble| !known.contains(trouble));
             left.unreadable = known.iter().cloned().chain(more).collect();
         }
-        let (units, units_error) = match systemd::is_running().then(units::look) {
-            None => (None, None),
-            Some(Ok(units)) => (Some(units), None),
-            Some(Err(error)) => (None, Some(error.to_string())),
-        };
+        let (mut units, mut units_error) = (None, None);
+        let mut look = Look { at: rfc3339(now), ..Look::default() };
+        let names = left.sample.get().map(Sample::services).unwrap_or_default();
+        match systemd::is_running().then(|| systemd::look(&names)) {
+            None => {}
+            Some(Ok(looked)) => {
+                let before = left.look.get().and_then(|look| look.failed.as_ref());
+                look.failed = Some(FailedUnits::of(&looked.failed, before));
+                (look.own_failed, look.restarts) = (looked.own_failed().collect(), looked.restarts());
+                units = Some(looked.own);
+            }
+            Some(Err(error)) => units_error = Some(error.to_string()),
+        }
         let proxy = config.as_ref().map_or(Answer::NotAsked, ask);
         let state_dir = state_dir.ok();
         // It goes on where it is while what hub.toml says now is refused.
@@ -78,7 +88,7 @@ impl Facts {
         let lives = !matches!(proxy, Answer::NotAsked | Answer::Silent(_)) || state_dir.as_ref().is_some_and(holds);
         let path = Config::file_path(flag);
         let ways = ways(flag, &path, state_dir.as_deref(), units.as_ref());
-        Self { path, config, state_dir, left, now, ways, units, units_error, up, proxy, lives, waits }
+        Self { path, config, state_dir, left, now, ways, units, units_error, look, up, proxy, lives, waits }
     }
 
     /// What is judged.
@@ -90,6 +100,7 @@ impl Facts {
             left: &self.left,
             units: self.units.as_ref(),
             units_error: self.units_error.as_deref(),
+            failed: self.look.failed.as_ref(),
             up: self.up,
             proxy: &self.proxy,
             lives: self.lives,

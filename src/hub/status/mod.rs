@@ -16,7 +16,7 @@ use super::terminal::Terminal;
 use crate::exit::print;
 use crate::health::{self, Funnel, Level, Reason, Service};
 use crate::log::rfc3339;
-use crate::records::{self, Found, Pipeline, Queue, Trouble};
+use crate::records::{self, Found, Look, Pipeline, Queue, Trouble};
 use crate::text;
 use facts::Facts;
 pub(super) use facts::ways;
@@ -91,9 +91,10 @@ pub(super) fn main(arguments: &Arguments) -> ExitCode {
     ExitCode::from(status.status as u8)
 }
 
-/// Why this host is not healthy.
-pub(super) fn reasons(flag: Option<&Path>) -> Vec<Reason> {
-    health::judge(&Facts::find(flag).seen())
+/// Why this host is not healthy, and what else was seen.
+pub(super) fn reasons(flag: Option<&Path>) -> (Vec<Reason>, Look) {
+    let facts = Facts::find(flag);
+    (health::judge(&facts.seen()), facts.look)
 }
 
 fn collect(facts: Facts) -> Status {

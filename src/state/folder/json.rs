@@ -6,6 +6,15 @@ use crate::state::Error;
 /// Longer files are not read, in bytes, where nobody says how long they may be.
 const LONGEST: usize = 1 << 20;
 
+/// What is to be written over when the disk is full takes so many bytes, or a multiple of them.
+const BLOCK: usize = 32 << 10;
+
+/// JSON with so many spaces behind it that a somewhat longer one has room in its place.
+pub fn roomy(mut json: Vec<u8>) -> Vec<u8> {
+    json.resize(json.len().next_multiple_of(BLOCK), b' ');
+    json
+}
+
 impl Folder {
     /// Publishes a value as JSON, readable by the group (0640).
     ///
@@ -22,6 +31,19 @@ impl Folder {
     /// As `publish`.
     pub fn note_json<T: serde::Serialize>(&self, name: &str, value: &T) -> Result<(), Error> {
         self.replace(name, &self.json(name, value)?, 0o640)
+    }
+
+    /// As `note_json`, for what a full disk must not keep from its readers: it takes more room than it needs, and is written
+    /// over where there is none for a second one. A reader may meet it half written.
+    ///
+    /// # Errors
+    /// As `publish`.
+    pub fn renew_json<T: serde::Serialize>(&self, name: &str, value: &T) -> Result<(), Error> {
+        let bytes = roomy(self.json(name, value)?);
+        self.replace(name, &bytes, 0o640).or_else(|error| match self.overwrite(name, &bytes) {
+            Ok(true) => Ok(()),
+            Ok(false) | Err(_) => Err(error),
+        })
     }
 
     fn json<T: serde::Serialize>(&self, name: &str, value: &T) -> Result<Vec<u8>, Error> {

@@ -1,0 +1,25 @@
+use super::Level;
+use super::judge::Judge;
+use crate::hint::quoted;
+use crate::records::FailedUnit;
+use crate::text::listed;
+
+impl Judge<'_> {
+    /// The host's own units that have failed. Of the hub's each service says more itself.
+    pub fn failed_units(&mut self) {
+        let Some(failed) = self.seen.failed else { return };
+        if failed.is_crowd {
+            let left = std::iter::repeat_n("", failed.count.saturating_sub(failed.first.len()));
+            let names = listed(failed.first.iter().map(|one| one.unit.as_str()).chain(left), ", ");
+            let reason = format!("{} units have failed: {names}", failed.count);
+            self.say(Level::Failed, "units/failed", "units", reason, "systemctl --failed");
+            return;
+        }
+        for FailedUnit { unit, result, exit_status, since } in &failed.first {
+            let status = exit_status.as_ref().map(|status| format!(", exit status {status}")).unwrap_or_default();
+            let reason = format!("{unit} has failed ({result}{status})");
+            let mend = format!("systemctl status {0}; journalctl -u {0} -n 20", quoted(unit));
+            self.say_since(since.as_deref(), Level::Failed, format!("unit/{unit}/failed"), unit, reason, mend);
+        }
+    }
+}
