@@ -37,6 +37,9 @@ pub(super) struct Arguments {
     /// print JSON
     #[argh(switch)]
     json: bool,
+    /// print one line for /etc/motd, which anybody may read, and exit with 0
+    #[argh(switch)]
+    motd: bool,
     /// the configuration file
     #[argh(option, arg_name = "PATH")]
     config: Option<PathBuf>,
@@ -83,12 +86,31 @@ struct Configuration {
 /// Shows it and returns the exit code: 0 healthy, 1 degraded, 2 failed.
 pub(super) fn main(arguments: &Arguments) -> ExitCode {
     let status = collect(Facts::find(arguments.config.as_deref()));
+    if arguments.motd {
+        print(&line(&status));
+        return ExitCode::SUCCESS;
+    }
     if arguments.json {
         print(&text::json(&status, true));
     } else {
         print(&table::format(&status, Terminal::stdout()));
     }
     ExitCode::from(status.status as u8)
+}
+
+/// How it is, without a name or a word that not everybody may read.
+fn line(status: &Status) -> String {
+    let count = |level| status.reasons.iter().filter(|reason| reason.level == level).count();
+    let said = match (status.is_fresh, count(Level::Failed), count(Level::Degraded)) {
+        (true, ..) => "nothing is set up yet; see: hub doctor".to_owned(),
+        (_, 0, 0) => "healthy".to_owned(),
+        (_, 0, some) => format!("degraded, {}; see: hub status", records::counted(some as u64, "reason")),
+        (_, failed, 0) => format!("failed, {}; see: hub status", records::counted(failed as u64, "reason")),
+        (_, failed, some) => {
+            format!("failed, {} and {some} to look at; see: hub status", records::counted(failed as u64, "reason"))
+        }
+    };
+    format!("Observability Hub: {said}\n")
 }
 
 /// Why this host is not healthy, and what else was seen.
