@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use ureq::http::{Response, StatusCode};
 
 use crate::config::{Config, Error, Repository};
-use crate::forge::board::{Board, Said, board};
+use crate::forge::board::{Board, Said, Word, board};
 use crate::http::{Trusting, said};
 use crate::text;
 
@@ -14,6 +14,8 @@ use crate::text;
 const LIMIT: Duration = Duration::from_secs(10);
 /// The longest answer, in bytes: a hundred statuses with their authors are a tenth of it.
 const LONGEST_ANSWER: u64 = 4 << 20;
+/// Nobody's commit has the word of more than a thousand checks.
+const MOST_PAGES: usize = 10;
 /// As much of an answer as a reason needs.
 const MOST_OF_REASON: usize = 200;
 
@@ -111,6 +113,43 @@ impl Forge {
         // Of these only another request mends anything: the commit is not there, or has too many words already.
         let is_final = matches!(status.as_u16(), 400 | 409 | 410 | 413 | 422);
         Err(Unheard { is_final, ..self.refused(status, &answer, retry_after) })
+    }
+
+    /// What others than the hub say of a commit.
+    ///
+    /// # Errors
+    /// When not all of it could be read.
+    pub fn words(&self, commit: &str) -> Result<Vec<Word>, Unheard> {
+        let questions = self.board.questions(&self.name, commit);
+        let all = questions.iter().map(|question| self.answers(question)).collect::<Result<Vec<_>, _>>()?;
+        Ok(all.into_iter().flatten().collect())
+    }
+
+    fn answers(&self, question: &str) -> Result<Vec<Word>, Unheard> {
+        let (mut words, mut count, mut last) = (Vec::new(), 0, String::new());
+        for number in 1..=MOST_PAGES {
+            let request = self.agent.get(format!("{}{question}&page={number}", self.root));
+            let (status, answer, retry_after) = self.heard(self.with_headers(request).call())?;
+            if !status.is_success() {
+                return Err(self.refused(status, &answer, retry_after));
+            }
+            let page = self.board.read(&answer);
+            let page = page.map_err(|error| format!("{} answered what is not understood: {error}", self.root))?;
+            // Who knows no pages gives the first one each time.
+            if page.count == 0 || answer == last {
+                return match page.of.filter(|of| count < *of) {
+                    Some(of) => Err(format!("{} says there are {of} and shows {count}", self.root).into()),
+                    None => Ok(words),
+                };
+            }
+            words.extend(page.words);
+            count += page.count;
+            if page.of.is_some_and(|of| count >= of) {
+                return Ok(words);
+            }
+            last = answer;
+        }
+        Err(format!("{} has the word of more than {count} checks on this commit", self.root).into())
     }
 
     fn with_headers<B>(&self, request: ureq::RequestBuilder<B>) -> ureq::RequestBuilder<B> {

@@ -45,11 +45,16 @@ pub struct Word {
     pub state: State,
 }
 
+/// What the names of the hub's own words begin with, on each host.
+pub const OWN: &str = "hub/";
+
 /// One page of words.
 #[derive(Debug, Default)]
 pub struct Page {
-    /// What is on it.
+    /// What others than the hub say.
     pub words: Vec<Word>,
+    /// How many entries are on it, the hub's own included.
+    pub count: usize,
     /// How many there are on all pages; none where the forge does not say.
     pub of: Option<usize>,
 }

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::board::{Board, Page, Said, State, Word};
+use super::board::{Board, OWN, Page, Said, State, Word};
 
 /// The board of Gitea and Forgejo.
 pub(super) struct Gitea;
@@ -59,6 +59,9 @@ impl Board for Gitea {
             Word { name: context, state }
         };
         // Its `total_count` is that of the page.
-        Ok(Page { words: statuses.into_iter().flatten().map(word).collect(), of: None })
+        let statuses = statuses.unwrap_or_default();
+        let count = statuses.len();
+        let others = statuses.into_iter().filter(|status| !status.context.starts_with(OWN));
+        Ok(Page { words: others.map(word).collect(), count, of: None })
     }
 }

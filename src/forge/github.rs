@@ -4,7 +4,7 @@
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::board::{Board, Page, Said, State, Word};
+use super::board::{Board, OWN, Page, Said, State, Word};
 use super::event::{self, Error, Event, Moved};
 use super::gitea::Gitea;
 use super::{Forge, Proof};
@@ -156,7 +156,9 @@ impl Board for Statuses {
 
     fn read(&self, answer: &str) -> serde_json::Result<Page> {
         let Words { total_count, statuses, check_runs } = serde_json::from_str(answer)?;
-        let statuses = statuses.into_iter().map(|Status { context: name, state }| {
+        let count = statuses.len() + check_runs.len();
+        let others = statuses.into_iter().filter(|status| !status.context.starts_with(OWN));
+        let statuses = others.map(|Status { context: name, state }| {
             let state = match state.as_str() {
                 "success" => State::Success,
                 "pending" => State::Pending,
@@ -173,6 +175,6 @@ impl Board for Statuses {
             };
             Word { name, state }
         });
-        Ok(Page { words: statuses.chain(runs).collect(), of: Some(total_count) })
+        Ok(Page { words: statuses.chain(runs).collect(), count, of: Some(total_count) })
     }
 }

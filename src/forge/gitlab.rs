@@ -4,7 +4,7 @@
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::board::{Board, Page, Said, State, Word};
+use super::board::{Board, OWN, Page, Said, State, Word};
 use super::event::{self, Error, Event, Moved};
 use super::{Forge, Proof};
 
@@ -151,7 +151,9 @@ impl Board for Statuses {
             };
             Word { name, state }
         };
-        Ok(Page { words: statuses.into_iter().map(word).collect(), of: None })
+        let count = statuses.len();
+        let others = statuses.into_iter().filter(|status| !status.name.starts_with(OWN));
+        Ok(Page { words: others.map(word).collect(), count, of: None })
     }
 }
 

@@ -7,6 +7,8 @@ use std::sync::mpsc::{self, Sender};
 use std::thread::{Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
+use jiff::SignedDuration;
+
 use super::attempts::Attempts;
 use super::claim::Claim;
 use super::sync::{Asked, Run};
@@ -29,6 +31,11 @@ const MOST: usize = 16;
 const MOST_OF_ONE: usize = MOST - PLACES;
 /// How long a branch is looked at again that lacks the commit which a delivery says it has.
 const BEHIND: Duration = Duration::from_secs(120);
+/// How long a run asks again what others say of a commit, and the pauses.
+const CHECKS: Duration = Duration::from_secs(180);
+const CHECKS_NEW: SignedDuration = SignedDuration::from_mins(15);
+const FIRST_LOOK: Duration = Duration::from_secs(5);
+const LONGEST_LOOK: Duration = Duration::from_secs(60);
 
 /// A repository to look at.
 #[derive(Debug)]
@@ -41,6 +48,8 @@ pub(super) struct Job<'a> {
     by: String,
     /// Since when the branch lacks the commit, and how long to wait between two looks.
     behind: Option<(Instant, Backoff)>,
+    /// Since when what others say of the commit is waited for, and the same.
+    checks: Option<(Instant, Backoff)>,
     not_before: Option<Instant>,
     /// Whether it waits until nothing else is at work: a run was cut off at it, and if that is its fault, no other job is to
     /// pay for it again.
@@ -58,8 +67,8 @@ enum Reason {
 
 impl<'a> Job<'a> {
     fn new(repository: &'a Repository, reason: Reason, by: String) -> Self {
-        let (owner, after, behind) = (None, None, None);
-        Self { repository, owner, reason, after, by, behind, not_before: None, alone: false, earlier: None }
+        let (owner, after, behind, checks) = (None, None, None, None);
+        Self { repository, owner, reason, after, by, behind, checks, not_before: None, alone: false, earlier: None }
     }
 
     /// Of a repository that was not looked at for long.
@@ -267,7 +276,7 @@ fn next_look(waiting: &[Job], at_work: &BTreeMap<&str, AtWork>) -> Option<Durati
 }
 
 enum Next<'a> {
-    /// The branch lacks a commit that it should have soon.
+    /// The branch lacks a commit that it should have soon, or others have not said their word on it.
     Again(Job<'a>),
     Done(Job<'a>, Box<Outcome>),
 }
@@ -276,6 +285,17 @@ enum Next<'a> {
 fn again(mut job: Job<'_>, outcome: Outcome) -> Next<'_> {
     let is_new = outcome.status != Status::Unchanged;
     let told = |job: &mut Job, outcome| if is_new { outcome } else { job.earlier.take().unwrap_or(outcome) };
+    // Most checks end within minutes, and the timer comes every five.
+    if outcome.is_waiting_newly(CHECKS_NEW) && job.reason != Reason::Asked {
+        let first = || (Instant::now(), Backoff::new(FIRST_LOOK, LONGEST_LOOK));
+        let (since, mut backoff) = job.checks.take().unwrap_or_else(first);
+        let wait = backoff.next_wait();
+        if since.elapsed() + wait <= CHECKS {
+            job.checks = Some((since, backoff));
+            job.not_before = Some(Instant::now() + wait);
+            return Next::Again(job);
+        }
+    }
     let Some(after) = job.after.clone().filter(|_| outcome.is_behind) else {
         let outcome = told(&mut job, outcome);
         return Next::Done(job, outcome.into());

@@ -28,6 +28,13 @@ pub enum Error {
         /// What is wrong with it, and what to do.
         reason: String,
     },
+    /// Nobody says what others say of a commit; worth another try.
+    Checks {
+        /// The commit.
+        commit: String,
+        /// What happened, and what to do.
+        reason: String,
+    },
     /// A file system takes nothing more; the sentence says which.
     Full(String),
     /// The new commit failed in one of its own steps.
@@ -89,6 +96,9 @@ impl fmt::Display for Error {
             | Self::Full(reason) => f.write_str(reason),
             Self::LockedOut(reason) => write!(f, "the host would be out of reach: {reason}"),
             Self::Fetch { url, reason } => write!(f, "cannot fetch from {url}: {reason}"),
+            Self::Checks { commit, reason } => {
+                write!(f, "what others say of {commit} cannot be asked, so it is not deployed: {reason}")
+            }
             Self::Step { step, reason } => write!(f, "{step} failed: {reason}"),
             Self::Command(error) => error.fmt(f),
             Self::State(error) => error.fmt(f),

@@ -7,6 +7,7 @@ mod attempts;
 mod branch;
 pub mod check;
 mod checkout;
+mod checks;
 mod claim;
 mod commands;
 mod crew;

@@ -1,10 +1,11 @@
+use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::units::{Line, Restart};
 use crate::exit::Exit;
-use crate::records::Looked;
 use crate::records::versions::About;
+use crate::records::{Looked, Waiting};
 use crate::text;
 
 /// What became of one repository in a run.
@@ -17,6 +18,8 @@ pub enum Status {
     Unchanged,
     /// Deployments are suspended by `hub hold`.
     Held,
+    /// What others say of the commit is not green yet.
+    Waiting,
     /// Dry run: this is what would be done.
     Planned,
     /// Another run is at work on it.
@@ -38,6 +41,7 @@ impl Status {
             Self::Deployed => "deployed",
             Self::Unchanged => "unchanged",
             Self::Held => "held",
+            Self::Waiting => "waiting",
             Self::Planned => "planned",
             Self::Busy => "busy",
             Self::Failed => "failed",
@@ -50,7 +54,7 @@ impl Status {
     /// The exit code for a run of this repository alone.
     pub fn exit(self) -> Exit {
         match self {
-            Self::Deployed | Self::Unchanged | Self::Held | Self::Planned => Exit::Done,
+            Self::Deployed | Self::Unchanged | Self::Held | Self::Waiting | Self::Planned => Exit::Done,
             Self::Busy => Exit::Busy,
             Self::Failed => Exit::Error,
             Self::Refused => Exit::Refused,
@@ -114,6 +118,9 @@ pub(super) struct Outcome {
     /// Whether git should tidy the mirror.
     #[serde(skip)]
     pub is_untidy: bool,
+    /// Since when what others say of the commit is waited for.
+    #[serde(skip)]
+    pub waiting: Option<Waiting>,
     /// Whether the branch lacks the commit that a delivery said it has.
     #[serde(skip)]
     pub is_behind: bool,
@@ -142,12 +149,19 @@ impl Outcome {
             duration_ms: 0,
             retry: false,
             is_untidy: false,
+            waiting: None,
             is_behind: false,
         }
     }
 }
 
 impl Outcome {
+    /// Whether what others say of the commit has been waited for, and no longer than `limit`.
+    pub fn is_waiting_newly(&self, limit: SignedDuration) -> bool {
+        let since = self.waiting.as_ref().and_then(|waiting| waiting.since.parse::<Timestamp>().ok());
+        self.status == Status::Waiting && since.is_some_and(|since| Timestamp::now().duration_since(since) < limit)
+    }
+
     /// As the record of a run keeps it: of each list the first items and how many more there were.
     pub fn for_record(&self) -> Looked {
         let Self { repository, status, from, to, reason, .. } = self.clone();

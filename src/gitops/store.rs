@@ -214,6 +214,7 @@ impl Store {
             configuration: configuration(repository),
             not_deployed: outcome.not_deployed.clone(),
             left_out: outcome.left_out.clone(),
+            waiting: outcome.waiting.clone(),
         };
         // Where it is lost, the repository is looked at once more.
         self.checked.note_json(&file(repository), &checked)
@@ -265,8 +266,9 @@ impl Store {
                 return None;
             }
         };
-        // Somebody may have done what the reason says. A commit that was rolled back needs more than that.
-        let is_open = [Status::Refused, Status::Failed].iter().any(|status| status.word() == checked.status);
+        // Somebody may have done what the reason says, and others may have said their word. A commit that was rolled back needs more than that.
+        let is_open =
+            [Status::Refused, Status::Failed, Status::Waiting].iter().any(|status| status.word() == checked.status);
         if is_open || checked.configuration != configuration(repository) {
             return None;
         }

@@ -136,6 +136,10 @@ impl Run<'_> {
             outcome.left_out = self.store.left_out(repository);
         }
         let before = self.store.checked(repository);
+        if outcome.status == Status::Failed && outcome.waiting.is_none() {
+            // A remote that is away for a moment does not begin the time anew.
+            outcome.waiting = before.as_ref().and_then(|before| before.waiting.clone());
+        }
         // Who cannot go back has changed nothing of what is known of the branch.
         let is_written = !self.dry_run && (outcome.touched || !self.goes_back);
         if is_written && let Err(error) = self.store.set_checked(repository, outcome) {
@@ -206,6 +210,11 @@ impl Run<'_> {
         self.follows(repository, &fetched)?;
         if fetched.deployed.as_deref() != Some(&fetched.to) {
             fetched.mirror.verify(fetched.deployed.as_deref(), &fetched.to)?;
+        }
+        if fetched.deployed.as_deref() != Some(&fetched.to)
+            && let Some(end) = self.wait_for_checks(repository, &fetched.to, asked.place, outcome)?
+        {
+            return Ok(end);
         }
         let turn = Turn::wait(&self.locks, asked.place, &repository.name)?;
         // While the remote was asked, somebody may have suspended the repository, or gone back to an older commit.

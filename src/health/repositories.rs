@@ -8,6 +8,9 @@ const LATE: u64 = 3600;
 /// A deployment that has not ended for so long was cut off, or hangs: told where nobody can see which.
 const LONG: u64 = 2 * 3600;
 
+/// Checks that take longer than an hour hang, or wait for a person.
+const LONG_CHECKS: u64 = 3600;
+
 impl Judge<'_> {
     /// The repositories, and those that own units and are not in hub.toml any more.
     pub fn repositories(&mut self) {
@@ -49,6 +52,23 @@ impl Judge<'_> {
         let Some(checked) = known.checked.get() else { return };
         if Outcome::of_word(&checked.status) == Outcome::Failed && known.bad.get().is_none() {
             self.failed(name, checked);
+        }
+        if let Some(waiting) = checked.waiting.as_ref().filter(|_| checked.status == "waiting")
+            && seen.age(&waiting.since).is_some_and(|age| age > LONG_CHECKS)
+        {
+            let why = checked.reason.as_deref().unwrap_or("its checks are not done");
+            let mend = format!(
+                "{}   # once they are done, or set wait_for_checks = false",
+                seen.ways.hub(&format!("deploy {name}"))
+            );
+            self.say_since(
+                Some(&waiting.since),
+                Level::Degraded,
+                format!("gitops/{name}/waiting"),
+                name,
+                why.to_owned(),
+                mend,
+            );
         }
         if let Some(left_out) = &checked.left_out {
             let words = if left_out.starts_with("sub") { "submodule\", \"update\", \"--init" } else { "lfs\", \"pull" };

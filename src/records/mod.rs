@@ -31,7 +31,7 @@ pub use installed::installed_units;
 pub use left::{Left, Queue, Wanted};
 pub use look::{FailedUnit, FailedUnits, Look};
 pub use reader::{Reader, Trouble};
-pub use repository::{Bad, Checked, Confirmed, Deployed, Hold, LAST_WORD, Open, Refusal, Repository, Request};
+pub use repository::{Bad, Checked, Confirmed, Deployed, Hold, LAST_WORD, Open, Refusal, Repository, Request, Waiting};
 pub use sample::Sample;
 pub use totals::{Total, Totals};
 pub use words::{ago, counted, ended_ago, milliseconds, seconds_between, short, span};
@@ -181,7 +181,7 @@ impl Outcome {
     pub fn of_word(status: &str) -> Self {
         match status {
             "failed" | "lost" | "refused" | "rolled_back" | "rollback_failed" => Self::Failed,
-            "unchanged" | "held" | "planned" | "nothing" => Self::Nothing,
+            "unchanged" | "held" | "waiting" | "planned" | "nothing" => Self::Nothing,
             _ => Self::Done,
         }
     }

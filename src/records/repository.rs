@@ -91,6 +91,18 @@ pub struct Checked {
     /// What of the commit the checkout does not have: submodules, files of Git LFS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub left_out: Option<String>,
+    /// The commit that waits for what others say of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting: Option<Waiting>,
+}
+
+/// A commit that waits for what others say of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Waiting {
+    /// The commit.
+    pub commit: String,
+    /// Since when, RFC 3339.
+    pub since: String,
 }
 
 /// `gitops/bad/<file>.json`: the commit that failed and is not tried again until the branch moves.

@@ -74,6 +74,10 @@ impl Results {
             return;
         }
         let status = known.checked.get().map(|checked| checked.status.as_str());
+        let waiting = known.checked.get().and_then(|checked| checked.waiting.as_ref());
+        if let Some(waiting) = waiting.filter(|_| status == Some("waiting")) {
+            self.put(&waiting.commit, State::Pending, "waits for the other checks", now);
+        }
         if let (Some(deployed), Some("unchanged" | "deployed")) = (known.deployed.get(), status)
             && self.known(&deployed.commit).is_none_or(|known| known.state != State::Success)
         {

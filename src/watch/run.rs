@@ -273,7 +273,8 @@ fn record(
         ("raised", (changes.len() - cleared) as u64),
         ("cleared", cleared as u64),
         ("sent", sent),
-        ("waiting", (waiting + words) as u64),
+        ("waiting", waiting as u64),
+        ("statuses_waiting", words as u64),
     ];
     let unheard = state.results.iter().filter_map(|(name, results)| {
         let (since, reason) = results.failing(now)?;

@@ -36,6 +36,14 @@ fn cases() -> Vec<Case> {
         ),
         (
             site,
+            json!({"at": ago(0), "status": "waiting", "reason": "for its checks: ci", "waiting": {"commit": "1", "since": ago(2)}}),
+            "gitops/acme/site/waiting",
+            Degraded,
+            "for its checks: ci",
+            "hub deploy acme/site",
+        ),
+        (
+            site,
             json!({"at": ago(0), "status": "deployed", "left_out": "submodules"}),
             "gitops/acme/site/left-out",
             Degraded,

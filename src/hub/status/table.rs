@@ -139,6 +139,10 @@ fn repositories(text: &mut String, status: &Status, terminal: Terminal) -> std::
             let note = text::sentence(&format!("its units are not deployed: {why}"));
             writeln!(text, "    {}", terminal.paint(Tone::Quiet, &terminal.wrap(&note, 4)))?;
         }
+        if let Some(checked) = repository.known.checked.get().filter(|checked| checked.status == "waiting") {
+            let note = text::sentence(checked.reason.as_deref().unwrap_or_default());
+            writeln!(text, "    {}", terminal.paint(Tone::Quiet, &terminal.wrap(&note, 4)))?;
+        }
         if let Some(hold) = repository.known.hold.get() {
             let reason = hold.reason.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
             let since = if hold.since.is_empty() { String::new() } else { ago(&hold.since, status.now) };
