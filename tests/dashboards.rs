@@ -8,7 +8,7 @@ mod support;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use observability_hub::store::{MetricRow, Store};
+use observability_hub::store::{EventRow, MetricRow, Store};
 use serde_json::{Value, json};
 use support::Host;
 use support::postgres::{configured, shared};
@@ -142,6 +142,37 @@ fn run(host: &str, millis: i64, at: f64) -> Vec<MetricRow> {
     kinds.into_iter().map(|(kind, payload)| row(host, millis, kind, payload)).collect()
 }
 
+/// What gitops-sync told of two hosts before and at an instant: `web` has three commits behind it, the last one failed, and one
+/// that was deployed once more for what somebody had changed; another repository went from it.
+fn happened(millis: i64) -> Vec<EventRow> {
+    let event = |host: &str, seconds: i64, about: &str, kind: &str, payload: Value| EventRow {
+        time: jiff::Timestamp::from_millisecond(millis + seconds * 1000).unwrap(),
+        host: host.to_owned(),
+        service: "gitops-sync".to_owned(),
+        kind: kind.to_owned(),
+        about: about.to_owned(),
+        status: kind.to_owned(),
+        reason: Some("why".to_owned()),
+        payload,
+    };
+    vec![
+        event("web", -9, "acme/a", "deployed", json!({"to": "1", "subject": "first", "author": "A"})),
+        event(
+            "web",
+            -8,
+            "acme/a",
+            "deployed",
+            json!({"from": "1", "to": "2", "subject": "second", "author": "B", "by": "C"}),
+        ),
+        event("web", -7, "acme/a", "deployed", json!({"from": "2", "to": "2", "subject": "second", "author": "B"})),
+        event("web", -6, "acme/a", "rolled_back", json!({"from": "2", "to": "3", "subject": "third", "author": "B"})),
+        event("web", -5, "acme/gone", "deployed", json!({"to": "8"})),
+        event("web", -4, "acme/gone", "removed", json!({})),
+        event("web", -3, "acme/held", "held", json!({})),
+        event("db", -2, "acme/a", "deployed", json!({"to": "1", "subject": "first", "author": "A"})),
+    ]
+}
+
 /// A row of an answer: numbers with six digits, whatever type the database has them in.
 type Answer = Vec<Vec<String>>;
 
@@ -218,7 +249,8 @@ fn every_panel_of_a_host_finds_the_same_on_postgresql_and_on_sqlite() {
             store.insert_metrics(&run("web", begin + minute * MINUTE + 1500, f64::from(at))).unwrap();
             store.insert_metrics(&run("db", begin + minute * MINUTE + 700, f64::from(at) * 10.0)).unwrap();
         }
-        store.insert_metrics(&run("gone", begin - 30 * 24 * 60 * MINUTE, 1.0)).unwrap();
+        let gone = run("gone", begin - 30 * 24 * 60 * MINUTE, 1.0);
+        store.insert_with_events(&gone, &happened(begin - 30 * 24 * 60 * MINUTE)).unwrap();
     }
     let mut client = database.superuser();
     let connection = rusqlite::Connection::open(&file).unwrap();
@@ -287,6 +319,26 @@ fn every_panel_of_a_host_finds_the_same_on_postgresql_and_on_sqlite() {
         assert!(answer.len() == 2 && answer[0][0] == "db" && answer[1][0] == "web", "{answer:?}");
         assert!(ages.iter().all(|age| (3000.0..7300.0).contains(age)), "{answer:?}");
     }
+    let since = |second: i64| plain(Some((begin - 30 * 24 * 60 * MINUTE + second * 1000).to_string()));
+    for answer in ask("What runs where", "A", hour) {
+        let first = plain(Some("1".to_owned()));
+        let second = plain(Some("2".to_owned()));
+        assert_eq!(
+            answer,
+            [
+                ["db", "acme/a", &first, &since(-2), "first", "A", ""],
+                ["web", "acme/a", &second, &since(-8), "second", "B", "C"]
+            ]
+        );
+    }
+    let (_, dashboard) = dashboards().into_iter().find(|(file, _)| file.ends_with("/host.json")).unwrap();
+    let marks = dashboard["annotations"]["list"][0]["target"]["rawSql"].as_str().unwrap();
+    let whole = Asked { from: begin - 31 * 24 * 60 * MINUTE, ..month };
+    let texts: Vec<String> =
+        on_postgres(&mut database.superuser(), &expanded(marks, whole)).into_iter().map(|row| row[1].clone()).collect();
+    assert_eq!(texts.len(), 6, "{texts:?}");
+    assert_eq!(texts[3], "web: acme/a rolled back 3 third");
+    assert_eq!(texts[4], "web: acme/gone deployed 8 why");
     for answer in ask("variable", "host", hour) {
         assert_eq!(answer, [["db"], ["web"]], "a host that told nothing for a week is not offered");
     }

@@ -7,6 +7,7 @@ use super::Pipeline;
 const OWN: &[&str] = &[
     "dead_letters",
     "hub_events",
+    "hub_events_time",
     "hub_positions",
     "hub_schema",
     "metric_views",

@@ -12,7 +12,6 @@ use super::{Error, say};
 use crate::config::Config;
 use crate::records::history::{self, Event};
 use crate::records::{SERVICES, milliseconds, short};
-use crate::state::Folder;
 use crate::text;
 
 /// Show what happened on this host: deployments, the funnel, pipelines, starts of services.
@@ -103,9 +102,7 @@ pub(super) fn main(arguments: &Arguments) -> Result<(), Error> {
 fn all(config: &Config) -> (Vec<Told>, Option<Error>) {
     let (mut all, mut unseen) = (Vec::new(), None);
     for (service, folder) in SERVICES {
-        let opened = Folder::open(&config.state_dir)
-            .and_then(|root| folder.split('/').try_fold(root, |above, part| above.sub(part)));
-        match opened.and_then(|folder| history::read(&folder)) {
+        match history::folder(&config.state_dir, folder).and_then(|folder| history::read(&folder)) {
             Ok(events) => all.extend(events.into_iter().map(|event| Told { service, event })),
             Err(error) if error.is_missing() => {}
             Err(error) => unseen = Some(error.into()),

@@ -1,11 +1,11 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::sink::{Broken, Database, Failure, Sink};
+use super::sink::{Broken, Database, Events, Failure, Sink};
 use super::spool::{Losses, Spool};
 use crate::config::Config;
 use crate::log;
-use crate::store::MetricRow;
+use crate::store::{EventRow, MetricRow, Shipped};
 
 /// What became of a run's rows and of those that waited.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -20,6 +20,8 @@ pub(super) struct Flushed {
     pub dropped: u64,
     /// Rows that the database refuses for themselves, set aside.
     pub refused: u64,
+    /// What became of the events that went with this run's rows; none where the rows did not reach the database.
+    pub shipped: Option<Shipped>,
     /// Why the database or the spool could not be used.
     pub error: Option<String>,
 }
@@ -32,18 +34,19 @@ impl Flushed {
 }
 
 /// Stores what waits and then this run's rows, in this order, or adds them to what waits. `spool` is none where its
-/// folder cannot be used; `retention` are the days to keep where old rows are to be deleted now.
+/// folder cannot be used; `events` go with this run's rows, or not yet; `retention` are the days to keep where old rows are to be deleted now.
 pub(super) fn flush(
     config: &Config,
     spool: Option<&Spool>,
-    rows: Vec<MetricRow>,
+    (rows, events): (Vec<MetricRow>, Vec<EventRow>),
     now: jiff::Timestamp,
     deadline: Instant,
     retention: Option<u32>,
 ) -> Flushed {
+    let events = Arc::new(events);
     match Database::start(config, deadline) {
         Ok(mut database) => {
-            let flushed = store_or_spool(&mut database, spool, rows, now);
+            let flushed = store_or_spool(&mut database, spool, rows, events, now);
             if let Some(days) = retention
                 && flushed.error.is_none()
                 && let Err(Failure::Unavailable(error) | Failure::Refused { reason: error, .. }) =
@@ -53,17 +56,25 @@ pub(super) fn flush(
             }
             flushed
         }
-        Err(source) => store_or_spool(&mut Broken(format!("cannot start a thread: {source}")), spool, rows, now),
+        Err(source) => {
+            store_or_spool(&mut Broken(format!("cannot start a thread: {source}")), spool, rows, events, now)
+        }
     }
 }
 
-fn store_or_spool(sink: &mut impl Sink, spool: Option<&Spool>, rows: Vec<MetricRow>, now: jiff::Timestamp) -> Flushed {
+fn store_or_spool(
+    sink: &mut impl Sink,
+    spool: Option<&Spool>,
+    rows: Vec<MetricRow>,
+    events: Events,
+    now: jiff::Timestamp,
+) -> Flushed {
     let mut flushed = Flushed::default();
     let replayed = spool.map_or(Ok(()), |spool| replay(sink, spool, now, &mut flushed));
     let unavailable = match replayed {
-        Ok(()) => match insert(sink, rows, spool, &mut flushed) {
-            Ok(stored) => {
-                flushed.stored = stored;
+        Ok(()) => match insert(sink, rows, &events, spool, &mut flushed) {
+            Ok((stored, shipped)) => {
+                (flushed.stored, flushed.shipped) = (stored, shipped);
                 None
             }
             Err((rows, reason)) => Some((rows, reason)),
@@ -94,7 +105,9 @@ fn replay(sink: &mut impl Sink, spool: &Spool, now: jiff::Timestamp, flushed: &m
                 return Ok(());
             }
         };
-        let stored = insert(sink, segment.rows.clone(), Some(spool), flushed).map_err(|(_, reason)| reason)?;
+        let rows = segment.rows.clone();
+        let inserted = insert(sink, rows, &Events::default(), Some(spool), flushed);
+        let (stored, _) = inserted.map_err(|(_, reason)| reason)?;
         if let Err(error) = spool.remove(&segment) {
             // It would be stored again and again, and never removed.
             log::error!("spool_not_emptied", error = error.to_string());
@@ -105,19 +118,24 @@ fn replay(sink: &mut impl Sink, spool: &Spool, now: jiff::Timestamp, flushed: &m
     }
 }
 
-/// Stores rows, without those that the database refuses for themselves. Returns how many were stored, or the rows that
-/// are left and the reason.
+/// Stores rows, without those that the database refuses for themselves. Returns how many were stored and what became of the
+/// events, or the rows that are left and the reason.
 fn insert(
     sink: &mut impl Sink,
     rows: Vec<MetricRow>,
+    events: &Events,
     spool: Option<&Spool>,
     flushed: &mut Flushed,
-) -> Result<u64, (Vec<MetricRow>, String)> {
+) -> Result<(u64, Option<Shipped>), (Vec<MetricRow>, String)> {
     let mut rows = Arc::new(rows);
     let mut refused: Vec<(MetricRow, String)> = Vec::new();
+    let mut shipped = None;
     while !rows.is_empty() {
-        match sink.insert(rows.clone()) {
-            Ok(()) => break,
+        match sink.insert(rows.clone(), events.clone()) {
+            Ok(done) => {
+                shipped = Some(done);
+                break;
+            }
             Err(Failure::Refused { index, reason }) if index < rows.len() => {
                 let mut rest = Arc::unwrap_or_clone(rows);
                 refused.push((rest.remove(index), reason));
@@ -138,7 +156,7 @@ fn insert(
             log::error!("refused_row_not_kept", error = error.to_string());
         }
     }
-    Ok(rows.len() as u64)
+    Ok((rows.len() as u64, shipped))
 }
 
 fn keep(spool: Option<&Spool>, rows: &[MetricRow], now: jiff::Timestamp, flushed: &mut Flushed) {
@@ -177,7 +195,7 @@ mod tests {
     }
 
     impl Sink for Memory {
-        fn insert(&mut self, rows: Rows) -> Result<(), Failure> {
+        fn insert(&mut self, rows: Rows, _: Events) -> Result<Shipped, Failure> {
             self.batches += 1;
             if self.down {
                 return Err(Failure::Unavailable("down".into()));
@@ -187,7 +205,7 @@ mod tests {
                 return Err(Failure::Refused { index, reason: "poison".into() });
             }
             self.stored.extend(rows.iter().map(|row| row.time.as_second()));
-            Ok(())
+            Ok(Shipped::default())
         }
     }
 
@@ -202,7 +220,13 @@ mod tests {
     }
 
     fn run(sink: &mut Memory, spool: Option<&Spool>, second: i64, poison: bool) -> Flushed {
-        store_or_spool(sink, spool, rows(second, poison), jiff::Timestamp::from_second(second).unwrap())
+        store_or_spool(
+            sink,
+            spool,
+            rows(second, poison),
+            Events::default(),
+            jiff::Timestamp::from_second(second).unwrap(),
+        )
     }
 
     fn spool() -> (tempfile::TempDir, Spool) {
@@ -247,7 +271,13 @@ mod tests {
         let (dir, spool) = spool();
         let mut sink = Memory { weak: true, ..Memory::default() };
         let poisoned = [rows(1, true), rows(1, false)].concat();
-        let flushed = store_or_spool(&mut sink, Some(&spool), poisoned, jiff::Timestamp::from_second(1).unwrap());
+        let flushed = store_or_spool(
+            &mut sink,
+            Some(&spool),
+            poisoned,
+            Events::default(),
+            jiff::Timestamp::from_second(1).unwrap(),
+        );
         assert_eq!((flushed.spooled, flushed.refused, flushed.is_whole()), (2, 0, true));
         for second in 2..=3 {
             sink.down = false;

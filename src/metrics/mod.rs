@@ -13,6 +13,7 @@ mod cpu;
 mod device;
 mod disk;
 mod error;
+mod events;
 mod flush;
 mod identity;
 mod interface;

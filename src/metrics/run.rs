@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 
 use super::baseline::Baseline;
 use super::collect::{self, Done, Measured};
+use super::events::Outgoing;
 use super::flush::{self, Flushed};
 use super::payload::{Payload, Put, decimal};
 use super::roots::Roots;
@@ -265,7 +266,10 @@ pub(super) fn store(config: &Config, roots: Roots) -> Exit {
     let days = config.metrics.retention_days.unwrap_or(RETENTION_DAYS);
     let retention = (due && days > 0).then_some(days);
     let deadline = started + DATABASE_LIMIT;
-    let flushed = flush::flush(config, place.spool.as_ref(), sample.into_rows(), time, deadline, retention);
+    let outgoing = Outgoing::gather(config, place.folder.as_ref(), &sample.host, time);
+    let rows = (sample.into_rows(), outgoing.rows.clone());
+    let mut flushed = flush::flush(config, place.spool.as_ref(), rows, time, deadline, retention);
+    let (events, not_sent) = outgoing.settle(place.folder.as_ref(), flushed.shipped.take());
     let retention = if due && flushed.error.is_none() { now } else { baseline.retention };
     let exit = if flushed.is_whole() && kinds > 0 { Exit::Done } else { Exit::Error };
     if let Some(folder) = &place.folder {
@@ -274,15 +278,16 @@ pub(super) fn store(config: &Config, roots: Roots) -> Exit {
         }
         let waiting = if flushed.error.is_some() { place.depth().0.rows } else { 0 };
         let mut run = record(time, started.elapsed(), kinds, &flushed, waiting);
-        if !measured.barred.is_empty() {
-            run.details = records::Metrics { barred: measured.barred.clone() }.written();
+        run.counts.put("events", events);
+        if !measured.barred.is_empty() || !not_sent.is_empty() {
+            run.details = records::Metrics { barred: measured.barred.clone(), not_sent }.written();
         }
         tell(folder, &run);
         if let Err(error) = Record::add_lazily(folder, "system-metrics", run) {
             log::error!("run_record_not_written", error = error.to_string());
         }
     }
-    say(&flushed, started.elapsed());
+    say(&flushed, events, started.elapsed());
     drop(lock);
     exit
 }
@@ -342,8 +347,8 @@ fn lost(flushed: &Flushed) -> Option<String> {
     (!flushed.is_whole()).then(words)
 }
 
-fn say(flushed: &Flushed, duration: Duration) {
-    let Flushed { stored, spooled, replayed, dropped, refused, error } = flushed;
+fn say(flushed: &Flushed, events: u64, duration: Duration) {
+    let Flushed { stored, spooled, replayed, dropped, refused, error, .. } = flushed;
     let duration_ms = duration.as_millis() as u64;
     if !flushed.is_whole() {
         log::error!(
@@ -360,7 +365,8 @@ fn say(flushed: &Flushed, duration: Duration) {
         log::warn!("metrics_spooled", spooled = spooled, replayed = replayed, error = error, duration_ms = duration_ms);
     } else {
         let replayed = (*replayed > 0).then_some(replayed);
-        log::info!("metrics_stored", stored = stored, replayed = replayed, duration_ms = duration_ms);
+        let events = (events > 0).then_some(events);
+        log::info!("metrics_stored", stored = stored, replayed = replayed, events = events, duration_ms = duration_ms);
     }
 }
 

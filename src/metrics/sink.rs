@@ -3,10 +3,12 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Instant;
 
 use crate::config::Config;
-use crate::store::{self, MetricRow, Store};
+use crate::store::{self, EventRow, MetricRow, Shipped, Store};
 
 /// The rows of one transaction.
 pub(super) type Rows = Arc<Vec<MetricRow>>;
+/// What happened, to go with them.
+pub(super) type Events = Arc<Vec<EventRow>>;
 
 /// What became of a batch.
 #[derive(Debug)]
@@ -19,24 +21,24 @@ pub(super) enum Failure {
 
 /// What can store rows, each batch whole or not at all.
 pub(super) trait Sink {
-    /// Stores rows.
+    /// Stores rows, and what happened with them; what became of that is told.
     ///
     /// # Errors
-    /// When nothing of them is stored.
-    fn insert(&mut self, rows: Rows) -> Result<(), Failure>;
+    /// When nothing of the rows is stored.
+    fn insert(&mut self, rows: Rows, events: Events) -> Result<Shipped, Failure>;
 }
 
 /// The database behind a thread: whatever hangs in it is left behind when the run's time is over. A batch that the
 /// thread still stores afterwards is stored again from the spool, which the table's unique key makes harmless.
 pub(super) struct Database {
     requests: mpsc::Sender<Request>,
-    answers: mpsc::Receiver<Result<(), store::Error>>,
+    answers: mpsc::Receiver<Result<Shipped, store::Error>>,
     deadline: Instant,
     given_up: Option<String>,
 }
 
 enum Request {
-    Insert(Rows),
+    Insert(Rows, Events),
     DeleteOld(u32),
 }
 
@@ -59,8 +61,8 @@ impl Database {
                 let answer = opened.and_then(|open| {
                     let open = store.insert(open);
                     match request {
-                        Request::Insert(rows) => open.insert_metrics(&rows),
-                        Request::DeleteOld(days) => open.delete_old_metrics(days).map(drop),
+                        Request::Insert(rows, events) => open.insert_with_events(&rows, &events),
+                        Request::DeleteOld(days) => open.delete_old_metrics(days).map(|_| Shipped::default()),
                     }
                 });
                 if outbox.send(answer).is_err() {
@@ -76,10 +78,10 @@ impl Database {
     /// # Errors
     /// When the database cannot be used, or does not answer in time.
     pub fn delete_old(&mut self, days: u32) -> Result<(), Failure> {
-        self.ask(Request::DeleteOld(days))
+        self.ask(Request::DeleteOld(days)).map(drop)
     }
 
-    fn ask(&mut self, request: Request) -> Result<(), Failure> {
+    fn ask(&mut self, request: Request) -> Result<Shipped, Failure> {
         if let Some(reason) = &self.given_up {
             return Err(Failure::Unavailable(reason.clone()));
         }
@@ -90,7 +92,7 @@ impl Database {
             RecvTimeoutError::Disconnected => "the thread that speaks to the database has ended; see above".to_owned(),
         });
         match answer {
-            Ok(Ok(())) => Ok(()),
+            Ok(Ok(shipped)) => Ok(shipped),
             Ok(Err(error)) => match error.is_row_refused() {
                 Some(index) => Err(Failure::Refused { index, reason: error.to_string() }),
                 None => Err(self.give_up(error.to_string())),
@@ -106,8 +108,8 @@ impl Database {
 }
 
 impl Sink for Database {
-    fn insert(&mut self, rows: Rows) -> Result<(), Failure> {
-        self.ask(Request::Insert(rows))
+    fn insert(&mut self, rows: Rows, events: Events) -> Result<Shipped, Failure> {
+        self.ask(Request::Insert(rows, events))
     }
 }
 
@@ -115,7 +117,7 @@ impl Sink for Database {
 pub(super) struct Broken(pub String);
 
 impl Sink for Broken {
-    fn insert(&mut self, _: Rows) -> Result<(), Failure> {
+    fn insert(&mut self, _: Rows, _: Events) -> Result<Shipped, Failure> {
         Err(Failure::Unavailable(self.0.clone()))
     }
 }

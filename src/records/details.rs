@@ -145,6 +145,9 @@ pub struct Kept {
 pub struct Metrics {
     /// The file systems that it could not reach: mount points, each with the folder that bars the way.
     pub barred: BTreeMap<String, String>,
+    /// Why what happened is not in the database, or not all of it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub not_sent: Vec<String>,
 }
 
 /// What a look of hub-watch came to.

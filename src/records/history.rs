@@ -3,14 +3,16 @@
 
 use std::io::Write;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
 
-use crate::log;
 use crate::state::{Error, Folder, Lock};
 use crate::text;
+use crate::{log, random};
 
 /// The file that is written to, and the one before it.
 pub const FILE: &str = "history.jsonl";
@@ -164,16 +166,108 @@ fn own((key, value): (&String, &Value)) -> (String, Value) {
     (key.clone(), value.clone())
 }
 
-/// What happened in a service's folder, in the order in which it was written. What is no line of a history is read over.
+/// The folder of a service below the state, by its path there.
 ///
 /// # Errors
-/// When one of the files is there and cannot be read.
-pub fn read(folder: &Folder) -> Result<Vec<Event>, Error> {
+/// When it is missing, or not accessible.
+pub fn folder(state_dir: &Path, path: &str) -> Result<Folder, Error> {
+    let root = Folder::open(state_dir)?;
+    path.split('/').try_fold(root, |above, part| above.sub(part))
+}
+
+/// The two files, the older one first.
+fn files(folder: &Folder) -> Result<[Vec<u8>; 2], Error> {
     let content = |name| folder.read(name, 2 * LONGEST_FILE).map(Option::unwrap_or_default);
     let newer = content(FILE)?;
     let older = content(OLDER)?;
     // Where the file was moved between the two looks, both are the same.
     let newer = if older.starts_with(&newer) { Vec::new() } else { newer };
+    Ok([older, newer])
+}
+
+/// A line of a history, by its place in the file and its text: found again when the file has another name.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Mark {
+    start: u64,
+    digest: String,
+}
+
+impl Mark {
+    fn new(start: usize, line: &[u8]) -> Self {
+        Self { start: start as u64, digest: random::hex(&Sha256::digest(line)[..8]) }
+    }
+
+    /// Whether a text that begins at its place has it first.
+    fn begins(&self, text: &[u8]) -> bool {
+        let line = text.split(|byte| *byte == b'\n').next().unwrap_or_default();
+        line.len() < text.len() && Self::new(0, line).digest == self.digest
+    }
+}
+
+/// The lines from a mark on.
+#[derive(Debug, Default)]
+pub struct Tail {
+    /// Whether the mark was found; its own line is the first one then. Else they begin with the oldest one.
+    pub is_known: bool,
+    /// What they tell, in the order in which they were written; none for a line that tells nothing.
+    pub events: Vec<Option<Event>>,
+    /// The last one.
+    pub last: Option<Mark>,
+    /// How many lines and how many bytes there are beyond the mark's.
+    pub taken: (usize, usize),
+}
+
+/// The lines from a mark on, as many as there is room for, and at least one. A last line that was not written whole is left for
+/// later.
+///
+/// # Errors
+/// When one of the files is there and cannot be read.
+pub fn tail(folder: &Folder, mark: Option<&Mark>, lines: usize, bytes: usize) -> Result<Tail, Error> {
+    let mut tail = Tail::default();
+    let take = |tail: &mut Tail, content: &[u8], mut start: usize| {
+        let Some(end) = content.iter().rposition(|byte| *byte == b'\n') else { return };
+        for line in content[..end].split(|byte| *byte == b'\n') {
+            let is_mark_s = tail.is_known && tail.events.is_empty();
+            let is_full = tail.taken.0 >= lines.max(1) || tail.taken.0 > 0 && tail.taken.1 + line.len() > bytes;
+            if !line.is_empty() && (is_mark_s || !is_full) {
+                if !is_mark_s {
+                    tail.taken = (tail.taken.0 + 1, tail.taken.1 + line.len());
+                }
+                let can_be_one = line.len() <= 2 * LONGEST_LINE;
+                tail.events.push(can_be_one.then(|| serde_json::from_slice(line).ok()).flatten());
+                tail.last = Some(Mark::new(start, line));
+            } else if is_full {
+                return;
+            }
+            start += line.len() + 1;
+        }
+    };
+    if let Some(mark) = mark {
+        let rest = folder.read_from(FILE, mark.start, 2 * LONGEST_FILE)?.unwrap_or_default();
+        if mark.begins(&rest) {
+            tail.is_known = true;
+            take(&mut tail, &rest, mark.start as usize);
+            return Ok(tail);
+        }
+    }
+    let [older, newer] = files(folder)?;
+    let known = mark.and_then(|mark| {
+        let start = usize::try_from(mark.start).ok()?;
+        mark.begins(older.get(start..)?).then_some(start)
+    });
+    tail.is_known = known.is_some();
+    let start = known.unwrap_or(0);
+    take(&mut tail, &older[start..], start);
+    take(&mut tail, &newer, 0);
+    Ok(tail)
+}
+
+/// What happened in a service's folder, in the order in which it was written. What is no line of a history is read over.
+///
+/// # Errors
+/// When one of the files is there and cannot be read.
+pub fn read(folder: &Folder) -> Result<Vec<Event>, Error> {
+    let [older, newer] = files(folder)?;
     let lines = older.split(|byte| *byte == b'\n').chain(newer.split(|byte| *byte == b'\n'));
     Ok(lines.filter_map(|line| serde_json::from_slice(line).ok()).collect())
 }
@@ -230,6 +324,55 @@ mod tests {
         std::fs::copy(dir.path().join(OLDER), dir.path().join(FILE)).unwrap();
         let once = abouts(&folder);
         assert!(once.len() < all.len() && all.starts_with(&once), "{once:?}");
+    }
+
+    /// What comes after a mark, by what it is about, and the next mark.
+    fn after(folder: &Folder, mark: &Option<Mark>, lines: usize) -> (Vec<String>, Option<Mark>) {
+        let tail = tail(folder, mark.as_ref(), lines, LONGEST_FILE).unwrap();
+        let abouts = tail.events.into_iter().skip(usize::from(tail.is_known));
+        (abouts.flatten().map(|event| event.about).collect(), tail.last.or_else(|| mark.clone()))
+    }
+
+    #[test]
+    fn a_mark_is_found_again_when_the_files_were_moved() {
+        let (dir, folder) = folder();
+        assert_eq!(after(&folder, &None, 9), (Vec::new(), None));
+        let (mut mark, mut seen, mut number) = (None, Vec::new(), 0);
+        for many in [1, 0, 3, 40, 2, 31, 0, 30] {
+            for _ in 0..many {
+                let about = number.to_string();
+                Event::new(Kind::Refused, &about, "refused").with("list", "x".repeat(30_000)).append(&folder);
+                number += 1;
+            }
+            while let (abouts, next) = after(&folder, &mark, 7)
+                && !abouts.is_empty()
+            {
+                assert!(abouts.len() <= 7);
+                seen.extend(abouts);
+                mark = next;
+            }
+        }
+        let all: Vec<String> = (0..number).map(|number| number.to_string()).collect();
+        assert_eq!(seen, all);
+        // What is not whole yet is no line, and what tells nothing is one.
+        let path = dir.path().join(FILE);
+        let text = std::fs::read(&path).unwrap();
+        std::fs::write(&path, [&text[..], b"\n{}\n\n\xff\n{\"at\":\"2026"].concat()).unwrap();
+        let tail_now = tail(&folder, mark.as_ref(), 9, 1).unwrap();
+        assert!(tail_now.is_known && tail_now.events.len() == 2, "a byte is room for one");
+        let (abouts, next) = after(&folder, &mark, 9);
+        assert!(abouts.is_empty() && next != mark);
+        Event::new(Kind::Held, "end", "held").append(&folder);
+        let (abouts, next) = after(&folder, &next, 9);
+        assert_eq!((abouts, after(&folder, &next, 9).0), (vec!["end".to_owned()], Vec::new()));
+        // A file that somebody wrote anew, a shorter one, none.
+        std::fs::remove_file(dir.path().join(OLDER)).unwrap();
+        std::fs::write(&path, [b"\n", &text[text.len() / 2..]].concat()).unwrap();
+        assert!(!tail(&folder, next.as_ref(), 9, 1).unwrap().is_known);
+        std::fs::write(&path, b"{").unwrap();
+        assert!(tail(&folder, next.as_ref(), 9, 1).unwrap().events.is_empty());
+        std::fs::remove_file(&path).unwrap();
+        assert!(tail(&folder, next.as_ref(), 9, 1).unwrap().last.is_none());
     }
 
     #[test]

@@ -4,7 +4,7 @@ mod tree;
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -224,6 +224,14 @@ impl Folder {
     /// # Errors
     /// When it is a link or no regular file, longer than `limit`, or unreadable.
     pub fn read(&self, name: &str, limit: usize) -> Result<Option<Vec<u8>>, Error> {
+        self.read_from(name, 0, limit)
+    }
+
+    /// As `read`, from a byte on; nothing where the file is no longer than that.
+    ///
+    /// # Errors
+    /// As `read`, but what counts is how long the rest is.
+    pub fn read_from(&self, name: &str, start: u64, limit: usize) -> Result<Option<Vec<u8>>, Error> {
         let path = self.path.join(name);
         // NONBLOCK: a pipe in the file's place must not stop the reader.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
@@ -238,12 +246,15 @@ impl Folder {
             return Err(Error::NotRegular(path));
         }
         // Nothing is read in vain; what grows meanwhile is found out below.
-        if u64::try_from(stat.st_size).is_ok_and(|size| size > limit as u64) {
+        if u64::try_from(stat.st_size).is_ok_and(|size| size.saturating_sub(start) > limit as u64) {
             return Err(Error::TooLarge { path, limit });
         }
         let mut content = Vec::new();
-        let mut reader = File::from(fd).take(limit as u64 + 1);
-        reader.read_to_end(&mut content).map_err(|error| Error::io("read", &path, error))?;
+        let mut file = File::from(fd);
+        let at_start = if start > 0 { file.seek(SeekFrom::Start(start)).map(drop) } else { Ok(()) };
+        at_start
+            .and_then(|()| file.take(limit as u64 + 1).read_to_end(&mut content))
+            .map_err(|error| Error::io("read", &path, error))?;
         if content.len() > limit {
             return Err(Error::TooLarge { path, limit });
         }

@@ -28,7 +28,7 @@ impl Batch {
         for index in 0..rows.len() {
             let texts = [("host", &batch.hosts), ("os", &batch.systems), ("metric_type", &batch.types)];
             let field = texts.iter().find(|(_, column)| column[index].contains('\0')).map(|(name, _)| *name);
-            let field = field.or_else(|| has_nul(&batch.payloads[index]).then_some("payload"));
+            let field = field.or_else(|| nuls(&batch.payloads[index]).next().map(|_| "payload"));
             if let Some(field) = field {
                 return Err(Error::Row {
                     index,
@@ -41,16 +41,13 @@ impl Batch {
     }
 }
 
-/// True where a JSON text has an escaped NUL (RFC 8259, section 7); an escaped backslash before `u0000` is none.
-fn has_nul(json: &str) -> bool {
-    let mut rest = json;
-    while let Some(at) = rest.find('\\') {
-        if rest[at + 1..].starts_with("u0000") {
-            return true;
-        }
-        rest = rest.get(at + 2..).unwrap_or_default();
-    }
-    false
+/// Where a JSON text has an escaped NUL (RFC 8259, section 7); an escaped backslash before `u0000` is none.
+pub(super) fn nuls(json: &str) -> impl Iterator<Item = usize> + '_ {
+    let escapes = std::iter::successors(json.find('\\'), |at| {
+        let from = at + 2;
+        json.get(from..)?.find('\\').map(|next| from + next)
+    });
+    escapes.filter(|at| json[at + 1..].starts_with("u0000"))
 }
 
 #[cfg(test)]

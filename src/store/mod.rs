@@ -5,6 +5,7 @@
 mod batch;
 pub mod care;
 mod error;
+mod events;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod readings;
@@ -23,8 +24,10 @@ use std::time::Instant;
 
 use crate::config::Config;
 use batch::Batch;
+use events::Events;
 
 pub use error::Error;
+pub use events::{EventRow, Shipped};
 pub use readings::{DeadLetter, Keys, Position, Reading, Readings, Rejected};
 
 /// The table of metrics, as installations of the Go version named it.
@@ -47,7 +50,7 @@ pub struct MetricRow {
 
 /// What a database must be able to do.
 trait Engine: ReadingStore + Send {
-    fn insert_metrics(&mut self, batch: Batch) -> Result<(), Error>;
+    fn insert_metrics(&mut self, batch: Batch, events: Events) -> Result<Shipped, Error>;
     fn delete_old_metrics(&mut self, days: u32) -> Result<u64, Error>;
     fn check(&mut self) -> Result<(), Error>;
     /// What whoever opens it should know of it.
@@ -112,8 +115,21 @@ impl Store {
     /// # Errors
     /// When the database cannot be used, or refuses a row for itself (`Error::is_row_refused`); nothing is stored then.
     pub fn insert_metrics(&mut self, rows: &[MetricRow]) -> Result<(), Error> {
+        self.insert_with_events(rows, &[]).map(drop)
+    }
+
+    /// As `insert_metrics`, with what happened on the host in the same transaction; an event that is there already, by host,
+    /// service, time, kind and what it is about, is left as it is. Where the table of events cannot be used, or refuses one,
+    /// the metrics are stored all the same. Without metrics nothing is stored.
+    ///
+    /// # Errors
+    /// As `insert_metrics`; no event is stored then.
+    pub fn insert_with_events(&mut self, rows: &[MetricRow], events: &[EventRow]) -> Result<Shipped, Error> {
         let batch = Batch::new(rows)?;
-        if rows.is_empty() { Ok(()) } else { self.engine.insert_metrics(batch) }
+        if rows.is_empty() {
+            return Ok(Shipped::default());
+        }
+        self.engine.insert_metrics(batch, Events::new(events))
     }
 
     /// Deletes metrics older than `days`, in batches with a transaction each, for at most two seconds; what is left is

@@ -1,3 +1,4 @@
+use super::events::EVENTS_TABLE;
 use super::readings::POSITIONS;
 use super::{Error, METRICS_TABLE};
 use crate::config::{Config, Select};
@@ -21,6 +22,8 @@ pub(super) enum Object {
     Metrics,
     /// The views with typed columns over it.
     MetricViews,
+    /// The table of what happened.
+    Events,
     /// The table of a pipeline, by its name in hub.toml.
     Readings(String),
     /// The documents that no pipeline could store.
@@ -39,6 +42,7 @@ impl Object {
         match self {
             Self::Metrics => METRICS_TABLE,
             Self::MetricViews => "metric_views",
+            Self::Events => EVENTS_TABLE,
             Self::Readings(table) => table,
             Self::DeadLetters => "dead_letters",
             Self::Positions => POSITIONS,
@@ -50,7 +54,7 @@ impl Object {
         match self {
             Self::MetricViews => 3,
             Self::Readings(_) | Self::DeadLetters => 2,
-            Self::Metrics | Self::Positions => 1,
+            Self::Metrics | Self::Events | Self::Positions => 1,
         }
     }
 
@@ -60,14 +64,19 @@ impl Object {
     pub(super) fn oldest(&self, made: bool) -> i64 {
         match self {
             Self::Readings(_) if made => KEYS_OF_VALUES,
-            Self::Metrics | Self::MetricViews | Self::Readings(_) | Self::DeadLetters | Self::Positions => 1,
+            Self::Metrics
+            | Self::MetricViews
+            | Self::Events
+            | Self::Readings(_)
+            | Self::DeadLetters
+            | Self::Positions => 1,
         }
     }
 }
 
 /// What a configuration needs.
 pub(super) fn needed(config: &Config) -> Vec<Object> {
-    let mut objects = vec![Object::Metrics, Object::MetricViews];
+    let mut objects = vec![Object::Metrics, Object::MetricViews, Object::Events];
     if !config.pipelines.is_empty() {
         objects.push(Object::DeadLetters);
     }
@@ -124,7 +133,7 @@ mod tests {
 
     #[test]
     fn no_pipeline_may_have_a_table_with_a_name_of_the_hub_s_own() {
-        let objects = [Object::Metrics, Object::MetricViews, Object::DeadLetters, Object::Positions];
+        let objects = [Object::Metrics, Object::MetricViews, Object::Events, Object::DeadLetters, Object::Positions];
         let names = objects.iter().map(Object::name).chain([SCHEMA_TABLE]);
         for name in names.chain(crate::store::views::VIEWS.iter().map(|view| view.name)) {
             assert!(crate::config::tables::refusal(name).is_some(), "{name}");

@@ -107,10 +107,13 @@ impl Past {
         }
         let mut metrics = Findings::new("system-metrics");
         let record = self.left.service("system-metrics");
-        let barred = record.get().map(|record| Metrics::known(&record.last).barred).unwrap_or_default();
+        let Metrics { barred, not_sent } = record.get().map(|record| Metrics::known(&record.last)).unwrap_or_default();
         for (mount, folder) in barred {
             let finding = format!("{mount} is not measured: the user of system-metrics may not enter {folder}");
             metrics.warning(finding, LET_IN);
+        }
+        for reason in not_sent {
+            metrics.warning(reason, "hub timeline   # shows what happened here all the same");
         }
         all.append(&mut metrics.all);
         let mut files = Findings::new("last runs");

@@ -53,7 +53,7 @@ pub(super) fn migrate(
         looked.map_err(|error| explain_on(session, address, "read the schema", &error))?;
     let missing = missing(&needed, &versions, adopted, &server, &metrics)
         .map_err(|version| schema::newer(&address.target, &needed, version))?;
-    if missing.is_empty() {
+    if missing.iter().all(|(object, _)| **object == Object::Events && server.events.cannot_be_made()) {
         return Ok((server, metrics, adopted, Vec::new()));
     }
     let foreign_table = metrics.exists;
@@ -68,8 +68,17 @@ pub(super) fn migrate(
         Err(Stop::Database(error)) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
             let role = quoted(&address.role);
             let reason = format!("role {role} may not make what is missing: {}", said(&error));
-            // Rows are stored without the newest views too, and without what somebody dropped.
-            if missing.iter().all(|(object, version)| **object == Object::MetricViews || *version == object.version()) {
+            // Rows are stored without the newest views too, without what somebody dropped, and without what happened.
+            let is_spared = |object: &Object, version| {
+                matches!(object, Object::MetricViews | Object::Events) || version == object.version()
+            };
+            if missing.iter().all(|(object, version)| is_spared(object, *version)) {
+                let mut server = server;
+                server.events.not_made = Some(reason.clone());
+                // Why events are not stored is told once, by whoever has some.
+                if missing.iter().all(|(object, _)| **object == Object::Events) {
+                    return Ok((server, metrics, adopted, Vec::new()));
+                }
                 let grant = format!(
                     "run GRANT CREATE ON SCHEMA public TO {role}; GRANT INSERT, UPDATE ON {SCHEMA_TABLE} TO {role}; \
                      the views must be the role's own"
@@ -114,7 +123,7 @@ fn missing<'a>(
     let lacks = |object: &Object| match object {
         Object::Metrics => !adopted && metrics.exists && !metrics.unique_key,
         Object::MetricViews => VIEWS.iter().any(|view| !server.taken_views.iter().any(|taken| taken == view.name)),
-        Object::Readings(_) | Object::DeadLetters | Object::Positions => false,
+        Object::Events | Object::Readings(_) | Object::DeadLetters | Object::Positions => false,
     };
     for object in needed.iter().filter(|object| lacks(object)) {
         let version = versions.iter().find(|version| version.object == object.name()).map(|version| version.version);
@@ -146,14 +155,18 @@ fn update(client: &mut Client, needed: &[Object]) -> Result<Updated, Stop> {
     transaction.batch_execute(SETTINGS)?;
     transaction.query_typed("SELECT pg_advisory_xact_lock($1)", &[(&MIGRATE_LOCK, Type::INT8)])?;
     // Another host may have been faster.
-    let (server, mut metrics) = server::look(&mut transaction)?;
+    let (mut server, mut metrics) = server::look(&mut transaction)?;
     let (versions, mut adopted) =
         if server.has_schema_table { server::versions(&mut transaction)? } else { (Vec::new(), false) };
     if !server.has_schema_table {
         transaction.batch_execute(&schema_table())?;
     }
     let (mut warnings, mut again) = (Vec::new(), Vec::new());
-    for (object, version) in missing(needed, &versions, adopted, &server, &metrics).map_err(Stop::Newer)? {
+    let missing = missing(needed, &versions, adopted, &server, &metrics).map_err(Stop::Newer)?;
+    for (object, version) in missing {
+        if *object == Object::Events && server.events.cannot_be_made() {
+            continue;
+        }
         let was_there = version == 0 && *object == Object::Metrics && metrics.exists;
         adopted |= was_there;
         let made = version == 0 && is_missing(&mut transaction, object)?;
@@ -179,7 +192,7 @@ fn update(client: &mut Client, needed: &[Object]) -> Result<Updated, Stop> {
             });
         }
         transaction.batch_execute(&record(object, was_there, made))?;
-        metrics = server::look(&mut transaction)?.1;
+        (server, metrics) = server::look(&mut transaction)?;
     }
     transaction.commit()?;
     Ok(Updated { server, metrics, adopted, again, warnings })

@@ -4,7 +4,9 @@
 
 mod address;
 mod escape;
+mod events;
 mod explain;
+mod metrics;
 mod migrate;
 mod options;
 mod passfile;
@@ -21,7 +23,7 @@ use postgres::types::Type;
 use postgres::{Client, GenericClient};
 
 use super::schema::SCHEMA_TABLE;
-use super::{Batch, Engine, Error, METRICS_TABLE};
+use super::{Batch, Engine, Error, Events, Shipped};
 use crate::config::{Config, DatabaseUrl};
 use crate::log;
 use address::Address;
@@ -114,26 +116,8 @@ impl Postgres {
 }
 
 impl Engine for Postgres {
-    fn insert_metrics(&mut self, batch: Batch) -> Result<(), Error> {
-        let sql = insert_statement(&self.metrics);
-        let outcome =
-            self.session.call(CALL_LIMIT, move |client| match insert(client, &sql, &batch, 0..batch.times.len()) {
-                Err(error) if explain::refusal(&error).is_some() => Err(match find_refused(client, &sql, &batch) {
-                    Ok(index) => (error, index),
-                    Err(lost) => (lost, None),
-                }),
-                Err(error) => Err((error, None)),
-                Ok(()) => Ok(()),
-            })?;
-        outcome.map_err(|(error, index)| match (index, explain::refusal(&error)) {
-            (Some(index), Some((code, reason)))
-                if !explain::is_policy(&error)
-                    || !self.lack(METRICS_TABLE).is_some_and(|lack| lack.has_no_policy()) =>
-            {
-                Error::Row { index, code, reason }
-            }
-            _ => self.failed_on(&[METRICS_TABLE, SCHEMA_TABLE], "store metrics", &error),
-        })
+    fn insert_metrics(&mut self, batch: Batch, events: Events) -> Result<Shipped, Error> {
+        self.store(batch, events)
     }
 
     fn delete_old_metrics(&mut self, days: u32) -> Result<u64, Error> {
@@ -179,75 +163,6 @@ impl Engine for Postgres {
             client.query_typed(&format!("SELECT count(*) FROM {SCHEMA_TABLE}"), &[]).map(|_| ())
         })
     }
-}
-
-/// The statement that stores a batch. Where no unique key can stop a row that is there already, it looks first: enough
-/// for a replay, which comes from the same host. A column without a time zone has its times in UTC.
-fn insert_statement(metrics: &Metrics) -> String {
-    let rows = format!(
-        "SELECT {} 'epoch' + t * INTERVAL '1 millisecond' AS t, h, o, m, p::jsonb AS p \
-         FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[]) AS u (t, h, o, m, p)",
-        if metrics.has_zone() { "TIMESTAMPTZ" } else { "TIMESTAMP" }
-    );
-    let into = "INSERT INTO system_metrics (time, host, os, metric_type, payload)";
-    if metrics.unique_key {
-        return format!("{into} {rows} ON CONFLICT DO NOTHING");
-    }
-    // The column may be coarser than a millisecond: the Go version made it TIMESTAMPTZ(0).
-    let time = format!("r.t::{}", metrics.time_type);
-    format!(
-        "{into} SELECT DISTINCT ON ({time}, r.h, r.m) r.t, r.h, r.o, r.m, r.p FROM ({rows}) AS r WHERE NOT EXISTS (\
-         SELECT FROM system_metrics AS s WHERE s.host = r.h AND s.time = {time} AND s.metric_type = r.m) \
-         ON CONFLICT DO NOTHING"
-    )
-}
-
-/// One statement is one transaction and, with its types said beforehand, one round trip.
-fn insert(
-    client: &mut impl GenericClient,
-    sql: &str,
-    batch: &Batch,
-    range: std::ops::Range<usize>,
-) -> Result<(), postgres::Error> {
-    let times = &batch.times[range.clone()];
-    let [hosts, systems, types, payloads] =
-        [&batch.hosts, &batch.systems, &batch.types, &batch.payloads].map(|column| &column[range.clone()]);
-    client
-        .query_typed(
-            sql,
-            &[
-                (&times, Type::INT8_ARRAY),
-                (&hosts, Type::TEXT_ARRAY),
-                (&systems, Type::TEXT_ARRAY),
-                (&types, Type::TEXT_ARRAY),
-                (&payloads, Type::TEXT_ARRAY),
-            ],
-        )
-        .map(|_| ())
-}
-
-/// The first row of a refused batch that is refused: the shortest prefix that fails ends with it. Nothing is stored.
-fn find_refused(client: &mut Client, sql: &str, batch: &Batch) -> Result<Option<usize>, postgres::Error> {
-    let mut refused = |range: std::ops::Range<usize>| -> Result<bool, postgres::Error> {
-        let mut transaction = client.transaction()?;
-        let outcome = insert(&mut transaction, sql, batch, range);
-        transaction.rollback()?;
-        match outcome {
-            Ok(()) => Ok(false),
-            Err(error) if explain::refusal(&error).is_some() => Ok(true),
-            Err(error) => Err(error),
-        }
-    };
-    let (mut fine, mut failing) = (0, batch.times.len());
-    while failing - fine > 1 {
-        let middle = fine + (failing - fine) / 2;
-        if refused(0..middle)? {
-            failing = middle;
-        } else {
-            fine = middle;
-        }
-    }
-    Ok(refused(fine..failing)?.then_some(fine))
 }
 
 /// Takes the lock of whoever trims, for this transaction; false where another host is at it.
@@ -327,26 +242,4 @@ fn drop_old_chunks(client: &mut Client, days: i32) -> Result<(), postgres::Error
         Err(error) => return Err(error),
     }
     transaction.commit()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_statements_follow_what_the_server_has() {
-        let plain = Metrics {
-            exists: true,
-            plain: true,
-            unique_key: true,
-            hypertable: false,
-            time_type: "timestamp with time zone".into(),
-        };
-        assert!(insert_statement(&plain).ends_with("ON CONFLICT DO NOTHING"));
-        assert!(!insert_statement(&plain).contains("NOT EXISTS"));
-        let adopted = Metrics { unique_key: false, time_type: "timestamp(0) with time zone".into(), ..plain.clone() };
-        assert!(insert_statement(&adopted).contains("s.time = r.t::timestamp(0) with time zone"));
-        let without = Metrics { time_type: "timestamp without time zone".into(), ..plain };
-        assert!(insert_statement(&without).contains("SELECT TIMESTAMP 'epoch'"));
-    }
 }

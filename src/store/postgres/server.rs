@@ -1,5 +1,6 @@
 use postgres::{GenericClient, Row};
 
+use super::events::Table;
 use crate::store::schema::{Object, SCHEMA_TABLE, Version};
 use crate::store::views::VIEWS;
 
@@ -24,6 +25,8 @@ pub(super) struct Server {
     pub taken_views: Vec<String>,
     /// How the database writes characters.
     pub encoding: String,
+    /// What there is of `hub_events`.
+    pub events: Table,
 }
 
 impl Server {
@@ -66,17 +69,16 @@ pub(super) fn look(client: &mut impl GenericClient) -> Result<(Server, Metrics),
                     c.oid IS NOT NULL, \
                     COALESCE(c.relkind = 'r', FALSE), \
                     COALESCE(format_type(a.atttypid, a.atttypmod), 'timestamp with time zone'), \
-                    EXISTS (SELECT FROM pg_index AS i WHERE i.indrelid = c.oid AND i.indisunique AND i.indisvalid \
-                            AND i.indpred IS NULL AND i.indexprs IS NULL AND i.indnkeyatts = 3 \
-                            AND ARRAY(SELECT k.attname::text FROM pg_attribute AS k WHERE k.attrelid = c.oid \
-                                      AND k.attnum = ANY (i.indkey[0:2]) ORDER BY k.attname::text COLLATE \"C\") \
-                                = ARRAY['host', 'metric_type', 'time']), \
+                    {}, \
                     ARRAY(SELECT name FROM unnest(ARRAY[{}]) AS name WHERE to_regclass(name) IS NOT NULL), \
-                    current_setting('server_encoding') \
+                    current_setting('server_encoding'), \
+                    {} \
              FROM (SELECT to_regclass('system_metrics') AS oid) AS wanted \
              LEFT JOIN pg_class AS c ON c.oid = wanted.oid \
              LEFT JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attname = 'time'",
-            views.join(", ")
+            unique("c.oid", &["host", "time", "metric_type"]),
+            views.join(", "),
+            Table::question()
         ),
         &[],
     )?;
@@ -107,8 +109,22 @@ fn read(row: &Row) -> Result<(Server, Metrics), postgres::Error> {
         unique_key: row.try_get(6)?,
         hypertable: false,
     };
-    let (taken_views, encoding) = (row.try_get(7)?, row.try_get(8)?);
-    Ok((Server { kind, has_schema_table, taken_views, encoding }, metrics))
+    let (taken_views, encoding, events) = (row.try_get(7)?, row.try_get(8)?, Table::read(row, 9)?);
+    Ok((Server { kind, has_schema_table, taken_views, encoding, events }, metrics))
+}
+
+/// Whether a table, by its oid, has a unique key on these columns, in any order, that stops a row while it is inserted.
+pub(super) fn unique(oid: &str, columns: &[&str]) -> String {
+    let names: Vec<String> = columns.iter().map(|column| format!("'{column}'")).collect();
+    format!(
+        "EXISTS (SELECT FROM pg_index AS i WHERE i.indrelid = {oid} AND i.indisunique AND i.indisvalid AND i.indimmediate \
+         AND i.indpred IS NULL AND i.indexprs IS NULL AND i.indnkeyatts = {count} \
+         AND ARRAY(SELECT k.attname::text FROM pg_attribute AS k WHERE k.attrelid = {oid} \
+                   AND k.attnum = ANY (i.indkey[0:{count} - 1]) ORDER BY k.attname::text COLLATE \"C\") \
+             = ARRAY(SELECT name FROM unnest(ARRAY[{names}]) AS name ORDER BY name COLLATE \"C\"))",
+        count = columns.len(),
+        names = names.join(", ")
+    )
 }
 
 /// The rows of `hub_schema` whose objects are there, as one that somebody dropped is made again, and whether `system_metrics` was there before the hub.

@@ -1,3 +1,4 @@
+use super::events;
 use super::explain::{quoted, table_name};
 use super::server::{Kind, Metrics, Server};
 use super::views::Postgres;
@@ -52,6 +53,10 @@ pub(super) fn steps(object: &Object, from: i64, server: &Server, metrics: &Metri
             };
             let views = VIEWS.iter().filter(is_free).map(views::statement::<Postgres>);
             views.map(|sql| optional(sql, "the newest form of this view")).collect()
+        }
+        Object::Events if from < 1 && !server.events.is_there() => {
+            let made = |sql| Statement { for_the_owner: true, ..optional(sql, "what happened on this host") };
+            events::statements().into_iter().map(made).collect()
         }
         Object::Readings(table) if from < 2 => {
             let made = (from < 1).then(|| required(readings(table)));
@@ -197,10 +202,17 @@ const DEAD_LETTERS: &str = "CREATE TABLE IF NOT EXISTS dead_letters (\
 
 #[cfg(test)]
 mod tests {
+    use super::super::events::Table;
     use super::*;
 
     fn sql(kind: Kind, exists: bool, unique_key: bool) -> String {
-        let server = Server { kind, has_schema_table: false, taken_views: Vec::new(), encoding: "UTF8".to_owned() };
+        let server = Server {
+            kind,
+            has_schema_table: false,
+            taken_views: Vec::new(),
+            encoding: "UTF8".to_owned(),
+            events: Table::default(),
+        };
         let time_type = "timestamp(0) with time zone".to_owned();
         let metrics = Metrics { exists, plain: true, unique_key, hypertable: false, time_type };
         let statements = steps(&Object::Metrics, 0, &server, &metrics);
@@ -245,7 +257,13 @@ mod tests {
     #[test]
     fn somebody_elses_view_is_not_replaced() {
         let taken_views = vec!["metrics_cpu".to_owned(), "metrics_load".to_owned()];
-        let server = Server { kind: Kind::Plain, has_schema_table: false, taken_views, encoding: "UTF8".to_owned() };
+        let server = Server {
+            kind: Kind::Plain,
+            has_schema_table: false,
+            taken_views,
+            encoding: "UTF8".to_owned(),
+            events: Table::default(),
+        };
         let metrics =
             Metrics { exists: false, plain: false, unique_key: false, hypertable: false, time_type: String::new() };
         assert_eq!(steps(&Object::MetricViews, 0, &server, &metrics).len(), VIEWS.len() - 2);

@@ -1,9 +1,10 @@
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 
-use super::{Sqlite, views};
+use super::{Sqlite, events, views};
 use crate::config::Config;
 use crate::log;
 use crate::store::Error;
+use crate::store::events::EVENTS_TABLE;
 use crate::store::readings::POSITIONS;
 use crate::store::schema::{self, Object, SCHEMA_TABLE, Version};
 use crate::store::views::VIEWS;
@@ -84,7 +85,7 @@ fn gone(
                 parts.push((format!("{table}_view"), view(table)));
                 parts.extend(indexes(table));
             }
-            Object::DeadLetters | Object::Positions => {}
+            Object::Events | Object::DeadLetters | Object::Positions => {}
         }
     }
     let mut statement = connection.prepare("SELECT name FROM sqlite_schema")?;
@@ -177,6 +178,7 @@ fn steps(object: &Object, from: i64, foreign: &[&str]) -> String {
     match object {
         Object::Metrics if from < 1 => [METRICS, METRICS_KEY].concat(),
         Object::MetricViews => views::sql(foreign),
+        Object::Events if from < 1 && foreign.is_empty() => events::MAKE.to_owned(),
         Object::Readings(table) if from < 1 => readings(table),
         Object::Readings(table) if from < 2 => {
             let add = |column| format!("ALTER TABLE \"{table}\" ADD COLUMN {column};");
@@ -219,10 +221,8 @@ impl Sqlite {
             if version == 0 {
                 refuse_foreign(&transaction, &self.target, object)?;
             }
-            let foreign =
-                if *object == Object::MetricViews { foreign_views(&transaction, version) } else { Ok(Vec::new()) };
-            let foreign = foreign.map_err(failed)?;
-            if !foreign.is_empty() {
+            let foreign = foreign(&transaction, object, version).map_err(failed)?;
+            if *object == Object::MetricViews && !foreign.is_empty() {
                 let reason =
                     format!("relations of these names are there already: {}", crate::text::listed(&foreign, ", "));
                 log::warn!("schema_incomplete", database = target, without = "some views for panels", error = reason);
@@ -316,20 +316,26 @@ fn has_table(connection: &Connection, name: &str) -> Result<bool, rusqlite::Erro
     Ok(found.is_some())
 }
 
-/// The names of views that the hub has not made up to version `from`, but that are there.
-fn foreign_views(connection: &Connection, from: i64) -> Result<Vec<&'static str>, rusqlite::Error> {
-    let mut foreign = Vec::new();
-    for view in VIEWS.iter().filter(|view| view.since > from) {
-        if has_table(connection, view.name)? {
-            foreign.push(view.name);
-        }
-    }
-    Ok(foreign)
+/// The names that the hub has not used for an object up to version `from`, but that are there; of objects without which the hub
+/// goes on.
+fn foreign(connection: &Connection, object: &Object, from: i64) -> Result<Vec<&'static str>, rusqlite::Error> {
+    let mut names: Vec<&str> = match object {
+        Object::MetricViews => VIEWS.iter().filter(|view| view.since > from).map(|view| view.name).collect(),
+        Object::Events if from < 1 => vec![EVENTS_TABLE],
+        _ => return Ok(Vec::new()),
+    };
+    let mut statement = connection.prepare("SELECT name FROM sqlite_schema")?;
+    let taken: Vec<String> = statement.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    names.retain(|name| taken.iter().any(|taken| taken.eq_ignore_ascii_case(name)));
+    Ok(names)
 }
 
 /// The Go version never wrote SQLite, so a table of that name is somebody else's.
 fn refuse_foreign(connection: &Connection, target: &str, object: &Object) -> Result<(), Error> {
-    let name = if *object == Object::MetricViews { return Ok(()) } else { object.name() };
+    if matches!(object, Object::MetricViews | Object::Events) {
+        return Ok(());
+    }
+    let name = object.name();
     match has_table(connection, name) {
         Ok(false) => Ok(()),
         Ok(true) => Err(Error::Config(format!(

@@ -3,6 +3,7 @@
 //! Statements that write begin with BEGIN IMMEDIATE: a lock asked for later is refused at once instead of waited for.
 
 pub(super) mod copy;
+mod events;
 mod file;
 mod migrate;
 mod pages;
@@ -15,7 +16,7 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, TransactionBehavior, params};
 
 use super::schema::SCHEMA_TABLE;
-use super::{Batch, Engine, Error};
+use super::{Batch, Engine, Error, Events, Shipped};
 use crate::config::Config;
 
 /// How long to wait for a lock that another program holds.
@@ -93,7 +94,7 @@ impl Sqlite {
 }
 
 impl Engine for Sqlite {
-    fn insert_metrics(&mut self, batch: Batch) -> Result<(), Error> {
+    fn insert_metrics(&mut self, batch: Batch, events: Events) -> Result<Shipped, Error> {
         let target = self.target.clone();
         let failed = |error: rusqlite::Error| file::explain(&target, "store metrics", &error);
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
@@ -119,9 +120,10 @@ impl Engine for Sqlite {
                     })?;
             }
         }
+        let shipped = events::insert(&transaction, &events).map_err(failed)?;
         transaction.commit().map_err(failed)?;
         self.log.write_back(&self.connection, file::SHORT_LOG);
-        Ok(())
+        Ok(shipped)
     }
 
     fn delete_old_metrics(&mut self, days: u32) -> Result<u64, Error> {
