@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::gitops::{Text, configure, push, repository, service, start_hub, sync};
 use super::machine::Machine;
 
 const RUN: [&str; 3] = ["systemctl", "start", "system-metrics.service"];
@@ -77,4 +78,33 @@ fn a_deployed_unit_is_told_with_what_it_uses_and_how_often_it_was_restarted() {
     assert!(second.to_string().len() < 1000, "{second}");
     let run = newest(&machine, "run");
     assert!(run["collectors"]["unit"]["problems"].is_null(), "{run}");
+}
+
+#[test]
+fn what_every_service_tells_reaches_the_database_through_the_sandbox_of_its_unit() {
+    let Some(machine) = Machine::boot() else { return };
+    machine.ok(&["systemctl", "stop", "system-metrics.timer"]);
+    configure(&machine, &[repository("infra", "")]);
+    let commit = push(&machine, "infra", &[Text("systemd/app.service", &service("app", "1"))]);
+    sync(&machine, "infra").expect(0);
+    start_hub(&machine);
+    // Its folder is another account's.
+    machine.write(
+        "/var/lib/observability-hub/watch/history.jsonl",
+        "{\"at\":\"2026-01-01T00:00:00Z\",\"kind\":\"raised\"}\n",
+    );
+    machine.ok(&["chown", "hub-watch:hub", "/var/lib/observability-hub/watch/history.jsonl"]);
+    machine.ok(&["chmod", "640", "/var/lib/observability-hub/watch/history.jsonl"]);
+    machine.ok(&RUN);
+    let ask = |sql: &str| machine.ok(&["sqlite3", "/var/lib/observability-hub/data/hub.db", sql]).trim().to_owned();
+    let live = ask("SELECT payload ->> 'to' FROM hub_events WHERE service = 'gitops-sync' AND kind = 'deployed'");
+    assert_eq!(live, commit);
+    let services = ask("SELECT group_concat(DISTINCT service) FROM (SELECT * FROM hub_events ORDER BY service)");
+    assert!(services.contains("hub-watch") && services.contains("proxy"), "{services}");
+    machine.ok(&["chmod", "700", "/var/lib/observability-hub/gitops"]);
+    machine.ok(&RUN);
+    machine.ok(&["journalctl", "--sync"]);
+    let lines = machine.journal("system-metrics.service");
+    let said = lines.iter().filter(|line| line["MESSAGE"].to_string().contains("events_not_stored"));
+    assert_eq!(said.count(), 1, "{lines:?}");
 }
