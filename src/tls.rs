@@ -1,5 +1,6 @@
 //! Which servers a TLS connection trusts. Knows of certificates, and neither of databases nor of HTTP.
 
+mod expiry;
 mod version;
 
 use std::path::Path;
@@ -14,6 +15,7 @@ use rustls::server::ParsedCertificate;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
+pub use expiry::expiry;
 use version::as_version_3;
 
 /// How far a server's certificate is checked (PostgreSQL manual, "34.19.1. Client Verification of Server Certificates").

@@ -246,3 +246,53 @@ fn a_look_that_is_killed_anywhere_tells_each_thing_at_least_once_with_one_id() {
     let ids: std::collections::BTreeSet<&str> = got.iter().map(|one| one.header("webhook-id")).collect();
     assert_eq!(ids.len(), 1, "{got:#?}");
 }
+
+/// What system-metrics left of this host just now.
+fn sample(host: &Host, metrics: Value) {
+    let folder = host.state().join("data/metrics");
+    std::fs::create_dir_all(&folder).unwrap();
+    let sample = json!({"time": jiff::Timestamp::now().to_string(), "host": "h", "os": "o", "metrics": metrics});
+    std::fs::write(folder.join("sample.json"), sample.to_string()).unwrap();
+}
+
+#[test]
+fn a_limit_that_is_passed_is_told_once_wherever_reasons_are_shown_and_can_be_moved() {
+    let server = Server::start();
+    let host = host(&format!("url = \"{}/x\"", server.url));
+    begin(&host, &server);
+    let full = |percent: f64| json!({"disk": {"/srv/x": {"used_percent": percent, "free": 2e9, "read_only": false}}});
+    sample(&host, full(91.0));
+    watch(&host);
+    let got = server.got();
+    assert_eq!(got.len(), 1, "{got:#?}");
+    assert_eq!(got[0].header("Priority"), "3");
+    assert!(got[0].body.contains("/srv/x is 91 % full, 2.0 GB are free"), "{}", got[0].body);
+    assert!(got[0].body.contains("du -xh --max-depth=2 /srv/x"), "{}", got[0].body);
+    let status = host.run("hub", &["status"]);
+    let said = String::from_utf8(status.stdout).unwrap();
+    assert!(status.status.code() == Some(1) && said.contains("/srv/x is 91 % full"), "{said}");
+    // On the edge nothing is told; what gets worse is.
+    for percent in [89.0, 90.5, 89.5] {
+        sample(&host, full(percent));
+        watch(&host);
+    }
+    assert_eq!(server.got().len(), 0);
+    sample(&host, full(98.0));
+    watch(&host);
+    assert_eq!(server.got()[0].header("Priority"), "5");
+    // A damaged sample is not a well host.
+    std::fs::write(host.state().join("data/metrics/sample.json"), "{torn").unwrap();
+    watch(&host);
+    let got = server.got();
+    assert!(got.len() == 1 && got[0].body.contains("sample.json") && !got[0].body.contains("well again"), "{got:#?}");
+    let toml = std::fs::read_to_string(host.path("hub.toml")).unwrap();
+    host.configure(&format!("{toml}[limits]\ndisk_percent = false\ndisk_failed_percent = false\n"));
+    sample(&host, full(98.5));
+    watch(&host);
+    let told: Vec<String> = server.got().into_iter().map(|one| one.body).collect();
+    assert!(told.iter().any(|body| body.contains("file system /srv/x is well again")), "{told:#?}");
+    host.configure(&format!("{toml}[limits]\ndisk_percent = 120\n"));
+    let output = host.run("hub", &["watch", "--check"]);
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.code() == Some(78) && said.contains("limits.disk_percent: 120 is out of range"), "{said}");
+}

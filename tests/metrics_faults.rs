@@ -163,6 +163,8 @@ fn a_full_disk_is_said_and_leaves_no_half_row() {
     let before = spooled_rows(&host);
     let record = || host.json("state/data/metrics/run.json");
     let begun = record()["started"].clone();
+    let newest = || host.json("state/data/metrics/sample.json")["time"].clone();
+    let measured = newest();
     let mut filler = File::create(host.path("state/filler")).unwrap();
     while filler.write_all(&[0; 1024]).is_ok() {}
     let mut lost = String::new();
@@ -173,6 +175,8 @@ fn a_full_disk_is_said_and_leaves_no_half_row() {
         }
     }
     assert!(lost.contains("spool_failed") && lost.contains("No space left") && lost.contains("samples_lost"), "{lost}");
+    // Who tells of full disks reads how full they are.
+    assert_ne!(newest(), measured);
     // And the record does not go on telling of the run that went well.
     assert!(record()["started"] != begun && record()["error"].is_string(), "{}", record());
     drop(filler);

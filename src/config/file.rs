@@ -11,8 +11,8 @@ use toml::Spanned;
 use super::repository::Guard;
 use super::values::{AbsolutePath, Address, FetchMax, Minutes, Port, Size, Socket};
 use super::{
-    Database, DatabaseUrl, Error, Gate, Gitops, Metrics, Notify, Pipeline, Proxy, Repository, names, notify, pipeline,
-    repository, wording,
+    Database, DatabaseUrl, Error, Gate, Gitops, Limits, Metrics, Notify, Pipeline, Proxy, Repository, limits, names,
+    notify, pipeline, repository, wording,
 };
 use crate::state;
 
@@ -108,6 +108,7 @@ struct Content {
     metrics: MetricsSection,
     pipeline: Vec<Spanned<pipeline::Section>>,
     notify: notify::Section,
+    limits: limits::Section,
 }
 
 #[derive(Deserialize, Default)]
@@ -197,6 +198,10 @@ impl Parsed {
 
     pub(super) fn metrics(&self) -> Metrics {
         Metrics { retention_days: self.content.metrics.retention_days }
+    }
+
+    pub(super) fn limits(&self) -> Limits {
+        self.content.limits.read()
     }
 
     pub(super) fn notify(&self) -> Notify {

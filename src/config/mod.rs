@@ -6,6 +6,7 @@ mod credentials;
 mod database;
 mod error;
 mod file;
+mod limits;
 mod mongo;
 mod names;
 mod notify;
@@ -23,6 +24,7 @@ use std::path::{Path, PathBuf};
 pub use credentials::{Credentials, Secret};
 pub use database::DatabaseUrl;
 pub use error::Error;
+pub use limits::Limits;
 pub use mongo::MongoUri;
 pub use notify::{Format, Notify, Quiet, WebUrl};
 pub use pipeline::{FieldPath, Map, Pipeline, Select};
@@ -55,6 +57,8 @@ pub struct Config {
     pub gate: Gate,
     /// `[metrics]`
     pub metrics: Metrics,
+    /// `[limits]`
+    pub limits: Limits,
     /// `[notify]`
     pub notify: Notify,
     /// `[[pipeline]]`, in the order of the file.
@@ -172,6 +176,7 @@ impl Config {
             gitops: file.gitops(),
             gate: file.gate(),
             metrics: file.metrics(),
+            limits: file.limits(),
             notify: file.notify(),
             pipelines,
             batch_size: mongo::batch_size()?,

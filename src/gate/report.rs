@@ -9,11 +9,13 @@ use serde_json::{Map, Value};
 use super::machine::{Cause, State};
 use super::tailscale::Facts;
 use crate::config::{InForce, Refused, Renewal};
-use crate::health::KEY_EXPIRES_SOON;
 use crate::records::history::{Event, Kind};
 use crate::records::{Details, Door, seconds_between};
 use crate::state::{Folder, Record, Run};
 use crate::{log, systemd};
+
+/// How long before the end of the node's key the log tells it, in seconds: 14 days.
+const KEY_EXPIRES_SOON: u64 = 14 * 24 * 3600;
 
 /// The service's name in records and log lines.
 pub(super) const SERVICE: &str = "tailscale-gate";

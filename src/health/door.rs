@@ -2,6 +2,7 @@ use serde::Serialize;
 
 use super::judge::Judge;
 use super::{Level, Seen};
+use crate::config::Limits;
 use crate::records::{Details, Door, Found, seconds_between, span};
 
 /// What the reasons about the public door are told under.
@@ -10,9 +11,6 @@ const FUNNEL: &str = "funnel";
 const RENAMED_LATELY: u64 = 3 * 24 * 3600;
 /// The gate writes its record anew every 15 minutes, changed or not.
 const GATE_STALE: u64 = 20 * 60;
-
-/// How long before the end of the node's key its expiry is announced, in seconds: 14 days.
-pub const KEY_EXPIRES_SOON: u64 = 14 * 24 * 3600;
 
 /// The public door, by the gate's record.
 #[derive(Clone, Debug, Serialize)]
@@ -78,6 +76,11 @@ pub fn funnel(seen: &Seen<'_>) -> Found<Funnel> {
 }
 
 impl Judge<'_> {
+    /// How many days before its end the node's key is told.
+    fn key_days(&self) -> Option<f64> {
+        self.seen.config.map_or_else(|_| Limits::default().key_days, |config| config.limits.key_days)
+    }
+
     /// The public door.
     pub fn door(&mut self) {
         let seen = self.seen;
@@ -120,7 +123,7 @@ impl Judge<'_> {
         }
         if let Some(left) =
             door.key_expiry.as_deref().and_then(|at| at.parse().ok()).map(|at| seconds_between(seen.now, at))
-            && left <= KEY_EXPIRES_SOON
+            && self.key_days().is_some_and(|days| left as f64 <= days * 86_400.0)
         {
             let reason = match left {
                 0 => "this node's key has expired: nobody reaches it".to_owned(),

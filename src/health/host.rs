@@ -1,21 +1,34 @@
 use super::Level;
 use super::judge::Judge;
+use crate::config::Limits;
 use crate::hint::quoted;
-use crate::records::FailedUnit;
+use crate::records::{FailedUnit, Look, Over};
 use crate::text::listed;
 
 impl Judge<'_> {
+    /// The values of the host that hub watch found beyond their limits.
+    pub fn limits(&mut self) {
+        let look = self.seen.left.look.get().filter(|look| look.is_within(Look::HOLDS, self.seen.now));
+        for Over { key, about, is_failed, reason, mend, since } in look.map(|look| &look.over).into_iter().flatten() {
+            let level = if *is_failed { Level::Failed } else { Level::Degraded };
+            self.say_since(Some(since), level, key, about, reason, mend);
+        }
+    }
+
     /// The host's own units that have failed. Of the hub's each service says more itself.
     pub fn failed_units(&mut self) {
         let Some(failed) = self.seen.failed else { return };
-        if failed.is_crowd {
+        let no_limits = Limits::default();
+        let limits = self.seen.config.map_or(&no_limits, |config| &config.limits);
+        if failed.is_crowd && limits.failed_units {
             let left = std::iter::repeat_n("", failed.count.saturating_sub(failed.first.len()));
             let names = listed(failed.first.iter().map(|one| one.unit.as_str()).chain(left), ", ");
             let reason = format!("{} units have failed: {names}", failed.count);
             self.say(Level::Failed, "units/failed", "units", reason, "systemctl --failed");
             return;
         }
-        for FailedUnit { unit, result, exit_status, since } in &failed.first {
+        let wanted = failed.first.iter().filter(|one| !failed.is_crowd && limits.wants_unit(&one.unit));
+        for FailedUnit { unit, result, exit_status, since } in wanted {
             let status = exit_status.as_ref().map(|status| format!(", exit status {status}")).unwrap_or_default();
             let reason = format!("{unit} has failed ({result}{status})");
             let mend = format!("systemctl status {0}; journalctl -u {0} -n 20", quoted(unit));

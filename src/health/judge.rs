@@ -104,6 +104,7 @@ pub fn judge(seen: &Seen<'_>) -> Vec<Reason> {
     }
     judge.pipelines();
     judge.door();
+    judge.limits();
     judge.failed_units();
     if !runs && !seen.is_fresh() {
         let reason = "nothing of the hub runs here, so none of this is up to date";

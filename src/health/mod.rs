@@ -14,7 +14,7 @@ mod services;
 
 use serde::{Deserialize, Serialize};
 
-pub use door::{Funnel, KEY_EXPIRES_SOON, funnel};
+pub use door::{Funnel, funnel};
 pub use judge::judge;
 pub use seen::{Answer, Seen, Wait, Ways};
 pub use services::{Service, services};

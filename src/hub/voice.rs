@@ -86,8 +86,8 @@ fn look(flag: Option<&Path>, check: bool) -> Exit {
             Err(error) => exit::configuration_error(&error),
         };
     }
-    let (reasons, look) = status::reasons(flag);
-    match run(&config, &reasons, &look, Timestamp::now()) {
+    let now = Timestamp::now();
+    match run(&config, now, |limits| status::look(flag, &config, limits, now)) {
         Ok(()) => Exit::Done,
         Err(watch::Error::Config(error)) => exit::configuration_error(&error),
         Err(watch::Error::Busy) => {

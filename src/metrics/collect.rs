@@ -158,7 +158,7 @@ const LANES: [&[(&str, Collector)]; 4] = [
 ];
 
 /// Rows in the order they are stored and shown.
-const ORDER: [&str; 17] = [
+const ORDER: [&str; 18] = [
     "cpu",
     "memory",
     "disk",
@@ -168,6 +168,7 @@ const ORDER: [&str; 17] = [
     "pressure",
     "disk_io",
     "temperature",
+    sensors::CRITICAL,
     "fan",
     "power",
     kinds::ARRAY.name,

@@ -9,6 +9,7 @@ use super::events::Outgoing;
 use super::flush::{self, Flushed};
 use super::payload::{Payload, Put, decimal};
 use super::roots::Roots;
+use super::sensors::CRITICAL;
 use super::spool::{self, Depth, Losses, Spool};
 use super::{Error, cpu, identity};
 use crate::config::Config;
@@ -47,11 +48,12 @@ pub(super) struct Sample {
 }
 
 impl Sample {
-    /// As it is stored: without raw counters for which a row has no room.
+    /// As it is stored: without raw counters for which a row has no room, and without what hardly ever changes.
     pub(super) fn stored(mut self) -> Self {
         self.rows = self
             .rows
             .into_iter()
+            .filter(|(kind, _)| *kind != CRITICAL)
             .map(|(kind, row)| (kind, if kind == "cpu" { cpu::stored(row) } else { row }))
             .collect();
         self
@@ -68,7 +70,7 @@ impl Sample {
     }
 
     fn into_rows(self) -> Vec<MetricRow> {
-        let Self { time, host, os, rows } = self.stored();
+        let Self { time, host, os, rows } = self;
         let row = |(kind, payload): (&'static str, Payload)| MetricRow {
             time,
             host: host.clone(),
@@ -255,6 +257,7 @@ pub(super) fn store(config: &Config, roots: Roots) -> Exit {
     {
         log::error!("newest_sample_not_written", error = error.to_string());
     }
+    let sample = sample.stored();
     let (time, kinds) = (sample.time, sample.rows.len() - 1);
     if kinds == 0 {
         log::error!("sample_empty", error = "no collector could measure anything; see the lines above");

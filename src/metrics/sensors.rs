@@ -7,6 +7,8 @@ use super::collect::Context;
 use super::payload::{Payload, Put, Report, decimal};
 use super::{roots, time};
 
+/// The kind of what chips call critical: it is left for readers, and not stored each minute.
+pub(super) const CRITICAL: &str = "temperature_critical";
 /// Reading the temperature of a disk resets the timer that would let it sleep (Documentation/hwmon/drivetemp.rst).
 const NOT_READ: [&str; 1] = ["drivetemp"];
 /// What a sensor can show: below and above it is not connected, or its driver is mistaken.
@@ -21,6 +23,8 @@ pub(super) struct Chip {
     pub device: String,
     /// Degrees Celsius; none of a sensor that does not answer, which keeps its place, so that the others keep their names.
     pub temperatures: Vec<(String, Option<f64>)>,
+    /// From where on the chip says that they are critical, in the same order.
+    pub critical: Vec<(String, Option<f64>)>,
     /// Revolutions a minute.
     pub fans: Vec<(String, Option<u64>)>,
 }
@@ -63,6 +67,7 @@ fn chip(folder: &Path) -> Option<Chip> {
             if sensor.starts_with("temp") {
                 let reading = if faulty() { None } else { celsius(&path) };
                 chip.temperatures.push((label(), reading));
+                chip.critical.push((label(), critical(&place.join(format!("{sensor}_crit")))));
             } else if sensor.starts_with("fan") {
                 let reading = if faulty() { None } else { roots::number(&path) };
                 chip.fans.push((label(), reading));
@@ -82,6 +87,11 @@ pub(super) fn sleeps(folder: &Path) -> bool {
         let status = roots::value(&folder.join(device).join("power/runtime_status"));
         status.is_some_and(|status| matches!(status.as_str(), "suspended" | "suspending"))
     })
+}
+
+/// What a chip calls critical; what it cannot mean, such as 0 or the end of its scale, is none.
+fn critical(path: &Path) -> Option<f64> {
+    celsius(path).filter(|celsius| (50.0..127.0).contains(celsius))
 }
 
 /// A file of thousandths of a degree Celsius.
@@ -228,7 +238,8 @@ pub(super) fn collect(context: &Context) -> (Report, CpuTemperatures) {
         }
     }
     let fans = by_chip(&chips, |chip| &chip.fans);
-    for (kind, payload) in [("temperature", temperatures), ("fan", fans)] {
+    let critical = by_chip(&chips, |chip| &chip.critical);
+    for (kind, payload) in [("temperature", temperatures), (CRITICAL, critical), ("fan", fans)] {
         if !payload.is_empty() {
             rows.push((kind, payload));
         }

@@ -14,13 +14,10 @@ use crate::config::{Config, DEFAULT_PATH, Refused};
 use crate::health::{self, Answer, Funnel, Level, Reason, Seen, Ways};
 use crate::log;
 use crate::records::{
-    self, Details, Found, Left, Pipeline, Repository, Sample, Totals, Trouble, Wanted, seconds_between,
+    self, Details, Found, Left, Look, Pipeline, Repository, Sample, Totals, Trouble, Wanted, seconds_between,
 };
 use crate::state::{Folder, Record, Run, SYSTEM_ROOT};
 use crate::webhook::queue::Queue;
-
-/// For how many seconds a look of hub watch says how the host is.
-const LOOK_HOLDS: u64 = 5 * 60;
 
 /// What the status is collected from.
 pub(super) struct Sources {
@@ -139,7 +136,7 @@ impl Sources {
             failed: left
                 .look
                 .get()
-                .filter(|look| look.is_within(LOOK_HOLDS, now))
+                .filter(|look| look.is_within(Look::HOLDS, now))
                 .and_then(|look| look.failed.as_ref()),
             up: None,
             proxy: &proxy,

@@ -23,6 +23,26 @@ pub struct Look {
     pub own_failed: Vec<String>,
     /// How often systemd restarted services by itself: of those that the newest sample tells of.
     pub restarts: BTreeMap<String, u32>,
+    /// The values of this host that are beyond their limits.
+    pub over: Vec<Over>,
+}
+
+/// A value beyond its limit.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Over {
+    /// What names it from one look to the next: `disk//var/full`.
+    pub key: String,
+    /// What it is about.
+    pub about: String,
+    /// Whether it is a failure.
+    pub is_failed: bool,
+    /// A sentence.
+    pub reason: String,
+    /// What to run.
+    pub mend: String,
+    /// Since when, RFC 3339.
+    pub since: String,
 }
 
 /// Units that have failed, but for the hub's own.
@@ -54,6 +74,8 @@ pub struct FailedUnit {
 impl Look {
     /// Its name in the folder `watch`.
     pub const FILE: &str = "look.json";
+    /// For how many seconds it says how the host is.
+    pub const HOLDS: u64 = 5 * 60;
 
     /// True where it was at most so many seconds before `now`.
     pub fn is_within(&self, seconds: u64, now: Timestamp) -> bool {

@@ -29,7 +29,7 @@ pub use details::{Details, Door, FormerName, Gateway, Gitops, Kept, Looked, Metr
 pub use found::Found;
 pub use installed::installed_units;
 pub use left::{Left, Queue, Wanted};
-pub use look::{FailedUnit, FailedUnits, Look};
+pub use look::{FailedUnit, FailedUnits, Look, Over};
 pub use reader::{Reader, Trouble};
 pub use repository::{Bad, Checked, Confirmed, Deployed, Hold, LAST_WORD, Open, Refusal, Repository, Request, Waiting};
 pub use sample::Sample;

@@ -20,9 +20,15 @@ pub(super) fn as_version_3(certificate: &CertificateDer<'_>) -> Option<Certifica
     Some(CertificateDer::from(sequence(&[&content, signature].concat())))
 }
 
-/// The value of the sequence that the bytes begin with, and what comes after it (X.690, section 8.1).
+/// The value of the sequence that the bytes begin with, and what comes after it.
 fn value(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let [SEQUENCE, first, rest @ ..] = bytes else { return None };
+    let (tag, value, rest) = element(bytes)?;
+    (tag == SEQUENCE).then_some((value, rest))
+}
+
+/// The tag and the value that the bytes begin with, and what comes after them (X.690, section 8.1).
+pub(super) fn element(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+    let [tag, first, rest @ ..] = bytes else { return None };
     let (length, rest) = match *first {
         short @ 0..0x80 => (usize::from(short), rest),
         long => {
@@ -35,7 +41,8 @@ fn value(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
             )
         }
     };
-    rest.split_at_checked(length)
+    let (value, rest) = rest.split_at_checked(length)?;
+    Some((*tag, value, rest))
 }
 
 fn sequence(value: &[u8]) -> Vec<u8> {

@@ -5,6 +5,7 @@
 mod book;
 mod heartbeat;
 mod journal;
+mod limits;
 mod notice;
 mod outbox;
 mod past;
@@ -14,6 +15,7 @@ mod ways;
 
 pub use book::{Book, Event, Kind};
 pub use heartbeat::Heartbeat;
+pub use limits::Limits;
 pub use notice::Notice;
 pub use outbox::{Outbox, Sent};
 pub use run::{Error, SERVICE, run};

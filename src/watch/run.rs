@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::journal::Journal;
 use super::past::Past;
 use super::results::{self, All, Results};
-use super::{Book, Event, Heartbeat, Kind, Notice, Outbox, Sent, Way, ways};
+use super::{Book, Event, Heartbeat, Kind, Limits, Notice, Outbox, Sent, Way, ways};
 use crate::config::{self, Config, Repository};
 use crate::health::{Level, Reason};
 use crate::host;
@@ -76,13 +76,18 @@ struct State {
     past: Past,
     results: All,
     journal: Journal,
+    limits: Limits,
 }
 
-/// Takes a look in: what appeared and what went is noted and told, what waited is sent, and the heartbeat goes out.
+/// Takes a look, which `judge` makes of what is known of limits: what appeared and what went is noted and told, what waited is sent, and the heartbeat goes out.
 ///
 /// # Errors
 /// When the folder `watch/` cannot be used, another look goes on, or a credential is wrong.
-pub fn run(config: &Config, reasons: &[Reason], look: &Look, now: Timestamp) -> Result<(), Error> {
+pub fn run(
+    config: &Config,
+    now: Timestamp,
+    judge: impl FnOnce(&mut Limits) -> (Vec<Reason>, Look),
+) -> Result<(), Error> {
     let begin = Instant::now();
     let root = Folder::open_or_make(&config.state_dir, 0o755)?;
     let folder = root.sub_or_make("watch", 0o750)?;
@@ -95,11 +100,13 @@ pub fn run(config: &Config, reasons: &[Reason], look: &Look, now: Timestamp) -> 
             State::default()
         }
     };
+    let before = bytes(&state);
+    let (reasons, look) = judge(&mut state.limits);
+    let reasons = reasons.as_slice();
     // Who reads it can do without it for a while.
-    if let Err(error) = folder.renew_json(Look::FILE, look) {
+    if let Err(error) = folder.renew_json(Look::FILE, &look) {
         log::warn!("look_not_left", error = error.to_string());
     }
-    let before = bytes(&state);
     let repeat = SignedDuration::from_hours(i64::from(config.notify.repeat_hours));
     let changes = state.book.look(&worth_telling(reasons), now, repeat, !ways.is_empty());
     changes.iter().for_each(|event| note(&folder, event));

@@ -133,3 +133,26 @@ fn three_hundred_failed_units_are_one_reason_and_do_not_hold_up_a_look() {
     machine.ok(&LOOK);
     assert!(machine.ok(&["cat", TOLD]).contains("is well again"));
 }
+
+#[test]
+fn a_full_file_system_and_a_restart_that_is_due_are_told_while_the_database_is_down() {
+    let Some(machine) = Machine::boot() else { return };
+    let notify = format!("[notify]\ncommand = [\"/usr/bin/tee\", \"-a\", \"{TOLD}\"]\n");
+    configure(&machine, &["[database]\nurl = \"postgres://hub@127.0.0.1:9/hub\"\n".to_owned(), notify]);
+    machine.ok(&["systemctl", "start", "system-metrics.service"]);
+    machine.ok(&LOOK);
+    machine.ok(&["rm", "-f", TOLD]);
+    machine.ok(&["mkdir", "/mnt/small"]);
+    machine.ok(&["mount", "-t", "tmpfs", "-o", "size=4m", "none", "/mnt/small"]);
+    machine.ok(&["sh", "-c", "head -c 4000000 /dev/zero > /mnt/small/x"]);
+    machine.ok(&["touch", "/run/reboot-required"]);
+    machine.ok(&["systemctl", "start", "system-metrics.service"]);
+    machine.ok(&LOOK);
+    let told = machine.ok(&["cat", TOLD]);
+    assert!(told.contains("/mnt/small is 95 % full") && told.contains("packages ask for it"), "{told}");
+    machine.ok(&["rm", "-f", TOLD]);
+    machine.ok(&["systemctl", "start", "system-metrics.service"]);
+    machine.ok(&LOOK);
+    assert!(!machine.exists(TOLD), "it was told already");
+    nothing_denied(&machine, &["hub-watch.service", "system-metrics.service"]);
+}

@@ -10,14 +10,17 @@ mod waits;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use jiff::Timestamp;
 use serde::Serialize;
 
 use super::terminal::Terminal;
+use crate::config::Config;
 use crate::exit::print;
 use crate::health::{self, Funnel, Level, Reason, Service};
 use crate::log::rfc3339;
 use crate::records::{self, Found, Look, Pipeline, Queue, Trouble};
 use crate::text;
+use crate::watch::Limits;
 use facts::Facts;
 pub(super) use facts::ways;
 
@@ -62,7 +65,7 @@ struct Status {
     /// Files and folders that are there and cannot be read.
     unreadable: Vec<Trouble>,
     #[serde(skip)]
-    now: jiff::Timestamp,
+    now: Timestamp,
     /// Nothing has run here, and nothing is configured.
     #[serde(skip)]
     is_fresh: bool,
@@ -113,9 +116,12 @@ fn line(status: &Status) -> String {
     format!("Observability Hub: {said}\n")
 }
 
-/// Why this host is not healthy, and what else was seen.
-pub(super) fn reasons(flag: Option<&Path>) -> (Vec<Reason>, Look) {
-    let facts = Facts::find(flag);
+/// Looks at this host and at its limits: why it is not healthy, and what else was seen.
+pub(super) fn look(flag: Option<&Path>, config: &Config, limits: &mut Limits, now: Timestamp) -> (Vec<Reason>, Look) {
+    let mut facts = Facts::find(flag);
+    limits.look_around(config, Path::new("/"), now);
+    facts.look.over = limits.look(&config.limits, facts.left.sample.get(), now);
+    facts.left.look = Found::There(facts.look.clone());
     (health::judge(&facts.seen()), facts.look)
 }
 
