@@ -2,7 +2,7 @@ use std::fmt::Write;
 
 use serde_json::{Map, Value};
 
-use super::names;
+use super::{ALL, Each, Kind, Measure, Part};
 use crate::records::Sample;
 use crate::text;
 
@@ -15,22 +15,66 @@ pub fn exposition(sample: &Sample) -> String {
     let mut text = String::new();
     head(&mut text, "hub_host_info", "gauge", "The host's name and operating system.");
     line(&mut text, "hub_host_info", &[("host", &sample.host), ("os", &sample.os)], &Value::from(1), 1.0);
-    let metrics = names::all();
-    for metric in &metrics {
+    for family in families() {
         let mut found = Vec::new();
-        if let Some(payload) = sample.metrics.get(metric.kind).and_then(Value::as_object) {
-            let path: Vec<&str> = metric.path.split('.').collect();
-            find(payload, &path, &metric.labels, &mut Vec::new(), &mut found);
+        if let Some(payload) = sample.metrics.get(family.kind).and_then(Value::as_object) {
+            find(payload, &family.path, &family.texts, &mut Vec::new(), &mut found);
         }
         if found.is_empty() {
             continue;
         }
-        head(&mut text, metric.name, if metric.is_counter() { "counter" } else { "gauge" }, metric.help);
+        head(&mut text, family.name, if family.name.ends_with("_total") { "counter" } else { "gauge" }, family.help);
         for (labels, value) in found.into_iter().take(MOST) {
-            line(&mut text, metric.name, &labels, value, metric.scale);
+            line(&mut text, family.name, &labels, value, family.scale);
         }
     }
     text
+}
+
+/// How a number in a row becomes a metric.
+struct Family {
+    kind: &'static str,
+    /// The way to the number; `{name}` stands for every key and becomes the label `name`.
+    path: Vec<String>,
+    name: &'static str,
+    help: &'static str,
+    scale: f64,
+    /// Keys whose texts become labels, where `path` leads to an object: the metric is 1 then.
+    texts: Vec<&'static str>,
+}
+
+/// Every metric, each name once.
+fn families() -> Vec<Family> {
+    let mut families: Vec<Family> = Vec::new();
+    for Kind { name: kind, parts, .. } in ALL {
+        for Part { each, table, .. } in parts {
+            for Measure { key, is_text, metric, help, .. } in *table {
+                let Some((name, scale)) = *metric else { continue };
+                let text = is_text.then_some(*key);
+                if let Some(family) = families.iter_mut().find(|family| family.name == name) {
+                    family.texts.extend(text);
+                    continue;
+                }
+                let mut path = way(each);
+                if text.is_none() && !key.is_empty() {
+                    path.extend(key.split('.').map(str::to_owned));
+                }
+                families.push(Family { kind, path, name, help, scale, texts: text.into_iter().collect() });
+            }
+        }
+    }
+    families
+}
+
+/// The way to what the values of a part belong to.
+fn way(each: &Each) -> Vec<String> {
+    let label = |label: &str| format!("{{{label}}}");
+    match each {
+        Each::Row => Vec::new(),
+        Each::Object("", name) => vec![label(name.label)],
+        Each::Object(within, name) | Each::Number(within, name) => vec![(*within).to_owned(), label(name.label)],
+        Each::Nested(outer, inner) => vec![label(outer.label), label(inner.label)],
+    }
 }
 
 /// The value of a metric that only carries labels.
@@ -42,14 +86,14 @@ type Labels<'a> = Vec<(&'a str, &'a str)>;
 /// there that have any of them.
 fn find<'a>(
     object: &'a Map<String, Value>,
-    path: &[&'a str],
+    path: &'a [String],
     texts: &[&'a str],
     labels: &mut Labels<'a>,
     found: &mut Vec<(Labels<'a>, &'a Value)>,
 ) {
     let Some((step, rest)) = path.split_first() else { return };
     let label = step.strip_prefix('{').and_then(|step| step.strip_suffix('}'));
-    for (key, value) in object.iter().filter(|(key, _)| label.is_some() || key == step) {
+    for (key, value) in object.iter().filter(|(key, _)| label.is_some() || *key == step) {
         if let Some(label) = label {
             labels.push((label, key));
         }
@@ -139,9 +183,10 @@ mod tests {
 
     #[test]
     fn every_name_stands_once_and_has_a_help_text() {
-        let mut names: Vec<&str> = names::all().iter().map(|metric| metric.name).collect();
+        let families = families();
+        let mut names: Vec<&str> = families.iter().map(|family| family.name).collect();
         names.sort_unstable();
         assert!(names.windows(2).all(|pair| pair[0] != pair[1]));
-        assert!(names::all().iter().all(|metric| metric.help.ends_with('.') && metric.name.starts_with("hub_")));
+        assert!(families.iter().all(|family| family.help.ends_with('.') && family.name.starts_with("hub_")));
     }
 }

@@ -1,58 +1,154 @@
 //! What a row of a sample holds, one file and one TABLE a kind: the key of each value, the column of its view, its name for
-//! Prometheus, its unit and what it is. `metrics` fills the rows, `store` makes the views; neither knows of the other.
-//! The kinds of the first version are still in `names` and `store::view_list`.
+//! Prometheus, its unit and what it is. `metrics` fills the rows, `store` makes the views, `proxy` shows the newest sample;
+//! none of them knows of the others, and no key stands anywhere but here and where it is measured.
 
-mod array;
-mod btrfs;
+pub mod array;
+pub mod btrfs;
+pub mod cpu;
+pub mod disk;
+pub mod disk_io;
+#[cfg(test)]
+mod document;
+
 mod exposition;
-mod names;
-mod unit;
+pub mod fan;
+pub mod kernel;
+pub mod load;
+pub mod memory;
+pub mod network;
+pub mod power;
+pub mod pressure;
+pub mod run;
+pub mod swap;
+pub mod systemd;
+pub mod temperature;
+pub mod temperature_critical;
+pub mod time;
+pub mod unit;
 
-pub use array::KIND as ARRAY;
-pub use btrfs::KIND as BTRFS;
 pub use exposition::exposition;
-pub use unit::KIND as UNIT;
 
-/// A kind of rows that hold an object for each of something.
+/// A kind of rows.
 #[derive(Clone, Copy, Debug)]
 pub struct Kind {
     /// The `metric_type`.
     pub name: &'static str,
-    /// What the keys of the objects name: a column of the view, and a label.
-    pub each: &'static str,
+    /// What it is about, in a sentence.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for contrib/doc/metrics.md, which a test writes"))]
+    pub help: &'static str,
+    /// What it holds.
+    pub parts: &'static [Part],
+}
+
+/// A part of a kind's rows, with a view of its own where it has one.
+#[derive(Clone, Copy, Debug)]
+pub struct Part {
+    /// What of the row it is about.
+    pub each: Each,
     /// The view, and the version of the views that it came with.
-    pub view: (&'static str, i64),
-    /// What each object holds.
+    pub view: Option<(&'static str, i64)>,
+    /// Its values. Columns of a view are only ever added at the end.
     pub table: &'static [Measure],
 }
 
-/// Every kind, in the order in which they are shown.
-pub const ALL: [Kind; 3] = [array::KIND, btrfs::KIND, unit::KIND];
+/// What the values of a part belong to, and what becomes a row of its view.
+#[derive(Clone, Copy, Debug)]
+pub enum Each {
+    /// The row itself.
+    Row,
+    /// Every object in the row, or in its object of this name where that is not empty; its key is named so.
+    Object(&'static str, Name),
+    /// Every number in the row's object of this name; its key is named so. The table is of one value without a key.
+    Number(&'static str, Name),
+    /// Every number in every object of the row; the keys are named so. The table is of one value without a key.
+    Nested(Name, Name),
+}
 
-/// A value of each object in a row, which is named by the object's key.
+/// What a key in a row is called, as a column of a view and as a label of a metric.
+#[derive(Clone, Copy, Debug)]
+pub struct Name {
+    /// The column.
+    pub column: &'static str,
+    /// The label.
+    pub label: &'static str,
+}
+
+/// Every kind, in the order in which rows are stored and shown.
+pub const ALL: [Kind; 19] = [
+    cpu::KIND,
+    memory::KIND,
+    disk::KIND,
+    network::KIND,
+    load::KIND,
+    swap::KIND,
+    pressure::KIND,
+    disk_io::KIND,
+    temperature::KIND,
+    temperature_critical::KIND,
+    fan::KIND,
+    power::KIND,
+    array::KIND,
+    btrfs::KIND,
+    kernel::KIND,
+    time::KIND,
+    systemd::KIND,
+    unit::KIND,
+    run::KIND,
+];
+
+/// A value of a part.
 #[derive(Clone, Copy, Debug)]
 pub struct Measure {
-    /// Its key, and its column in the view.
+    /// Its key; dotted where it lies in objects, with `{name}` for keys of any name.
     pub key: &'static str,
-    /// What it is for Prometheus.
-    pub export: Export,
+    /// Its column in the view; empty where it has none.
+    pub column: &'static str,
+    /// True for a text, false for a number.
+    pub is_text: bool,
+    /// Its name for Prometheus (prometheus.io/docs/practices/naming), and what to multiply with for the base unit. A text is a
+    /// label of the metric of this name, which is always 1. Names follow node_exporter's where they mean the same.
+    pub metric: Option<(&'static str, f64)>,
+    /// The unit in the row; empty for a number of things, and for a text.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for contrib/doc/metrics.md, which a test writes"))]
+    pub unit: &'static str,
     /// What it is, in a sentence.
     pub help: &'static str,
 }
 
-/// How a value is told to Prometheus (prometheus.io/docs/practices/naming).
-#[derive(Clone, Copy, Debug)]
-pub enum Export {
-    /// A number under this name, and what to multiply with for the base unit.
-    Number(&'static str, f64),
-    /// A text: a label of the metric of this name, which is always 1.
-    Label(&'static str),
+/// The unit of what is true or false: 1 or 0 in views and metrics.
+const FLAG: &str = "flag";
+
+impl Measure {
+    /// The same under another name in the view.
+    const fn column(self, column: &'static str) -> Self {
+        Self { column, ..self }
+    }
+
+    /// The same without a column.
+    const fn unseen(self) -> Self {
+        self.column("")
+    }
+
+    /// The same as a metric. Of a text a label of it.
+    const fn metric(self, name: &'static str) -> Self {
+        self.scaled(name, 1.0)
+    }
+
+    /// The same as a metric in another unit.
+    const fn scaled(self, name: &'static str, scale: f64) -> Self {
+        Self { metric: Some((name, scale)), ..self }
+    }
 }
 
-const fn number(key: &'static str, name: &'static str, scale: f64, help: &'static str) -> Measure {
-    Measure { key, export: Export::Number(name, scale), help }
+/// A number, in its unit.
+const fn number(key: &'static str, unit: &'static str, help: &'static str) -> Measure {
+    Measure { key, column: key, is_text: false, metric: None, unit, help }
 }
 
-const fn label(key: &'static str, name: &'static str, help: &'static str) -> Measure {
-    Measure { key, export: Export::Label(name), help }
+const fn text(key: &'static str, help: &'static str) -> Measure {
+    Measure { key, column: key, is_text: true, metric: None, unit: "", help }
+}
+
+const fn name(column: &'static str, label: &'static str) -> Name {
+    Name { column, label }
 }

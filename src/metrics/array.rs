@@ -116,7 +116,7 @@ pub(super) fn collect(context: &Context) -> Report {
         payload.put(&name, Value::Object(row));
     }
     payload.extend(pools(roots).into_iter().map(|(name, row)| (name, Value::Object(row))));
-    let rows = if payload.is_empty() { Vec::new() } else { vec![(kinds::ARRAY.name, payload)] };
+    let rows = if payload.is_empty() { Vec::new() } else { vec![(kinds::array::KIND.name, payload)] };
     Report { rows, ..Report::default() }
 }
 

@@ -63,6 +63,6 @@ pub(super) fn collect(context: &Context) -> Report {
         let key = label.filter(|label| !payload.contains_key(label)).unwrap_or(number);
         payload.put(&key, Value::Object(row));
     }
-    let rows = if payload.is_empty() { Vec::new() } else { vec![(kinds::BTRFS.name, payload)] };
+    let rows = if payload.is_empty() { Vec::new() } else { vec![(kinds::btrfs::KIND.name, payload)] };
     Report { rows, ..Report::default() }
 }

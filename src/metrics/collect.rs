@@ -157,28 +157,6 @@ const LANES: [&[(&str, Collector)]; 4] = [
     ],
 ];
 
-/// Rows in the order they are stored and shown.
-const ORDER: [&str; 18] = [
-    "cpu",
-    "memory",
-    "disk",
-    "network",
-    "load",
-    "swap",
-    "pressure",
-    "disk_io",
-    "temperature",
-    sensors::CRITICAL,
-    "fan",
-    "power",
-    kinds::ARRAY.name,
-    kinds::BTRFS.name,
-    "kernel",
-    "time",
-    "systemd",
-    kinds::UNIT.name,
-];
-
 /// Measures everything once. `deployed` are the unit files that the hub installed, or why they are not known; `look` is what
 /// hub watch saw lately.
 ///
@@ -293,7 +271,7 @@ fn gather(
     if let Some(cpu) = rows.get_mut("cpu") {
         put_temperatures(cpu, &temperatures);
     }
-    let rows = ORDER.iter().filter_map(|kind| Some((*kind, rows.remove(kind)?))).collect();
+    let rows = kinds::ALL.iter().filter_map(|kind| Some((kind.name, rows.remove(kind.name)?))).collect();
     let disk::Known { stuck, barred } = known;
     let baseline = Baseline { moment: context.moment.clone(), counters, stuck, told, retention: 0.0 };
     Measured { rows, done, baseline, barred, interval: None }

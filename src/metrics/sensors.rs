@@ -6,9 +6,10 @@ use serde_json::{Map, Value};
 use super::collect::Context;
 use super::payload::{Payload, Put, Report, decimal};
 use super::{roots, time};
+use crate::kinds;
 
 /// The kind of what chips call critical: it is left for readers, and not stored each minute.
-pub(super) const CRITICAL: &str = "temperature_critical";
+pub(super) const CRITICAL: &str = kinds::temperature_critical::KIND.name;
 /// Reading the temperature of a disk resets the timer that would let it sleep (Documentation/hwmon/drivetemp.rst).
 const NOT_READ: [&str; 1] = ["drivetemp"];
 /// What a sensor can show: below and above it is not connected, or its driver is mistaken.

@@ -166,7 +166,7 @@ pub(super) fn collect(context: &Context) -> Result<Report, Error> {
         payload.put(&unit.name, Value::Object(row));
     }
     if !payload.is_empty() {
-        report.rows.push((kinds::UNIT.name, payload));
+        report.rows.push((kinds::unit::KIND.name, payload));
     }
     Ok(report)
 }

@@ -1,7 +1,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::kinds::UNIT;
+use crate::kinds::unit;
 
 /// More are not told of.
 const MOST_SERVICES: usize = 50;
@@ -25,7 +25,7 @@ impl Sample {
 
     /// The services whose use it tells.
     pub fn services(&self) -> Vec<String> {
-        let units = self.metrics.get(UNIT.name).and_then(Value::as_object).into_iter().flatten();
+        let units = self.metrics.get(unit::KIND.name).and_then(Value::as_object).into_iter().flatten();
         units.map(|(name, _)| name.clone()).filter(|name| name.ends_with(".service")).take(MOST_SERVICES).collect()
     }
 }

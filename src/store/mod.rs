@@ -14,7 +14,6 @@ mod schema;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
-mod view_list;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod views;
 

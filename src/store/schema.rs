@@ -135,7 +135,7 @@ mod tests {
     fn no_pipeline_may_have_a_table_with_a_name_of_the_hub_s_own() {
         let objects = [Object::Metrics, Object::MetricViews, Object::Events, Object::DeadLetters, Object::Positions];
         let names = objects.iter().map(Object::name).chain([SCHEMA_TABLE]);
-        for name in names.chain(crate::store::views::VIEWS.iter().map(|view| view.name)) {
+        for name in names.chain(crate::store::views::all().map(|view| view.name)) {
             assert!(crate::config::tables::refusal(name).is_some(), "{name}");
         }
     }

@@ -1,39 +1,26 @@
 use super::METRICS_TABLE;
-pub(super) use super::view_list::VIEWS;
+use crate::kinds::{self, Each, Part};
 
 /// A view over `system_metrics` with a `time` column, `host`, and values as columns, so that a panel needs no JSON.
 /// Its numbers are double precision in both databases; true and false become 1 and 0; what is not there becomes NULL, in
 /// PostgreSQL also what is no number (tables of the Go version may hold anything).
+#[derive(Clone, Copy)]
 pub(super) struct View {
     pub name: &'static str,
-    /// The version of `Object::MetricViews` that it came with.
+    /// The version of `Object::MetricViews` that it came with. Whoever changes a view raises that version, and adds columns
+    /// at the end only: PostgreSQL replaces no view by one with other columns before. No column has a name that SQL reserves.
     pub since: i64,
     /// The `metric_type` it shows.
-    pub metric_type: &'static str,
-    pub rows: Rows,
-    pub columns: &'static [Column],
+    metric_type: &'static str,
+    part: &'static Part,
 }
 
-/// A column of a view.
-#[derive(Clone, Copy)]
-pub(super) struct Column {
-    pub name: &'static str,
-    /// Dotted path in the payload, or in each value of it.
-    pub path: &'static str,
-    /// True for a text, false for a number.
-    pub is_text: bool,
-}
-
-/// What becomes a row of a view.
-pub(super) enum Rows {
-    /// The payload itself.
-    Payload,
-    /// Every object in the payload, or in its object of this name; its key becomes a column of that name.
-    EachObject(Option<&'static str>, &'static str),
-    /// Every number in an object of the payload: the object's key, the column for the keys, the column for the numbers.
-    EachNumber(&'static str, &'static str, &'static str),
-    /// Every number in every object of the payload: the columns for the objects' keys, the numbers' and the numbers.
-    EachNumberOfEach(&'static str, &'static str, &'static str),
+/// Every view: one for each part of a kind that has one.
+pub(super) fn all() -> impl Iterator<Item = View> {
+    let of_part = |metric_type: &'static str, part: &'static Part| {
+        part.view.map(|(name, since)| View { name, since, metric_type, part })
+    };
+    kinds::ALL.into_iter().flat_map(move |kind| kind.parts.iter().filter_map(move |part| of_part(kind.name, part)))
 }
 
 /// How a database writes the parts of a view.
@@ -56,7 +43,7 @@ pub(super) trait Dialect {
 }
 
 /// The statement that makes a view, up to `D::CREATE` anew.
-pub(super) fn statement<D: Dialect>(view: &View) -> String {
+pub(super) fn statement<D: Dialect>(view: View) -> String {
     let mut columns = vec![D::HEAD.to_owned()];
     let mut from = vec![format!("{METRICS_TABLE} AS m")];
     let mut conditions = vec![format!("m.metric_type = '{}'", view.metric_type)];
@@ -67,26 +54,21 @@ pub(super) fn statement<D: Dialect>(view: &View) -> String {
         columns.push(format!("{name}.key AS {key}"));
         json = if name == "each" { "each.value" } else { "inner_each.value" };
     };
-    let value = match view.rows {
-        Rows::Payload => None,
-        Rows::EachObject(path, key) => {
-            descend("each", path, key, true);
-            None
+    match view.part.each {
+        Each::Row => {}
+        Each::Object(within, name) => {
+            descend("each", Some(within).filter(|within| !within.is_empty()), name.column, true);
         }
-        Rows::EachNumber(object, key, value) => {
-            descend("each", Some(object), key, false);
-            Some(value)
+        Each::Number(within, name) => descend("each", Some(within), name.column, false),
+        Each::Nested(outer, inner) => {
+            descend("each", None, outer.column, true);
+            descend("inner_each", None, inner.column, false);
         }
-        Rows::EachNumberOfEach(outer, key, value) => {
-            descend("each", None, outer, true);
-            descend("inner_each", None, key, false);
-            Some(value)
-        }
-    };
-    columns.extend(value.map(|name| format!("{} AS {name}", D::number(json, ""))));
-    columns.extend(view.columns.iter().map(|Column { name, path, is_text }| {
-        let expression = if *is_text { D::text(json, path) } else { D::number(json, path) };
-        format!("{expression} AS {name}")
+    }
+    let shown = view.part.table.iter().filter(|measure| !measure.column.is_empty());
+    columns.extend(shown.map(|measure| {
+        let expression = if measure.is_text { D::text(json, measure.key) } else { D::number(json, measure.key) };
+        format!("{expression} AS {}", measure.column)
     }));
     format!(
         "{} {} AS SELECT {} FROM {} WHERE {}",

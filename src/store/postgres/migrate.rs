@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::log;
 use crate::store::Error;
 use crate::store::schema::{self, Object, SCHEMA_TABLE, Version};
-use crate::store::views::VIEWS;
+use crate::store::views;
 
 /// The whole update, with the wait for other hosts that do the same.
 const MIGRATE_LIMIT: Duration = Duration::from_secs(8);
@@ -122,7 +122,7 @@ fn missing<'a>(
     let mut missing = schema::missing(needed, versions)?;
     let lacks = |object: &Object| match object {
         Object::Metrics => !adopted && metrics.exists && !metrics.unique_key,
-        Object::MetricViews => VIEWS.iter().any(|view| !server.taken_views.iter().any(|taken| taken == view.name)),
+        Object::MetricViews => views::all().any(|view| !server.taken_views.iter().any(|taken| taken == view.name)),
         Object::Events | Object::Readings(_) | Object::DeadLetters | Object::Positions => false,
     };
     for object in needed.iter().filter(|object| lacks(object)) {
@@ -177,7 +177,7 @@ fn update(client: &mut Client, needed: &[Object]) -> Result<Updated, Stop> {
         }
         let is_made = lost.len() < steps.len();
         warnings.extend(lost);
-        let is_foreign = |name: &&String| VIEWS.iter().any(|view| view.name == **name && version < view.since);
+        let is_foreign = |name: &&String| views::all().any(|view| view.name == **name && version < view.since);
         let foreign: Vec<&str> = server.taken_views.iter().filter(is_foreign).map(String::as_str).collect();
         if *object == Object::MetricViews && !foreign.is_empty() {
             let reason = format!("relations of these names are there already: {}", crate::text::listed(&foreign, ", "));

@@ -2,7 +2,7 @@ use postgres::{GenericClient, Row};
 
 use super::events::Table;
 use crate::store::schema::{Object, SCHEMA_TABLE, Version};
-use crate::store::views::VIEWS;
+use crate::store::views;
 
 /// What kind of server it is, as far as the SQL differs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +60,7 @@ impl Metrics {
 
 /// Looks at the catalogs in one round trip (two with TimescaleDB); works whatever is there.
 pub(super) fn look(client: &mut impl GenericClient) -> Result<(Server, Metrics), postgres::Error> {
-    let views: Vec<String> = VIEWS.iter().map(|view| format!("'{}'", view.name)).collect();
+    let views: Vec<String> = views::all().map(|view| format!("'{}'", view.name)).collect();
     let row = client.query_typed_one(
         &format!(
             "SELECT EXISTS (SELECT FROM pg_extension WHERE extname = 'timescaledb'), \
@@ -129,7 +129,7 @@ pub(super) fn unique(oid: &str, columns: &[&str]) -> String {
 
 /// The rows of `hub_schema` whose objects are there, as one that somebody dropped is made again, and whether `system_metrics` was there before the hub.
 pub(super) fn versions(client: &mut impl GenericClient) -> Result<(Vec<Version>, bool), postgres::Error> {
-    let views: Vec<String> = VIEWS.iter().map(|view| format!("'{}'", view.name)).collect();
+    let views: Vec<String> = views::all().map(|view| format!("'{}'", view.name)).collect();
     // A table may be named with its schema.
     let rows = client.query_typed(
         &format!(

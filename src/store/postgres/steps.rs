@@ -4,7 +4,7 @@ use super::server::{Kind, Metrics, Server};
 use super::views::Postgres;
 use crate::store::readings::POSITIONS;
 use crate::store::schema::Object;
-use crate::store::views::{self, VIEWS, View};
+use crate::store::views::{self, View};
 
 /// A statement of a step.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,11 +47,11 @@ pub(super) fn steps(object: &Object, from: i64, server: &Server, metrics: &Metri
             // Before the hub made a view of this name, a relation of that name is somebody else's.
             // In the newest version only those are made that somebody dropped.
             let is_there = from >= object.version();
-            let is_free = |view: &&View| {
+            let is_free = |view: &View| {
                 let is_taken = server.taken_views.iter().any(|taken| taken == view.name);
                 from >= view.since && !is_there || !is_taken
             };
-            let views = VIEWS.iter().filter(is_free).map(views::statement::<Postgres>);
+            let views = views::all().filter(is_free).map(views::statement::<Postgres>);
             views.map(|sql| optional(sql, "the newest form of this view")).collect()
         }
         Object::Events if from < 1 && !server.events.is_there() => {
@@ -266,9 +266,17 @@ mod tests {
         };
         let metrics =
             Metrics { exists: false, plain: false, unique_key: false, hypertable: false, time_type: String::new() };
-        assert_eq!(steps(&Object::MetricViews, 0, &server, &metrics).len(), VIEWS.len() - 2);
-        assert_eq!(steps(&Object::MetricViews, 1, &server, &metrics).len(), VIEWS.len() - 1, "metrics_load came later");
-        assert_eq!(steps(&Object::MetricViews, 2, &server, &metrics).len(), VIEWS.len());
-        assert_eq!(steps(&Object::MetricViews, 3, &server, &metrics).len(), VIEWS.len() - 2, "those that were dropped");
+        assert_eq!(steps(&Object::MetricViews, 0, &server, &metrics).len(), views::all().count() - 2);
+        assert_eq!(
+            steps(&Object::MetricViews, 1, &server, &metrics).len(),
+            views::all().count() - 1,
+            "metrics_load came later"
+        );
+        assert_eq!(steps(&Object::MetricViews, 2, &server, &metrics).len(), views::all().count());
+        assert_eq!(
+            steps(&Object::MetricViews, 3, &server, &metrics).len(),
+            views::all().count() - 2,
+            "those that were dropped"
+        );
     }
 }

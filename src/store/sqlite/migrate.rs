@@ -7,7 +7,6 @@ use crate::store::Error;
 use crate::store::events::EVENTS_TABLE;
 use crate::store::readings::POSITIONS;
 use crate::store::schema::{self, Object, SCHEMA_TABLE, Version};
-use crate::store::views::VIEWS;
 
 /// Times are INTEGER milliseconds since 1970; JSON is TEXT.
 const METRICS: &str = "
@@ -292,7 +291,7 @@ fn versions(connection: &Connection) -> Result<Vec<Version>, rusqlite::Error> {
     if !has_table(connection, SCHEMA_TABLE)? {
         return Ok(Vec::new());
     }
-    let views: Vec<String> = VIEWS.iter().map(|view| format!("'{}'", view.name)).collect();
+    let views: Vec<String> = crate::store::views::all().map(|view| format!("'{}'", view.name)).collect();
     let sql = format!(
         "SELECT object, version, oldest FROM {SCHEMA_TABLE} WHERE EXISTS (SELECT 1 FROM sqlite_schema
          WHERE name = object COLLATE NOCASE OR object = '{}' AND name IN ({}))",
@@ -320,7 +319,9 @@ fn has_table(connection: &Connection, name: &str) -> Result<bool, rusqlite::Erro
 /// goes on.
 fn foreign(connection: &Connection, object: &Object, from: i64) -> Result<Vec<&'static str>, rusqlite::Error> {
     let mut names: Vec<&str> = match object {
-        Object::MetricViews => VIEWS.iter().filter(|view| view.since > from).map(|view| view.name).collect(),
+        Object::MetricViews => {
+            crate::store::views::all().filter(|view| view.since > from).map(|view| view.name).collect()
+        }
         Object::Events if from < 1 => vec![EVENTS_TABLE],
         _ => return Ok(Vec::new()),
     };

@@ -1,4 +1,4 @@
-use crate::store::views::{self, Dialect, VIEWS, View};
+use crate::store::views::{self, Dialect, View};
 
 struct Sqlite;
 
@@ -46,11 +46,11 @@ fn json_path(path: &str) -> String {
 
 /// The SQL that makes every view anew but those whose names somebody else has taken.
 pub(super) fn sql(foreign: &[&str]) -> String {
-    let anew = |view: &View| format!("DROP VIEW IF EXISTS {}; {}", view.name, views::statement::<Sqlite>(view));
-    VIEWS.iter().filter(|view| !foreign.contains(&view.name)).map(anew).collect::<Vec<_>>().join(";\n")
+    let anew = |view: View| format!("DROP VIEW IF EXISTS {}; {}", view.name, views::statement::<Sqlite>(view));
+    views::all().filter(|view| !foreign.contains(&view.name)).map(anew).collect::<Vec<_>>().join(";\n")
 }
 
 /// Every view with the SQL that makes it.
 pub(super) fn each() -> impl Iterator<Item = (String, String)> {
-    VIEWS.iter().map(|view| (view.name.to_owned(), views::statement::<Sqlite>(view)))
+    views::all().map(|view| (view.name.to_owned(), views::statement::<Sqlite>(view)))
 }
