@@ -5,6 +5,8 @@
 
 pub mod install;
 mod look;
+mod own;
+mod show;
 pub mod syntax;
 mod unit;
 
@@ -18,24 +20,9 @@ use sd_notify::NotifyState;
 use crate::log;
 
 pub use look::{Looked, look};
+pub use own::{OWN, Own, is_own, own_units};
+pub use show::{Block, show};
 pub use unit::{Unit, Units};
-
-/// The units of the hub, as `systemd/` has them.
-pub const OWN_UNITS: [&str; 13] = [
-    "proxy.service",
-    "gitops-sync.path",
-    "gitops-sync.timer",
-    "gitops-sync.service",
-    "tailscale-gate.service",
-    "system-metrics.timer",
-    "system-metrics.service",
-    "hub-watch.timer",
-    "hub-watch.service",
-    "reading-sync.timer",
-    "reading-sync.service",
-    "hub-credentials.path",
-    "hub-credentials.service",
-];
 
 /// True where systemd is the running init (sd_booted(3)).
 pub fn is_running() -> bool {

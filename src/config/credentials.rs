@@ -153,8 +153,8 @@ mod tests {
     #[test]
     fn each_credential_of_the_units_has_what_stands_for_a_missing_one() {
         let mut seen = 0;
-        for unit in ["proxy", "reading-sync", "system-metrics", "tailscale-gate", "hub-watch"] {
-            let text = std::fs::read_to_string(format!("systemd/{unit}.service")).unwrap();
+        for unit in crate::systemd::OWN.iter().map(|own| own.unit) {
+            let text = std::fs::read_to_string(format!("systemd/{unit}")).unwrap();
             for name in text.lines().filter_map(|line| line.strip_prefix("LoadCredential=")) {
                 let stands = format!("SetCredential={name}:{}", String::from_utf8_lossy(NONE));
                 assert!(text.lines().any(|line| line == stands), "{unit}: {name}");

@@ -103,6 +103,9 @@ struct Arguments {
     check: bool,
 }
 
+/// The service's name in logs, in its record and among the hub's units.
+const SERVICE: &str = "gitops-sync";
+
 /// What one run of the program was asked for.
 struct Request {
     /// Named on the command line; empty for a queued run.
@@ -143,11 +146,11 @@ fn state_of(config: &Config) -> Result<Folder, Error> {
 
 /// The program `gitops-sync`.
 pub fn main() -> ExitCode {
-    let arguments: Arguments = match exit::arguments("gitops-sync") {
+    let arguments: Arguments = match exit::arguments(SERVICE) {
         Ok(arguments) => arguments,
         Err(code) => return code,
     };
-    log::start("gitops-sync");
+    log::start(SERVICE);
     // The unit's mask is for the state folder, whose files get their modes explicitly; checkouts and what commands make
     // are to be as readable as with any other git.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));

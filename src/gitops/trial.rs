@@ -126,7 +126,7 @@ impl Run<'_> {
         let Some(until) = entry.trial() else { return };
         let Some(manager @ (Manager::System | Manager::User)) = self.commands_manager() else { return };
         let Ok(program) = std::env::current_exe() else { return };
-        if program.file_name().is_none_or(|name| name != "gitops-sync") {
+        if program.file_name().is_none_or(|name| name != super::SERVICE) {
             return;
         }
         let unit = timer_of(repository, until);

@@ -8,16 +8,14 @@ use super::crew::{Crew, Job};
 use super::store::now;
 use super::sync::Run;
 use super::units::{Host, Manager};
-use super::{Error, Outcome, Request, Status, outcome, state_of};
+use super::{Error, Outcome, Request, SERVICE, Status, outcome, state_of};
 use crate::config::{Config, Repository};
 use crate::exit::Exit;
 use crate::hint::hint;
 use crate::log;
 use crate::records::{Details, Gitops};
 use crate::state::{self, Folder, Record};
-
-/// The unit that starts the worker when something is queued.
-const PATH_UNIT: &str = "gitops-sync.path";
+use crate::systemd::Own;
 
 /// One run: syncs what was asked for, or what is queued and due, and keeps the record.
 ///
@@ -161,7 +159,7 @@ pub(super) fn write_record(
 ) -> Result<(), Error> {
     let record = record(started, clock, outcomes, error);
     let _lock = run.locks.record()?;
-    Record::add(gitops, "gitops-sync", record).map_err(|error| {
+    Record::add(gitops, SERVICE, record).map_err(|error| {
         log::error!("state_not_written", error = error.to_string());
         error.into()
     })
@@ -183,8 +181,11 @@ pub(super) fn look_after_own_units(run: &Run, queued: bool) -> Result<(), Error>
         run.store.forget_own()?;
         log::info!("own_units_restarted", units = own);
     }
-    if queued && found.manager.revive(PATH_UNIT)? {
-        log::warn!("path_unit_revived", unit = PATH_UNIT);
+    let starters = Own::named(SERVICE).into_iter().flat_map(Own::starters);
+    for path in starters.filter(|unit| queued && unit.ends_with(".path")) {
+        if found.manager.revive(path)? {
+            log::warn!("path_unit_revived", unit = path);
+        }
     }
     Ok(())
 }

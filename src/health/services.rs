@@ -8,7 +8,7 @@ use super::{Answer, Level, Reason, Seen};
 use crate::log::rfc3339;
 use crate::records::{self, Details, Found, Gitops, Outcome, SERVICES, failed_repositories, span};
 use crate::state::{Record, Run};
-use crate::systemd::Unit;
+use crate::systemd::{Own, Unit};
 
 /// The host is measured every minute.
 const METRICS_STALE: u64 = 5 * 60;
@@ -17,24 +17,10 @@ const READING_STALE: u64 = 26 * 3600;
 /// The host is judged every minute.
 const WATCH_STALE: u64 = 5 * 60;
 
-/// What starts a service that does not run all the time.
-const STARTERS: [(&str, &[&str]); 4] = [
-    ("gitops-sync", &["gitops-sync.path", "gitops-sync.timer"]),
-    ("reading-sync", &["reading-sync.timer"]),
-    ("system-metrics", &["system-metrics.timer"]),
-    ("hub-watch", &["hub-watch.timer"]),
-];
-
 /// The room whose name the keys of a service's reasons begin with.
 fn room(service: &str) -> &str {
-    match service {
-        "gitops-sync" => "gitops",
-        "tailscale-gate" => "gate",
-        "reading-sync" => "reading",
-        "system-metrics" => "metrics",
-        "hub-watch" => "watch",
-        other => other,
-    }
+    let folder = Own::named(service).and_then(|own| own.folder).unwrap_or(service);
+    folder.rsplit('/').next().unwrap_or(folder)
 }
 
 /// A service as it is shown.
@@ -129,10 +115,10 @@ impl Seen<'_> {
             let reason = format!("{name} is {word} ({}, exit status {})", unit.result, unit.exit_status);
             return State::wrong(word, Level::Failed, reason, self.ways.journal(service));
         }
-        let Some((_, starters)) = STARTERS.iter().find(|(of, _)| *of == service) else {
+        let Some(own) = Own::named(service).filter(|own| !own.lasts()) else {
             return self.lasting(service, unit);
         };
-        let starters = starters.iter().filter_map(|name| self.units?.get_key_value(*name));
+        let starters = own.starters().filter_map(|name| self.units?.get_key_value(name));
         let (mut waits, mut stopped) = (false, Vec::new());
         for (name, starter) in starters {
             if starter.active == "failed" {

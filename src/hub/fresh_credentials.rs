@@ -6,6 +6,7 @@ use super::{Error, Service, units};
 use crate::command::Command;
 use crate::config::{CREDSTORE, Config, Credentials};
 use crate::exit::Exit;
+use crate::systemd::{OWN, Own};
 use crate::{log, systemd};
 
 /// Restart the proxy and the gate where they were started with other credentials than the disk has now.
@@ -24,7 +25,10 @@ pub(super) struct Arguments {
 }
 
 /// What runs for long. Everything else reads its credentials at its next run.
-const LASTING: [&str; 2] = ["proxy", "tailscale-gate"];
+fn lasting() -> impl Iterator<Item = &'static Own> {
+    OWN.iter().filter(|own| own.lasts())
+}
+
 /// Where a unit's copies are (systemd.exec(5), `$CREDENTIALS_DIRECTORY`).
 const COPIES: &str = "/run/credentials";
 /// How long the files must not have changed: a file that is written is empty first.
@@ -57,12 +61,9 @@ fn renew(flag: Option<&Path>, services: &[Service]) -> Result<bool, Error> {
     }
     let known = units::look(&[]).map_err(Error::Units)?.own;
     let mut names = Vec::new();
-    for service in LASTING {
-        let unit = format!("{service}.service");
-        if known.get(&unit).is_some_and(units::Unit::is_active) {
-            let bare = units::bare_credentials(&unit).map_err(Error::Units)?;
-            names.extend(bare.into_iter().map(|name| (service, name)));
-        }
+    for own in lasting().filter(|own| known.get(own.unit).is_some_and(units::Unit::is_active)) {
+        let bare = units::bare_credentials(own.unit).map_err(Error::Units)?;
+        names.extend(bare.into_iter().map(|name| (own.name, name)));
     }
     let mut is_right = true;
     let mut before = None;
@@ -74,7 +75,7 @@ fn renew(flag: Option<&Path>, services: &[Service]) -> Result<bool, Error> {
         }
         is_right = true;
         let mut is_new = false;
-        for service in LASTING {
+        for service in lasting().map(|own| own.name) {
             let changed = changed(service, &stored)?;
             if !changed.is_empty() {
                 is_new = true;

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::command::{self, Command};
-use crate::systemd::syntax;
+use crate::systemd::{self, syntax};
 pub(super) use crate::systemd::{Unit, Units, look};
 
 /// How long systemd gets to say how its units are.
@@ -13,11 +13,9 @@ const LIMIT: Duration = Duration::from_secs(5);
 /// # Errors
 /// When `systemctl` is missing, does not answer in time, or cannot reach systemd.
 pub(super) fn properties(unit: &str, names: &[&str]) -> Result<BTreeMap<String, String>, command::Error> {
-    let names = format!("--property={}", names.join(","));
-    let output =
-        Command::new("systemctl", LIMIT).args(["show", &names, "--", unit]).name("systemctl show").succeed()?;
-    let pair = |line: &str| line.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));
-    Ok(output.text().lines().filter_map(pair).collect())
+    let shown = systemd::show(Command::new("systemctl", LIMIT), names, [unit])?;
+    let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+    Ok(shown.blocks().flat_map(systemd::Block::properties).map(owned).collect())
 }
 
 /// The names of the credentials that a unit loads (systemd.exec(5), LoadCredential=). `systemctl show` does not print

@@ -6,7 +6,6 @@ use super::job::Job;
 use super::schedule::Schedule;
 use super::supervisor::Supervisor;
 use super::{Error, Service, complain, greeting};
-use crate::command::Command;
 use crate::config::{self, Config, Renewal};
 use crate::exit::{self, Exit};
 use crate::reading::{inboxes, is_input};
@@ -156,31 +155,6 @@ fn try_address(key: &'static str, address: SocketAddr) -> Result<(), Error> {
 }
 
 fn active_units() -> Result<Vec<String>, Error> {
-    // It ends with a code other than 0 as soon as one unit is not active; the lines say which.
-    let output = Command::new("systemctl", Duration::from_secs(10))
-        .args(["is-active"])
-        .args(systemd::OWN_UNITS)
-        .run()
-        .map_err(Error::Units)?;
-    Ok(among_active(&output.text()))
-}
-
-/// The active units, from `systemctl is-active`'s line for each.
-fn among_active(states: &str) -> Vec<String> {
-    let states = systemd::OWN_UNITS.iter().zip(states.lines());
-    let active = states.filter(|(_, state)| matches!(state.trim(), "active" | "activating" | "reloading"));
-    active.map(|(unit, _)| (*unit).to_owned()).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn active_units_are_named() {
-        let states = "inactive\nactive\nactive\ninactive\nfailed\nunknown\nactivating\ninactive\ninactive";
-        assert_eq!(among_active(states), ["gitops-sync.path", "gitops-sync.timer", "system-metrics.service"]);
-        assert!(among_active("inactive\ninactive").is_empty());
-        assert!(among_active("").is_empty());
-    }
+    let own = systemd::look(&[]).map_err(Error::Units)?.own;
+    Ok(own.into_iter().filter(|(_, unit)| unit.is_active()).map(|(name, _)| name).collect())
 }

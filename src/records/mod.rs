@@ -23,6 +23,7 @@ use serde::Serialize;
 
 use crate::config::{InForce, Refused};
 use crate::state::{Record, Run};
+use crate::systemd::OWN;
 use crate::text::listed;
 
 pub use details::{Details, Door, FormerName, Gateway, Gitops, Kept, Looked, Metrics, Reading, Unheard, Watch};
@@ -41,14 +42,19 @@ pub use words::{ago, counted, ended_ago, milliseconds, seconds_between, short, s
 pub const LONGEST_ENTRY: usize = 16 << 20;
 
 /// Services and the folders of their run records.
-pub const SERVICES: [(&str, &str); 6] = [
-    ("proxy", "proxy"),
-    ("gitops-sync", "gitops"),
-    ("tailscale-gate", "gate"),
-    ("reading-sync", "reading"),
-    ("system-metrics", "data/metrics"),
-    ("hub-watch", "watch"),
-];
+pub const SERVICES: [(&str, &str); 6] = services();
+
+const fn services() -> [(&'static str, &'static str); 6] {
+    let (mut all, mut place, mut at) = ([("", ""); 6], 0, 0);
+    while at < OWN.len() {
+        if let Some(folder) = OWN[at].folder {
+            all[place] = (OWN[at].name, folder);
+            place += 1;
+        }
+        at += 1;
+    }
+    all
+}
 
 /// The `User-Agent` of the questions that the gate and `hub status` ask the proxy, which it counts apart.
 pub const ASKS_ITSELF: &str = "observability-hub";

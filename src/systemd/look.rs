@@ -1,15 +1,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::unit::shown;
-use super::{OWN_UNITS, Unit, Units};
+use super::show::{Shown, show};
+use super::{Unit, Units, is_own, own_units};
 use crate::command::{self, Command};
 
 /// How long systemd gets to say how its units are.
 const LIMIT: Duration = Duration::from_secs(5);
-
-const PROPERTIES: &str = "--property=Id,LoadState,LoadError,ActiveState,SubState,UnitFileState,Result,ExecMainStatus,\
-                          ActiveEnterTimestamp,StateChangeTimestamp,NeedDaemonReload,User,MainPID,NRestarts";
 
 /// How the units of this host are, as far as anybody here wants to know.
 #[derive(Clone, Debug, Default)]
@@ -40,18 +37,18 @@ impl Looked {
 /// When `systemctl` is missing, does not answer in time, or cannot reach systemd.
 pub fn look(more: &[String]) -> Result<Looked, command::Error> {
     // `--state=` is for the pattern only: names are shown however they are (systemctl(1)).
-    let flags = ["show", "--state=failed", "--timestamp=unix", PROPERTIES, "--"];
-    let command = Command::new("systemctl", LIMIT).args(flags).args(OWN_UNITS).args(["*"]).args(more);
-    Ok(sorted(shown(&command.name("systemctl show").succeed()?.text()), more))
+    let systemctl = Command::new("systemctl", LIMIT).args(["--state=failed", "--timestamp=unix"]);
+    let units = own_units().chain(["*"]).map(str::to_owned).chain(more.iter().cloned());
+    Ok(sorted(&show(systemctl, &Unit::PROPERTIES, units)?, more))
 }
 
-fn sorted(units: Units, more: &[String]) -> Looked {
+fn sorted(shown: &Shown, more: &[String]) -> Looked {
     let mut looked = Looked::default();
-    for (name, unit) in units {
+    for (name, unit) in shown.blocks().filter_map(Unit::read) {
         if more.contains(&name) {
             looked.named.insert(name.clone(), unit.clone());
         }
-        if OWN_UNITS.contains(&name.as_str()) {
+        if is_own(&name) {
             looked.own.insert(name, unit);
         } else if is_failed(&unit) {
             looked.failed.insert(name, unit);
@@ -72,7 +69,7 @@ mod tests {
     fn own_units_are_told_from_those_of_others_and_from_those_that_were_asked_for() {
         let text = "Id=proxy.service\nActiveState=failed\n\nId=app.service\nActiveState=failed\n\
                     StateChangeTimestamp=@1700000000\n\nId=web.service\nActiveState=active\nNRestarts=3\n";
-        let looked = sorted(shown(text), &["web.service".to_owned(), "gone.service".to_owned()]);
+        let looked = sorted(&Shown::of(text), &["web.service".to_owned(), "gone.service".to_owned()]);
         let names = |units: &Units| units.keys().cloned().collect::<Vec<_>>();
         assert_eq!(
             (names(&looked.own), names(&looked.failed)),

@@ -1,5 +1,7 @@
 use std::collections::BTreeMap;
 
+use super::show::Block;
+
 /// A unit as systemd sees it; the words are those of systemctl(1).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Unit {
@@ -35,6 +37,45 @@ pub struct Unit {
 pub type Units = BTreeMap<String, Unit>;
 
 impl Unit {
+    /// The properties that are asked for.
+    pub(super) const PROPERTIES: [&str; 14] = [
+        "Id",
+        "LoadState",
+        "LoadError",
+        "ActiveState",
+        "SubState",
+        "UnitFileState",
+        "Result",
+        "ExecMainStatus",
+        "ActiveEnterTimestamp",
+        "StateChangeTimestamp",
+        "NeedDaemonReload",
+        "User",
+        "MainPID",
+        "NRestarts",
+    ];
+
+    /// Reads what is shown of a unit, with its name; none where it has none.
+    pub(super) fn read(block: Block<'_>) -> Option<(String, Self)> {
+        let text = |name| block.get(name).to_owned();
+        let unit = Self {
+            load: text("LoadState"),
+            load_error: text("LoadError"),
+            active: text("ActiveState"),
+            sub: text("SubState"),
+            file: text("UnitFileState"),
+            result: text("Result"),
+            exit_status: text("ExecMainStatus"),
+            since: unix(block.get("ActiveEnterTimestamp")),
+            needs_reload: block.get("NeedDaemonReload") == "yes",
+            user: text("User"),
+            main_pid: block.get("MainPID").parse().unwrap_or(0),
+            changed: unix(block.get("StateChangeTimestamp")),
+            restarts: block.get("NRestarts").parse().ok(),
+        };
+        Some(text("Id")).filter(|id| !id.is_empty()).map(|id| (id, unit))
+    }
+
     /// True where systemd knows the unit.
     pub fn is_installed(&self) -> bool {
         !self.load.is_empty() && self.load != "not-found"
@@ -65,38 +106,6 @@ impl Unit {
     }
 }
 
-/// Reads `systemctl show`: `NAME=VALUE` lines, an empty line between units.
-pub(super) fn shown(text: &str) -> Units {
-    let mut units = Units::new();
-    for block in text.split("\n\n") {
-        let (mut id, mut unit) = (String::new(), Unit::default());
-        for (name, value) in block.lines().filter_map(|line| line.split_once('=')) {
-            let text = || value.to_owned();
-            match name {
-                "Id" => id = text(),
-                "LoadState" => unit.load = text(),
-                "LoadError" => unit.load_error = text(),
-                "ActiveState" => unit.active = text(),
-                "SubState" => unit.sub = text(),
-                "UnitFileState" => unit.file = text(),
-                "Result" => unit.result = text(),
-                "ExecMainStatus" => unit.exit_status = text(),
-                "ActiveEnterTimestamp" => unit.since = unix(value),
-                "NeedDaemonReload" => unit.needs_reload = value == "yes",
-                "User" => unit.user = text(),
-                "MainPID" => unit.main_pid = value.parse().unwrap_or(0),
-                "StateChangeTimestamp" => unit.changed = unix(value),
-                "NRestarts" => unit.restarts = value.parse().ok(),
-                _ => {}
-            }
-        }
-        if !id.is_empty() {
-            units.insert(id, unit);
-        }
-    }
-    units
-}
-
 /// `@SECONDS`, as `--timestamp=unix` writes it; nothing where it never was.
 fn unix(value: &str) -> Option<jiff::Timestamp> {
     value.strip_prefix('@')?.parse().ok().and_then(|seconds| jiff::Timestamp::from_second(seconds).ok())
@@ -104,22 +113,24 @@ fn unix(value: &str) -> Option<jiff::Timestamp> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::show::Shown;
     use super::*;
 
     #[test]
     fn units_are_read_from_what_systemctl_prints() {
-        let units = shown(
+        let shown = Shown::of(
             "Id=proxy.service\nLoadState=loaded\nActiveState=active\nSubState=running\nUnitFileState=enabled\n\
              ActiveEnterTimestamp=@1700000000\nNeedDaemonReload=yes\nUser=hub\n\n\
              Id=gitops-sync.path\nLoadState=not-found\nLoadError=org.freedesktop.systemd1.NoSuchUnit \"Unit not found.\"\n\
              ActiveState=inactive\nSubState=dead\nUnitFileState=\nActiveEnterTimestamp=\n",
         );
+        let units: Units = shown.blocks().filter_map(Unit::read).collect();
         let proxy = &units["proxy.service"];
         assert!(proxy.is_installed() && proxy.is_enabled() && proxy.is_active() && proxy.needs_reload);
         assert_eq!(proxy.since.unwrap().as_second(), 1_700_000_000);
         assert_eq!(proxy.user, "hub");
         let path = &units["gitops-sync.path"];
         assert!(!path.is_installed() && !path.is_enabled() && !path.is_active() && path.since.is_none());
-        assert!(shown("").is_empty());
+        assert!(Unit::read(Block::of("")).is_none());
     }
 }

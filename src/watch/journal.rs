@@ -11,7 +11,7 @@ use crate::command::{self, Command};
 use crate::log::rfc3339;
 use crate::records::counted;
 use crate::records::history::{Event, Kind};
-use crate::systemd::OWN_UNITS;
+use crate::systemd::is_own;
 
 /// The messages that are asked for (systemd's catalog): the host is up, a container is, or a user's own manager; and a unit
 /// failed with a result.
@@ -73,7 +73,7 @@ fn events(text: &str) -> (Vec<Event>, Option<String>) {
             let took = |name: &str| field(name).and_then(|time| time.parse::<i64>().ok()).unwrap_or(0);
             let up = took("KERNEL_USEC") + took("INITRD_USEC") + took("USERSPACE_USEC");
             events.extend(event(Kind::Booted, "host", "up", at - up));
-        } else if let Some(unit) = field("UNIT").filter(|unit| !OWN_UNITS.contains(unit)) {
+        } else if let Some(unit) = field("UNIT").filter(|unit| !is_own(unit)) {
             let result = field("UNIT_RESULT").unwrap_or_default().to_owned();
             // A unit that is restarted again and again is one thing that happened.
             let (place, times) = failed.entry((unit.to_owned(), result.clone())).or_insert((events.len(), 0));

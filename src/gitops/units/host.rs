@@ -7,7 +7,7 @@ use super::manager::Found;
 use super::manifest::Manifest;
 use super::mounts::Vital;
 use super::plan::Context;
-use super::{Action, Applied, Desired, LAST, Line, Manager, OWN, Plan, unit_of};
+use super::{Action, Applied, Desired, Line, Manager, Plan, is_last, is_own, unit_of};
 use crate::command::Error as CommandError;
 use crate::config::{Config, Repository};
 use crate::gitops::Error;
@@ -105,12 +105,12 @@ impl Host {
 
     /// True for the hub's own units, where they are the host's.
     pub(super) fn is_own(&self, unit: &str) -> bool {
-        self.manager == Manager::System && OWN.contains(&unit)
+        self.manager == Manager::System && is_own(unit)
     }
 
     /// True for the worker's own units, where they are the host's: their turn comes when the result is durable.
     pub(super) fn is_workers(&self, unit: &str) -> bool {
-        self.manager == Manager::System && LAST.contains(&unit)
+        self.manager == Manager::System && is_last(unit)
     }
 
     /// True where a package, or somebody else, has a unit of the same name that a file in the units folder stands over.

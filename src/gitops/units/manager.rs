@@ -127,11 +127,10 @@ impl Manager {
             });
             let rest = left.split_off(fits.count().max(1));
             let batch = std::mem::replace(&mut left, rest);
-            let command = self.systemctl(QUESTION, &["show", UnitState::PROPERTIES, "--"]).args(&batch);
-            let text = command.name("systemctl show").output_limit(MOST_OUTPUT).succeed()?.text();
+            let systemctl = self.systemctl(QUESTION, &[]).output_limit(MOST_OUTPUT);
+            let shown = systemd::show(systemctl, &UnitState::PROPERTIES, &batch)?;
             // One block a unit, in the order of the arguments; an alias has another Id than its name.
-            let blocks = text.split("\n\n").map(UnitState::read);
-            found.extend(batch.into_iter().cloned().zip(blocks));
+            found.extend(batch.into_iter().cloned().zip(shown.blocks().map(UnitState::read)));
         }
         Ok(found)
     }

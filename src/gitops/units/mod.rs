@@ -35,11 +35,18 @@ pub(super) use plan::{Action, Line, Plan};
 pub(super) use restore::Before;
 pub(super) use validate::ignored;
 
-use crate::systemd::OWN_UNITS as OWN;
+use crate::systemd::{Own, is_own};
 
 /// Of the hub's own units those that the worker needs to end its work: they come last, when the result is durable, and are
 /// not waited for.
-const LAST: [&str; 3] = ["gitops-sync.path", "gitops-sync.service", "gitops-sync.timer"];
+fn is_last(unit: &str) -> bool {
+    Own::named(super::SERVICE).is_some_and(|worker| worker.units().any(|last| last == unit))
+}
+
+/// True for the worker itself.
+fn is_worker(unit: &str) -> bool {
+    Own::named(super::SERVICE).is_some_and(|worker| worker.unit == unit)
+}
 
 /// The kinds of units that are deployed (systemd.unit(5)).
 const KINDS: [&str; 9] =

@@ -11,7 +11,7 @@ use super::disk::{OnDisk, UnitsFolder, is_masked};
 use super::manifest::{Manifest, Owned, Packaged, digest};
 use super::mounts::Vital;
 use super::restore::saved_name;
-use super::{OWN, template_of, unit_of};
+use super::{is_own, template_of, unit_of};
 use crate::gitops::Error;
 use crate::hint::hint;
 use crate::records::short;
@@ -185,7 +185,7 @@ impl Context<'_> {
             let owned = self.manifest.files.get(file);
             let masked = is_masked(self.folder, self.other_paths, unit_of(file))?;
             let judged = match owned {
-                _ if !self.own && OWN.contains(&unit_of(file)) => Err(format!(
+                _ if !self.own && is_own(unit_of(file)) => Err(format!(
                     "{file} is about a unit of the hub itself; write own = true for the repository in hub.toml if it may \
                      replace the hub"
                 )),

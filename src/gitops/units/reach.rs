@@ -147,9 +147,10 @@ pub(super) fn ended_by(unit: &str, look: &Snapshot) -> BTreeSet<String> {
 mod tests {
     use super::super::state::UnitState;
     use super::*;
+    use crate::systemd::Block;
 
     fn look(blocks: &[&str]) -> Snapshot {
-        let units = blocks.iter().map(|block| UnitState::read(block)).map(|state| (state.id.clone(), state));
+        let units = blocks.iter().map(|block| UnitState::read(Block::of(block))).map(|state| (state.id.clone(), state));
         Snapshot { units: units.collect() }
     }
 

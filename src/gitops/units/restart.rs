@@ -6,7 +6,7 @@ use super::plan::Action;
 use super::reach::{Job, ended_by, is_left_out, reach};
 use super::restore::Before;
 use super::state::UnitState;
-use super::{Host, Plan, is_template, unit_of};
+use super::{Host, Plan, is_template, is_worker, unit_of};
 use crate::config::RestartRule;
 use crate::gitops::Error;
 use crate::gitops::git::Change;
@@ -273,7 +273,7 @@ impl Host {
     /// Restarts the worker's own units without waiting for them, stops those that are gone, and never touches the worker that
     /// runs this.
     pub fn restart_own(&self, units: &[String]) -> Result<(), Error> {
-        let mut units: Vec<String> = units.iter().filter(|unit| *unit != "gitops-sync.service").cloned().collect();
+        let mut units: Vec<String> = units.iter().filter(|unit| !is_worker(unit)).cloned().collect();
         units.sort();
         units.dedup();
         let states = self.manager.show(&units)?;

@@ -237,11 +237,12 @@ fn in_order(units: &[String], looks: &[&Snapshot]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::systemd::Block;
 
     #[test]
     fn what_a_unit_needs_comes_before_it() {
         let blocks = ["Id=a\nRequisite=b", "Id=b\nRequires=c x", "Id=c", "Id=d\nWants=e", "Id=e\nWants=d"];
-        let units = blocks.iter().map(|block| UnitState::read(block)).map(|state| (state.id.clone(), state));
+        let units = blocks.iter().map(|block| UnitState::read(Block::of(block))).map(|state| (state.id.clone(), state));
         let look = Snapshot { units: units.collect() };
         let order =
             |units: &str| in_order(&units.split(' ').map(str::to_owned).collect::<Vec<_>>(), &[&look]).join(" ");

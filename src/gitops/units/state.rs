@@ -1,6 +1,8 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use crate::systemd::Block;
+
 /// What the manager says of a unit (`systemctl show`).
 #[derive(Clone, Debug, Default)]
 pub(in crate::gitops) struct UnitState {
@@ -49,16 +51,48 @@ pub(in crate::gitops) struct UnitState {
 
 impl UnitState {
     /// The properties that are asked for.
-    pub const PROPERTIES: &str = "--property=Id,LoadState,ActiveState,SubState,Type,RemainAfterExit,UnitFileState,\
-        Result,NRestarts,InvocationID,CanStart,CanStop,CanReload,TimeoutStartUSec,TimeoutStopUSec,TimeoutUSec,BusName,\
-        RequiredBy,RequisiteOf,BoundBy,ConsistsOf,PropagatesStopTo,Requires,Requisite,BindsTo,Wants,Upholds,Conflicts,\
-        ConflictedBy,Triggers,TriggeredBy,OnFailure,OnSuccess,UpheldBy";
+    pub const PROPERTIES: [&str; 34] = [
+        "Id",
+        "LoadState",
+        "ActiveState",
+        "SubState",
+        "Type",
+        "RemainAfterExit",
+        "UnitFileState",
+        "Result",
+        "NRestarts",
+        "InvocationID",
+        "CanStart",
+        "CanStop",
+        "CanReload",
+        "TimeoutStartUSec",
+        "TimeoutStopUSec",
+        "TimeoutUSec",
+        "BusName",
+        "RequiredBy",
+        "RequisiteOf",
+        "BoundBy",
+        "ConsistsOf",
+        "PropagatesStopTo",
+        "Requires",
+        "Requisite",
+        "BindsTo",
+        "Wants",
+        "Upholds",
+        "Conflicts",
+        "ConflictedBy",
+        "Triggers",
+        "TriggeredBy",
+        "OnFailure",
+        "OnSuccess",
+        "UpheldBy",
+    ];
 
     /// Reads a unit's block of `KEY=VALUE` lines.
-    pub fn read(block: &str) -> Self {
+    pub fn read(block: Block<'_>) -> Self {
         let mut state = Self::default();
         let names = |value: &str| value.split_whitespace().map(unquoted).collect::<Vec<_>>();
-        for (key, value) in block.lines().filter_map(|line| line.split_once('=')) {
+        for (key, value) in block.properties() {
             match key {
                 "Id" => value.clone_into(&mut state.id),
                 "LoadState" => value.clone_into(&mut state.load),
@@ -94,7 +128,7 @@ impl UnitState {
             }
         }
         // Targets, timers, paths and slices have nothing to wait for.
-        if !block.contains("Timeout") {
+        if !block.properties().any(|(key, _)| key.starts_with("Timeout")) {
             (state.start_limit, state.stop_limit) = (Some(Duration::ZERO), Some(Duration::ZERO));
         }
         state
@@ -176,17 +210,17 @@ mod tests {
 
     #[test]
     fn a_block_of_properties_is_read() {
-        let state = UnitState::read(
+        let state = UnitState::read(Block::of(
             "Type=oneshot\nRemainAfterExit=yes\nTimeoutStartUSec=infinity\nTimeoutStopUSec=1min 30s\nNRestarts=2\nId=a.service\n\
              Requires=x.service \"y\\\\x2dz.service\"\nWants=z.service\nRequiredBy=b.service\nConsistsOf=c.service\nActiveState=active",
-        );
+        ));
         assert_eq!((state.id.as_str(), state.restarts, state.remains), ("a.service", 2, true));
         assert_eq!((state.start_limit, state.stop_limit), (None, Some(Duration::from_secs(90))));
         assert_eq!(state.wanted, ["x.service", "y\\x2dz.service", "z.service"]);
         assert_eq!(state.dependents, ["b.service", "c.service"]);
         assert_eq!(state.required_by, ["b.service"]);
         assert!(state.is_active() && !state.is_passing());
-        let target = UnitState::read("Id=a.target\nActiveState=inactive");
+        let target = UnitState::read(Block::of("Id=a.target\nActiveState=inactive"));
         assert_eq!((target.start_limit, target.is_active()), (Some(Duration::ZERO), false));
     }
 }

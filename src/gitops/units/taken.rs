@@ -10,6 +10,7 @@ use crate::config::Repository;
 use crate::gitops::Error;
 use crate::hint::hint;
 use crate::state::Folder;
+use crate::systemd;
 
 /// How long systemd gets to say which names are taken.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -69,13 +70,10 @@ impl Host {
             .map(|name| if is_template(name) { name.replacen("@.", "@*.", 1) } else { name.clone() })
             .collect();
         for batch in names.chunks(200) {
-            let command = self.manager.command("systemctl", LIMIT).output_limit(1 << 20);
-            let command = command
-                .args(["show", "--no-pager", "--property=Id,ActiveState,Perpetual,TriggeredBy", "--"])
-                .args(batch);
-            for block in command.succeed()?.text().split("\n\n") {
-                let values: BTreeMap<&str, &str> = block.lines().filter_map(|line| line.split_once('=')).collect();
-                let get = |key: &str| values.get(key).copied().unwrap_or_default();
+            let systemctl = self.manager.command("systemctl", LIMIT).args(["--no-pager"]);
+            let shown = systemd::show(systemctl, &["Id", "ActiveState", "Perpetual", "TriggeredBy"], batch)?;
+            for block in shown.blocks() {
+                let get = |key: &str| block.get(key);
                 let state = get("ActiveState");
                 let trigger = get("TriggeredBy").split_whitespace().find(|unit| is_others(unit));
                 if get("Perpetual") == "yes" {

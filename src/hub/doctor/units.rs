@@ -3,30 +3,8 @@ use crate::command;
 use crate::config::Config;
 use crate::gate;
 use crate::hub::units::Unit;
+use crate::systemd::OWN;
 use crate::watch;
-
-/// The units that are enabled, what for, and whether a host without them lacks something.
-const WANTED: [(&str, &str); 7] = [
-    ("proxy.service", "takes webhooks and serves the status"),
-    ("gitops-sync.path", "starts a deployment when one is queued"),
-    ("gitops-sync.timer", "looks at every repository in its turn (poll_minutes)"),
-    ("system-metrics.timer", "measures the host every minute"),
-    ("hub-watch.timer", "judges the host every minute and sends notices"),
-    ("reading-sync.timer", "runs the pipelines daily"),
-    ("tailscale-gate.service", "opens the public door"),
-];
-
-/// What they start.
-const STARTED: [&str; 5] = [
-    "gitops-sync.service",
-    "system-metrics.service",
-    "reading-sync.service",
-    "hub-credentials.service",
-    "hub-watch.service",
-];
-
-/// What restarts the lasting services when their credentials change.
-const RENEWS: &str = "hub-credentials.path";
 
 /// Whether the units are installed, enabled and active.
 pub(super) fn units(patient: &Patient<'_>, error: Option<&command::Error>) -> Vec<Finding> {
@@ -44,21 +22,23 @@ pub(super) fn units(patient: &Patient<'_>, error: Option<&command::Error>) -> Ve
         );
         return findings.all;
     }
-    for (name, purpose) in WANTED {
+    for (own, &(name, purpose)) in OWN.iter().flat_map(|own| own.enabled.iter().map(move |unit| (own, unit))) {
         let unit = units.get(name).cloned().unwrap_or_default();
-        if !is_needed(patient, name) && !unit.is_enabled() && !unit.is_active() {
+        if !is_needed(patient, own.name) && !unit.is_enabled() && !unit.is_active() {
             findings.ok(format!("{name} is not enabled, and needs not be"));
             continue;
         }
         judge(name, purpose, &unit, &mut findings);
     }
     let is_active = |name: &&str| units.get(*name).is_some_and(Unit::is_active);
-    let lasting = ["proxy.service", "tailscale-gate.service"];
-    if let (Some(name), false) = (lasting.iter().find(|name| is_active(name)), is_active(&RENEWS)) {
-        let finding = format!("{RENEWS} does not run: {name} does not get credentials that change");
-        findings.warning(finding, format!("systemctl start {RENEWS}"));
+    let lasting = OWN.iter().filter(|own| own.lasts()).map(|own| own.unit).find(is_active);
+    for renews in OWN.iter().filter_map(|own| own.along).filter(|unit| !is_active(unit)) {
+        if let Some(name) = lasting {
+            let finding = format!("{renews} does not run: {name} does not get credentials that change");
+            findings.warning(finding, format!("systemctl start {renews}"));
+        }
     }
-    for name in STARTED {
+    for name in OWN.iter().filter(|own| !own.lasts()).map(|own| own.unit) {
         let unit = units.get(name).cloned().unwrap_or_default();
         if unit.active == "failed" {
             let finding = format!("the last run of {name} failed ({}, exit status {})", unit.result, unit.exit_status);
@@ -76,13 +56,14 @@ pub(super) fn units(patient: &Patient<'_>, error: Option<&command::Error>) -> Ve
     findings.all
 }
 
-fn is_needed(patient: &Patient<'_>, unit: &str) -> bool {
-    let Some(config) = &patient.config else { return unit != "tailscale-gate.service" };
-    match unit {
-        "tailscale-gate.service" => false,
-        "hub-watch.timer" => watch::is_wanted(config),
-        "reading-sync.timer" => !config.pipelines.is_empty(),
-        "gitops-sync.path" | "gitops-sync.timer" => !config.repositories.is_empty(),
+/// Whether a host without a service lacks something.
+fn is_needed(patient: &Patient<'_>, service: &str) -> bool {
+    let Some(config) = &patient.config else { return service != "tailscale-gate" };
+    match service {
+        "tailscale-gate" => false,
+        "hub-watch" => watch::is_wanted(config),
+        "reading-sync" => !config.pipelines.is_empty(),
+        "gitops-sync" => !config.repositories.is_empty(),
         _ => true,
     }
 }

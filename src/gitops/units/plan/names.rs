@@ -6,13 +6,13 @@ use std::path::Path;
 use super::Context;
 use crate::gitops::units::desired::Desired;
 use crate::gitops::units::disk::OnDisk;
-use crate::gitops::units::{OWN, is_made_up, is_prefix, is_unit_name, template_of};
+use crate::gitops::units::{is_made_up, is_own, is_prefix, is_unit_name, template_of};
 
 impl Context<'_> {
     /// A file of an existing unit's name would replace that unit.
     pub(super) fn check_shadow(&self, unit: &str) -> Result<(), String> {
         // Only who may replace the hub comes here with one.
-        if OWN.contains(&unit) {
+        if is_own(unit) {
             return Ok(());
         }
         let template = template_of(unit);
@@ -46,7 +46,7 @@ impl Context<'_> {
     }
 
     pub(super) fn check_alias(&self, desired: &Desired, unit: &str, alias: &str) -> Result<(), String> {
-        if OWN.contains(&alias) {
+        if is_own(alias) {
             return Err("is a unit of the hub itself".to_owned());
         }
         if !is_unit_name(alias) || is_prefix(alias) || is_made_up(alias) {
