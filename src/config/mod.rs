@@ -26,7 +26,7 @@ pub use database::DatabaseUrl;
 pub use error::Error;
 pub use limits::Limits;
 pub use mongo::MongoUri;
-pub use notify::{Format, Notify, Quiet, WebUrl};
+pub use notify::{Format, MailAddress, Notify, Quiet, WebUrl};
 pub use pipeline::{FieldPath, Map, Pipeline, Select};
 pub use remote::Remote;
 pub use renewal::{InForce, LOOK_EVERY, Look, Refused, Renew, Renewal};

@@ -1,6 +1,7 @@
 //! `[notify]`: where this host speaks, and when.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use serde::Deserialize;
@@ -16,6 +17,12 @@ pub struct Notify {
     pub format: Format,
     /// A command that gets each notice as JSON on stdin, beside the URL or instead; empty for none.
     pub command: Vec<String>,
+    /// Who gets them by e-mail, beside the URL or instead.
+    pub mail: Option<MailAddress>,
+    /// Whom these mails are from; default: `observability-hub` at this host.
+    pub mail_from: Option<MailAddress>,
+    /// The mail server, which is on this host.
+    pub mail_server: SocketAddr,
     /// The certificates that the servers must come from; default: the system's authorities.
     pub ca: Option<PathBuf>,
     /// After how many hours something that is still wrong is told again.
@@ -81,6 +88,29 @@ impl fmt::Debug for WebUrl {
 
 text_value!(WebUrl, WebUrl::new);
 
+/// An address for e-mail.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MailAddress(pub lettre::Address);
+
+text_value!(MailAddress, |text| {
+    text.parse().map(MailAddress).map_err(|_| {
+        format!("{text:?} is no address for e-mail; write one such as \"you@example.org\" or \"root@localhost\"")
+    })
+});
+
+/// A mail server of this host: what goes there is neither encrypted nor signed.
+#[derive(Clone, Copy)]
+struct MailServer(SocketAddr);
+
+text_value!(MailServer, |text| {
+    let server = text.parse().ok().filter(|server: &SocketAddr| server.ip().is_loopback() && server.port() != 0);
+    server.map(MailServer).ok_or_else(|| {
+        format!(
+            "{text:?} is no mail server of this host; write a loopback address and a port, such as \"127.0.0.1:25\""
+        )
+    })
+});
+
 /// The hours of a day, in the host's own time, in minutes since midnight; `to` may be before `from`, and then midnight lies
 /// between them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,6 +153,9 @@ pub(super) struct Section {
     url: Option<WebUrl>,
     format: Format,
     command: Vec<String>,
+    mail: Option<MailAddress>,
+    mail_from: Option<MailAddress>,
+    mail_server: Option<MailServer>,
     ca: Option<AbsolutePath>,
     repeat_hours: Option<Hours>,
     quiet: Option<Quiet>,
@@ -136,6 +169,9 @@ impl Section {
             url: self.url.clone(),
             format: self.format,
             command: self.command.clone(),
+            mail: self.mail.clone(),
+            mail_from: self.mail_from.clone(),
+            mail_server: self.mail_server.map_or(SocketAddr::from(([127, 0, 0, 1], 25)), |server| server.0),
             ca: self.ca.clone().map(|path| path.0),
             repeat_hours: self.repeat_hours.map_or(24, |hours| hours.0),
             quiet: self.quiet,

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::io::{Read as _, Write as _};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
 /// What came in.
@@ -82,21 +82,32 @@ impl Server {
 /// A server that answers each connection with these bytes, whatever it is asked, and closes it; where there are none, it says
 /// nothing and holds the connection as long as the client does.
 pub fn raw(answer: &'static [u8]) -> String {
+    serve(move |client| {
+        let mut some = [0; 64 << 10];
+        // The whole request, as far as it comes in one piece: who closes with something unread resets.
+        let _ = client.read(&mut some);
+        if answer.is_empty() {
+            while client.read(&mut some).is_ok_and(|length| length > 0) {}
+        } else {
+            let _ = client.write_all(answer);
+        }
+    })
+}
+
+/// A server that says this before it is asked anything, and closes.
+pub fn greets(greeting: &'static [u8]) -> String {
+    serve(move |client| {
+        let _ = client.write_all(greeting);
+    })
+}
+
+fn serve(serve: impl Fn(&mut TcpStream) + Copy + Send + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     std::thread::spawn(move || {
         for client in listener.incoming() {
             let mut client = client.unwrap();
-            std::thread::spawn(move || {
-                let mut some = [0; 64 << 10];
-                // The whole request, as far as it comes in one piece: who closes with something unread resets.
-                let _ = client.read(&mut some);
-                if answer.is_empty() {
-                    while client.read(&mut some).is_ok_and(|length| length > 0) {}
-                } else {
-                    let _ = client.write_all(answer);
-                }
-            });
+            std::thread::spawn(move || serve(&mut client));
         }
     });
     url

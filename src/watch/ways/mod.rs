@@ -1,6 +1,7 @@
 //! The ways out of this host: each takes a notice or says why not. A new one is a file here and a word in `[notify]`.
 
 mod json;
+mod mail;
 mod ntfy;
 mod slack;
 
@@ -47,6 +48,8 @@ pub enum Way {
     Server(Server),
     /// A command that gets the notice as JSON on stdin.
     Command(Vec<String>),
+    /// The mail server of this host.
+    Mail(mail::Mail),
 }
 
 /// A server that takes notices.
@@ -67,7 +70,7 @@ pub struct Server {
 /// When a credential cannot be read, or is not what it should be.
 pub fn of(config: &Config) -> Result<Vec<Way>, Error> {
     let credentials = config.credentials();
-    let Notify { url, format, command, ca, .. } = &config.notify;
+    let Notify { url, format, command, mail, mail_from, mail_server, ca, .. } = &config.notify;
     let mut ways = Vec::new();
     if let Some(url) = credentials.url("notify-url")?.or_else(|| url.clone()) {
         let key = match credentials.read("notify-secret")? {
@@ -79,6 +82,9 @@ pub fn of(config: &Config) -> Result<Vec<Way>, Error> {
     }
     if !command.is_empty() {
         ways.push(Way::Command(command.clone()));
+    }
+    if let Some(to) = mail {
+        ways.push(Way::Mail(mail::Mail { to: to.clone(), from: mail_from.clone(), server: *mail_server }));
     }
     Ok(ways)
 }
@@ -93,6 +99,7 @@ impl Way {
         match self {
             Self::Server(_) => "url",
             Self::Command(_) => "command",
+            Self::Mail(_) => "mail",
         }
     }
 
@@ -101,6 +108,7 @@ impl Way {
         match self {
             Self::Server(server) => server.url.to_string(),
             Self::Command(argv) => argv.first().cloned().unwrap_or_default(),
+            Self::Mail(mail) => mail.to.0.to_string(),
         }
     }
 
@@ -112,6 +120,7 @@ impl Way {
         match self {
             Self::Server(server) => server.send(notice),
             Self::Command(argv) => run(argv, notice),
+            Self::Mail(mail) => mail.send(notice),
         }
     }
 }
