@@ -27,6 +27,8 @@ pub struct Notify {
     pub ca: Option<PathBuf>,
     /// After how many hours something that is still wrong is told again.
     pub repeat_hours: u32,
+    /// Whether deployments that went well are told, too.
+    pub deployments: bool,
     /// When nothing is told but failures.
     pub quiet: Option<Quiet>,
     /// What is asked each time while the host is well, in the way of healthchecks.io; the credential `heartbeat-url` comes
@@ -158,6 +160,7 @@ pub(super) struct Section {
     mail_server: Option<MailServer>,
     ca: Option<AbsolutePath>,
     repeat_hours: Option<Hours>,
+    deployments: bool,
     quiet: Option<Quiet>,
     heartbeat: Option<WebUrl>,
     heartbeat_minutes: Option<Minutes>,
@@ -174,6 +177,7 @@ impl Section {
             mail_server: self.mail_server.map_or(SocketAddr::from(([127, 0, 0, 1], 25)), |server| server.0),
             ca: self.ca.clone().map(|path| path.0),
             repeat_hours: self.repeat_hours.map_or(24, |hours| hours.0),
+            deployments: self.deployments,
             quiet: self.quiet,
             heartbeat: self.heartbeat.clone(),
             heartbeat_minutes: self.heartbeat_minutes.map_or(1, |minutes| minutes.0),

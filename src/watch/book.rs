@@ -15,7 +15,7 @@ const HOUR: SignedDuration = SignedDuration::from_hours(1);
 const MOST_UNTOLD: usize = 500;
 
 /// As much of a reason as a message has room for, in bytes.
-const LONGEST_REASON: usize = 600;
+pub(super) const LONGEST_REASON: usize = 600;
 
 /// What became of a reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +31,8 @@ pub enum Kind {
     Cleared,
     /// It appeared and went before it could be told.
     Passed,
+    /// Nothing is wrong: a commit was deployed.
+    Deployed,
 }
 
 /// Something to tell of a reason.
@@ -142,6 +144,11 @@ impl Book {
             }
         }
         changes
+    }
+
+    /// Takes in what is to be told and is nothing wrong.
+    pub fn news(&mut self, events: Vec<Event>) {
+        events.into_iter().for_each(|event| self.note(event));
     }
 
     /// Puts something on the list of what is to be told; what it makes untrue goes from there.

@@ -4,7 +4,7 @@
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::ways::{Unsent, answer, outward, silent};
+use super::ways::{MOST_OF_ANSWER, Unsent, answer, outward, silent};
 use crate::config::{Config, Error, WebUrl};
 use crate::health::{Level, Reason};
 use crate::text;
@@ -68,7 +68,17 @@ fn send(config: &Config, url: &WebUrl, reasons: &[Reason]) -> Result<(), Unsent>
         let request = agent.post(target).header("User-Agent", name).header("Content-Type", "text/plain; charset=utf-8");
         request.send(text::cut(&text::shown_lines(&lines), LONGEST_BODY).as_ref())
     };
-    answer(url, result.map_err(|error| silent(url, &error))?).map(drop)
+    let mut heard = result.map_err(|error| silent(url, &error))?;
+    if heard.status().is_success() {
+        // healthchecks.io says 200 to whoever pings what it does not have, or pings too often ("Pinging API", "Response").
+        let words = heard.body_mut().with_config().limit(MOST_OF_ANSWER).read_to_string().unwrap_or_default();
+        if words.starts_with("OK (") {
+            let words = text::sentence(text::cut(words.trim(), 100).as_ref());
+            return Err(format!("{url} answered 200: {words}; look at the URL").into());
+        }
+        return Ok(());
+    }
+    answer(url, heard, None).map(drop)
 }
 
 /// A path below that of a URL, its query kept.

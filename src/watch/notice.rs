@@ -45,16 +45,19 @@ impl Notice {
         now: Timestamp,
         zone: &TimeZone,
     ) -> std::io::Result<Self> {
-        let is_there = |event: &&Event| !matches!(event.kind, Kind::Cleared | Kind::Passed);
+        let is_there = |event: &&Event| !matches!(event.kind, Kind::Cleared | Kind::Passed | Kind::Deployed);
         let level = events.iter().filter(is_there).map(|event| event.level).max().unwrap_or(Level::Healthy);
         let there = events.iter().filter(is_there).count();
         let title = match events.as_slice() {
             [event] if more == 0 => format!("{host}: {} {}", event.about, word(event)),
             _ => {
                 let problems = (there > 0).then(|| counted(there as u64 + more, "problem"));
-                let gone = (events.len() > there).then(|| format!("{} gone", events.len() - there));
-                let both: Vec<String> = problems.into_iter().chain(gone).collect();
-                format!("{host}: {}", both.join(", "))
+                let deployed = events.iter().filter(|event| event.kind == Kind::Deployed).count();
+                let gone = events.len() - there - deployed;
+                let gone = (gone > 0).then(|| format!("{gone} gone"));
+                let deployed = (deployed > 0).then(|| format!("{deployed} deployed"));
+                let all: Vec<String> = problems.into_iter().chain(gone).chain(deployed).collect();
+                format!("{host}: {}", all.join(", "))
             }
         };
         let mut sorted: Vec<&Event> = events.iter().collect();
@@ -91,6 +94,7 @@ fn word(event: &Event) -> &'static str {
     match event.kind {
         Kind::Cleared => "is well again",
         Kind::Passed => "was not well",
+        Kind::Deployed => "deployed",
         _ if event.level == Level::Failed => "failed",
         _ => "needs a look",
     }
@@ -105,6 +109,7 @@ fn paragraph(event: &Event, now: Timestamp, zone: &TimeZone) -> String {
         }
         Kind::Still => format!("since {}, for {}", time(event.since), lasted(now)),
         Kind::Raised | Kind::Worse => format!("since {}", time(event.since)),
+        Kind::Deployed => format!("at {}", time(event.since)),
     };
     let mut lines = vec![format!("{} {}: {}", event.about, word(event), event.reason), when];
     if let Some(mend) = event.mend.as_ref().filter(|_| !matches!(event.kind, Kind::Cleared | Kind::Passed)) {

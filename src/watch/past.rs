@@ -1,11 +1,16 @@
 //! What happened to repositories since the look before, from the history that gitops-sync leaves.
 
+use jiff::Timestamp;
 use rustix::fs::{AtFlags, statat};
 use serde::{Deserialize, Serialize};
 
+use super::book::LONGEST_REASON;
+use crate::health::Level;
 use crate::log;
 use crate::records::history::{self, Event, FILE};
+use crate::records::short;
 use crate::state::Folder;
+use crate::text;
 
 /// So many are taken in where nobody knows how much was seen of the history.
 const MOST: usize = 20;
@@ -41,6 +46,30 @@ impl Past {
         let seen = events.iter().rposition(|event| name(event) == last).map(|place| place + 1);
         events.drain(..seen.unwrap_or_else(|| events.len().saturating_sub(MOST)));
         events
+    }
+}
+
+/// What is to be told of deployments that went well.
+pub fn deployments(news: &[Event], now: Timestamp) -> Vec<super::Event> {
+    let deployed = news.iter().filter(|event| event.kind == "deployed");
+    deployed.map(|event| deployment(event, now)).collect()
+}
+
+fn deployment(event: &Event, now: Timestamp) -> super::Event {
+    let field = |key: &str| event.more.get(key).and_then(serde_json::Value::as_str).filter(|text| !text.is_empty());
+    let to = field("to").map_or("a commit", short);
+    let subject = field("subject").map(|subject| format!(": {subject}")).unwrap_or_default();
+    let author = field("author").map(|author| format!(", by {author}")).unwrap_or_default();
+    let before = field("from").map(|from| format!("; before it {}", short(from))).unwrap_or_default();
+    super::Event {
+        kind: super::Kind::Deployed,
+        key: name(event),
+        level: Level::Healthy,
+        about: event.about.clone(),
+        reason: text::cut(&format!("{to}{subject}{author}{before}"), LONGEST_REASON).into_owned(),
+        mend: field("link").map(str::to_owned),
+        since: event.time().unwrap_or(now),
+        at: now,
     }
 }
 

@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::journal::Journal;
-use super::past::Past;
+use super::past::{self, Past};
 use super::results::{self, All, Results};
 use super::{Book, Event, Heartbeat, Kind, Limits, Notice, Outbox, Sent, Way, ways};
 use crate::config::{self, Config, Repository};
@@ -111,7 +111,7 @@ pub fn run(
     let changes = state.book.look(&worth_telling(reasons), now, repeat, !ways.is_empty());
     changes.iter().for_each(|event| note(&folder, event));
     state.outboxes.retain(|name, _| ways.iter().any(|way| way.name() == name));
-    take_results(&mut state, config, &root, now);
+    take_past(&mut state, config, &root, now, !ways.is_empty());
     let zone = TimeZone::system();
     let is_quiet = config.notify.quiet.is_some_and(|quiet| quiet.holds(now.to_zoned_datetime(zone.clone()).time()));
     if let Some((events, more)) = state.book.tell(now, is_quiet) {
@@ -162,18 +162,25 @@ fn send(kept: &mut Kept, way: &Way, state: &mut State, now: Timestamp, begin: In
     }
 }
 
-/// Takes in what forges are to be told.
-fn take_results(state: &mut State, config: &Config, root: &Folder, now: Timestamp) {
+/// Takes in what happened to repositories: what forges are to be told, and people.
+fn take_past(state: &mut State, config: &Config, root: &Folder, now: Timestamp, speaks: bool) {
     state.results.retain(|name, _| results::wanted(config).any(|repository| repository.name == *name));
     let mut reader = Reader::new(root);
     // Before the history, which has the end of what is at work here.
     let known: Vec<_> =
         results::wanted(config).map(|repository| reader.repository(&repository.name, &repository.branch)).collect();
-    if !known.is_empty() {
-        let news = state.past.news(reader.folder("gitops").get());
-        for known in &known {
-            state.results.entry(known.repository.clone()).or_default().look(&news, known, now);
-        }
+    let tells = config.notify.deployments && speaks;
+    if known.is_empty() && !tells {
+        // Who asks for it later is not told what happened meanwhile.
+        state.past = Past::default();
+        return;
+    }
+    let news = state.past.news(reader.folder("gitops").get());
+    for known in &known {
+        state.results.entry(known.repository.clone()).or_default().look(&news, known, now);
+    }
+    if tells {
+        state.book.news(past::deployments(&news, now));
     }
 }
 

@@ -8,7 +8,8 @@ use serde_json::json;
 use sha2::Sha256;
 
 use super::Parts;
-use crate::watch::Notice;
+use crate::health::Level;
+use crate::watch::{Kind, Notice};
 
 /// A key to sign with.
 #[derive(Clone)]
@@ -35,7 +36,11 @@ impl Key {
 }
 
 pub(super) fn request(notice: &Notice, key: Option<&Key>, now: Timestamp) -> Result<Parts, serde_json::Error> {
-    let kind = if notice.level == crate::health::Level::Healthy { "host.recovered" } else { "host.problem" };
+    let kind = match notice.level {
+        Level::Healthy if notice.events.iter().all(|event| event.kind == Kind::Deployed) => "host.deployed",
+        Level::Healthy => "host.recovered",
+        Level::Degraded | Level::Failed => "host.problem",
+    };
     let body =
         json!({ "type": kind, "timestamp": crate::log::rfc3339(notice.at), "data": serde_json::to_value(notice)? });
     let body = body.to_string();

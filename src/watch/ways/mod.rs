@@ -21,7 +21,7 @@ use crate::text;
 /// The longest one try takes.
 const LIMIT: Duration = Duration::from_secs(10);
 /// As much of an answer as a reason needs.
-const MOST_OF_ANSWER: u64 = 2000;
+pub(super) const MOST_OF_ANSWER: u64 = 2000;
 
 /// Why a notice was not taken.
 #[derive(Debug)]
@@ -155,7 +155,8 @@ impl Server {
         for (name, value) in headers {
             request = request.header(name, value);
         }
-        answer(&self.url, request.send(body).map_err(|error| silent(&self.url, &error))?)
+        let heard = request.send(body).map_err(|error| silent(&self.url, &error))?;
+        answer(&self.url, heard, self.token.as_ref())
     }
 }
 
@@ -176,14 +177,19 @@ fn bearer(token: &Secret) -> Result<String, String> {
         .ok_or_else(|| "the credential notify-token is no token: it has spaces or other characters in it".to_owned())
 }
 
-/// What a server's answer means.
-pub(super) fn answer(url: &WebUrl, mut answer: Response<ureq::Body>) -> Result<String, Unsent> {
+/// What a server's answer means. The token that it was shown is not repeated where it echoes it.
+pub(super) fn answer(url: &WebUrl, mut answer: Response<ureq::Body>, token: Option<&Secret>) -> Result<String, Unsent> {
     let status = answer.status();
     if status.is_success() {
         return Ok(format!("{url} answered {}", status.as_u16()));
     }
     let retry_after = retry_after(&answer, Timestamp::now());
     let words = answer.body_mut().with_config().limit(MOST_OF_ANSWER).read_to_string().unwrap_or_default();
+    let token = token.and_then(|token| std::str::from_utf8(token.bytes()).ok()).map(str::trim);
+    let words = match token.filter(|token| !token.is_empty()) {
+        Some(token) => words.replace(token, "(the token)"),
+        None => words,
+    };
     let words = text::sentence(text::cut(words.trim(), 200).as_ref());
     let words = if words.is_empty() { words } else { format!(": {words}") };
     let advice = match status {
