@@ -1,41 +1,13 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::disk::StuckMounts;
-use super::{block, cpu, network, unit};
+use super::counters::{Counters, StuckMounts};
 
 /// Two runs closer together than this give no rates: the kernel counts CPU time in hundredths of a second.
 const SHORTEST: f64 = 0.5;
 /// How far the boot time that the kernel derives from the wall clock may move within one boot, in seconds.
 const BOOT_TIME_DRIFT: i64 = 2;
-
-/// Cumulative counters of one run, by the collector that reads them.
-#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
-#[serde(default)]
-pub(super) struct Counters {
-    /// By CPU number.
-    pub cpus: BTreeMap<u32, cpu::Ticks>,
-    /// By device name.
-    pub disks: BTreeMap<String, block::Counters>,
-    /// By interface name.
-    pub interfaces: BTreeMap<String, network::Counters>,
-    /// By the name of a systemd unit.
-    pub units: BTreeMap<String, unit::Counters>,
-    /// Single values of `/proc/vmstat` and `/proc/stat`, by name.
-    pub kernel: BTreeMap<String, u64>,
-}
-
-impl Counters {
-    /// Takes over what another collector counted.
-    pub fn merge(&mut self, other: Self) {
-        self.cpus.extend(other.cpus);
-        self.disks.extend(other.disks);
-        self.interfaces.extend(other.interfaces);
-        self.units.extend(other.units);
-        self.kernel.extend(other.kernel);
-    }
-}
 
 /// When a sample was taken, on clocks that nobody can set.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]

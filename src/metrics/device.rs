@@ -93,6 +93,15 @@ pub(super) fn given_name(kind: &str, roots: &Roots, name: &str, number: &str) ->
     find(key).or_else(|| find(link)).map(str::to_owned)
 }
 
+/// True where the device of a chip, or the one that it belongs to, is switched off to save power
+/// (Documentation/ABI/testing/sysfs-devices-power).
+pub(super) fn sleeps(folder: &Path) -> bool {
+    ["", "device", "device/device"].iter().any(|device| {
+        let status = roots::value(&folder.join(device).join("power/runtime_status"));
+        status.is_some_and(|status| matches!(status.as_str(), "suspended" | "suspending"))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

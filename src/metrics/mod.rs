@@ -3,39 +3,28 @@
 //! daemon, no HTTP, and no rate by waiting.
 //! A rate that may be wrong is left out, a collector that fails costs its own row, and no value is ever made up.
 
-mod array;
 mod baseline;
-mod block;
-mod btrfs;
 mod clock;
 mod collect;
-mod cpu;
+mod collectors;
+mod context;
+mod counters;
 mod device;
-mod disk;
 mod error;
 mod events;
 mod flush;
 mod identity;
 mod interface;
 mod jsonl;
-mod kernel;
-mod load;
-mod memory;
 mod mounts;
-mod network;
 mod payload;
-mod power;
-mod pressure;
+mod proc;
 mod roots;
 mod run;
-mod sensors;
 mod sink;
 mod space;
 mod spool;
-mod swap;
-mod time;
-mod unit;
-mod units;
+mod surroundings;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

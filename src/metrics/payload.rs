@@ -1,6 +1,7 @@
 use serde_json::{Map, Value};
 
-use super::baseline::Counters;
+use super::baseline::{Past, increase};
+use super::counters::{Barred, Counters, StuckMounts};
 
 /// The content of one row.
 pub(super) type Payload = Map<String, Value>;
@@ -16,6 +17,12 @@ pub(super) struct Report {
     pub notes: Vec<String>,
     /// The same of what will stay so for long: told once a boot.
     pub lasting: Vec<String>,
+    /// What belongs to the row of another collector, where that has one.
+    pub additions: Vec<(&'static str, Payload)>,
+    /// The file systems that did not answer; none of a collector that asks none.
+    pub stuck: Option<StuckMounts>,
+    /// The file systems that this user cannot reach, by mount point, with the folder that bars the way.
+    pub barred: Barred,
 }
 
 impl Report {
@@ -53,6 +60,23 @@ pub(super) trait Put {
 impl Put for Payload {
     fn put(&mut self, key: &str, value: impl Into<Value>) {
         self.insert(key.to_owned(), value.into());
+    }
+}
+
+/// Adds counters and their rates to a row, and the counters to the next baseline. `<key>_per_second` has no key where
+/// there is no run before or the counter went back.
+pub(super) fn put_counters<'a>(
+    row: &mut Payload,
+    counters: &mut Counters,
+    past: Option<&Past>,
+    values: impl IntoIterator<Item = (&'a str, &'a str, u64)>,
+) {
+    for (key, name, value) in values {
+        row.put(key, value);
+        counters.kernel.insert(name.to_owned(), value);
+        let before = past.and_then(|past| Some((past.counters.kernel.get(name)?, past.interval)));
+        let rate = before.and_then(|(before, interval)| Some(increase(*before, value)? as f64 / interval));
+        row.put_some(&format!("{key}_per_second"), rate.map(|rate| decimal(rate, 2)));
     }
 }
 

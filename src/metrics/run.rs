@@ -9,9 +9,8 @@ use super::events::Outgoing;
 use super::flush::{self, Flushed};
 use super::payload::{Payload, Put, decimal};
 use super::roots::Roots;
-use super::sensors::CRITICAL;
 use super::spool::{self, Depth, Losses, Spool};
-use super::{Error, cpu, identity};
+use super::{Error, collectors, identity};
 use crate::config::Config;
 use crate::exit::Exit;
 use crate::log;
@@ -50,12 +49,8 @@ pub(super) struct Sample {
 impl Sample {
     /// As it is stored: without raw counters for which a row has no room, and without what hardly ever changes.
     pub(super) fn stored(mut self) -> Self {
-        self.rows = self
-            .rows
-            .into_iter()
-            .filter(|(kind, _)| *kind != CRITICAL)
-            .map(|(kind, row)| (kind, if kind == "cpu" { cpu::stored(row) } else { row }))
-            .collect();
+        let stored = |(kind, row)| Some((kind, collectors::stored(kind, row)?));
+        self.rows = self.rows.into_iter().filter_map(stored).collect();
         self
     }
 

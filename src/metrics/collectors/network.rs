@@ -1,13 +1,14 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::baseline::{increase, increase_32};
-use super::collect::Context;
-use super::payload::{Payload, Put, Report, decimal};
-use super::{Error, interface, roots};
+use crate::kinds;
+use crate::metrics::baseline::{increase, increase_32};
+use crate::metrics::context::Context;
+use crate::metrics::counters::OfInterface;
+use crate::metrics::payload::{Payload, Put, Report, decimal};
+use crate::metrics::{Error, interface, roots};
 use crate::text::exact;
 
 /// The columns of `/proc/net/dev` that are kept: key, position after the colon.
@@ -25,26 +26,16 @@ const COLUMNS: [(&str, usize); 8] = [
 /// queues counted while those go on counting.
 const BACK_SHARE: u64 = 1000;
 const BACK: u64 = 65_536;
-/// An interface's counters since it was registered, in the order of `COLUMNS`.
-#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq, Eq)]
-#[serde(default)]
-pub(super) struct Counters {
-    /// The interface's index: one that was removed and made again has another.
-    pub index: Option<u32>,
-    /// The counters.
-    pub values: [u64; 8],
-}
-
 /// Reads `/proc/net/dev` (proc_pid_net(5)): the counters by interface, each line for itself; returned with the lines
 /// that have another form. Old kernels put no space after the colon.
-pub(super) fn parse(bytes: &[u8]) -> (BTreeMap<String, Counters>, Vec<String>) {
+pub(super) fn parse(bytes: &[u8]) -> (BTreeMap<String, OfInterface>, Vec<String>) {
     let (mut interfaces, mut unreadable) = (BTreeMap::new(), Vec::new());
     for line in bytes.split(|byte| *byte == b'\n') {
         // The two lines of headings have no colon; an alias (`eth0:1`) has two.
         let Some(colon) = line.iter().rposition(|byte| *byte == b':') else { continue };
         let name = exact(line[..colon].trim_ascii());
         match counters(&line[colon + 1..]) {
-            Some(values) => drop(interfaces.insert(name, Counters { index: None, values })),
+            Some(values) => drop(interfaces.insert(name, OfInterface { index: None, values })),
             None => unreadable.push(Error::format("net/dev", format!("line of {name}")).to_string()),
         }
     }
@@ -70,7 +61,7 @@ fn most_bytes(folder: &Path, interval: f64) -> Option<u64> {
 
 /// Increases of all counters; none where one of them was reset. One that went back a little counted nothing. On a kernel
 /// of 32 bits (`narrow`: the most that can have been moved) a counter may have wrapped once.
-fn increases(before: &Counters, now: &Counters, narrow: Option<u64>) -> Option<[u64; 8]> {
+fn increases(before: &OfInterface, now: &OfInterface, narrow: Option<u64>) -> Option<[u64; 8]> {
     if before.index != now.index {
         return None;
     }
@@ -87,7 +78,7 @@ fn increases(before: &Counters, now: &Counters, narrow: Option<u64>) -> Option<[
 }
 
 /// An interface's columns: the counters as they are, and what they were a second.
-fn row(now: &Counters, rates: Option<([u64; 8], f64)>) -> Payload {
+fn row(now: &OfInterface, rates: Option<([u64; 8], f64)>) -> Payload {
     let mut row = Map::new();
     for ((key, _), value) in COLUMNS.iter().zip(now.values) {
         row.put(key, value);
@@ -131,7 +122,7 @@ pub(super) fn collect(context: &Context) -> Result<Report, Error> {
         report.counters.interfaces.insert(name, now);
     }
     if !payload.is_empty() {
-        report.rows.push(("network", payload));
+        report.rows.push((kinds::network::KIND.name, payload));
     }
     Ok(report)
 }
@@ -155,7 +146,7 @@ mod tests {
 
     #[test]
     fn a_counter_that_goes_back_a_little_counts_nothing() {
-        let counters = |rx, drops| Counters { index: Some(2), values: [rx, 0, 0, 0, 0, 0, drops, 0] };
+        let counters = |rx, drops| OfInterface { index: Some(2), values: [rx, 0, 0, 0, 0, 0, drops, 0] };
         let all = |one, two, narrow| increases(&one, &two, narrow).map(|all| (all[0], all[6]));
         for narrow in [None, Some(750_000_000)] {
             assert_eq!(all(counters(1000, 7), counters(61_000, 6), narrow), Some((60_000, 0)));
@@ -167,7 +158,7 @@ mod tests {
 
     #[test]
     fn a_decrease_is_a_reset_or_on_32_bits_a_plausible_wrap() {
-        let counters = |rx, index| Counters { index: Some(index), values: [rx, 0, 0, 0, 0, 0, 0, 0] };
+        let counters = |rx, index| OfInterface { index: Some(index), values: [rx, 0, 0, 0, 0, 0, 0, 0] };
         let near = (1 << 32) - 1000;
         assert_eq!(increases(&counters(near, 2), &counters(500, 2), None), None);
         assert_eq!(increases(&counters(near, 2), &counters(500, 2), Some(750_000_000)).map(|all| all[0]), Some(1500));

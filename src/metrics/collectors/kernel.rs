@@ -1,11 +1,11 @@
 use serde_json::Map;
 
-use super::baseline::Counters;
-use super::collect::Context;
-use super::payload::{Put, Report};
-use super::roots::Roots;
-use super::swap;
-use super::{Error, mounts};
+use crate::kinds;
+use crate::metrics::context::Context;
+use crate::metrics::counters::Counters;
+use crate::metrics::payload::{Put, Report, put_counters};
+use crate::metrics::roots::Roots;
+use crate::metrics::{Error, mounts};
 
 /// How many processes there are; none where hidepid hides those of other users (proc(5)). Whoever sees process 1 sees all:
 /// of a recorded tree, which may hold a part of it, the mount says whether they were hidden.
@@ -36,7 +36,7 @@ pub(super) fn collect(context: &Context) -> Result<Report, Error> {
     let past = context.past.as_ref();
     let values = [("forks", "processes"), ("context_switches", "ctxt")];
     let values = values.into_iter().filter_map(|(key, name)| Some((key, name, *stat.values.get(name)?)));
-    swap::put_counters(&mut row, &mut counters, past, values);
+    put_counters(&mut row, &mut counters, past, values);
     match context.vmstat() {
         Ok(vmstat) => {
             let kills = vmstat.get("oom_kill").copied();
@@ -50,5 +50,5 @@ pub(super) fn collect(context: &Context) -> Result<Report, Error> {
         Err(error) if error.is_absent() => {}
         Err(error) => notes.push(error.to_string()),
     }
-    Ok(Report { rows: vec![("kernel", row)], counters, notes, ..Report::default() })
+    Ok(Report { rows: vec![(kinds::kernel::KIND.name, row)], counters, notes, ..Report::default() })
 }

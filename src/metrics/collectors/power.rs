@@ -2,9 +2,10 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use super::collect::Context;
-use super::payload::{Payload, Put, Report};
-use super::{roots, sensors};
+use crate::kinds;
+use crate::metrics::context::Context;
+use crate::metrics::payload::{Payload, Put, Report};
+use crate::metrics::{Error, device, roots};
 
 /// The bits of a Raspberry Pi's `get_throttled` (raspberrypi.com, "vcgencmd get_throttled"): now, and since boot.
 const THROTTLED: [(&str, u32); 4] =
@@ -101,7 +102,7 @@ fn worn(sys: &Path) -> Payload {
             for device in roots::names(&bus.join(driver)) {
                 let folder = bus.join(driver).join(&device);
                 let health = folder.join("health_descriptor");
-                if !health.is_dir() || sensors::sleeps(&folder) {
+                if !health.is_dir() || device::sleeps(&folder) {
                     continue;
                 }
                 let of = |kind| roots::value(&health.join(format!("life_time_estimation_{kind}")));
@@ -114,7 +115,7 @@ fn worn(sys: &Path) -> Payload {
 }
 
 /// Collects the `power` row; there is none where the host says nothing of all this.
-pub(super) fn collect(context: &Context) -> Report {
+pub(super) fn collect(context: &Context) -> Result<Report, Error> {
     let sys = &context.roots.sys;
     let mut row = firmware(sys).unwrap_or_default();
     // The alarm is polled by the kernel; the firmware's bit is from this moment.
@@ -129,8 +130,8 @@ pub(super) fn collect(context: &Context) -> Report {
     if !worn.is_empty() {
         row.put("wear", worn);
     }
-    let rows = if row.is_empty() { Vec::new() } else { vec![("power", row)] };
-    Report { rows, ..Report::default() }
+    let rows = if row.is_empty() { Vec::new() } else { vec![(kinds::power::KIND.name, row)] };
+    Ok(Report { rows, ..Report::default() })
 }
 
 #[cfg(test)]

@@ -1,16 +1,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::Error;
-use super::baseline::increase;
-use super::collect::Context;
-use super::device;
-use super::payload::{Payload, Put, Report, decimal};
-use super::roots;
 use crate::kinds;
+use crate::metrics::Error;
+use crate::metrics::baseline::increase;
+use crate::metrics::context::Context;
+use crate::metrics::counters::OfUnit;
+use crate::metrics::device;
+use crate::metrics::payload::{Payload, Put, Report, decimal};
+use crate::metrics::roots;
 use crate::systemd::Looked;
 
 /// How many control groups are looked at, and how many names at most to find those that the hub deployed among them.
@@ -24,11 +24,6 @@ const BUSY_MEMORY: u64 = 64_000_000;
 const BUSY_IO: f64 = 100_000.0;
 /// How many of the units that the hub deployed are told.
 const DEPLOYED: usize = 20;
-
-/// A unit's counters since its control group was made: microseconds of CPU time, bytes read, bytes written; none of what
-/// could not be read.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, PartialEq, Eq)]
-pub(super) struct Counters(Option<u64>, Option<u64>, Option<u64>);
 
 /// A unit's control group, and what is known of it so far.
 struct Unit {
@@ -144,7 +139,7 @@ pub(super) fn collect(context: &Context) -> Result<Report, Error> {
             Some((rate(before.1?, read)?, rate(before.2?, written)?))
         });
         let (read, written) = io.unzip();
-        report.counters.units.insert(name.clone(), Counters(usage, read, written));
+        report.counters.units.insert(name.clone(), OfUnit(usage, read, written));
         units.push(Unit { memory: roots::number(&folder.join("memory.current")), folder, name, cpu, io: io_rate });
     }
     let mut told: BTreeSet<usize> = busiest(&units, BUSY_CPU, |unit| unit.cpu.unwrap_or(0.0)).collect();

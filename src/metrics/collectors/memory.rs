@@ -2,9 +2,10 @@ use std::collections::HashMap;
 
 use serde_json::Map;
 
-use super::collect::Context;
-use super::payload::{Payload, Put, Report, percent};
-use super::{Error, roots, time};
+use crate::kinds;
+use crate::metrics::context::Context;
+use crate::metrics::payload::{Payload, Put, Report, percent};
+use crate::metrics::{Error, roots, surroundings};
 
 /// The fields that the `memory` row takes over as they are, with their key.
 const FIELDS: [(&str, &str); 10] = [
@@ -19,20 +20,6 @@ const FIELDS: [(&str, &str); 10] = [
     ("committed", "Committed_AS"),
     ("anonymous", "AnonPages"),
 ];
-
-/// Reads `/proc/meminfo` (proc_meminfo(5)): bytes by name. Lines of another form are left out: a container's file may
-/// lack any of them.
-pub(super) fn parse(bytes: &[u8]) -> HashMap<String, u64> {
-    let text = roots::text(bytes);
-    let line = |line: &str| -> Option<(String, u64)> {
-        let (name, rest) = line.split_once(':')?;
-        let mut words = rest.split_ascii_whitespace();
-        let number: u64 = words.next()?.parse().ok()?;
-        let unit = if words.next() == Some("kB") { 1024 } else { 1 };
-        Some((name.trim().to_owned(), number.saturating_mul(unit)))
-    };
-    text.lines().filter_map(line).collect()
-}
 
 /// Memory that can be had without swapping where the kernel does not say (before 3.14): the kernel's own formula
 /// (si_mem_available in mm/show_mem.c), with the low watermark taken as 5/4 of `reserve`, vm.min_free_kbytes in bytes.
@@ -105,19 +92,23 @@ pub(super) fn collect(context: &Context) -> Result<Report, Error> {
     let reserve = roots::number::<u64>(&context.roots.proc.join("sys/vm/min_free_kbytes")).unwrap_or(0);
     // A container sees the cache of its host, and its own memory.
     let host_has = || context.roots.proc("spl/kstat/zfs/arcstats").ok().and_then(|bytes| arc(&bytes));
-    let arc = host_has().filter(|_| time::container(&context.roots).is_none());
-    Ok(Report::row("memory", row(fields, reserve.saturating_mul(1024), arc)?))
+    let arc = host_has().filter(|_| surroundings::container(&context.roots).is_none());
+    Ok(Report::row(kinds::memory::KIND.name, row(fields, reserve.saturating_mul(1024), arc)?))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::proc;
 
     #[test]
     fn used_is_what_is_not_available() {
-        let row =
-            row(&parse(b"MemTotal: 1000 kB\nMemFree: 100 kB\nMemAvailable: 250 kB\nHugePages_Total: 0\n"), 0, None)
-                .unwrap();
+        let row = row(
+            &proc::meminfo(b"MemTotal: 1000 kB\nMemFree: 100 kB\nMemAvailable: 250 kB\nHugePages_Total: 0\n"),
+            0,
+            None,
+        )
+        .unwrap();
         assert_eq!((&row["used"], &row["used_percent"]), (&(750 * 1024).into(), &75.0.into()));
         assert!(!row.contains_key("available_estimated"));
     }
@@ -126,14 +117,14 @@ mod tests {
     fn without_memavailable_it_is_estimated_and_more_than_free() {
         let text =
             b"MemTotal: 1000 kB\nMemFree: 100 kB\nActive(file): 200 kB\nInactive(file): 100 kB\nSReclaimable: 40 kB\n";
-        let row = row(&parse(text), 10 * 1024, None).unwrap();
+        let row = row(&proc::meminfo(text), 10 * 1024, None).unwrap();
         assert_eq!(row["available"], 1024 * 100 - 12800 + (1024 * 300 - 12800) + (1024 * 40 - 12800));
         assert_eq!(row["available_estimated"], true);
     }
 
     #[test]
     fn a_cache_of_zfs_larger_than_the_memory_is_not_of_it() {
-        let fields = parse(b"MemTotal: 1000 kB\nMemAvailable: 250 kB\n");
+        let fields = proc::meminfo(b"MemTotal: 1000 kB\nMemAvailable: 250 kB\n");
         let used = |size: u64| {
             let row = row(&fields, 0, Some(Arc { size, reclaimable: 400 * 1024 })).unwrap();
             (row["used"].clone(), row.get("zfs_arc").cloned())
@@ -144,9 +135,10 @@ mod tests {
 
     #[test]
     fn odd_files_of_containers_never_wrap_around() {
-        let row = row(&parse(b"MemTotal: 10 kB\nMemAvailable: 900 kB\nMemFree 3\nbad line\n"), 0, None).unwrap();
+        let row =
+            row(&proc::meminfo(b"MemTotal: 10 kB\nMemAvailable: 900 kB\nMemFree 3\nbad line\n"), 0, None).unwrap();
         assert_eq!((&row["used"], &row["available"]), (&0.into(), &10240.into()));
-        assert!(super::row(&parse(b"MemTotal: 0 kB\n"), 0, None).is_err());
-        assert!(super::row(&parse(b""), 0, None).is_err());
+        assert!(super::row(&proc::meminfo(b"MemTotal: 0 kB\n"), 0, None).is_err());
+        assert!(super::row(&proc::meminfo(b""), 0, None).is_err());
     }
 }

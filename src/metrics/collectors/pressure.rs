@@ -1,8 +1,9 @@
 use serde_json::{Map, Value};
 
-use super::collect::Context;
-use super::payload::{Payload, Put, Report, decimal};
-use super::{Error, roots};
+use crate::kinds;
+use crate::metrics::context::Context;
+use crate::metrics::payload::{Payload, Put, Report, decimal};
+use crate::metrics::{Error, roots};
 
 /// The files of `/proc/pressure`; `irq` came with Linux 6.1.
 const RESOURCES: [&str; 4] = ["cpu", "memory", "io", "irq"];
@@ -49,7 +50,7 @@ pub(super) fn collect(context: &Context) -> Result<Report, Error> {
             Err(error) => notes.push(error.to_string()),
         }
     }
-    let rows = if row.is_empty() { Vec::new() } else { vec![("pressure", row)] };
+    let rows = if row.is_empty() { Vec::new() } else { vec![(kinds::pressure::KIND.name, row)] };
     Ok(Report { rows, notes, ..Report::default() })
 }
 

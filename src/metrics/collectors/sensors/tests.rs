@@ -1,5 +1,5 @@
-use super::super::roots::tree;
 use super::*;
+use crate::metrics::roots::tree;
 
 fn temperatures(chips: &[Chip]) -> Value {
     Value::Object(by_chip(chips, |chip| &chip.temperatures))

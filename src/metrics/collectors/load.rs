@@ -1,9 +1,10 @@
 use procfs::{FromRead, LoadAverage};
 use serde_json::Map;
 
-use super::Error;
-use super::collect::Context;
-use super::payload::{Put, Report, decimal};
+use crate::kinds;
+use crate::metrics::Error;
+use crate::metrics::context::Context;
+use crate::metrics::payload::{Put, Report, decimal};
 
 /// Reads `/proc/loadavg` (proc_loadavg(5)).
 ///
@@ -22,5 +23,5 @@ pub(super) fn collect(context: &Context) -> Result<Report, Error> {
     }
     row.put("running", load.cur);
     row.put("threads", load.max);
-    Ok(Report::row("load", row))
+    Ok(Report::row(kinds::load::KIND.name, row))
 }

@@ -2,11 +2,11 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use super::collect::Context;
-use super::payload::{Payload, Put, Report, decimal};
-use super::roots::{self, Roots};
-use super::{device, time};
 use crate::kinds;
+use crate::metrics::context::Context;
+use crate::metrics::payload::{Payload, Put, Report, decimal};
+use crate::metrics::roots::{self, Roots};
+use crate::metrics::{Error, device, surroundings};
 
 /// What the kernel can be doing to an array (Documentation/admin-guide/md.rst, sync_action).
 const ACTIONS: [&str; 5] = ["recovery", "resync", "check", "repair", "reshape"];
@@ -103,11 +103,11 @@ fn pools(roots: &Roots) -> Vec<(String, Payload)> {
         Some((name.to_string_lossy().into_owned(), row))
     };
     let pools: Vec<_> = roots::names(&folder).iter().filter_map(state).collect();
-    if pools.is_empty() || time::container(roots).is_some() { Vec::new() } else { pools }
+    if pools.is_empty() || surroundings::container(roots).is_some() { Vec::new() } else { pools }
 }
 
 /// Collects the `array` row; there is none where the host has no arrays.
-pub(super) fn collect(context: &Context) -> Report {
+pub(super) fn collect(context: &Context) -> Result<Report, Error> {
     let roots = &context.roots;
     let mut payload = Map::new();
     let bytes = roots.proc("mdstat").unwrap_or_default();
@@ -117,7 +117,7 @@ pub(super) fn collect(context: &Context) -> Report {
     }
     payload.extend(pools(roots).into_iter().map(|(name, row)| (name, Value::Object(row))));
     let rows = if payload.is_empty() { Vec::new() } else { vec![(kinds::array::KIND.name, payload)] };
-    Report { rows, ..Report::default() }
+    Ok(Report { rows, ..Report::default() })
 }
 
 #[cfg(test)]

@@ -1,16 +1,15 @@
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use super::baseline::{Counters, Past};
-use super::collect::Context;
-use super::payload::{Payload, Put, Report, decimal, percent};
-use super::{Error, roots};
+use crate::kinds;
+use crate::metrics::Error;
+use crate::metrics::baseline::Past;
+use crate::metrics::context::Context;
+use crate::metrics::counters::{Counters, Ticks};
+use crate::metrics::payload::{Payload, Put, Report, decimal, percent};
+use crate::metrics::proc::{MODES, Stat};
 
-/// The modes of a `cpu` line in the order of proc_stat(5). The last two are contained in `user` and `nice`.
-pub(super) const MODES: [&str; 10] =
-    ["user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal", "guest", "guest_nice"];
 const USER: usize = 0;
 const SYSTEM: usize = 2;
 const IDLE: usize = 3;
@@ -24,65 +23,6 @@ const TICKS: f64 = 100.0;
 const JITTER: u64 = 300;
 /// How many CPUs the line of their sum may stand for where it is the only one.
 const MOST_CPUS: f64 = 8192.0;
-
-/// The counters of one CPU, in ticks, in the order of `MODES`.
-pub(super) type Ticks = [u64; 10];
-
-/// What `/proc/stat` says.
-#[derive(Debug, Default, PartialEq)]
-pub(super) struct Stat {
-    /// The CPUs that are online, by their number.
-    pub cpus: BTreeMap<u32, Ticks>,
-    /// True where CPU 0 is the sum of all, for want of single ones.
-    pub is_sum: bool,
-    /// Numbers of the other lines, by their name.
-    pub values: BTreeMap<String, u64>,
-    /// Lines of CPUs that could not be read.
-    pub unreadable: Vec<String>,
-}
-
-/// Reads `/proc/stat` (proc_stat(5)).
-///
-/// The line `cpu`, the sum of the CPUs that are online, is taken only where no single CPU is listed: it goes back
-/// whenever a CPU goes offline.
-///
-/// # Errors
-/// When no line of a CPU can be read.
-pub(super) fn parse(bytes: &[u8]) -> Result<Stat, Error> {
-    let text = roots::text(bytes);
-    let mut stat = Stat::default();
-    let mut whole = None;
-    for line in text.lines() {
-        let Some((name, rest)) = line.split_once(' ') else { continue };
-        match name.strip_prefix("cpu") {
-            Some("") => whole = ticks(rest),
-            Some(number) => match (number.parse(), ticks(rest)) {
-                (Ok(number), Some(ticks)) => drop(stat.cpus.insert(number, ticks)),
-                _ => stat.unreadable.push(name.to_owned()),
-            },
-            None if matches!(name, "intr" | "softirq") => {}
-            None => drop(rest.trim().parse().map(|value| stat.values.insert(name.to_owned(), value))),
-        }
-    }
-    if stat.cpus.is_empty()
-        && let Some(ticks) = whole
-    {
-        stat.cpus.insert(0, ticks);
-        stat.is_sum = true;
-    }
-    if stat.cpus.is_empty() { Err(Error::format("stat", "no line of a CPU")) } else { Ok(stat) }
-}
-
-/// The counters of a line; kernels before 2.6.33 have fewer modes.
-fn ticks(text: &str) -> Option<Ticks> {
-    let mut ticks = [0; 10];
-    let mut count = 0;
-    for (slot, field) in ticks.iter_mut().zip(text.split_ascii_whitespace()) {
-        *slot = field.parse().ok()?;
-        count += 1;
-    }
-    (count >= 4).then_some(ticks)
-}
 
 /// The ticks of each mode since `before`; none where the CPU's counters started anew at an unknown moment, or a mode grew
 /// by more than the time that went by, `interval` in seconds of CPU time: lxcfs and some hypervisors let it jump.
@@ -200,12 +140,13 @@ pub(super) fn collect(context: &Context) -> Result<Report, Error> {
     let (row, counters) = row(stat, context.past.as_ref());
     let path = Path::new("stat");
     let notes = stat.unreadable.iter().map(|name| Error::format(path, format!("line {name}")).to_string()).collect();
-    Ok(Report { rows: vec![("cpu", row)], counters, notes, ..Report::default() })
+    Ok(Report { rows: vec![(kinds::cpu::KIND.name, row)], counters, notes, ..Report::default() })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::proc;
 
     const STAT: &[u8] = b"cpu  30 0 0 300 0 0 0 0 0 0\ncpu0 10 0 0 100 0 0 0 0 0 0\ncpu2 20 0 0 200 0 0 0 0 0 0\n\
         intr 1 2 3\nctxt 77\nbtime 1700000000\nprocesses 5\n";
@@ -222,16 +163,16 @@ mod tests {
 
     #[test]
     fn cpus_keep_their_numbers_and_the_sum_line_is_left_out() {
-        let stat = parse(STAT).unwrap();
+        let stat = proc::stat(STAT).unwrap();
         assert_eq!(stat.cpus.keys().copied().collect::<Vec<_>>(), [0, 2]);
         assert_eq!((stat.values["ctxt"], stat.values["btime"]), (77, 1_700_000_000));
-        assert_eq!(parse(b"cpu  30 0 0 300\n").unwrap().cpus[&0][3], 300);
-        assert!(parse(b"intr 0\n").is_err());
+        assert_eq!(proc::stat(b"cpu  30 0 0 300\n").unwrap().cpus[&0][3], 300);
+        assert!(proc::stat(b"intr 0\n").is_err());
     }
 
     #[test]
     fn one_damaged_line_costs_one_cpu() {
-        let stat = parse(b"cpu0 1 2 3 4\ncpu1 x y z\ncpu2 1 2 3 4 5 6 7 8 9 10 11\n").unwrap();
+        let stat = proc::stat(b"cpu0 1 2 3 4\ncpu1 x y z\ncpu2 1 2 3 4 5 6 7 8 9 10 11\n").unwrap();
         assert_eq!((stat.cpus.len(), stat.unreadable.as_slice()), (2, ["cpu1".to_owned()].as_slice()));
     }
 
@@ -273,7 +214,7 @@ mod tests {
         let half = 1 << 63;
         assert_eq!(usage(&[(0, quiet)], &[(0, [half, half, 0, 100, 0, 0, 0, 0, 0, 0])]), Value::Null);
         // The sum of 64 CPUs, where no single one is listed.
-        let stat = parse(b"cpu  76800 0 0 307200\n").unwrap();
+        let stat = proc::stat(b"cpu  76800 0 0 307200\n").unwrap();
         assert_eq!(row(&stat, Some(&past(&[(0, quiet)]))).0["usage"], 20.0);
     }
 
@@ -296,7 +237,7 @@ mod tests {
 
     #[test]
     fn the_first_run_has_no_rates() {
-        let (row, _) = row(&parse(STAT).unwrap(), None);
+        let (row, _) = row(&proc::stat(STAT).unwrap(), None);
         assert_eq!(row["cpus"]["2"]["seconds"]["idle"], 2.0);
         assert_eq!(
             Value::Object(stored(row)),

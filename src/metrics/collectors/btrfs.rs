@@ -2,10 +2,10 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use super::collect::Context;
-use super::payload::{Payload, Put, Report};
-use super::roots;
 use crate::kinds;
+use crate::metrics::context::Context;
+use crate::metrics::payload::{Payload, Put, Report};
+use crate::metrics::{Error, roots};
 
 /// The lines of `error_stats`, and the keys of their sums.
 const ERRORS: [(&str, &str); 5] = [
@@ -52,7 +52,7 @@ fn file_system(folder: &Path) -> Option<Payload> {
 }
 
 /// Collects the `btrfs` row; there is none where no such file system is mounted.
-pub(super) fn collect(context: &Context) -> Report {
+pub(super) fn collect(context: &Context) -> Result<Report, Error> {
     let all = context.roots.sys.join("fs/btrfs");
     let mut payload = Map::new();
     for number in roots::names(&all) {
@@ -64,5 +64,5 @@ pub(super) fn collect(context: &Context) -> Report {
         payload.put(&key, Value::Object(row));
     }
     let rows = if payload.is_empty() { Vec::new() } else { vec![(kinds::btrfs::KIND.name, payload)] };
-    Report { rows, ..Report::default() }
+    Ok(Report { rows, ..Report::default() })
 }

@@ -3,13 +3,11 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-use super::collect::Context;
-use super::payload::{Payload, Put, Report, decimal};
-use super::{roots, time};
 use crate::kinds;
+use crate::metrics::context::Context;
+use crate::metrics::payload::{Payload, Put, Report, decimal};
+use crate::metrics::{Error, device, roots, surroundings};
 
-/// The kind of what chips call critical: it is left for readers, and not stored each minute.
-pub(super) const CRITICAL: &str = kinds::temperature_critical::KIND.name;
 /// Reading the temperature of a disk resets the timer that would let it sleep (Documentation/hwmon/drivetemp.rst).
 const NOT_READ: [&str; 1] = ["drivetemp"];
 /// What a sensor can show: below and above it is not connected, or its driver is mistaken.
@@ -54,7 +52,7 @@ fn chip(folder: &Path) -> Option<Chip> {
     if NOT_READ.contains(&chip.name.as_str()) {
         return Some(chip);
     }
-    let sleeps = sleeps(folder);
+    let sleeps = device::sleeps(folder);
     for place in [folder, &inner] {
         for file in roots::names(place) {
             let file = file.to_string_lossy();
@@ -81,15 +79,6 @@ fn chip(folder: &Path) -> Option<Chip> {
     Some(chip)
 }
 
-/// True where the device of a chip, or the one that it belongs to, is switched off to save power
-/// (Documentation/ABI/testing/sysfs-devices-power).
-pub(super) fn sleeps(folder: &Path) -> bool {
-    ["", "device", "device/device"].iter().any(|device| {
-        let status = roots::value(&folder.join(device).join("power/runtime_status"));
-        status.is_some_and(|status| matches!(status.as_str(), "suspended" | "suspending"))
-    })
-}
-
 /// What a chip calls critical; what it cannot mean, such as 0 or the end of its scale, is none.
 fn critical(path: &Path) -> Option<f64> {
     celsius(path).filter(|celsius| (50.0..127.0).contains(celsius))
@@ -114,7 +103,7 @@ fn zones(class: &Path, chips: &[Chip]) -> Vec<Chip> {
         if known(&name) {
             continue;
         }
-        let celsius = if sleeps(&folder) { None } else { celsius(&folder.join("temp")) };
+        let celsius = if device::sleeps(&folder) { None } else { celsius(&folder.join("temp")) };
         match zones.iter_mut().find(|zone| zone.name == name) {
             // Numbered as the kernel numbers them in the chip it would make.
             Some(zone) => zone.temperatures.push((format!("temp{}", zone.temperatures.len() + 1), celsius)),
@@ -182,6 +171,16 @@ pub(super) struct CpuTemperatures {
     pub cores: BTreeMap<String, f64>,
 }
 
+impl CpuTemperatures {
+    fn row(&self) -> Payload {
+        let mut row = Payload::new();
+        row.put("package_temp", self.package.map_or(Value::Null, |celsius| decimal(celsius, 3)));
+        let cores = self.cores.iter().map(|(core, celsius)| (core.clone(), decimal(*celsius, 3)));
+        row.put("core_temps", cores.collect::<Map<_, _>>());
+        row
+    }
+}
+
 /// Finds the processor's temperature whatever its driver is called.
 pub(super) fn of_cpu(chips: &[Chip]) -> CpuTemperatures {
     let mut cpu = CpuTemperatures::default();
@@ -225,10 +224,10 @@ fn without_emulated(chips: &mut [Chip]) {
 }
 
 /// Collects the `temperature` and `fan` rows. A virtual machine has no sensors: no row then.
-pub(super) fn collect(context: &Context) -> (Report, CpuTemperatures) {
+pub(super) fn collect(context: &Context) -> Result<Report, Error> {
     let mut chips = read(&context.roots.sys);
     // Only a guest that has such a chip at all is asked whether it is one.
-    if chips.iter().any(|chip| chip.name == "coretemp") && time::is_guest(&context.roots) {
+    if chips.iter().any(|chip| chip.name == "coretemp") && surroundings::is_guest(&context.roots) {
         without_emulated(&mut chips);
     }
     let mut rows = Vec::new();
@@ -240,12 +239,17 @@ pub(super) fn collect(context: &Context) -> (Report, CpuTemperatures) {
     }
     let fans = by_chip(&chips, |chip| &chip.fans);
     let critical = by_chip(&chips, |chip| &chip.critical);
-    for (kind, payload) in [("temperature", temperatures), (CRITICAL, critical), ("fan", fans)] {
+    for (kind, payload) in [
+        (kinds::temperature::KIND, temperatures),
+        (kinds::temperature_critical::KIND, critical),
+        (kinds::fan::KIND, fans),
+    ] {
         if !payload.is_empty() {
-            rows.push((kind, payload));
+            rows.push((kind.name, payload));
         }
     }
-    (Report { rows, ..Report::default() }, of_cpu(&chips))
+    let additions = vec![(kinds::cpu::KIND.name, of_cpu(&chips).row())];
+    Ok(Report { rows, additions, ..Report::default() })
 }
 
 #[cfg(test)]

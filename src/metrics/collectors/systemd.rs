@@ -1,8 +1,9 @@
 use serde_json::Map;
 
-use super::Error;
-use super::collect::Context;
-use super::payload::{Put, Report};
+use crate::kinds;
+use crate::metrics::Error;
+use crate::metrics::context::Context;
+use crate::metrics::payload::{Put, Report};
 use crate::text::FIRST;
 
 /// Collects the `systemd` row: how many units have failed, and the first of their names. There is none where systemd
@@ -28,5 +29,5 @@ pub(super) fn collect(context: &Context) -> Result<Report, Error> {
     let mut row = Map::new();
     row.put("failed", count);
     row.put("units", names);
-    Ok(Report::row("systemd", row))
+    Ok(Report::row(kinds::systemd::KIND.name, row))
 }

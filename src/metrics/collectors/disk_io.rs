@@ -1,45 +1,20 @@
 use std::collections::{BTreeMap, HashSet};
 
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::baseline::{increase, increase_32};
-use super::collect::Context;
-use super::device::{self, folder};
-use super::payload::{Payload, Put, Report, decimal, percent};
-use super::{Error, roots};
+use crate::kinds;
+use crate::metrics::baseline::{increase, increase_32};
+use crate::metrics::context::Context;
+use crate::metrics::counters::OfDisk;
+use crate::metrics::device::{self, folder};
+use crate::metrics::payload::{Payload, Put, Report, decimal, percent};
+use crate::metrics::{Error, roots};
 
 /// Bytes of a sector in `/proc/diskstats`, whatever the device's own are (Documentation/admin-guide/iostats.rst).
 const SECTOR: u64 = 512;
-/// A device's counters since it was attached.
-#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq, Eq)]
-#[serde(default)]
-pub(super) struct Counters {
-    /// Major and minor number, and `diskseq` where the kernel has it: a device that was detached and attached again
-    /// is another one.
-    pub identity: String,
-    /// Reads completed.
-    pub reads: u64,
-    /// Sectors of 512 bytes read.
-    pub read_sectors: u64,
-    /// Milliseconds that reads took, all added up; 32 bits.
-    pub read_ms: Option<u64>,
-    /// Writes completed.
-    pub writes: u64,
-    /// Sectors of 512 bytes written.
-    pub write_sectors: u64,
-    /// Milliseconds that writes took, all added up; 32 bits.
-    pub write_ms: Option<u64>,
-    /// Milliseconds in which the device was busy; 32 bits.
-    pub busy_ms: Option<u64>,
-    /// Requests in flight now; the only field that is no counter.
-    #[serde(skip)]
-    pub in_flight: Option<u64>,
-}
-
 /// Reads `/proc/diskstats` (Documentation/admin-guide/iostats.rst): lines of 7, 14, 18 or 20 fields, each for itself;
 /// returned with the lines that have another form.
-pub(super) fn parse(bytes: &[u8]) -> (BTreeMap<String, Counters>, Vec<String>) {
+pub(super) fn parse(bytes: &[u8]) -> (BTreeMap<String, OfDisk>, Vec<String>) {
     let (mut devices, mut unreadable) = (BTreeMap::new(), Vec::new());
     for line in roots::text(bytes).lines().filter(|line| !line.trim().is_empty()) {
         match device(line) {
@@ -50,22 +25,22 @@ pub(super) fn parse(bytes: &[u8]) -> (BTreeMap<String, Counters>, Vec<String>) {
     (devices, unreadable)
 }
 
-fn device(line: &str) -> Option<(String, Counters)> {
+fn device(line: &str) -> Option<(String, OfDisk)> {
     let fields: Vec<&str> = line.split_ascii_whitespace().collect();
     // What is no number costs what it says, not the line: some kernels print requests below 0 as such.
     let numbers: Vec<Option<u64>> = fields.iter().skip(3).map(|field| field.parse().ok()).collect();
     let identity = format!("{}:{}", fields.first()?.parse::<u32>().ok()?, fields.get(1)?.parse::<u32>().ok()?);
     let name = (*fields.get(2)?).to_owned();
     let counters = match *numbers.as_slice() {
-        [reads, read_sectors, writes, write_sectors] => Counters {
+        [reads, read_sectors, writes, write_sectors] => OfDisk {
             identity,
             reads: reads?,
             read_sectors: read_sectors?,
             writes: writes?,
             write_sectors: write_sectors?,
-            ..Counters::default()
+            ..OfDisk::default()
         },
-        [reads, _, read_sectors, read_ms, writes, _, write_sectors, write_ms, in_flight, busy_ms, _, ..] => Counters {
+        [reads, _, read_sectors, read_ms, writes, _, write_sectors, write_ms, in_flight, busy_ms, _, ..] => OfDisk {
             identity,
             reads: reads?,
             read_sectors: read_sectors?,
@@ -84,7 +59,7 @@ fn device(line: &str) -> Option<(String, Counters)> {
 
 /// A disk's columns: bytes, requests and time since it was attached, and what they were a second since `before`.
 /// A counter that went back means that the device was reset: no rate then.
-fn row(now: &Counters, before: Option<&Counters>, interval: f64) -> Payload {
+fn row(now: &OfDisk, before: Option<&OfDisk>, interval: f64) -> Payload {
     let mut row = Map::new();
     row.put("read_bytes", now.read_sectors.saturating_mul(SECTOR));
     row.put("written_bytes", now.write_sectors.saturating_mul(SECTOR));
@@ -159,7 +134,7 @@ pub(super) fn collect(context: &Context) -> Result<Report, Error> {
         report.counters.disks.insert(name, counters);
     }
     if !payload.is_empty() {
-        report.rows.push(("disk_io", payload));
+        report.rows.push((kinds::disk_io::KIND.name, payload));
     }
     Ok(report)
 }
@@ -192,30 +167,25 @@ mod tests {
 
     #[test]
     fn a_reset_or_another_device_gives_no_rate() {
-        let before = Counters {
-            identity: "8:0".into(),
-            reads: 100,
-            read_sectors: 800,
-            busy_ms: Some(50),
-            ..Counters::default()
-        };
-        let mut now = Counters { reads: 160, read_sectors: 1400, busy_ms: Some(30_050), ..before.clone() };
+        let before =
+            OfDisk { identity: "8:0".into(), reads: 100, read_sectors: 800, busy_ms: Some(50), ..OfDisk::default() };
+        let mut now = OfDisk { reads: 160, read_sectors: 1400, busy_ms: Some(30_050), ..before.clone() };
         let rates = row(&now, Some(&before), 60.0);
         assert_eq!((&rates["reads_per_second"], &rates["read_bytes_per_second"]), (&1.0.into(), &5120.0.into()));
         assert_eq!(rates["busy_percent"], 50.0);
         now.identity = "8:0 #7".into();
         assert!(!row(&now, Some(&before), 60.0).contains_key("reads_per_second"));
-        let reset = Counters { read_sectors: 3, ..Counters { reads: 200, ..before.clone() } };
+        let reset = OfDisk { read_sectors: 3, ..OfDisk { reads: 200, ..before.clone() } };
         assert!(!row(&reset, Some(&before), 60.0).contains_key("reads_per_second"));
     }
 
     #[test]
     fn time_fields_wrap_at_32_bits_on_every_kernel() {
-        let before = Counters { identity: "8:0".into(), busy_ms: Some((1 << 32) - 1000), ..Counters::default() };
-        let now = Counters { busy_ms: Some(5000), ..before.clone() };
+        let before = OfDisk { identity: "8:0".into(), busy_ms: Some((1 << 32) - 1000), ..OfDisk::default() };
+        let now = OfDisk { busy_ms: Some(5000), ..before.clone() };
         assert_eq!(row(&now, Some(&before), 60.0)["busy_percent"], 10.0);
-        let reset = Counters { busy_ms: Some(5000), ..before.clone() };
-        let long_before = Counters { busy_ms: Some(1 << 31), ..before };
+        let reset = OfDisk { busy_ms: Some(5000), ..before.clone() };
+        let long_before = OfDisk { busy_ms: Some(1 << 31), ..before };
         assert!(!row(&reset, Some(&long_before), 60.0).contains_key("busy_percent"));
     }
 }

@@ -1,20 +1,20 @@
-use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::fs::{Access, access};
 use rustix::io::Errno;
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::Error;
-use super::baseline::Moment;
-use super::collect::Context;
-use super::mounts::{self, Mount};
-use super::payload::{Payload, Put, Report, percent};
-use super::space::{self, Answer, Space};
 use crate::hint::hint;
+use crate::kinds;
+use crate::metrics::Error;
+use crate::metrics::baseline::Moment;
+use crate::metrics::context::Context;
+use crate::metrics::counters::{Barred, Stuck, StuckMounts};
+use crate::metrics::mounts::{self, Mount};
+use crate::metrics::payload::{Payload, Put, Report, percent};
+use crate::metrics::space::{self, Answer, Space};
 use crate::text::exact;
 
 /// How long all questions that may hang may take together.
@@ -22,32 +22,6 @@ const BUDGET: Duration = Duration::from_secs(5);
 /// How long a stuck file system is left alone, in seconds: first, and at most.
 const FIRST_WAIT: f64 = 300.0;
 const LONGEST_WAIT: f64 = 3600.0;
-
-/// A file system that did not answer.
-#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
-pub(super) struct Stuck {
-    /// When it was first found, seconds since 1970.
-    pub since: f64,
-    /// When it is asked again, on CLOCK_BOOTTIME.
-    pub again: f64,
-    /// How long it is left alone, in seconds.
-    pub wait: f64,
-}
-
-/// The file systems that did not answer, by mount point.
-pub(super) type StuckMounts = BTreeMap<String, Stuck>;
-
-/// The file systems that this user cannot reach, by mount point, with the folder that bars the way.
-pub(super) type Barred = BTreeMap<String, String>;
-
-/// What is known of file systems beside their space.
-#[derive(Debug, Default)]
-pub(super) struct Known {
-    /// Those that did not answer.
-    pub stuck: StuckMounts,
-    /// Those that cannot be reached.
-    pub barred: Barred,
-}
 
 /// The columns of a mount in the `disk` row, in bytes; `free` is what users without privileges may take, and the
 /// percentage is df's: of what they can reach. Where more is used than they may take, nothing is free. Where more is free
@@ -146,7 +120,7 @@ fn remember(stuck: &StuckMounts, now: &Moment, answers: &[(String, bool)]) -> St
 }
 
 /// Collects the `disk` row, by mount point.
-pub(super) fn collect(context: &Context) -> Result<(Report, Known), Error> {
+pub(super) fn collect(context: &Context) -> Result<Report, Error> {
     let mounts = mounts::read(&context.roots)?;
     let (remote, local): (Vec<Mount>, Vec<Mount>) = mounts.into_iter().partition(Mount::may_hang);
     let mut found = Vec::new();
@@ -210,8 +184,8 @@ pub(super) fn collect(context: &Context) -> Result<(Report, Known), Error> {
             ));
         }
     }
-    let rows = if payload.is_empty() { Vec::new() } else { vec![("disk", payload)] };
-    Ok((Report { rows, notes, lasting, ..Report::default() }, Known { stuck, barred }))
+    let rows = if payload.is_empty() { Vec::new() } else { vec![(kinds::disk::KIND.name, payload)] };
+    Ok(Report { rows, notes, lasting, stuck: Some(stuck), barred, ..Report::default() })
 }
 
 #[cfg(test)]
