@@ -111,6 +111,64 @@ fn a_deployment_at_work_is_pending_until_it_ends() {
 }
 
 #[test]
+fn a_commit_that_the_branch_leaves_behind_does_not_stay_pending() {
+    let server = Server::start();
+    let site = site_at(&format!("{}/api/v1", server.url), "wait_for_checks = true");
+    let checks = |state: Option<&str>| {
+        let list: Vec<Value> = state.iter().map(|state| json!({ "context": "ci", "status": state })).collect();
+        (0..2).for_each(|_| server.says(200, &[], &json!({ "statuses": list }).to_string()));
+    };
+    let told = || {
+        let got = server.got().into_iter().filter(|one| one.method == "POST");
+        got.map(|one| (one.path.rsplit('/').next().unwrap().to_owned(), one.json()["state"].clone()))
+            .collect::<Vec<_>>()
+    };
+    checks(Some("pending"));
+    site.sync().expect(0, "waiting");
+    let first = support::git(&site.origin.work, &["rev-parse", "HEAD"]);
+    watch(&site);
+    assert_eq!(told(), [(first.clone(), json!("pending"))]);
+    // It waits still, and nobody is told that again.
+    checks(Some("pending"));
+    site.sync().expect(0, "waiting");
+    watch(&site);
+    assert_eq!(told(), []);
+    let second = site.origin.push(&[("README", "two\n")]);
+    checks(Some("success"));
+    site.sync().expect(0, "deployed");
+    watch(&site);
+    assert_eq!(told(), [(second, json!("success")), (first, json!("failure"))]);
+    watch(&site);
+    assert_eq!(told(), []);
+}
+
+#[test]
+fn a_look_that_is_killed_anywhere_tells_the_forge_at_least_once() {
+    let server = Server::start();
+    let site = site_at(&format!("{}/api/v4", server.url), &judge());
+    site.sync().expect(0, "deployed");
+    let good = site.head();
+    let mut bad = String::new();
+    for pause in (0..40).step_by(2) {
+        if pause == 20 {
+            bad = site.origin.push(&[("app/config", "bad\n")]);
+            site.sync().expect(3, "rolled_back");
+        }
+        let mut child = site.host.command("hub").arg("watch").stdout(std::process::Stdio::null()).spawn().unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(pause));
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    watch(&site);
+    let last = |commit: &str| {
+        let got = server.got.lock().unwrap();
+        let found = got.iter().rfind(|one| one.path.ends_with(commit)).map(|one| one.json()["state"].clone());
+        found.unwrap_or_else(|| panic!("{commit} was not told: {got:#?}"))
+    };
+    assert_eq!((last(&good), last(&bad)), (json!("success"), json!("failed")));
+}
+
+#[test]
 fn what_a_forge_does_not_take_is_said_later_and_the_newest_word_wins() {
     let server = Server::start();
     let site = site_at(&format!("{}/api/v1", server.url), &judge());

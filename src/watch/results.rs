@@ -9,7 +9,7 @@ use crate::config::{Config, Repository};
 use crate::forge::board::{Said, State};
 use crate::host;
 use crate::log;
-use crate::records::{self, history};
+use crate::records::{self, Checked, history};
 use crate::said::{Forge, Unheard};
 use crate::text;
 
@@ -87,6 +87,24 @@ impl Results {
             let word = if bad.refused { "refused" } else { "rolled back" };
             self.put(&bad.commit, State::Failure, &format!("{word}: {}", bad.reason), now);
         }
+        if let Some(checked) = known.checked.get() {
+            self.settle(checked, known.deployed.get().map(|deployed| deployed.commit.as_str()), now);
+        }
+    }
+
+    /// Says the end of what is pending and at work no more: nobody will say another word on it.
+    fn settle(&mut self, checked: &Checked, live: Option<&str>, now: Timestamp) {
+        let waits = checked.waiting.as_ref().map(|waiting| waiting.commit.as_str());
+        // A look that ended before it was pending is not its end.
+        let is_over = |verdict: &&Verdict| checked.at.parse::<Timestamp>().is_ok_and(|at| at > verdict.at);
+        let all = self.waiting.iter().chain(&self.told).filter(|verdict| verdict.state == State::Pending);
+        let over = all.filter(is_over).map(|verdict| verdict.commit.clone());
+        let over: Vec<_> = over.filter(|commit| ![waits, live].contains(&Some(commit))).collect();
+        let why = match (records::Outcome::of_word(&checked.status), &checked.reason) {
+            (records::Outcome::Failed, Some(reason)) => format!("{}: {reason}", checked.status.replace('_', " ")),
+            _ => "not deployed: the branch has moved on, or deployments are held".to_owned(),
+        };
+        over.iter().for_each(|commit| self.put(commit, State::Failure, &why, now));
     }
 
     /// The last word on a commit.

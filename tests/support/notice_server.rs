@@ -33,7 +33,7 @@ const WORDS: &str = "the server's words";
 
 pub struct Server {
     pub url: String,
-    got: Arc<Mutex<Vec<Request>>>,
+    pub got: Arc<Mutex<Vec<Request>>>,
     answers: Arc<Mutex<VecDeque<Answer>>>,
 }
 

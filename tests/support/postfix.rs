@@ -72,6 +72,8 @@ impl Postfix {
              virtual_mailbox_base = {here}/mail\n\
              virtual_mailbox_maps = inline:{{you@example.org=you/, {{hub@[127.0.0.1] = hub/}}}}\n\
              virtual_uid_maps = static:{NOBODY}\nvirtual_gid_maps = static:{NOBODY}\n\
+             smtpd_helo_required = yes\nsmtpd_sender_restrictions = reject_non_fqdn_sender\n\
+             smtpd_helo_restrictions = reject_invalid_helo_hostname, reject_non_fqdn_helo_hostname\n\
              smtpd_recipient_restrictions = check_recipient_access inline:{{{{later@example.org = 450 4.2.0 not now}}}}, \
              reject_unauth_destination\n",
             usr = usr.display(),
