@@ -296,3 +296,50 @@ fn a_limit_that_is_passed_is_told_once_wherever_reasons_are_shown_and_can_be_mov
     let said = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.code() == Some(78) && said.contains("limits.disk_percent: 120 is out of range"), "{said}");
 }
+
+#[test]
+fn a_full_disk_and_what_fails_by_it_are_one_notice_over_several_looks_and_so_is_their_end() {
+    let server = Server::start();
+    let host = host(&format!("url = \"{}/x\"\nformat = \"json\"", server.url));
+    begin(&host, &server);
+    let disk = |percent: f64| sample(&host, json!({"disk": {"/srv": {"used_percent": percent, "read_only": false}}}));
+    let no_space = |folder: &str, service: &str, status: &str| {
+        record(
+            &host,
+            folder,
+            service,
+            30,
+            json!({"status": status, "error": "cannot write x: No space left on device (os error 28)"}),
+        );
+    };
+    // A service is the first to notice.
+    no_space("gitops", "gitops-sync", "failed");
+    watch(&host);
+    assert_eq!(server.got().len(), 1);
+    disk(98.0);
+    watch(&host);
+    no_space("data/metrics", "system-metrics", "lost");
+    watch(&host);
+    assert_eq!(server.got().len(), 0, "all of it has one cause");
+    let told = host.run("hub", &["status", "--json"]);
+    let reasons: Value = serde_json::from_slice(&told.stdout).unwrap();
+    let keys: Vec<&str> = reasons["reasons"].as_array().unwrap().iter().filter_map(|one| one["key"].as_str()).collect();
+    for key in ["gitops/last-run", "disk//srv/full", "metrics/lost"] {
+        assert!(keys.contains(&key), "whoever looks sees each: {keys:?}");
+    }
+    well(&host);
+    disk(50.0);
+    watch(&host);
+    status::change(&host.state().join("watch/state.json"), |state| {
+        state["limits"]["values"]["disk//srv/full"]["below"] = json!("2020-01-01T00:00:00Z");
+    });
+    disk(50.0);
+    watch(&host);
+    assert_eq!(server.got().len(), 0, "one service does not work yet");
+    record(&host, "data/metrics", "system-metrics", 30, json!({"status": "stored"}));
+    watch(&host);
+    let got = server.got();
+    assert_eq!(got.len(), 1, "{got:#?}");
+    assert_eq!(got[0].json()["data"]["events"].as_array().unwrap().len(), 1);
+    assert_eq!(got[0].json()["type"], "host.recovered");
+}

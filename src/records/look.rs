@@ -69,6 +69,8 @@ pub struct FailedUnit {
     pub exit_status: Option<String>,
     /// Since when, RFC 3339.
     pub since: Option<String>,
+    /// Whether its log says that there was no room on a disk; none where nobody has looked.
+    pub no_space: Option<bool>,
 }
 
 impl Look {
@@ -87,11 +89,16 @@ impl FailedUnits {
     /// What systemd said now; `before` is what it said at the look before.
     pub fn of(units: &Units, before: Option<&Self>) -> Self {
         let most = if before.is_some_and(|before| before.is_crowd) { CROWD / 2 } else { CROWD };
+        let no_space = |name: &str, since: &Option<String>| {
+            let mut known = before.into_iter().flat_map(|before| &before.first);
+            known.find(|known| known.unit == name && known.since == *since)?.no_space
+        };
         let told = units.iter().take(FIRST).map(|(name, unit)| FailedUnit {
             unit: name.clone(),
             result: unit.result.clone(),
             exit_status: Some(unit.exit_status.clone()).filter(|_| name.ends_with(".service")),
             since: unit.changed.map(rfc3339),
+            no_space: no_space(name, &unit.changed.map(rfc3339)),
         });
         Self { count: units.len(), first: told.collect(), is_crowd: units.len() > most }
     }

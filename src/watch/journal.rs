@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::command::{self, Command};
-use crate::log::rfc3339;
-use crate::records::counted;
+use crate::log::{self, rfc3339};
 use crate::records::history::{Event, Kind};
+use crate::records::{FailedUnit, Look, counted};
 use crate::systemd::is_own;
 
 /// The messages that are asked for (systemd's catalog): the host is up, a container is, or a user's own manager; and a unit
@@ -23,6 +23,9 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// Of more entries the newest are read, and of more units the first told.
 const MOST: usize = 1000;
 const MOST_UNITS: usize = 50;
+/// So many logs are read in one look.
+const MOST_LOGS: usize = 3;
+const SETTLED: SignedDuration = SignedDuration::from_secs(5);
 
 /// How far the journal has been read.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -55,6 +58,37 @@ impl Journal {
         self.cursor = cursor.or_else(|| from.strip_prefix("--after-cursor=").map(str::to_owned));
         Ok(events)
     }
+}
+
+/// Finds out which units failed because there was no room on a disk, by what they said last. What is known of the look
+/// before is not asked for again.
+pub fn look_into_logs(look: &mut Look, before: Option<&Look>) {
+    let at = before.and_then(|look| look.at.parse::<Timestamp>().ok());
+    let before = before.and_then(|look| look.failed.as_ref()).map(|failed| failed.first.as_slice()).unwrap_or_default();
+    // The journal has a unit's last words a moment after its end.
+    let was_settled = |known: &FailedUnit| {
+        let since = known.since.as_ref().and_then(|since| since.parse::<Timestamp>().ok());
+        known.no_space == Some(true) || at.zip(since).is_none_or(|(at, since)| at.duration_since(since) > SETTLED)
+    };
+    let mut asked = 0;
+    for one in look.failed.iter_mut().flat_map(|failed| &mut failed.first) {
+        let known = before.iter().find(|known| (&known.unit, &known.since) == (&one.unit, &one.since));
+        let known = known.filter(|known| was_settled(known));
+        one.no_space = known.and_then(|known| known.no_space);
+        if one.no_space.is_none() && asked < MOST_LOGS {
+            asked += 1;
+            one.no_space = no_space(&one.unit);
+        }
+    }
+}
+
+fn no_space(unit: &str) -> Option<bool> {
+    let flags = ["--quiet", "--no-pager", "--output=cat", "--lines=30", "--unit", unit];
+    let said = Command::new("journalctl", LIMIT).args(flags).output_limit(1 << 20).succeed().inspect_err(|error| {
+        log::warn!("log_not_read", unit = unit, error = error.to_string());
+    });
+    let said = said.ok()?.text().to_lowercase();
+    Some(["no space left on device", "disk is full", "disk full"].iter().any(|words| said.contains(words)))
 }
 
 /// The events of journalctl's lines, in order, and the cursor of the last one.

@@ -3,6 +3,7 @@
 //! result of a deployment to the forge that its commit is from.
 
 mod book;
+mod causes;
 mod heartbeat;
 mod journal;
 mod limits;
@@ -14,7 +15,9 @@ mod run;
 mod ways;
 
 pub use book::{Book, Event, Kind};
+pub use causes::Causes;
 pub use heartbeat::Heartbeat;
+pub use journal::look_into_logs;
 pub use limits::Limits;
 pub use notice::Notice;
 pub use outbox::{Outbox, Sent};

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::journal::Journal;
 use super::past::{self, Past};
 use super::results::{self, All, Results};
-use super::{Book, Event, Heartbeat, Kind, Limits, Notice, Outbox, Sent, Way, ways};
+use super::{Book, Causes, Event, Heartbeat, Kind, Limits, Notice, Outbox, Sent, Way, ways};
 use crate::config::{self, Config, Repository};
 use crate::health::{Level, Reason};
 use crate::host;
@@ -77,6 +77,7 @@ struct State {
     results: All,
     journal: Journal,
     limits: Limits,
+    causes: Causes,
 }
 
 /// Takes a look, which `judge` makes of what is known of limits: what appeared and what went is noted and told, what waited is sent, and the heartbeat goes out.
@@ -108,7 +109,7 @@ pub fn run(
         log::warn!("look_not_left", error = error.to_string());
     }
     let repeat = SignedDuration::from_hours(i64::from(config.notify.repeat_hours));
-    let changes = state.book.look(&worth_telling(reasons), now, repeat, !ways.is_empty());
+    let changes = state.book.look(&state.causes.merge(worth_telling(reasons)), now, repeat, !ways.is_empty());
     changes.iter().for_each(|event| note(&folder, event));
     state.outboxes.retain(|name, _| ways.iter().any(|way| way.name() == name));
     take_past(&mut state, config, &root, now, !ways.is_empty());

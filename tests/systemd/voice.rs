@@ -135,7 +135,7 @@ fn three_hundred_failed_units_are_one_reason_and_do_not_hold_up_a_look() {
 }
 
 #[test]
-fn a_full_file_system_and_a_restart_that_is_due_are_told_while_the_database_is_down() {
+fn a_full_file_system_is_told_once_with_what_fails_by_it_while_the_database_is_down() {
     let Some(machine) = Machine::boot() else { return };
     let notify = format!("[notify]\ncommand = [\"/usr/bin/tee\", \"-a\", \"{TOLD}\"]\n");
     configure(&machine, &["[database]\nurl = \"postgres://hub@127.0.0.1:9/hub\"\n".to_owned(), notify]);
@@ -144,15 +144,31 @@ fn a_full_file_system_and_a_restart_that_is_due_are_told_while_the_database_is_d
     machine.ok(&["rm", "-f", TOLD]);
     machine.ok(&["mkdir", "/mnt/small"]);
     machine.ok(&["mount", "-t", "tmpfs", "-o", "size=4m", "none", "/mnt/small"]);
-    machine.ok(&["sh", "-c", "head -c 4000000 /dev/zero > /mnt/small/x"]);
+    machine.run(&["sh", "-c", "head -c 5M /dev/zero > /mnt/small/x"]);
     machine.ok(&["touch", "/run/reboot-required"]);
     machine.ok(&["systemctl", "start", "system-metrics.service"]);
     machine.ok(&LOOK);
     let told = machine.ok(&["cat", TOLD]);
-    assert!(told.contains("/mnt/small is 95 % full") && told.contains("packages ask for it"), "{told}");
+    assert!(told.contains("/mnt/small is 100 % full") && told.contains("packages ask for it"), "{told}");
     machine.ok(&["rm", "-f", TOLD]);
-    machine.ok(&["systemctl", "start", "system-metrics.service"]);
-    machine.ok(&LOOK);
-    assert!(!machine.exists(TOLD), "it was told already");
+    // What fails by it is no news, whichever look sees it, and the whole is over once.
+    let copy = "[Service]\nType=oneshot\nExecStart=/bin/cp /bin/bash /mnt/small/%i\n";
+    machine.write("/etc/systemd/system/copy@.service", copy);
+    machine.ok(&["systemctl", "daemon-reload"]);
+    for unit in ["copy@a.service", "copy@b.service"] {
+        machine.run(&["systemctl", "start", unit]);
+        machine.ok(&["journalctl", "--sync"]);
+        machine.ok(&["systemctl", "start", "system-metrics.service"]);
+        machine.ok(&LOOK);
+        assert!(!machine.exists(TOLD), "{}", machine.read(TOLD));
+    }
+    let status = machine.run(&["hub", "status", "--json"]);
+    let said = String::from_utf8_lossy(&status.stdout).into_owned();
+    assert!(
+        said.contains(
+            "copy@b.service has failed (exit-code, exit status 1); its log says that no space is left on a disk"
+        ),
+        "{said}"
+    );
     nothing_denied(&machine, &["hub-watch.service", "system-metrics.service"]);
 }

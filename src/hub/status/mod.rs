@@ -20,7 +20,7 @@ use crate::health::{self, Funnel, Level, Reason, Service};
 use crate::log::rfc3339;
 use crate::records::{self, Found, Look, Pipeline, Queue, Trouble};
 use crate::text;
-use crate::watch::Limits;
+use crate::watch::{self, Limits};
 use facts::Facts;
 pub(super) use facts::ways;
 
@@ -119,6 +119,7 @@ fn line(status: &Status) -> String {
 /// Looks at this host and at its limits: why it is not healthy, and what else was seen.
 pub(super) fn look(flag: Option<&Path>, config: &Config, limits: &mut Limits, now: Timestamp) -> (Vec<Reason>, Look) {
     let mut facts = Facts::find(flag);
+    watch::look_into_logs(&mut facts.look, facts.left.look.get());
     limits.look_around(config, Path::new("/"), now);
     facts.look.over = limits.look(&config.limits, facts.left.sample.get(), now);
     facts.left.look = Found::There(facts.look.clone());
