@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::gitops::{Text, configure, push, repository, service, sync};
+use crate::gitops::{Text, configure, deployed, push, repository, service, sync};
 use crate::journal::nothing_denied;
 use crate::machine::{Machine, describe};
 
@@ -171,4 +171,48 @@ fn a_full_file_system_is_told_once_with_what_fails_by_it_while_the_database_is_d
         "{said}"
     );
     nothing_denied(&machine, &["hub-watch.service", "system-metrics.service"]);
+}
+
+/// A forge that says that all checks are green, and a mail server; both write down what they hear.
+const FORGE: &str = "use IO::Socket::INET; my $l = IO::Socket::INET->new(LocalAddr => q(127.0.0.1:3000), Listen => 5) or die;
+    while (my $c = $l->accept) { open my $f, q(>>), q(/srv/forge); my $n = 0;
+    while (<$c>) { print $f $_; $n = $1 if /^content-length: (\\d+)/i; last if /^\\r/ } read $c, my $b, $n; print $f qq($b\\n); close $f;
+    my $a = q({\"statuses\":[{\"context\":\"ci\",\"status\":\"success\"}]}); my $s = length $a;
+    print $c qq(HTTP/1.1 200 OK\\r\\nContent-Length: $s\\r\\nConnection: close\\r\\n\\r\\n$a); close $c }";
+const MAIL: &str = "use IO::Socket::INET; my $l = IO::Socket::INET->new(LocalAddr => q(127.0.0.1:25), Listen => 5) or die;
+    while (my $c = $l->accept) { open my $f, q(>>), q(/srv/mail); my $d = 0; print $c qq(220 x\\r\\n);
+    while (<$c>) { print $f $_; if ($d) { if (/^\\.\\r/) { $d = 0; print $c qq(250 ok\\r\\n) } next }
+    if (/^DATA/) { $d = 1; print $c qq(354 go\\r\\n) } else { print $c qq(250 ok\\r\\n); last if /^QUIT/ } } close $f; close $c }";
+
+#[test]
+fn the_forge_and_the_mail_server_hear_it_from_the_sandbox() {
+    let Some(machine) = Machine::boot() else { return };
+    for (unit, script, port) in [("forge", FORGE, ":0BB8"), ("mail", MAIL, ":0019")] {
+        machine.ok(&["systemd-run", "--quiet", &format!("--unit={unit}"), "perl", "-e", script]);
+        machine.wait_for("the server to listen", Duration::from_secs(20), || {
+            machine.ok(&["cat", "/proc/net/tcp"]).contains(&format!("0100007F{port} 00000000:0000 0A"))
+        });
+    }
+    let forge = "status = true\nwait_for_checks = true\nstatus_token = \"status-token\"\napi = \"http://127.0.0.1:3000/api/v1\"";
+    let notify = "[notify]\nmail = \"you@example.org\"\nmail_from = \"hub@example.org\"\n";
+    configure(&machine, &[repository("infra", forge), notify.to_owned()]);
+    machine.write("/etc/credstore/status-token", "t0ken\n");
+    let commit = push(&machine, "infra", &[Text("systemd/app.service", &service("app", "1"))]);
+    // As the README has it: what gitops-sync needs is named in a drop-in, for hub-watch this name is in its unit.
+    machine.write("/etc/systemd/system/gitops-sync.service.d/token.conf", "[Service]\nLoadCredential=status-token\n");
+    machine.ok(&["systemctl", "daemon-reload"]);
+    machine.ok(&["systemctl", "start", "gitops-sync.service"]);
+    assert_eq!(deployed(&machine, "infra"), commit);
+    let heard = machine.read("/srv/forge");
+    assert!(heard.contains(&format!("GET /api/v1/repos/acme/infra/commits/{commit}/status")), "{heard}");
+    machine.write("/etc/systemd/system/backup.service", "[Service]\nType=oneshot\nExecStart=/bin/false\n");
+    machine.ok(&["systemctl", "daemon-reload"]);
+    machine.run(&["systemctl", "start", "backup.service"]);
+    machine.ok(&LOOK);
+    let heard = machine.read("/srv/forge");
+    assert!(heard.contains(&format!("POST /api/v1/repos/acme/infra/statuses/{commit}")), "{heard}");
+    assert!(heard.contains("token t0ken") && heard.contains("\"state\":\"success\""), "{heard}");
+    let heard = machine.read("/srv/mail");
+    assert!(heard.contains("RCPT TO:<you@example.org>") && heard.contains("backup.service"), "{heard}");
+    nothing_denied(&machine, &["hub-watch.service"]);
 }
