@@ -1,7 +1,7 @@
 //! Observability Hub: the library behind its small binaries.
 //!
 //! Arrows run one way: `bin` → capability (`proxy`, `gitops`, `metrics`, `gate`, `reading`, `hub`, `watch`, `webhook`) → `said` → `forge`, `store`, `health` →
-//! ground floor (`config`, `log`, `state`, `records`, `kinds`, `exit`, `systemd`, `http`, `listeners`, `tls`, `random`, `command`,
+//! ground floor (`config`, `log`, `state`, `records`, `kinds`, `program`, `systemd`, `http`, `listeners`, `tls`, `random`, `command`,
 //! `hint`, `host`, `text`).
 
 /// The version, with the day and the commit that this was built from where they are known: `0.1.0+20261129.891e73b`.
@@ -9,7 +9,6 @@ pub const VERSION: &str = env!("HUB_VERSION");
 
 pub mod command;
 pub mod config;
-pub mod exit;
 pub mod forge;
 pub mod gate;
 pub mod gitops;
@@ -22,6 +21,7 @@ mod kinds;
 mod listeners;
 pub mod log;
 pub mod metrics;
+pub mod program;
 pub mod proxy;
 mod random;
 pub mod reading;

@@ -78,6 +78,34 @@ fn every_program_tells_its_version() {
             assert_eq!(String::from_utf8_lossy(&output.stdout), format!("{binary} {}\n", observability_hub::VERSION));
         }
         ends_with(&host.run(binary, &["--version", "--config", "/nonexistent"]), 0, observability_hub::VERSION);
+        let help = host.run(binary, &["--help"]);
+        ends_with(&help, 0, &format!("--version, -V     display the version: {}\n", observability_hub::VERSION));
+    }
+    ends_with(&host.run("hub", &[]), 2, "--version, -V ");
+    // It is the program's, not a command's.
+    for (binary, command) in [("hub", "status"), ("tailscale-gate", "close")] {
+        let help = host.run(binary, &[command, "--help"]);
+        assert!(!String::from_utf8_lossy(&help.stdout).contains("--version"), "{command}");
+    }
+}
+
+#[test]
+fn check_reads_the_token_that_a_start_needs() {
+    let host = Host::new();
+    host.configure("");
+    for (content, reason) in
+        [("", "is empty; make one"), ("\n", "is empty; make one"), (&*"x".repeat(100_000), "longer than")]
+    {
+        host.credential("admin-token", content);
+        for binary in ["reading-sync", "proxy"] {
+            ends_with(&host.run(binary, &["--check"]), 78, "admin-token");
+            ends_with(&host.run(binary, &["--check"]), 78, reason);
+        }
+        ends_with(&host.run("reading-sync", &[]), 78, reason);
+    }
+    host.credential("admin-token", "token\n");
+    for binary in ["reading-sync", "proxy"] {
+        ends_with(&host.run(binary, &["--check"]), 0, "is valid");
     }
 }
 

@@ -129,6 +129,22 @@ impl Credentials {
         }
         Ok(secrets)
     }
+
+    /// The token that admin requests need, without the newline at its end; none where none is configured.
+    ///
+    /// # Errors
+    /// When it is empty, or cannot be read.
+    pub fn admin_token(&self) -> Result<Option<Secret>, Error> {
+        let name = "admin-token";
+        let Some(content) = self.read(name)? else { return Ok(None) };
+        match content.bytes().trim_ascii() {
+            [] => {
+                let reason = "is empty; make one with: openssl rand -hex 32".to_owned();
+                Err(Error::Credential { name: name.to_owned(), reason })
+            }
+            token => Ok(Some(Secret(token.to_owned()))),
+        }
+    }
 }
 
 fn too_short(length: usize) -> String {

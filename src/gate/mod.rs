@@ -16,15 +16,16 @@ mod status;
 mod tailscale;
 mod worker;
 
+use std::fmt::Display;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use argh::FromArgs;
 
 use crate::config::{Config, Renewal, reachable};
-use crate::exit::{self, Exit};
 use crate::log;
+use crate::program::{self, CommandLine, Exit};
 use crate::state::Folder;
 
 pub use alive::instance;
@@ -86,6 +87,36 @@ struct Allow {
     config: Option<PathBuf>,
 }
 
+impl CommandLine for Arguments {
+    const NAME: &'static str = report::SERVICE;
+
+    fn configuration(&self) -> (Option<&Path>, bool) {
+        let of_command = match &self.command {
+            Some(Subcommand::Close(close)) => close.config.as_deref(),
+            Some(Subcommand::Status(status)) => status.config.as_deref(),
+            Some(Subcommand::Allow(allow)) => allow.config.as_deref(),
+            None => None,
+        };
+        (of_command.or(self.config.as_deref()), self.check)
+    }
+
+    fn check(&self, config: &Config) -> Result<(), impl Display> {
+        self.target(config).map(drop)
+    }
+}
+
+impl Arguments {
+    /// What may be published, where the command can be carried out.
+    fn target(&self, config: &Config) -> Result<Target, String> {
+        let target = target(config).map_err(|error| error.to_string())?;
+        // The proxy does not start with such secrets either. Closing works whatever is wrong.
+        if self.command.is_none() {
+            config.credentials().webhook_secrets().map_err(|error| error.to_string())?;
+        }
+        Ok(target)
+    }
+}
+
 /// What may be published.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Target {
@@ -97,40 +128,19 @@ struct Target {
 
 /// The program `tailscale-gate`.
 pub fn main() -> ExitCode {
-    let arguments: Arguments = match exit::arguments(report::SERVICE) {
-        Ok(arguments) => arguments,
-        Err(code) => return code,
-    };
-    log::start(report::SERVICE);
-    let file = match &arguments.command {
-        Some(Subcommand::Close(close)) => close.config.as_ref(),
-        Some(Subcommand::Status(status)) => status.config.as_ref(),
-        Some(Subcommand::Allow(allow)) => allow.config.as_ref(),
-        None => None,
-    };
-    let renewal = match Renewal::load(file.or(arguments.config.as_ref()).map(PathBuf::as_path)) {
-        Ok(renewal) => renewal,
-        Err(error) => return exit::configuration_error(&error).into(),
-    };
-    let config = renewal.config();
-    let target = match target(config) {
-        Ok(target) => target,
-        Err(error) => return exit::configuration_error(&error).into(),
-    };
-    // The proxy does not start with such secrets either. Closing works whatever is wrong.
-    if arguments.command.is_none()
-        && let Err(error) = config.credentials().webhook_secrets()
-    {
-        return exit::configuration_error(&error).into();
-    }
-    let exit = match arguments.command {
-        _ if arguments.check => exit::configuration_valid(config),
-        Some(Subcommand::Close(_)) => close(config, &target),
-        Some(Subcommand::Allow(_)) => allow(config, &target),
-        Some(Subcommand::Status(Status { json, .. })) => status::show(config, &target, json),
-        None => run::keep(renewal, target),
-    };
-    exit.into()
+    program::run(|arguments: Arguments, renewal: Renewal| {
+        let config = renewal.config();
+        let target = match arguments.target(config) {
+            Ok(target) => target,
+            Err(error) => return program::configuration_error(&error),
+        };
+        match arguments.command {
+            Some(Subcommand::Close(_)) => close(config, &target),
+            Some(Subcommand::Allow(_)) => allow(config, &target),
+            Some(Subcommand::Status(Status { json, .. })) => status::show(config, &target, json),
+            None => run::keep(renewal, target),
+        }
+    })
 }
 
 /// Whether the gate could publish the proxy now, for `hub doctor`: tailscale is there, connected, allowed to, and has the

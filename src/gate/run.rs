@@ -15,7 +15,7 @@ use super::tailscale::Tailscale;
 use super::worker::Worker;
 use super::{Target, folder};
 use crate::config::{Config, Look, Renew, Renewal};
-use crate::exit::{Asked, Exit, Signals};
+use crate::program::{Asked, Exit, Signals};
 use crate::state::Lock;
 use crate::systemd::Watchdog;
 use crate::{log, systemd};

@@ -10,9 +10,9 @@ use super::report;
 use super::tailscale::Tailscale;
 use super::{Error, Target, folder};
 use crate::config::Config;
-use crate::exit::{self, Exit};
 use crate::hint::hint;
 use crate::log;
+use crate::program::{self, Exit};
 use crate::records::{Details, Door};
 use crate::state::{Folder, Record, Run};
 
@@ -59,7 +59,7 @@ pub(super) fn show(config: &Config, target: &Target, as_json: bool) -> Exit {
 
 fn print(answer: &Value, as_json: bool) {
     if as_json {
-        return exit::print(&crate::text::json(answer, true));
+        return program::print(&crate::text::json(answer, true));
     }
     let text = |key: &str| answer[key].as_str().unwrap_or_default().to_owned();
     let since = answer["since"].as_str().map_or_else(String::new, |since| format!(" since {since}"));
@@ -73,7 +73,7 @@ fn print(answer: &Value, as_json: bool) {
         Some(pid) => format!("the gate runs as process {pid}"),
         None => "no gate runs".to_owned(),
     });
-    exit::print(&lines.join("\n"));
+    program::print(&lines.join("\n"));
 }
 
 fn record(config: &Config) -> Option<Record> {

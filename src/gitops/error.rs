@@ -1,6 +1,6 @@
 use std::fmt;
 
-use crate::exit::Exit;
+use crate::program::Exit;
 use crate::{command, config, state};
 
 /// Why a repository was not brought in sync, or why a run could not do its work.

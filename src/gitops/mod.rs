@@ -50,15 +50,16 @@ mod wake;
 mod worker;
 mod worktree;
 
-use std::path::PathBuf;
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use argh::FromArgs;
 use rustix::process::geteuid;
 
 use crate::config::Config;
-use crate::exit::{self, Exit};
 use crate::log;
+use crate::program::{self, CommandLine, Exit};
 use crate::said;
 use crate::state::{self, Folder};
 
@@ -101,6 +102,22 @@ struct Arguments {
     /// check the configuration and exit
     #[argh(switch)]
     check: bool,
+}
+
+impl CommandLine for Arguments {
+    const NAME: &'static str = SERVICE;
+
+    fn configuration(&self) -> (Option<&Path>, bool) {
+        (self.config.as_deref(), self.check)
+    }
+
+    fn answers(&self) -> bool {
+        self.json || self.dry_run
+    }
+
+    fn check(&self, config: &Config) -> Result<(), impl Display> {
+        said::check(config)
+    }
 }
 
 /// The service's name in logs, in its record and among the hub's units.
@@ -146,37 +163,23 @@ fn state_of(config: &Config) -> Result<Folder, Error> {
 
 /// The program `gitops-sync`.
 pub fn main() -> ExitCode {
-    let arguments: Arguments = match exit::arguments(SERVICE) {
-        Ok(arguments) => arguments,
-        Err(code) => return code,
-    };
-    log::start(SERVICE);
     // The unit's mask is for the state folder, whose files get their modes explicitly; checkouts and what commands make
     // are to be as readable as with any other git.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
-    if arguments.json || arguments.dry_run {
-        log::to_stderr();
-    }
-    let config = match Config::load(arguments.config.as_deref()) {
-        Ok(config) => config,
-        Err(error) => return exit::configuration_error(&error).into(),
-    };
-    if arguments.check {
-        return match said::check(&config) {
-            Ok(()) => exit::configuration_valid(&config).into(),
-            Err(error) => exit::configuration_error(&error).into(),
-        };
-    }
+    program::run(sync)
+}
+
+fn sync(arguments: Arguments, config: Config) -> Exit {
     let names = arguments.repositories.iter().map(|name| Ok(config.repository(name)?.name.clone()));
     let names = match names.collect::<Result<Vec<String>, Error>>() {
         Ok(names) if names.is_empty() && arguments.remove_all => {
             log::error!("usage", error = "--remove-all wants the name of the repository whose units are to go");
-            return Exit::Usage.into();
+            return Exit::Usage;
         }
         Ok(names) => names,
         Err(error) => {
             log::error!("usage", error = error.to_string());
-            return Exit::Usage.into();
+            return Exit::Usage;
         }
     };
     let request = Request {
@@ -207,5 +210,5 @@ pub fn main() -> ExitCode {
     } else if arguments.dry_run {
         report::table(&outcomes);
     }
-    exit.into()
+    exit
 }

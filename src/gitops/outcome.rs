@@ -3,7 +3,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::units::{Line, Restart};
-use crate::exit::Exit;
+use crate::program::Exit;
 use crate::records::versions::About;
 use crate::records::{Looked, Waiting};
 use crate::text;

@@ -1,5 +1,5 @@
 use super::Outcome;
-use crate::exit::{Exit, print};
+use crate::program::{Exit, print};
 use crate::records::short;
 use crate::text;
 

@@ -3,7 +3,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::greeting::as_root;
-use crate::exit::Exit;
+use crate::program::Exit;
 use crate::webhook::queue;
 use crate::{command, config, gitops, reading, state, store};
 

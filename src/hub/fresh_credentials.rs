@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::{Error, Service, units};
 use crate::command::Command;
 use crate::config::{CREDSTORE, Config, Credentials};
-use crate::exit::Exit;
+use crate::program::Exit;
 use crate::systemd::{OWN, Own};
 use crate::{log, systemd};
 

@@ -13,7 +13,7 @@ use rustix::process::{
 use super::schedule::Schedule;
 use super::watch::{Request, requests};
 use crate::command::Backoff;
-use crate::{exit, log};
+use crate::{log, program};
 
 /// How long a service may take to stop before it is killed.
 const STOP_LIMIT: Duration = Duration::from_secs(8);
@@ -149,7 +149,7 @@ impl Job {
         let mut command = Command::new(&launch.program);
         command.arg0(&self.name).stdin(Stdio::null());
         command.envs(launch.environment.iter().map(|(name, value)| (name, value)));
-        command.env(exit::SUPERVISOR, std::process::id().to_string());
+        command.env(program::SUPERVISOR, std::process::id().to_string());
         // A group of its own: Ctrl-C reaches hub only, which then stops everything in one way, once.
         let mut child = command.process_group(0).spawn()?;
         match pidfd_open(Pid::from_child(&child), PidfdFlags::empty()) {

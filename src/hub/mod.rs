@@ -39,7 +39,7 @@ pub use voice::watch_main;
 use argh::SubCommands as _;
 
 use crate::config::{self, Config};
-use crate::exit::{self, Exit};
+use crate::program::{self, Exit};
 
 /// Observability Hub: this host updates itself from git.
 #[derive(argh::FromArgs)]
@@ -114,7 +114,7 @@ pub fn main(services: &[Service]) -> ExitCode {
     // What a timer starts is a service.
     crate::log::start(if words.first().is_some_and(|word| word == "watch") { crate::watch::SERVICE } else { "hub" });
     if words.is_empty() {
-        return help();
+        return program::help::<Arguments>("hub").into();
     }
     if let Some(code) = unknown_command(&words[0]) {
         return code;
@@ -124,9 +124,9 @@ pub fn main(services: &[Service]) -> ExitCode {
     // A script's log line must not be lost to a byte that is not UTF-8.
     let parsed = if words[0] == "log" || before.is_some() {
         let words = words.iter().map(|word| word.to_string_lossy().into_owned());
-        exit::parse_arguments("hub", &before.into_iter().chain(words).collect::<Vec<_>>())
+        program::parse_arguments("hub", &before.into_iter().chain(words).collect::<Vec<_>>())
     } else {
-        exit::arguments("hub")
+        program::arguments("hub")
     };
     match parsed {
         Ok(Arguments { command }) => run(command, services),
@@ -174,7 +174,7 @@ fn run(command: Command, services: &[Service]) -> ExitCode {
 fn as_service(service: &Service) -> ExitCode {
     // What ps(1) and pkill(1) call it; started through /proc/self/exe it would be "exe". Cosmetic, so it may fail.
     let _ = std::fs::write("/proc/self/comm", service.name);
-    match exit::follow_supervisor() {
+    match program::follow_supervisor() {
         Ok(true) => (service.main)(),
         // The hub that wanted it has gone; nothing has been begun.
         Ok(false) => Exit::Error.into(),
@@ -184,14 +184,6 @@ fn as_service(service: &Service) -> ExitCode {
             Exit::Error.into()
         }
     }
-}
-
-#[expect(clippy::print_stderr, reason = "help is for the person at the terminal")]
-fn help() -> ExitCode {
-    if let Err(early) = <Arguments as argh::FromArgs>::from_args(&["hub"], &["--help"]) {
-        eprintln!("{}", early.output.trim_end());
-    }
-    Exit::Usage.into()
 }
 
 /// argh says of a wrong command only that it does not know it.
@@ -211,7 +203,7 @@ fn complain(error: &Error) {
 }
 
 fn say(text: &str) {
-    exit::print(text);
+    program::print(text);
 }
 
 fn random_id() -> Result<String, Error> {

@@ -2,9 +2,9 @@ use std::path::PathBuf;
 
 use super::{Error, say};
 use crate::config::Config;
-use crate::exit::Exit;
 use crate::gitops::{self, Back};
 use crate::hint::hint;
+use crate::program::Exit;
 use crate::records::short;
 use crate::{log, text};
 

@@ -8,8 +8,8 @@ use super::schedule::Schedule;
 use super::watch::Watch;
 use super::{Error, Service, up};
 use crate::config::{Config, Renew, Renewal};
-use crate::exit::{Asked, Signals};
 use crate::log;
+use crate::program::{Asked, Signals};
 use crate::reading::{inboxes, is_input};
 
 /// How long after the first request to stop a second one means that nobody wants to wait.

@@ -7,7 +7,7 @@ use super::schedule::Schedule;
 use super::supervisor::Supervisor;
 use super::{Error, Service, complain, greeting};
 use crate::config::{self, Config, Renewal};
-use crate::exit::{self, Exit};
+use crate::program::{self, Exit};
 use crate::reading::{inboxes, is_input};
 use crate::state::{Folder, Lock};
 use crate::store::Store;
@@ -68,7 +68,7 @@ pub(super) fn main(arguments: &Arguments, services: &[Service]) -> Exit {
             if log::is_for_people() {
                 complain(&error);
             } else if let Error::Config(error) = &error {
-                return exit::configuration_error(error);
+                return program::configuration_error(error);
             } else {
                 log::error!("up_failed", error = error.to_string());
             }
@@ -79,13 +79,8 @@ pub(super) fn main(arguments: &Arguments, services: &[Service]) -> Exit {
 
 /// Ends `--check`: a service starts with an address that nothing can be found at, and the person who asks wants to know.
 fn check_addresses(config: &Config) -> Exit {
-    if let Err(error) = Store::check_address(config) {
-        return exit::configuration_error(&error);
-    }
-    match config.check_mongo() {
-        Ok(()) => exit::configuration_valid(config),
-        Err(error) => exit::configuration_error(&error),
-    }
+    let database = Store::check_address(config).map_err(|error| error.to_string());
+    program::checked(config, database.and_then(|()| config.check_mongo().map_err(|error| error.to_string())))
 }
 
 /// Reads the configuration and asks every service whether it would start with it.

@@ -8,9 +8,9 @@ use jiff::tz::TimeZone;
 
 use super::{Error, say, status};
 use crate::config::Config;
-use crate::exit::{self, Exit};
 use crate::health::Level;
 use crate::log;
+use crate::program::{self, Exit};
 use crate::said;
 use crate::watch::{self, Event, Heartbeat, Kind, Notice, SERVICE, run, ways};
 
@@ -78,18 +78,15 @@ pub fn watch_main() -> ExitCode {
 fn look(flag: Option<&Path>, check: bool) -> Exit {
     let config = match Config::load(flag) {
         Ok(config) => config,
-        Err(error) => return exit::configuration_error(&error),
+        Err(error) => return program::configuration_error(&error),
     };
     if check {
-        return match ways(&config).and(Heartbeat::url(&config)).and(said::check(&config)) {
-            Ok(()) => exit::configuration_valid(&config),
-            Err(error) => exit::configuration_error(&error),
-        };
+        return program::checked(&config, ways(&config).and(Heartbeat::url(&config)).and(said::check(&config)));
     }
     let now = Timestamp::now();
     match run(&config, now, |limits| status::look(flag, &config, limits, now)) {
         Ok(()) => Exit::Done,
-        Err(watch::Error::Config(error)) => exit::configuration_error(&error),
+        Err(watch::Error::Config(error)) => program::configuration_error(&error),
         Err(watch::Error::Busy) => {
             log::warn!("busy", note = watch::Error::Busy.to_string());
             Exit::Busy

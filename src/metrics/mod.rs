@@ -26,14 +26,15 @@ mod space;
 mod spool;
 mod surroundings;
 
-use std::path::PathBuf;
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use crate::config::Config;
-use crate::exit::{self, Exit};
 use crate::kinds;
 use crate::log;
+use crate::program::{self, CommandLine, Exit};
 use crate::store::Store;
 use argh::FromArgs;
 
@@ -71,6 +72,28 @@ struct Arguments {
     check: bool,
 }
 
+impl CommandLine for Arguments {
+    const NAME: &'static str = "system-metrics";
+
+    fn configuration(&self) -> (Option<&Path>, bool) {
+        (self.config.as_deref(), self.check)
+    }
+
+    fn answers(&self) -> bool {
+        self.print
+    }
+
+    fn nonsense(&self) -> Option<String> {
+        let reason =
+            "--format says how --print shows the sample; add --print, or leave --format out to store the sample";
+        (self.format.is_some() && !self.print).then(|| reason.to_owned())
+    }
+
+    fn check(&self, config: &Config) -> Result<(), impl Display> {
+        Store::check_address(config)
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Format {
     Json,
@@ -91,36 +114,16 @@ impl std::str::FromStr for Format {
 
 /// The program `system-metrics`.
 pub fn main() -> ExitCode {
-    let arguments: Arguments = match exit::arguments("system-metrics") {
-        Ok(arguments) => arguments,
-        Err(code) => return code,
-    };
-    log::start("system-metrics");
-    if arguments.format.is_some() && !arguments.print {
-        let error =
-            "--format says how --print shows the sample; add --print, or leave --format out to store the sample";
-        log::error!("usage", error = error);
-        return Exit::Usage.into();
-    }
-    if arguments.print {
-        log::to_stderr();
-    }
-    let config = match Config::load(arguments.config.as_deref()) {
-        Ok(config) => config,
-        Err(error) => return exit::configuration_error(&error).into(),
-    };
-    if arguments.check {
-        return match Store::check_address(&config) {
-            Ok(()) => exit::configuration_valid(&config).into(),
-            Err(error) => exit::configuration_error(&error).into(),
-        };
-    }
+    program::run(measure)
+}
+
+fn measure(arguments: Arguments, config: Config) -> Exit {
     let roots = Roots::new(&arguments.procfs, &arguments.sysfs, &arguments.rootfs);
     let roots = match roots.and_then(|roots| roots.has_procfs().map(|()| roots)) {
         Ok(roots) => roots,
         Err(error) => {
             log::error!("usage", error = error.to_string());
-            return Exit::Usage.into();
+            return Exit::Usage;
         }
     };
     // While there is one thread only: the user changes for threads that are started later.
@@ -128,19 +131,19 @@ pub fn main() -> ExitCode {
         && let Err(error) = crate::state::become_owner(&config.state_dir.join("data"))
     {
         log::error!("owner_failed", error = error.to_string());
-        return Exit::Error.into();
+        return Exit::Error;
     }
     if let Err(source) = end_in_time() {
         log::error!(
             "start_failed",
             error = Error::Start { act: "start the thread that ends the run", source }.to_string()
         );
-        return Exit::Error.into();
+        return Exit::Error;
     }
     if arguments.print {
-        print(&config, roots, arguments.format.unwrap_or(Format::Json)).into()
+        print(&config, roots, arguments.format.unwrap_or(Format::Json))
     } else {
-        run::store(&config, roots).into()
+        run::store(&config, roots)
     }
 }
 
@@ -167,6 +170,6 @@ fn print(config: &Config, roots: Roots, format: Format) -> Exit {
         Format::Json => crate::text::json(&sample.stored().left(), true) + "\n",
         Format::Prometheus => kinds::exposition(&sample.left()),
     };
-    exit::print(&text);
+    program::print(&text);
     Exit::Done
 }

@@ -28,18 +28,14 @@ pub(super) struct Admin {
 pub(super) struct Token(Hmac<Sha256>, Vec<u8>);
 
 impl Token {
-    /// From the credential; a newline at its end is not part of it. None where it is empty.
+    /// From the credential.
     ///
     /// # Errors
     /// When the system gives no random bytes.
-    pub fn new(secret: &Secret) -> std::io::Result<Option<Self>> {
-        let token = secret.bytes().trim_ascii();
-        if token.is_empty() {
-            return Ok(None);
-        }
+    pub fn new(secret: &Secret) -> std::io::Result<Self> {
         let mac = Hmac::<Sha256>::new_from_slice(random::id()?.as_bytes()).map_err(std::io::Error::other)?;
-        let tag = mac.clone().chain_update(token).finalize().into_bytes().to_vec();
-        Ok(Some(Self(mac, tag)))
+        let tag = mac.clone().chain_update(secret.bytes()).finalize().into_bytes().to_vec();
+        Ok(Self(mac, tag))
     }
 
     fn fits(&self, given: &str) -> bool {

@@ -17,13 +17,14 @@ mod sockets;
 mod status;
 mod sync;
 
-use std::path::PathBuf;
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use crate::config::{self, Config, Credentials, Renewal, Secret};
-use crate::exit;
+use crate::program::{self, CommandLine};
+use crate::reading;
 use crate::store::Store;
-use crate::{log, reading};
 use admin::Token;
 
 /// The gateway of Observability Hub: takes webhooks, shows the status. Stops on SIGTERM after the requests in flight. Takes a
@@ -36,6 +37,18 @@ struct Arguments {
     /// check configuration and credentials and exit: 0 when they are good, 78 when not
     #[argh(switch)]
     check: bool,
+}
+
+impl CommandLine for Arguments {
+    const NAME: &'static str = "proxy";
+
+    fn configuration(&self) -> (Option<&Path>, bool) {
+        (self.config.as_deref(), self.check)
+    }
+
+    fn check(&self, config: &Config) -> Result<(), impl Display> {
+        secrets(config).map_err(|error| error.to_string()).and_then(|_| check_pipelines(config))
+    }
 }
 
 /// Secrets, read and checked.
@@ -54,25 +67,10 @@ pub fn main() -> ExitCode {
     if std::env::args_os().next().is_some_and(|name| name == reading::RUN) {
         return reading::run_main();
     }
-    log::start("proxy");
-    let arguments: Arguments = match exit::arguments("proxy") {
-        Ok(arguments) => arguments,
-        Err(code) => return code,
-    };
-    let renewal = match Renewal::load(arguments.config.as_deref()) {
-        Ok(renewal) => renewal,
-        Err(error) => return exit::configuration_error(&error).into(),
-    };
-    let config = renewal.config();
-    match secrets(config) {
-        Ok(_) if arguments.check => match check_pipelines(config) {
-            Err(error) => exit::configuration_error(&error).into(),
-            Ok(()) => exit::configuration_valid(config).into(),
-        },
-        Ok(secrets) => run::serve(renewal, secrets).into(),
-        Err(error) if arguments.check => exit::configuration_error(&error).into(),
-        Err(error) => run::refuse(config, &error).into(),
-    }
+    program::run(|_: Arguments, renewal: Renewal| match secrets(renewal.config()) {
+        Ok(secrets) => run::serve(renewal, secrets),
+        Err(error) => run::refuse(renewal.config(), &error),
+    })
 }
 
 /// Whether the proxy would start with this configuration and the credentials that are there.
@@ -100,13 +98,8 @@ fn secrets(config: &Config) -> Result<Secrets, config::Error> {
     let credentials = config.credentials();
     let webhook = credentials.webhook_secrets()?;
     let wrong = |reason: String| config::Error::Credential { name: "admin-token".to_owned(), reason };
-    let token = match credentials.read("admin-token")? {
-        Some(secret) => {
-            let token = Token::new(&secret).map_err(|error| wrong(error.to_string()))?;
-            Some(token.ok_or_else(|| wrong("is empty; make one with: openssl rand -hex 32".to_owned()))?)
-        }
-        None => None,
-    };
+    let token = credentials.admin_token()?.map(|secret| Token::new(&secret)).transpose();
+    let token = token.map_err(|error| wrong(error.to_string()))?;
     let address = config.proxy.admin_listen;
     if token.is_none() && config::is_exposed(address) {
         let reason = format!(

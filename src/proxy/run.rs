@@ -14,7 +14,7 @@ use super::sockets::{self, Next, Sockets};
 use super::sync::Syncs;
 use super::{Secrets, secrets};
 use crate::config::{Config, Error as ConfigError, LOOK_EVERY, Look, Refused, Renew, Renewal};
-use crate::exit::{self, Asked, Exit, Signals};
+use crate::program::{self, Asked, Exit, Signals};
 use crate::random;
 use crate::records::history::{Event, Kind};
 use crate::records::{self, Details};
@@ -71,7 +71,7 @@ pub(super) fn serve(mut renewal: Renewal, secrets: Secrets) -> Exit {
 /// Does not serve, because of the configuration.
 pub(super) fn refuse(config: &Config, error: &ConfigError) -> Exit {
     record(config, jiff::Timestamp::now(), Instant::now(), None, Life::Failed(&error.to_string()));
-    exit::configuration_error(error)
+    program::configuration_error(error)
 }
 
 fn record(config: &Config, started: jiff::Timestamp, begin: Instant, deliveries: Option<&Deliveries>, life: Life) {

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use super::answer;
 use crate::config::Config;
 use crate::reading::{RUN, record_death};
-use crate::{exit, log};
+use crate::{log, program};
 
 /// The media type of JSON lines.
 const LINES: &str = "application/x-ndjson";
@@ -154,7 +154,7 @@ impl Sync {
         let mut command = Command::new("/proc/self/exe");
         command.arg0(RUN).arg(name).stdin(Stdio::null()).stdout(Stdio::piped());
         command.envs(environment.iter().map(|(name, value)| (name, value)));
-        command.env(exit::SUPERVISOR, std::process::id().to_string());
+        command.env(program::SUPERVISOR, std::process::id().to_string());
         let mut child = match command.spawn() {
             Ok(child) => child,
             Err(error) => return Err(format!("cannot start the run: {error}")),

@@ -2,7 +2,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::exit::Exit;
+use crate::program::Exit;
 use crate::{config, state, store};
 
 /// Why one document cannot be stored.

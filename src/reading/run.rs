@@ -17,7 +17,7 @@ use crate::config::{Config, Pipeline};
 use crate::records::history::{Event, Kind};
 use crate::records::{self, Details, Kept, Reading};
 use crate::state::{self, Folder, Lock, Record, Run, become_owner};
-use crate::{exit, log};
+use crate::{log, program};
 
 /// The name under which the proxy's binary runs a pipeline; the pipeline's name follows.
 pub const RUN: &str = "reading-run";
@@ -37,9 +37,9 @@ const RECORD_LOCK: &str = "record.lock";
 pub fn run_main() -> ExitCode {
     log::start(SERVICE);
     log::to_stderr();
-    match exit::follow_supervisor() {
+    match program::follow_supervisor() {
         Ok(true) => {}
-        Ok(false) => return exit::Exit::Error.into(),
+        Ok(false) => return program::Exit::Error.into(),
         Err(error) => log::warn!("supervisor_not_followed", error = error.to_string()),
     }
     // Where memory runs out, the run goes and not the gateway, which shares its limit (proc(5)).
@@ -55,7 +55,7 @@ pub fn run_main() -> ExitCode {
         record(&config, &name, started, begin, &counts, outcome.as_ref().err());
         outcome
     });
-    let code = outcome.as_ref().err().map_or(exit::Exit::Done, Error::exit);
+    let code = outcome.as_ref().err().map_or(program::Exit::Done, Error::exit);
     say(result(&name, &counts, outcome.as_ref().err()));
     code.into()
 }

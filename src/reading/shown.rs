@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 
-use crate::exit::{self, Exit};
 use crate::hint::hint;
 use crate::log;
+use crate::program::{self, Exit};
 
 /// Between two log lines about progress.
 const TELL_EVERY: Duration = Duration::from_secs(5);
@@ -61,7 +61,7 @@ impl Shown {
 /// True where a person called this and watches. Under `hub up` the lines of all services stand on one terminal, and a bar
 /// would be in the middle of them.
 fn is_persons(stream: &impl IsTerminal) -> bool {
-    std::env::var_os(exit::SUPERVISOR).is_none() && stream.is_terminal()
+    std::env::var_os(program::SUPERVISOR).is_none() && stream.is_terminal()
 }
 
 fn bar(name: &str, total: u64, unit: &str) -> ProgressBar {
@@ -86,11 +86,11 @@ pub(super) fn finish(name: &str, status: u16, last: &Value, begin: Instant) -> O
                 let look = hint("hub", "dead-letters");
                 let look = if dead > 0 { format!("; look at them with: {look}") } else { String::new() };
                 let (moved, stored) = (count("processed_count"), count("stored"));
-                exit::print(&format!(
+                program::print(&format!(
                     "{name}: {moved} documents moved in {seconds:.1} s ({stored} new or changed rows, {dead} dead letters{look})"
                 ));
                 if damaged > 0 {
-                    exit::print(&format!(
+                    program::print(&format!(
                         "{damaged} damaged files were put into failed/ of the inbox; the proxy's log says why"
                     ));
                 }

@@ -1,9 +1,10 @@
 //! `reading-sync`: asks the proxy to run the pipelines, shows how it goes, ends with what came of it.
 
+use std::fmt::Display;
 use std::io::{BufRead, BufReader, Read as _};
 use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -13,8 +14,8 @@ use super::shown::{Shown, complain, failed, finish, tell_unreachable};
 use super::{SERVICE, record_death, tries};
 use crate::command::Backoff;
 use crate::config::{self, Config, reachable};
-use crate::exit::{self, Exit};
 use crate::hint::hint;
+use crate::program::{self, CommandLine, Exit};
 use crate::{http, listeners, log};
 
 /// Ask the proxy on this host to move what waits in the configured pipelines' sources, and show how it goes: a bar on
@@ -48,6 +49,18 @@ struct Arguments {
     check: bool,
 }
 
+impl CommandLine for Arguments {
+    const NAME: &'static str = SERVICE;
+
+    fn configuration(&self) -> (Option<&Path>, bool) {
+        (self.config.as_deref(), self.check)
+    }
+
+    fn check(&self, config: &Config) -> Result<(), impl Display> {
+        token(config).map(drop)
+    }
+}
+
 /// How long a proxy that does not answer is given: at boot both start at once.
 const START_UP: Duration = Duration::from_secs(15);
 const LONGEST_LINE: u64 = 64 << 10;
@@ -57,19 +70,13 @@ const LONGEST_LINE: u64 = 64 << 10;
 /// Returns 0 when everything was moved, 1 when a pipeline failed or the proxy is down, 2 for a wrong command line, 75
 /// while a run is going on or where a unit gives up, 78 for a wrong configuration.
 pub fn main() -> ExitCode {
-    log::start(SERVICE);
-    let arguments: Arguments = match exit::arguments("reading-sync") {
-        Ok(arguments) => arguments,
-        Err(code) => return code,
-    };
-    let config = match Config::load(arguments.config.as_deref()) {
-        Ok(config) if arguments.check => return exit::configuration_valid(&config).into(),
-        Ok(config) => config,
-        Err(error) => return exit::configuration_error(&error).into(),
-    };
+    program::run(sync)
+}
+
+fn sync(arguments: Arguments, config: Config) -> Exit {
     let token = match token(&config) {
         Ok(token) => token,
-        Err(error) => return exit::configuration_error(&error).into(),
+        Err(error) => return program::configuration_error(&error),
     };
     let names: Vec<String> = match &arguments.pipeline {
         Some(name) => vec![name.clone()],
@@ -77,14 +84,14 @@ pub fn main() -> ExitCode {
     };
     if names.is_empty() {
         log::info!("nothing_configured", note = "hub.toml has no [[pipeline]]; contrib/hub.toml shows one");
-        return Exit::Done.into();
+        return Exit::Done;
     }
     // Of another proxy's runs this host's record says nothing.
     let state_dir = arguments.url.is_none().then(|| config.state_dir.clone());
     let base = arguments.url.unwrap_or_else(|| admin_url(&config));
     if let Some(reason) = unusable(&base) {
         complain(&format!("reading-sync: --url {base:?} {reason}; write one such as http://127.0.0.1:8086"));
-        return Exit::Usage.into();
+        return Exit::Usage;
     }
     let started = jiff::Timestamp::now();
     let is_own = state_dir.is_some();
@@ -96,13 +103,12 @@ pub fn main() -> ExitCode {
             worst = code;
         }
     }
-    let end = if is_own { tries::end(&config.state_dir, started, worst) } else { worst };
-    end.into()
+    if is_own { tries::end(&config.state_dir, started, worst) } else { worst }
 }
 
 fn token(config: &Config) -> Result<Option<String>, config::Error> {
-    let secret = config.credentials().read("admin-token")?;
-    Ok(secret.map(|secret| String::from_utf8_lossy(secret.bytes()).trim().to_owned()))
+    let secret = config.credentials().admin_token()?;
+    Ok(secret.map(|secret| String::from_utf8_lossy(secret.bytes()).into_owned()))
 }
 
 fn admin_url(config: &Config) -> String {

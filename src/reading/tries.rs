@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::run::folder;
-use crate::exit::Exit;
+use crate::program::Exit;
 use crate::{log, state};
 
 /// From the first failure on, the timer's run, tries go on for so long.

@@ -15,9 +15,9 @@ use serde::Serialize;
 
 use super::terminal::Terminal;
 use crate::config::Config;
-use crate::exit::print;
 use crate::health::{self, Funnel, Level, Reason, Service};
 use crate::log::rfc3339;
+use crate::program::print;
 use crate::records::{self, Found, Look, Pipeline, Queue, Trouble};
 use crate::text;
 use crate::watch::{self, Limits};

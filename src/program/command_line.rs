@@ -1,0 +1,80 @@
+use std::process::ExitCode;
+
+use close_fds::CloseFdsBuilder;
+
+use super::{Exit, print};
+use crate::text;
+
+/// The first descriptor after standard input, output and error.
+const FIRST_OTHER: i32 = 3;
+
+/// Parses the process's command line, and keeps what its caller has open from its children: a script that reads a file of root's
+/// does not mean it for whomever a repository's commands run as.
+///
+/// Returns the parsed arguments, or the exit code to end with after help or the version (0, on stdout) or a usage error (2, on
+/// stderr) was printed. argh itself would end a usage error with 1, which the hub keeps for failed work.
+///
+/// # Errors
+/// The exit code, when there is nothing left to do but to end.
+pub fn arguments<T: argh::FromArgs>(program: &str) -> Result<T, ExitCode> {
+    CloseFdsBuilder::new().cloexecfrom(FIRST_OTHER);
+    let mut words = Vec::new();
+    for word in std::env::args_os().skip(1) {
+        match word.into_string() {
+            Ok(word) => words.push(word),
+            Err(word) => {
+                return Err(usage_error(program, &format!("{program}: argument {} is not UTF-8", word.display())));
+            }
+        }
+    }
+    parse_arguments(program, &words)
+}
+
+/// Parses `words`, the command line without the program's name, like `arguments`.
+///
+/// # Errors
+/// The exit code, when there is nothing left to do but to end.
+pub fn parse_arguments<T: argh::FromArgs>(program: &str, words: &[String]) -> Result<T, ExitCode> {
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    // Whatever follows: who asks which version it is may have a configuration that is wrong.
+    if let ["--version" | "-V", ..] = words[..] {
+        print(&format!("{program} {}", crate::VERSION));
+        return Err(Exit::Done.into());
+    }
+    T::from_args(&[program], &words).map_err(|early| match early.status {
+        Ok(()) => {
+            print(&with_version(program, &early.output));
+            Exit::Done.into()
+        }
+        Err(()) => usage_error(program, early.output.trim_end()),
+    })
+}
+
+/// What is said without a command: the same as with `--help`, as a usage error.
+#[expect(clippy::print_stderr, reason = "help is for the person at the terminal")]
+pub fn help<T: argh::FromArgs>(program: &str) -> Exit {
+    if let Err(early) = T::from_args(&[program], &["--help"]) {
+        eprintln!("{}", with_version(program, early.output.trim_end()));
+    }
+    Exit::Usage
+}
+
+/// A program's help with the option that argh does not know, which is the program's and no command's.
+fn with_version(program: &str, help: &str) -> String {
+    let is_program_s =
+        help.strip_prefix(&format!("Usage: {program} ")).is_some_and(|rest| rest.starts_with(['[', '<']));
+    let mut lines = Vec::new();
+    for line in help.lines() {
+        lines.push(line.to_owned());
+        if is_program_s && line.starts_with("  --help, help ") {
+            lines.push(format!("  --version, -V     display the version: {}", crate::VERSION));
+        }
+    }
+    lines.join("\n")
+}
+
+#[expect(clippy::print_stderr, reason = "usage errors are for the person at the terminal")]
+fn usage_error(program: &str, reason: &str) -> ExitCode {
+    eprintln!("{}\nRun {program} --help for more information.", text::screen(reason));
+    Exit::Usage.into()
+}
