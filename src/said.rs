@@ -99,6 +99,11 @@ impl Forge {
         Ok(Self { board, root, name: repository.full_name.clone(), token, agent })
     }
 
+    /// The address of its API.
+    pub fn address(&self) -> &str {
+        &self.root
+    }
+
     /// Says a word of a commit.
     ///
     /// # Errors

@@ -3,6 +3,8 @@
 
 #[path = "support/doctor.rs"]
 mod doctor;
+#[path = "support/notice_server.rs"]
+mod notice_server;
 mod support;
 
 use std::fs::Permissions;
@@ -11,6 +13,7 @@ use std::path::Path;
 use std::process::Command;
 
 use doctor::{doctor, doctor_with, with_path, with_program};
+use notice_server::Server;
 use support::gitops::{REPO, Site};
 use support::{free_address, git, skipped_without_root};
 
@@ -67,6 +70,31 @@ fn keys_tokens_and_pinned_hosts_are_looked_at_before_the_remote_is() {
 
     site.configure_url(&format!("http://{}/x.git", free_address()), "", "token = \"infra-token\"\n");
     doctor(&site.host).has("problem", &about, "the credential infra-token is missing", "infra-token");
+}
+
+#[test]
+fn a_forge_that_is_to_be_told_or_asked_is_asked() {
+    let about = format!("repository {REPO}");
+    let server = Server::start();
+    let lines =
+        |more: &str| format!("status = true\nstatus_token = \"forge\"\napi = \"{}/api/v1\"\n{more}", server.url);
+    let site = Site::with("", &lines(""));
+    doctor(&site.host).has("problem", &about, "the credential forge is missing", "install -m 600 FILE");
+    site.host.credential("forge", "t0ken");
+    let when = "is told of commits, or asked, when there are some";
+    doctor(&site.host).has("ok", &about, when, "");
+    site.sync().expect(0, "deployed");
+    // It is asked twice: for people and for programs. The same page again is the last one.
+    let says = |status, times: usize, body| (0..2 * times).for_each(|_| server.says(status, &[], body));
+    says(200, 2, r#"{"statuses":[{"context":"ci","status":"success"}]}"#);
+    doctor(&site.host).has("ok", &about, "/api/v1 answers, and has 1 check of", "");
+    says(403, 1, "no");
+    doctor(&site.host).has("warning", &about, "answered 403", "editor");
+    site.configure("", &lines("wait_for_checks = true"));
+    says(401, 1, "no");
+    doctor(&site.host).has("problem", &about, "look at the credential forge", "editor");
+    site.configure("", "status = true\nstatus_token = \"forge\"");
+    doctor(&site.host).has("problem", &about, "write api = \"https://git.acme.org/api/v1\" for Gitea", "editor");
 }
 
 #[test]

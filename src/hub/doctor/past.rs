@@ -54,6 +54,12 @@ impl Past {
         Self { lives, reasons: judge(&seen), left }
     }
 
+    /// The commit of a repository that is live.
+    pub fn live(&self, repository: &str) -> Option<&str> {
+        let known = self.left.repositories.iter().find(|known| known.repository == repository)?;
+        known.deployed.get().map(|deployed| deployed.commit.as_str())
+    }
+
     fn findings(&self, about: impl Into<String>, is_of: impl Fn(&str) -> bool) -> Findings {
         let mut findings = Findings::new(about);
         for reason in self.reasons.iter().filter(|reason| is_of(&reason.key)) {

@@ -7,6 +7,8 @@ use crate::config::{Config, Repository};
 use crate::gitops::Error;
 use crate::gitops::check::{Owned, check_access, check_checkout, check_known_hosts, check_signers};
 use crate::hub::units;
+use crate::records::{counted, short};
+use crate::said::Forge;
 
 /// How long a look into a local file may take.
 const LOCAL: Duration = Duration::from_secs(10);
@@ -18,6 +20,9 @@ pub(super) fn repository(patient: &Patient<'_>, config: &Config, repository: &Re
     let has_host = known_host(config, repository, &mut findings);
     if has_credentials && has_host {
         access(patient, config, repository, &mut findings);
+    }
+    if has_credentials && (repository.status || repository.wait_for_checks) {
+        forge(patient, config, repository, &mut findings);
     }
     checkout(patient, config, repository, &mut findings);
     match check_signers(repository) {
@@ -33,16 +38,33 @@ pub(super) fn repository(patient: &Patient<'_>, config: &Config, repository: &Re
     findings.all
 }
 
-/// True where the key and the token that hub.toml names can be used.
+/// The credentials that hub.toml names, each with the service that needs it.
+fn named(repository: &Repository) -> Vec<(&str, &'static str)> {
+    let of_forge = repository.status_token.as_ref().or(repository.token.as_ref());
+    let mut named: Vec<(&str, &str)> = Vec::new();
+    let fetches = [&repository.ssh_key, &repository.token].into_iter().flatten();
+    for (name, service) in fetches
+        .map(|name| (name, "gitops-sync"))
+        .chain(of_forge.filter(|_| repository.wait_for_checks).map(|name| (name, "gitops-sync")))
+        .chain(of_forge.filter(|_| repository.status).map(|name| (name, "hub-watch")))
+    {
+        if !named.contains(&(name, service)) {
+            named.push((name, service));
+        }
+    }
+    named
+}
+
+/// True where the keys and the tokens that hub.toml names can be used.
 fn credentials(patient: &Patient<'_>, config: &Config, repository: &Repository, findings: &mut Findings) -> bool {
     let before = findings.all.len();
     let credentials = config.credentials();
-    let worker = patient.units.as_ref().and_then(|units| units.get("gitops-sync.service"));
-    let is_installed = patient.is_system && worker.is_some_and(|unit| unit.is_installed());
-    for name in [&repository.ssh_key, &repository.token].into_iter().flatten() {
-        let path = credentials.path(name);
+    let named = named(repository);
+    for (place, (name, service)) in named.iter().enumerate() {
+        let (path, is_new) = (credentials.path(name), named[..place].iter().all(|(other, _)| other != name));
         match credentials.read(name) {
             Ok(Some(_)) => {}
+            _ if !is_new => {}
             Ok(None) => {
                 let finding = format!("the credential {name} is missing: {} is not there", path.display());
                 findings.problem(finding, format!("install -m 600 FILE {}", path.display()));
@@ -52,16 +74,39 @@ fn credentials(patient: &Patient<'_>, config: &Config, repository: &Repository, 
             }
             Err(error) => findings.problem(error.to_string(), format!("ls -l {}", path.display())),
         }
-        if is_installed {
-            let mend = format!("systemctl edit gitops-sync   # [Service], and below it LoadCredential={name}");
-            match units::credentials("gitops-sync.service") {
-                Ok(loaded) if loaded.contains(name) => {}
-                Ok(_) => findings.problem(format!("gitops-sync.service does not load the credential {name}"), mend),
+        let unit = format!("{service}.service");
+        let worker = patient.units.as_ref().and_then(|units| units.get(&unit));
+        if patient.is_system && worker.is_some_and(|worker| worker.is_installed()) {
+            let mend = format!("systemctl edit {service}   # [Service], and below it LoadCredential={name}");
+            match units::credentials(&unit) {
+                Ok(loaded) if loaded.iter().any(|loaded| loaded == name) => {}
+                Ok(_) => findings.problem(format!("{unit} does not load the credential {name}"), mend),
                 Err(error) => findings.warning(error.to_string(), mend),
             }
         }
     }
     findings.all.len() == before
+}
+
+/// What the forge says of the live commit, which is all that can be asked without saying something there.
+fn forge(patient: &Patient<'_>, config: &Config, repository: &Repository, findings: &mut Findings) {
+    let edit = format!("editor {}", patient.path.display());
+    let forge = match Forge::of(config, repository) {
+        Ok(forge) => forge,
+        Err(reason) => return findings.problem(reason, edit),
+    };
+    let Some(commit) = patient.past().live(&repository.name) else {
+        return findings.ok(format!("{} is told of commits, or asked, when there are some", forge.address()));
+    };
+    match forge.words(commit) {
+        Ok(words) => {
+            let checks = counted(words.len() as u64, "check");
+            findings.ok(format!("{} answers, and has {checks} of {}", forge.address(), short(commit)));
+        }
+        // To say a word it need not be read.
+        Err(unheard) if !repository.wait_for_checks => findings.warning(unheard.reason, edit),
+        Err(unheard) => findings.problem(unheard.reason, edit),
+    }
 }
 
 /// True where the host's key is pinned, or nobody needs it.
