@@ -343,3 +343,61 @@ fn a_full_disk_and_what_fails_by_it_are_one_notice_over_several_looks_and_so_is_
     assert_eq!(got[0].json()["data"]["events"].as_array().unwrap().len(), 1);
     assert_eq!(got[0].json()["type"], "host.recovered");
 }
+
+#[test]
+fn a_hub_toml_that_cannot_be_read_is_told_by_the_one_before() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let server = Server::start();
+    let notify = format!("url = \"{0}/x\"\nheartbeat = \"{0}/beat\"", server.url);
+    let host = host(&notify);
+    begin(&host, &server);
+    let kept = std::fs::metadata(host.state().join("watch/hub.toml")).unwrap();
+    assert_eq!(kept.permissions().mode() & 0o777, 0o600);
+    let valid = std::fs::read_to_string(host.path("hub.toml")).unwrap();
+    let next_minute =
+        || status::change(&host.state().join("watch/state.json"), |state| state["heartbeat"]["at"] = Value::Null);
+    for broken in [format!("{valid}typo = 1\n"), "[notify\n".to_owned(), "\u{0}".to_owned()] {
+        host.configure(&broken);
+        next_minute();
+        let log = watch(&host);
+        assert!(log.iter().any(|line| line["msg"] == "configuration_refused"), "{log:#?}");
+        let got = server.got();
+        let told: Vec<&str> = got.iter().map(|one| one.path.as_str()).collect();
+        assert_eq!(told, ["/beat/fail", "/x"], "{got:#?}");
+        assert!(got[1].body.contains("hub.toml") && got[1].body.contains("what runs goes on as before"), "{got:#?}");
+        if broken.contains("typo") {
+            assert!(got[1].body.contains(&format!("hub.toml:{}: ", broken.lines().count())), "{got:#?}");
+        }
+        watch(&host);
+        assert_eq!(server.got().len(), 0, "once");
+        host.configure(&valid);
+        next_minute();
+        watch(&host);
+        let told: Vec<String> = server.got().into_iter().map(|one| one.path).collect();
+        assert_eq!(told, ["/beat", "/x"]);
+    }
+    // A check is about what is on the disk, and where nothing was valid before, nobody can be told.
+    host.configure("[notify\n");
+    assert_eq!(host.run("hub", &["watch", "--check"]).status.code(), Some(78));
+    std::fs::remove_file(host.state().join("watch/hub.toml")).unwrap();
+    assert_eq!(host.run("hub", &["watch"]).status.code(), Some(78));
+}
+
+#[test]
+fn a_credential_that_is_wrong_silences_its_own_way_only() {
+    let server = Server::start();
+    let host = host(&format!("url = \"{0}/x\"\nformat = \"json\"\nheartbeat = \"{0}/beat\"", server.url));
+    begin(&host, &server);
+    host.credential("notify-secret", "no secret");
+    failed(&host);
+    status::change(&host.state().join("watch/state.json"), |state| state["heartbeat"]["at"] = Value::Null);
+    watch(&host);
+    let told: Vec<String> = server.got().into_iter().map(|one| one.path).collect();
+    assert_eq!(told, ["/beat/fail"]);
+    let run = host.json("state/watch/run.json");
+    assert!(run["error"].as_str().unwrap().contains("notify-secret"), "{run:#}");
+    // What could not be told meanwhile is not lost.
+    host.credential("notify-secret", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
+    watch(&host);
+    assert!(server.got()[0].body.contains("gitops-sync failed"));
+}

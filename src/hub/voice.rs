@@ -78,15 +78,24 @@ pub fn watch_main() -> ExitCode {
 fn look(flag: Option<&Path>, check: bool) -> Exit {
     let config = match Config::load(flag) {
         Ok(config) => config,
-        Err(error) => return program::configuration_error(&error),
+        Err(error) => match watch::last_valid(flag).filter(|_| !check) {
+            // Who broke hub.toml is to hear of it.
+            Some(config) => {
+                log::warn!("configuration_refused", error = error.to_string());
+                config
+            }
+            None => return program::configuration_error(&error),
+        },
     };
     if check {
         return program::checked(&config, ways(&config).and(Heartbeat::url(&config)).and(said::check(&config)));
     }
     let now = Timestamp::now();
     match run(&config, now, |limits| status::look(flag, &config, limits, now)) {
-        Ok(()) => Exit::Done,
-        Err(watch::Error::Config(error)) => program::configuration_error(&error),
+        Ok(()) => {
+            watch::remember(&config);
+            Exit::Done
+        }
         Err(watch::Error::Busy) => {
             log::warn!("busy", note = watch::Error::Busy.to_string());
             Exit::Busy

@@ -11,7 +11,7 @@ use super::journal::Journal;
 use super::past::{self, Past};
 use super::results::{self, All, Results};
 use super::{Book, Causes, Event, Heartbeat, Kind, Limits, Notice, Outbox, Sent, Way, ways};
-use crate::config::{self, Config, Repository};
+use crate::config::{Config, Repository};
 use crate::health::{Level, Reason};
 use crate::host;
 use crate::log;
@@ -37,8 +37,6 @@ pub enum Error {
     Busy,
     /// The folder cannot be used.
     State(state::Error),
-    /// A credential is wrong.
-    Config(config::Error),
     /// The system has no random bytes.
     Random(std::io::Error),
 }
@@ -48,7 +46,6 @@ impl std::fmt::Display for Error {
         match self {
             Self::Busy => f.write_str("another hub watch runs"),
             Self::State(error) => error.fmt(f),
-            Self::Config(error) => error.fmt(f),
             Self::Random(error) => write!(f, "cannot get random bytes: {error}"),
         }
     }
@@ -57,12 +54,6 @@ impl std::fmt::Display for Error {
 impl From<state::Error> for Error {
     fn from(error: state::Error) -> Self {
         Self::State(error)
-    }
-}
-
-impl From<config::Error> for Error {
-    fn from(error: config::Error) -> Self {
-        Self::Config(error)
     }
 }
 
@@ -78,12 +69,15 @@ struct State {
     journal: Journal,
     limits: Limits,
     causes: Causes,
+    /// What is wrong with credentials, at this look.
+    #[serde(skip)]
+    wrong: Vec<String>,
 }
 
 /// Takes a look, which `judge` makes of what is known of limits: what appeared and what went is noted and told, what waited is sent, and the heartbeat goes out.
 ///
 /// # Errors
-/// When the folder `watch/` cannot be used, another look goes on, or a credential is wrong.
+/// When the folder `watch/` cannot be used, or another look goes on.
 pub fn run(
     config: &Config,
     now: Timestamp,
@@ -93,7 +87,12 @@ pub fn run(
     let root = Folder::open_or_make(&config.state_dir, 0o755)?;
     let folder = root.sub_or_make("watch", 0o750)?;
     let Some(_lock) = Lock::attempt(&folder, "lock")? else { return Err(Error::Busy) };
-    let (ways, heartbeat) = (ways(config)?, Heartbeat::url(config)?);
+    // What is wrong with one credential must not silence the others.
+    let (ways, heartbeat) = (ways(config), Heartbeat::url(config));
+    let wrong: Vec<String> =
+        ways.as_ref().err().into_iter().chain(heartbeat.as_ref().err()).map(ToString::to_string).collect();
+    let can_tell = ways.is_ok();
+    let (ways, heartbeat) = (ways.unwrap_or_default(), heartbeat.unwrap_or_default());
     let mut state: State = match folder.read_json_within(STATE, LONGEST) {
         Ok(state) => state.unwrap_or_default(),
         Err(error) => {
@@ -101,6 +100,7 @@ pub fn run(
             State::default()
         }
     };
+    state.wrong = wrong;
     let before = bytes(&state);
     let (reasons, look) = judge(&mut state.limits);
     let reasons = reasons.as_slice();
@@ -109,13 +109,17 @@ pub fn run(
         log::warn!("look_not_left", error = error.to_string());
     }
     let repeat = SignedDuration::from_hours(i64::from(config.notify.repeat_hours));
-    let changes = state.book.look(&state.causes.merge(worth_telling(reasons)), now, repeat, !ways.is_empty());
+    let changes =
+        state.book.look(&state.causes.merge(worth_telling(reasons)), now, repeat, !ways.is_empty() || !can_tell);
     changes.iter().for_each(|event| note(&folder, event));
-    state.outboxes.retain(|name, _| ways.iter().any(|way| way.name() == name));
+    if can_tell {
+        state.outboxes.retain(|name, _| ways.iter().any(|way| way.name() == name));
+    }
     take_past(&mut state, config, &root, now, !ways.is_empty());
     let zone = TimeZone::system();
     let is_quiet = config.notify.quiet.is_some_and(|quiet| quiet.holds(now.to_zoned_datetime(zone.clone()).time()));
-    if let Some((events, more)) = state.book.tell(now, is_quiet) {
+    // What cannot be told now is told when it can.
+    if let Some((events, more)) = can_tell.then(|| state.book.tell(now, is_quiet)).flatten() {
         let notice = Notice::new(&host::name(), events, more, now, &zone).map_err(Error::Random)?;
         for way in &ways {
             state.outboxes.entry(way.name().to_owned()).or_default().put(notice.clone());
@@ -277,7 +281,7 @@ fn record(
     let words: usize = state.results.values().map(Results::waiting).sum();
     let notices = state.outboxes.values().filter_map(Outbox::failing).map(|(_, reason)| format!("notice: {reason}"));
     let heartbeat = state.heartbeat.failing().map(|(_, reason)| format!("heartbeat: {reason}"));
-    let failing: Vec<String> = notices.chain(heartbeat).collect();
+    let failing: Vec<String> = state.wrong.iter().cloned().chain(notices).chain(heartbeat).collect();
     let status = match (failing.is_empty(), changes.is_empty() && sent == 0) {
         (false, _) => "failed",
         (true, false) => "told",
