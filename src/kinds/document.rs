@@ -19,7 +19,7 @@ and has no series.
 
 fn document() -> String {
     let mut text = HEAD.to_owned();
-    for Kind { name, help, parts } in ALL {
+    for Kind { name, help, parts } in ALL.iter().copied() {
         let _ = writeln!(text, "\n## {name}\n\n{help}");
         for part in parts {
             describe(&mut text, part);

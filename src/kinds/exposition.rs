@@ -46,7 +46,7 @@ struct Family {
 /// Every metric, each name once.
 fn families() -> Vec<Family> {
     let mut families: Vec<Family> = Vec::new();
-    for Kind { name: kind, parts, .. } in ALL {
+    for Kind { name: kind, parts, .. } in ALL.iter().copied() {
         for Part { each, table, .. } in parts {
             for Measure { key, is_text, metric, help, .. } in *table {
                 let Some((name, scale)) = *metric else { continue };

@@ -88,16 +88,8 @@ impl Context {
     }
 }
 
-/// The same error for another reader of the same file.
 fn again(error: &Arc<Error>) -> Error {
-    match error.as_ref() {
-        Error::Read { path, source } => {
-            let source = source.raw_os_error().map_or_else(|| source.kind().into(), std::io::Error::from_raw_os_error);
-            Error::Read { path: path.clone(), source }
-        }
-        Error::Format { path, reason } => Error::Format { path: path.clone(), reason: reason.clone() },
-        other => Error::Format { path: std::path::PathBuf::new(), reason: other.to_string() },
-    }
+    Error::Shared(error.clone())
 }
 
 /// This moment on the clocks of a tree. On the live host the clock is read itself, because `/proc/uptime` has

@@ -1,5 +1,6 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Why a part of a sample could not be taken or kept.
 #[derive(Debug)]
@@ -20,6 +21,8 @@ pub enum Error {
     },
     /// A child process did not answer.
     Child(crate::command::Error),
+    /// Several readers want the same file, and each is told.
+    Shared(Arc<Error>),
     /// systemd does not say how its units are, and why.
     Systemd(String),
     /// A collector or a file system did not answer in time.
@@ -60,6 +63,7 @@ impl Error {
                 matches!(source.kind(), NotFound | NotADirectory | Unsupported)
                     || source.raw_os_error() == Some(rustix::io::Errno::OPNOTSUPP.raw_os_error())
             }
+            Self::Shared(error) => error.is_absent(),
             _ => false,
         }
     }
@@ -71,6 +75,7 @@ impl fmt::Display for Error {
             Self::Read { path, source } => write!(f, "cannot read {}: {source}", path.display()),
             Self::Format { path, reason } => write!(f, "{} is not as documented: {reason}", path.display()),
             Self::Child(error) => error.fmt(f),
+            Self::Shared(error) => error.fmt(f),
             Self::Systemd(reason) => f.write_str(reason),
             Self::Late { what, seconds } => write!(f, "{what} did not answer within {seconds} s"),
             Self::State(error) => error.fmt(f),

@@ -20,7 +20,7 @@ pub(super) fn all() -> impl Iterator<Item = View> {
     let of_part = |metric_type: &'static str, part: &'static Part| {
         part.view.map(|(name, since)| View { name, since, metric_type, part })
     };
-    kinds::ALL.into_iter().flat_map(move |kind| kind.parts.iter().filter_map(move |part| of_part(kind.name, part)))
+    kinds::ALL.iter().flat_map(move |kind| kind.parts.iter().filter_map(move |part| of_part(kind.name, part)))
 }
 
 /// How a database writes the parts of a view.
