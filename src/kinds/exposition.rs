@@ -3,7 +3,6 @@ use std::fmt::Write;
 use serde_json::{Map, Value};
 
 use super::{ALL, Each, Kind, Measure, Part};
-use crate::records::Sample;
 use crate::text;
 
 /// More samples of one metric are left out: a host with thousands of interfaces must not become thousands of series.
@@ -11,13 +10,13 @@ const MOST: usize = 1000;
 
 /// A sample in the Prometheus text format (prometheus.io/docs/instrumenting/exposition_formats), without timestamps,
 /// as node_exporter's textfile collector wants it.
-pub fn exposition(sample: &Sample) -> String {
+pub fn exposition(host: &str, os: &str, metrics: &Map<String, Value>) -> String {
     let mut text = String::new();
     head(&mut text, "hub_host_info", "gauge", "The host's name and operating system.");
-    line(&mut text, "hub_host_info", &[("host", &sample.host), ("os", &sample.os)], &Value::from(1), 1.0);
+    line(&mut text, "hub_host_info", &[("host", host), ("os", os)], &Value::from(1), 1.0);
     for family in families() {
         let mut found = Vec::new();
-        if let Some(payload) = sample.metrics.get(family.kind).and_then(Value::as_object) {
+        if let Some(payload) = metrics.get(family.kind).and_then(Value::as_object) {
             find(payload, &family.path, &family.texts, &mut Vec::new(), &mut found);
         }
         if found.is_empty() {
@@ -140,8 +139,7 @@ mod tests {
     use super::*;
 
     fn text(host: &str, os: &str, metrics: Value) -> String {
-        let metrics = metrics.as_object().unwrap().clone();
-        exposition(&Sample { time: String::new(), host: host.to_owned(), os: os.to_owned(), metrics })
+        exposition(host, os, metrics.as_object().unwrap())
     }
 
     #[test]

@@ -168,7 +168,10 @@ fn print(config: &Config, roots: Roots, format: Format) -> Exit {
     };
     let text = match format {
         Format::Json => crate::text::json(&sample.stored().left(), true) + "\n",
-        Format::Prometheus => kinds::exposition(&sample.left()),
+        Format::Prometheus => {
+            let left = sample.left();
+            kinds::exposition(&left.host, &left.os, &left.metrics)
+        }
     };
     program::print(&text);
     Exit::Done
