@@ -70,6 +70,8 @@ fn github_is_asked_for_statuses_and_for_check_runs_and_its_own_word_does_not_cou
     let asked = ["status?per_page=100&page=1", "check-runs?filter=latest&per_page=100&page=1"];
     assert_eq!(paths, asked.map(|path| format!("{of_commit}/{path}")));
     assert!(got.iter().all(|one| one.header("Authorization") == format!("Bearer {TOKEN}")));
+    github(&server, json!([status("ci", "pending")]), json!([]));
+    site.run(&["--dry-run", REPO]).expect(0, "planned").says("for its checks: ci");
     let shown = String::from_utf8(site.host.run("hub", &["status"]).stdout).unwrap();
     assert!(shown.contains("waiting") && shown.contains("for its checks: test"), "{shown}");
     for conclusion in ["failure", "cancelled", "timed_out", "action_required", "stale"] {
@@ -189,6 +191,26 @@ fn a_run_asks_again_by_itself_and_the_timer_after_it() {
     github(&server, json!([]), json!([check_run("slow", Some("success"))]));
     // Nothing is queued; it is due by what the last look came to.
     site.queued().expect(0, "deployed");
+}
+
+#[test]
+fn a_run_that_is_stopped_while_it_waits_is_no_failure_of_the_repository() {
+    let server = Server::start();
+    let site = site_at(&format!("{}/api/v3", server.url));
+    site.request(REPO);
+    for _ in 0..3 {
+        (0..9).for_each(|_| github(&server, json!([]), json!([check_run("slow", None)])));
+        let mut run = site.host.start("gitops-sync", &[]);
+        run.line("waiting");
+        // The look is over when it waits for the next one.
+        support::eventually("the look is over", || !site.state(&format!("attempts/{FILE}")).exists());
+        run.signal("KILL");
+        run.wait();
+        server.forget();
+    }
+    github(&server, json!([]), json!([check_run("slow", Some("success"))]));
+    site.queued().expect(0, "deployed");
+    assert_eq!(site.state("failed").read_dir().unwrap().count(), 0);
 }
 
 #[test]

@@ -59,8 +59,9 @@ impl Attempts {
         }
     }
 
-    /// Notes that the run came to the end of it, however that is.
+    /// Notes that the run came to the end of it, however that is, or only waits for others.
     pub fn end(&self, repository: &Repository) {
+        self.begun.lock().unwrap_or_else(PoisonError::into_inner).remove(&repository.name);
         self.heard(repository, self.folder.forget(file(repository).as_ref()).map(|_| ()));
     }
 

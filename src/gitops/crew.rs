@@ -176,7 +176,11 @@ impl<'a> Crew<'a> {
                     let Some(AtWork { job, thread, .. }) = at_work.remove(name) else { continue };
                     let outcome = thread.join().ok().flatten().unwrap_or_else(|| panicked(job.repository));
                     match again(job, outcome) {
-                        Next::Again(job) => waiting.push(job),
+                        Next::Again(job) => {
+                            // A run that is stopped while it waits was not cut off at this repository.
+                            self.attempts.end(job.repository);
+                            waiting.push(job);
+                        }
                         Next::Done(job, outcome) => result = result.and(done(job, *outcome)),
                     }
                 }

@@ -73,6 +73,11 @@ impl Server {
         self.answers.lock().unwrap().push_back((status, headers, body.to_owned()));
     }
 
+    /// Forgets what was said and not answered yet.
+    pub fn forget(&self) {
+        self.answers.lock().unwrap().clear();
+    }
+
     /// What came since the last call.
     pub fn got(&self) -> Vec<Request> {
         std::mem::take(&mut *self.got.lock().unwrap())
