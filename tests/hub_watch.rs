@@ -14,7 +14,7 @@ use std::net::{TcpListener, TcpStream};
 use notice_server::Server;
 use serde_json::{Value, json};
 use status::record;
-use support::{Host, free_address};
+use support::{Host, free_address, skip};
 
 /// A host whose only service is a worker, with this in `[notify]`.
 fn host(notify: &str) -> Host {
@@ -330,8 +330,8 @@ fn a_full_disk_and_what_fails_by_it_are_one_notice_over_several_looks_and_so_is_
     well(&host);
     disk(50.0);
     watch(&host);
-    status::change(&host.state().join("watch/state.json"), |state| {
-        state["limits"]["values"]["disk//srv/full"]["below"] = json!("2020-01-01T00:00:00Z");
+    status::change(&host.state().join("watch/limits.json"), |state| {
+        state["values"]["disk//srv/full"]["below"] = json!("2020-01-01T00:00:00Z");
     });
     disk(50.0);
     watch(&host);
@@ -400,4 +400,43 @@ fn a_credential_that_is_wrong_silences_its_own_way_only() {
     host.credential("notify-secret", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
     watch(&host);
     assert!(server.got()[0].body.contains("gitops-sync failed"));
+}
+
+/// A mounted file system that is taken down at the end of a test.
+struct Mounted(std::path::PathBuf);
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = rustix::mount::unmount(&self.0, rustix::mount::UnmountFlags::DETACH);
+    }
+}
+
+#[test]
+fn on_a_full_disk_the_notice_leaves_once_all_the_same() {
+    use rustix::mount::{MountFlags, mount};
+    let server = Server::start();
+    let host = Host::new();
+    if mount("tmpfs", host.state(), "tmpfs", MountFlags::empty(), Some(c"size=1m")).is_err() {
+        return skip::skip("a full disk", "mounting needs root");
+    }
+    let _mounted = Mounted(host.state());
+    let addresses = format!("listen = \"{}\"\nadmin_listen = \"{}\"\n", free_address(), free_address());
+    host.configure(&format!("[proxy]\n{addresses}[notify]\nurl = \"{}/x\"\n", server.url));
+    well(&host);
+    begin(&host, &server);
+    failed(&host);
+    let mut filler = std::fs::File::create(host.state().join("filler")).unwrap();
+    while filler.write_all(&[0; 1024]).is_ok() {}
+    let log = watch(&host);
+    assert!(log.iter().any(|line| line["msg"] == "watch_state_overwritten"), "{log:#?}");
+    assert_eq!(server.got().len(), 1);
+    for _ in 0..3 {
+        watch(&host);
+        assert_eq!(server.got().len(), 0, "it was told");
+    }
+    drop(filler);
+    std::fs::remove_file(host.state().join("filler")).unwrap();
+    well(&host);
+    watch(&host);
+    assert_eq!(server.got().len(), 1);
 }

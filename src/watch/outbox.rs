@@ -78,6 +78,12 @@ impl Outbox {
         }
     }
 
+    /// The one that was put in last.
+    #[cfg(test)]
+    pub(super) fn newest(&self) -> Option<&Notice> {
+        self.waiting.last()
+    }
+
     /// How many wait.
     pub fn waiting(&self) -> usize {
         self.waiting.len()

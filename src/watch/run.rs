@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use super::journal::Journal;
 use super::past::{self, Past};
 use super::results::{self, All, Results};
-use super::{Book, Causes, Event, Heartbeat, Kind, Limits, Notice, Outbox, Sent, Way, ways};
-use crate::config::{Config, Repository};
+use super::{Book, Causes, Event, Heartbeat, Kind, Limits, Notice, Outbox, Sent, Unsent, Way, ways};
+use crate::config::{Config, Notify, Repository};
 use crate::health::{Level, Reason};
 use crate::host;
 use crate::log;
@@ -25,6 +25,7 @@ pub const SERVICE: &str = "hub-watch";
 /// The key of what gitops-sync's last run says as a whole.
 const LAST_RUN: &str = "gitops/last-run";
 const STATE: &str = "state.json";
+const LIMITS: &str = "limits.json";
 /// Longer is no state: a hundred notices for each way, of twenty events each.
 const LONGEST: usize = 8 << 20;
 /// New tries begin no later than this after the first, so that a look ends before the next one.
@@ -67,14 +68,79 @@ struct State {
     past: Past,
     results: All,
     journal: Journal,
-    limits: Limits,
     causes: Causes,
     /// What is wrong with credentials, at this look.
     #[serde(skip)]
     wrong: Vec<String>,
 }
 
-/// Takes a look, which `judge` makes of what is known of limits: what appeared and what went is noted and told, what waited is sent, and the heartbeat goes out.
+/// How this host speaks at one look.
+struct Saying<'a> {
+    config: &'a Notify,
+    zone: &'a TimeZone,
+    now: Timestamp,
+    /// The names of the ways out; none where it is not known which there are.
+    ways: Option<Vec<&'static str>>,
+}
+
+impl State {
+    /// Takes in what is wrong; returns what appeared and what went.
+    fn hear(&mut self, reasons: &[Reason], saying: &Saying<'_>) -> Vec<Event> {
+        let repeat = SignedDuration::from_hours(i64::from(saying.config.repeat_hours));
+        let speaks = saying.ways.as_ref().is_none_or(|ways| !ways.is_empty());
+        let merged = self.causes.merge(worth_telling(reasons));
+        self.book.look(&merged, saying.now, repeat, speaks)
+    }
+
+    /// Makes the notice that is due, and lets it wait for each way out. What cannot be told now is told when it can.
+    fn speak(&mut self, saying: &Saying<'_>) -> Result<(), Error> {
+        let Some(ways) = &saying.ways else { return Ok(()) };
+        self.outboxes.retain(|name, _| ways.iter().any(|way| way == name));
+        let time = saying.now.to_zoned_datetime(saying.zone.clone()).time();
+        let is_quiet = saying.config.quiet.is_some_and(|quiet| quiet.holds(time));
+        if let Some((events, more)) = self.book.tell(saying.now, is_quiet) {
+            let notice = Notice::new(&host::name(), events, more, saying.now, saying.zone).map_err(Error::Random)?;
+            for way in ways {
+                self.outboxes.entry((*way).to_owned()).or_default().put(notice.clone());
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends what waits for a way, the oldest first, until it does not go on. `send` returns where to; `keep` is called
+    /// after each try.
+    fn deliver(
+        &mut self,
+        way: &str,
+        now: Timestamp,
+        in_time: impl Fn() -> bool,
+        mut send: impl FnMut(&Notice) -> Result<String, Unsent>,
+        mut keep: impl FnMut(&Self),
+    ) -> u64 {
+        let mut sent = 0;
+        loop {
+            let outbox = self.outboxes.entry(way.to_owned()).or_default();
+            let Some(notice) = outbox.next(now).filter(|_| in_time()) else { return sent };
+            let result = send(&notice);
+            match &result {
+                Ok(to) => log::info!("notice_sent", id = notice.id, to = to, title = notice.title),
+                Err(unsent) => {
+                    let waiting = outbox.waiting() as u64;
+                    log::warn!("notice_not_sent", id = notice.id, waiting = waiting, error = unsent.reason);
+                }
+            }
+            let outcome = outbox.tried(result.map(drop), now);
+            keep(self);
+            if outcome == Sent::Waits {
+                return sent;
+            }
+            sent += 1;
+        }
+    }
+}
+
+/// Takes a look, which `judge` makes of what is known of limits: what appeared and what went is noted and told, what
+/// waited is sent, and the heartbeat goes out.
 ///
 /// # Errors
 /// When the folder `watch/` cannot be used, or another look goes on.
@@ -102,29 +168,27 @@ pub fn run(
     };
     state.wrong = wrong;
     let before = bytes(&state);
-    let (reasons, look) = judge(&mut state.limits);
+    let mut limits: Limits = folder.read_json(LIMITS).map(Option::unwrap_or_default).unwrap_or_else(|error| {
+        log::warn!("limits_replaced", error = error.to_string());
+        Limits::default()
+    });
+    let (reasons, look) = judge(&mut limits);
     let reasons = reasons.as_slice();
+    // They change each minute: a disk is spared that with what must not be lost.
+    if let Err(error) = folder.renew_json(LIMITS, &limits) {
+        log::warn!("limits_not_kept", error = error.to_string());
+    }
     // Who reads it can do without it for a while.
     if let Err(error) = folder.renew_json(Look::FILE, &look) {
         log::warn!("look_not_left", error = error.to_string());
     }
-    let repeat = SignedDuration::from_hours(i64::from(config.notify.repeat_hours));
-    let changes =
-        state.book.look(&state.causes.merge(worth_telling(reasons)), now, repeat, !ways.is_empty() || !can_tell);
-    changes.iter().for_each(|event| note(&folder, event));
-    if can_tell {
-        state.outboxes.retain(|name, _| ways.iter().any(|way| way.name() == name));
-    }
-    take_past(&mut state, config, &root, now, !ways.is_empty());
     let zone = TimeZone::system();
-    let is_quiet = config.notify.quiet.is_some_and(|quiet| quiet.holds(now.to_zoned_datetime(zone.clone()).time()));
-    // What cannot be told now is told when it can.
-    if let Some((events, more)) = can_tell.then(|| state.book.tell(now, is_quiet)).flatten() {
-        let notice = Notice::new(&host::name(), events, more, now, &zone).map_err(Error::Random)?;
-        for way in &ways {
-            state.outboxes.entry(way.name().to_owned()).or_default().put(notice.clone());
-        }
-    }
+    let names = can_tell.then(|| ways.iter().map(Way::name).collect());
+    let saying = Saying { config: &config.notify, zone: &zone, now, ways: names };
+    let changes = state.hear(reasons, &saying);
+    changes.iter().for_each(|event| note(&folder, event));
+    take_past(&mut state, config, &root, now, !ways.is_empty());
+    state.speak(&saying)?;
     let mut kept = Kept { folder: &folder, bytes: before };
     // Before anything leaves: what is sent must not be made anew by the next look, with another id.
     kept.keep(&state, true);
@@ -135,7 +199,12 @@ pub fn run(
             kept.keep(&state, false);
         }
     }
-    let sent = ways.iter().map(|way| send(&mut kept, way, &mut state, now, begin)).sum::<u64>();
+    let in_time = || begin.elapsed() < SENDING;
+    let send = |way: &Way| {
+        let sent = |notice: &Notice| way.send(notice).map(|_| way.shown());
+        state.deliver(way.name(), now, in_time, sent, |state| kept.keep(state, true))
+    };
+    let sent = ways.iter().map(send).sum::<u64>();
     results::wanted(config).for_each(|repository| say(&mut kept, repository, config, &mut state, now, begin));
     if systemd::is_running() {
         read_journal(&folder, &mut state.journal, &changes, now);
@@ -143,28 +212,6 @@ pub fn run(
     }
     record(&folder, &state, &changes, sent, reasons, now, begin)?;
     Ok(())
-}
-
-/// Sends what waits for a way, the oldest first, until it does not go on.
-fn send(kept: &mut Kept, way: &Way, state: &mut State, now: Timestamp, begin: Instant) -> u64 {
-    let mut sent = 0;
-    loop {
-        let outbox = state.outboxes.entry(way.name().to_owned()).or_default();
-        let Some(notice) = outbox.next(now).filter(|_| begin.elapsed() < SENDING) else { return sent };
-        let result = way.send(&notice).map(drop);
-        if let Err(unsent) = &result {
-            log::warn!("notice_not_sent", id = notice.id, waiting = outbox.waiting() as u64, error = unsent.reason);
-        }
-        match outbox.tried(result, now) {
-            Sent::Waits => {
-                kept.keep(state, true);
-                return sent;
-            }
-            Sent::Taken => log::info!("notice_sent", id = notice.id, to = way.shown(), title = notice.title),
-        }
-        sent += 1;
-        kept.keep(state, true);
-    }
 }
 
 /// Takes in what happened to repositories: what forges are to be told, and people.
@@ -310,3 +357,7 @@ fn record(
     };
     Record::add_lazily(folder, SERVICE, run)
 }
+
+#[cfg(test)]
+#[path = "week.rs"]
+mod week;

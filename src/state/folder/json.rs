@@ -8,6 +8,7 @@ const LONGEST: usize = 1 << 20;
 
 /// What is to be written over when the disk is full takes so many bytes, or a multiple of them.
 const BLOCK: usize = 32 << 10;
+const SMALL_BLOCK: usize = 8 << 10;
 
 /// JSON with so many spaces behind it that a somewhat longer one has room in its place.
 pub fn roomy(mut json: Vec<u8>) -> Vec<u8> {
@@ -39,17 +40,20 @@ impl Folder {
     /// # Errors
     /// As `publish`.
     pub fn renew_json<T: serde::Serialize>(&self, name: &str, value: &T) -> Result<(), Error> {
-        let bytes = roomy(self.json(name, value)?);
+        let mut bytes = serde_json::to_vec(value).map_err(|reason| self.unfit(name, &reason))?;
+        bytes.resize(bytes.len().next_multiple_of(SMALL_BLOCK), b' ');
         self.replace(name, &bytes, 0o640).or_else(|error| match self.overwrite(name, &bytes) {
             Ok(true) => Ok(()),
             Ok(false) | Err(_) => Err(error),
         })
     }
 
+    fn unfit(&self, name: &str, reason: &serde_json::Error) -> Error {
+        Error::Content { path: self.path.join(name), reason: reason.to_string() }
+    }
+
     fn json<T: serde::Serialize>(&self, name: &str, value: &T) -> Result<Vec<u8>, Error> {
-        let content =
-            |reason: serde_json::Error| Error::Content { path: self.path.join(name), reason: reason.to_string() };
-        let mut bytes = serde_json::to_vec_pretty(value).map_err(content)?;
+        let mut bytes = serde_json::to_vec_pretty(value).map_err(|reason| self.unfit(name, &reason))?;
         bytes.push(b'\n');
         Ok(bytes)
     }
