@@ -4,6 +4,8 @@
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{AtFlags, StatxFlags, statx};
+
 use crate::text::unescaped;
 
 /// How the names of their types begin (proc_filesystems(5)).
@@ -41,11 +43,18 @@ pub(crate) fn may_hang_around(path: &Path) -> bool {
     all().iter().any(|mount| path.starts_with(&mount.point) || mount.point.starts_with(path))
 }
 
-/// The number of the mount that an open file is in (proc_pid_fdinfo(5)). Of one that was opened with O_PATH nobody was asked
-/// by then.
+/// The number of the mount that an open file is in. Of one that was opened with O_PATH nobody was asked by then, and nobody is
+/// now (statx(2), AT_STATX_DONT_SYNC).
 pub(super) fn id(fd: BorrowedFd<'_>) -> Option<String> {
-    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd())).ok()?;
-    info.lines().find_map(|line| line.strip_prefix("mnt_id:")).map(|id| id.trim().to_owned())
+    let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC | AtFlags::NO_AUTOMOUNT;
+    match statx(fd, "", flags, StatxFlags::MNT_ID) {
+        Ok(found) if found.stx_mask & StatxFlags::MNT_ID.bits() != 0 => Some(found.stx_mnt_id.to_string()),
+        // Before Linux 5.8, and where a user's program keeps root out: proc_pid_fdinfo(5).
+        _ => {
+            let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd())).ok()?;
+            info.lines().find_map(|line| line.strip_prefix("mnt_id:")).map(|id| id.trim().to_owned())
+        }
+    }
 }
 
 /// The one with this number.

@@ -172,10 +172,11 @@ impl Way {
                 );
                 return Err(Error::Untrusted { path: part.path.clone(), reason });
             }
-            let own_group =
-                user.is_some_and(|user| part.uid == user.uid && !part.is_shared && is_private_group(user, part.gid));
-            let writable = part.mode & if own_group { 0o002 } else { 0o022 } != 0;
-            if writable && part.mode & STICKY == 0 {
+            let is_private =
+                || user.is_some_and(|user| part.uid == user.uid && !part.is_shared && is_private_group(user, part.gid));
+            // Whose group it is takes files to find out.
+            let writable = part.mode & 0o002 != 0 || part.mode & 0o020 != 0 && !is_private();
+            if part.mode & STICKY == 0 && writable {
                 let reason = format!(
                     "others than its owner can write it, and decide where {} leads; run: chmod go-w {}",
                     self.path.display(),

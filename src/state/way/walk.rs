@@ -49,15 +49,15 @@ impl<'a> Walk<'a> {
         let root = openat(CWD, "/", PASS | OFlags::DIRECTORY, Mode::empty()).map_err(failed)?;
         let mount = mounts::id(root.as_fd());
         let mut walk = Self { path, end, make, links: 0, mount, passed: Vec::new(), waiting: Vec::new() };
-        walk.push(root, PathBuf::from("/")).map_err(failed)?;
+        let found = fstat(&root).map_err(failed)?;
+        walk.push(root, PathBuf::from("/"), &found);
         walk.wait_for(path)?;
         Ok(walk)
     }
 
-    fn push(&mut self, fd: OwnedFd, path: PathBuf) -> Result<(), Errno> {
-        let part = Part::of(path, &fstat(&fd)?, fd.as_fd());
+    fn push(&mut self, fd: OwnedFd, path: PathBuf, found: &Stat) {
+        let part = Part::of(path, found, fd.as_fd());
         self.passed.push((fd, part));
-        Ok(())
     }
 
     /// Puts the parts of a path, or of a link's target, before what waits.
@@ -154,7 +154,10 @@ impl<'a> Walk<'a> {
                 self.wait_for(&target).map(|()| Step::On)
             }
             _ if is_last && self.end == End::Any => Ok(Step::Arrived(fd, stat)),
-            FileType::Directory if !is_last => self.push(fd, path.clone()).map_err(failed).map(|()| Step::On),
+            FileType::Directory if !is_last => {
+                self.push(fd, path, &stat);
+                Ok(Step::On)
+            }
             FileType::Directory => {
                 let fd = openat(&fd, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
                 Ok(Step::Arrived(fd.map_err(failed)?, stat))
