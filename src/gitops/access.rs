@@ -211,7 +211,7 @@ impl Private {
     /// A new, empty folder `name` of the user's in `parent`; one that a killed run left is removed first.
     pub fn make((parent, name): (&Folder, &str), user: &Account) -> Result<Self, Error> {
         remove(&parent.path().join(name))?;
-        let private = Self { folder: parent.sub_or_make(name, 0o700)?, user: user.clone() };
+        let private = Self { folder: parent.sub_for_now(name, 0o700)?, user: user.clone() };
         give(private.folder.fd(), private.path(), user)?;
         Ok(private)
     }

@@ -108,12 +108,21 @@ impl Folder {
     pub fn sub_or_make(&self, name: &str, mode: u32) -> Result<Self, Error> {
         match self.sub(name) {
             Err(error) if error.is_missing() => {
-                make(self.fd.as_fd(), OsStr::new(name), mode, &self.path.join(name))?;
+                let made = self.sub_for_now(name, mode)?;
                 self.sync()?;
-                self.sub(name)
+                Ok(made)
             }
             other => other,
         }
+    }
+
+    /// Makes a folder inside this one that is removed again soon, without waiting for the disk.
+    ///
+    /// # Errors
+    /// When it cannot be made or opened.
+    pub fn sub_for_now(&self, name: &str, mode: u32) -> Result<Self, Error> {
+        make(self.fd.as_fd(), OsStr::new(name), mode, &self.path.join(name))?;
+        self.sub(name)
     }
 
     /// The path it was opened under; for messages and for child processes.
