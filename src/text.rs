@@ -198,9 +198,23 @@ pub fn cut(text: &str, limit: usize) -> Cow<'_, str> {
     Cow::Owned(format!("{kept}… (cut, {} bytes)", text.len()))
 }
 
+/// RFC 3986, section 2.1: everything but unreserved characters.
+pub fn percent_encoded(bytes: &[u8]) -> String {
+    let encoded = |byte: &u8| match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(*byte).to_string(),
+        byte => format!("%{byte:02X}"),
+    };
+    bytes.iter().map(encoded).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_not_unreserved_is_encoded() {
+        assert_eq!(percent_encoded("/var/run/post gres@é".as_bytes()), "%2Fvar%2Frun%2Fpost%20gres%40%C3%A9");
+    }
 
     #[test]
     fn what_is_hidden_is_written_out() {

@@ -67,11 +67,6 @@ impl Error {
             _ => false,
         }
     }
-
-    /// The exit code of a child that ended without success.
-    pub fn code(&self) -> Option<i32> {
-        if let Self::Failed { code, .. } = self { *code } else { None }
-    }
 }
 
 impl fmt::Display for Error {

@@ -24,5 +24,6 @@ pub use error::{Error, is_full_disk};
 pub use hanging::{Hanging, hanging};
 pub use orphans::{end_orphans, mark_children, note_sessions};
 pub use output::Output;
+pub(crate) use output::timespec;
 pub use prepared::Prepared;
 pub use run::{Command, sees_terminal};

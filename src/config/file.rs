@@ -162,8 +162,7 @@ impl Parsed {
             max_body: section.max_body.map_or(3 << 20, |size| size.0),
             admin_hosts: section.admin_hosts.clone(),
         };
-        if proxy.listen == proxy.admin_listen && proxy.listen.port() != 0 {
-            let reason = format!("{} is proxy.listen too; the two listeners need an address each", proxy.listen);
+        if let Some(reason) = proxy.clash("proxy.listen", proxy.admin_listen) {
             return Err(self.at(admin.map_or(0, |spanned| spanned.span().start), "proxy.admin_listen".into(), reason));
         }
         Ok(proxy)
@@ -295,7 +294,15 @@ mod tests {
             ("[proxy]\nlisten = \"localhost\"", "hub.toml:2: proxy.listen: \"localhost\" is not an address"),
             (
                 "[proxy]\nadmin_listen = \"127.0.0.1:8085\"",
-                "hub.toml:2: proxy.admin_listen: 127.0.0.1:8085 is proxy.listen too",
+                "hub.toml:2: proxy.admin_listen: 127.0.0.1:8085 reaches proxy.listen too",
+            ),
+            (
+                "[proxy]\nadmin_listen = \"[::]:8085\"",
+                "hub.toml:2: proxy.admin_listen: [::]:8085 reaches proxy.listen too",
+            ),
+            (
+                "[proxy]\nlisten = \"0.0.0.0:80\"\nadmin_listen = \"127.0.0.1:80\"",
+                "hub.toml:3: proxy.admin_listen: 127.0.0.1:80 reaches proxy.listen too",
             ),
             ("[proxy]\nmax_body = \"3 MB\"", "hub.toml:2: proxy.max_body: \"3 MB\" is not a size"),
             ("[proxy]\nmax_body = \"26 MiB\"", "hub.toml:2: proxy.max_body: \"26 MiB\" is out of range"),

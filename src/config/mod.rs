@@ -81,6 +81,21 @@ pub struct Proxy {
     pub admin_hosts: Vec<String>,
 }
 
+impl Proxy {
+    /// Why `address` cannot be that of one listener, where the key of the other is `other`: who reaches the public one would
+    /// reach the admin one. None where they are apart.
+    fn clash(&self, other: &str, address: SocketAddr) -> Option<String> {
+        let (public, admin) = (self.listen, self.admin_listen);
+        // `::` takes what comes for IPv4, too.
+        let takes = |all: SocketAddr, one: SocketAddr| {
+            all.ip().is_unspecified() && (all.is_ipv6() || all.is_ipv4() == one.is_ipv4())
+        };
+        let is_one = public.ip() == admin.ip() || takes(public, admin) || takes(admin, public);
+        (is_one && public.port() == admin.port() && public.port() != 0)
+            .then(|| format!("{address} reaches {other} too; the two listeners need a port each"))
+    }
+}
+
 /// `[database]`
 #[derive(Clone, Debug)]
 pub struct Database {
@@ -158,11 +173,8 @@ impl Config {
             })?;
             proxy.listen.set_port(port);
         }
-        if proxy.listen == proxy.admin_listen && proxy.listen.port() != 0 {
-            return Err(Error::Environment {
-                name: "PORT",
-                reason: format!("{} is proxy.admin_listen too; the two listeners need an address each", proxy.listen),
-            });
+        if let Some(reason) = proxy.clash("proxy.admin_listen", proxy.listen) {
+            return Err(Error::Environment { name: "PORT", reason });
         }
         let mut pipelines = file.pipelines()?;
         if pipelines.is_empty() {

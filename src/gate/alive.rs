@@ -6,7 +6,8 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use crate::command::timespec;
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 
@@ -140,8 +141,8 @@ fn greeted(mut alive: Alive) -> Result<String, String> {
             News::Gone(reason) => return Err(reason),
             News::None => {}
         }
-        let limit = Timespec::try_from(alive.deadline.saturating_duration_since(now)).ok();
-        match poll(&mut [PollFd::new(&alive.fd(), PollFlags::IN)], limit.as_ref()) {
+        let left = timespec(alive.deadline.saturating_duration_since(now));
+        match poll(&mut [PollFd::new(&alive.fd(), PollFlags::IN)], Some(&left)) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(format!("cannot wait for the proxy: {error}")),
         }

@@ -13,7 +13,7 @@ pub enum Error {
     /// The tool is older than its present command line.
     TooOld(String),
     /// The daemon `tailscaled` does not answer.
-    NotRunning(String),
+    NotRunning,
     /// The node is not connected to its tailnet: its backend state (ipn.State).
     NotConnected(String),
     /// The daemon does not answer in time, in seconds.
@@ -96,7 +96,7 @@ impl Error {
         if has("access denied") || has("must be root") {
             Some(Self::Denied(output.to_owned()))
         } else if has("local tailscaled") || has("local tailscale daemon") || has("doesn't appear to be running") {
-            Some(Self::NotRunning(output.to_owned()))
+            Some(Self::NotRunning)
         } else if has("tailscale is stopped") {
             Some(Self::NotConnected("Stopped".to_owned()))
         } else if has("logged out") {
@@ -118,7 +118,7 @@ impl fmt::Display for Error {
                 "tailscale is not installed or not on PATH; install it from https://tailscale.com/download/linux",
             ),
             Self::TooOld(version) => write!(f, "tailscale {version} is too old: 1.52 or newer is needed; update it"),
-            Self::NotRunning(_) => write!(f, "tailscaled is not running; run: systemctl start tailscaled{ELSEWHERE}"),
+            Self::NotRunning => write!(f, "tailscaled is not running; run: systemctl start tailscaled{ELSEWHERE}"),
             Self::NoAnswer(seconds) => {
                 write!(f, "tailscaled does not answer within {seconds} s; see: systemctl status tailscaled{ELSEWHERE}")
             }

@@ -169,13 +169,6 @@ fn target(config: &Config) -> Result<Target, Error> {
         let reason = "proxy.listen has the port 0, which is another one at every start; the gate needs a fixed one";
         return Err(Error::Config(reason.to_owned()));
     }
-    let same_host = public.ip() == admin.ip() || public.ip().is_unspecified() || admin.ip().is_unspecified();
-    if public.port() == admin.port() && same_host {
-        return Err(Error::Config(format!(
-            "proxy.listen = \"{public}\" reaches proxy.admin_listen = \"{admin}\", which is never published; \
-             give the two listeners different ports"
-        )));
-    }
     let address = reachable(public);
     Ok(Target { address, url: format!("http://{address}"), admin: reachable(admin) })
 }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags, poll};
 
 use super::alive::{self, Alive, News};
 use super::funnel::Funnel;
@@ -14,6 +14,7 @@ use super::report::Reporter;
 use super::tailscale::Tailscale;
 use super::worker::Worker;
 use super::{Target, folder};
+use crate::command::timespec;
 use crate::config::{Config, Look, Renew, Renewal};
 use crate::program::{Asked, Exit, Signals};
 use crate::state::Lock;
@@ -196,8 +197,7 @@ impl Gate {
         let now = Instant::now();
         let next = deadlines.into_iter().map(|at| at.saturating_duration_since(now)).min();
         let left = next.unwrap_or(longest).min(longest);
-        let left = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) };
-        match poll(&mut waited, Some(&left)) {
+        match poll(&mut waited, Some(&timespec(left))) {
             Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
             Err(error) => Err(format!("the loop cannot wait: {error}")),
         }

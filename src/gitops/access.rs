@@ -11,6 +11,7 @@ use super::origin::{self, Origin};
 use crate::command::{Account, Command};
 use crate::config::{Config, Repository};
 use crate::state::{self, Folder, require_roots};
+use crate::text;
 
 /// The folder in `<state>/gitops` for what fetches need. It is root's, so that the mirrors' user, whose the folders in it
 /// are, cannot put others in their places.
@@ -193,7 +194,8 @@ impl Access {
         let (scheme, rest) = url.split_once("://").unwrap_or(("https", url));
         let authority = rest.split('/').next().unwrap_or(rest);
         // The format of git-credential-store(1), which hands it to this host only.
-        let line = format!("{scheme}://x-access-token:{}@{authority}\n", percent_encoded(token.bytes().trim_ascii()));
+        let line =
+            format!("{scheme}://x-access-token:{}@{authority}\n", text::percent_encoded(token.bytes().trim_ascii()));
         self.credential_helper = Some(format!("store --file={}", word(&folder.write("token", line.as_bytes())?)?));
         self.folder = Some(folder);
         Ok(())
@@ -296,12 +298,4 @@ fn word(path: &Path) -> Result<&str, Error> {
             path.display()
         ))
     })
-}
-
-fn percent_encoded(bytes: &[u8]) -> String {
-    let encoded = |byte: &u8| match byte {
-        b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(*byte).to_string(),
-        byte => format!("%{byte:02X}"),
-    };
-    bytes.iter().map(encoded).collect()
 }

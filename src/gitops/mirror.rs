@@ -15,7 +15,7 @@ use crate::log;
 use crate::state::{self, Folder, repository_file_name};
 
 /// The user that fetches, where it exists.
-const USER: &str = "hub-git";
+pub(super) const USER: &str = "hub-git";
 /// The fetched tip of the configured branch.
 const TIP: &str = "refs/hub/tip";
 /// What was deployed, each commit under its own name.

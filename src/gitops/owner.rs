@@ -11,11 +11,12 @@ use super::store::file;
 use crate::command::{self, Account};
 use crate::config::{Config, Repository};
 use crate::state::{self, Folder};
+use crate::systemd::OWN;
 
 /// The user of checkouts that the hub makes.
 pub(super) const USER: &str = "hub-checkout";
-/// The hub's own users, whose files and secrets no repository's command is to see.
-const SERVICES: [&str; 4] = ["hub", "hub-git", super::signatures::USER, "hub-watch"];
+/// Whose most services are.
+const HUB: &str = "hub";
 /// The folder in `<state>/gitops` with a file for each checkout.
 pub(super) const FOLDER: &str = "checkouts";
 
@@ -63,6 +64,12 @@ pub(super) struct Known {
     service: Option<u32>,
 }
 
+/// The hub's own users, whose files and secrets no repository's command is to see.
+fn services() -> impl Iterator<Item = &'static str> {
+    let of_services = OWN.iter().map(|own| own.account).filter(|name| *name != "root");
+    of_services.chain([super::mirror::USER, super::signatures::USER])
+}
+
 impl Known {
     /// # Errors
     /// When what was kept cannot be read.
@@ -90,8 +97,7 @@ impl Known {
 
     /// The hub's own user of this id.
     fn is_services(&self, uid: u32) -> bool {
-        self.service == Some(uid)
-            || SERVICES.iter().filter_map(|name| Account::by_name(name)).any(|user| user.uid == uid)
+        self.service == Some(uid) || services().filter_map(Account::by_name).any(|user| user.uid == uid)
     }
 }
 
@@ -120,7 +126,7 @@ pub(super) fn decide(repository: &Repository, present: Option<u32>, known: &Know
         return keep(repository, owner, present);
     }
     let Some(uid) = present else { return new_user(caller) };
-    if uid == 0 && !(known.is_older && Account::by_name(SERVICES[0]).is_none()) {
+    if uid == 0 && !(known.is_older && Account::by_name(HUB).is_none()) {
         return Err(refused(format!(
             "{path} belongs to root: write user = \"root\" to run git and the repository's commands as root, or chown it"
         )));
@@ -128,7 +134,7 @@ pub(super) fn decide(repository: &Repository, present: Option<u32>, known: &Know
     let user = Account::by_uid(uid)
         .ok_or_else(|| refused(format!("{path} belongs to user id {uid}, which has no name on this host")))?;
     // One that an earlier version made, or took over, stays as it is.
-    if known.is_services(uid) && (!known.is_older || user.name == SERVICES[1]) {
+    if known.is_services(uid) && (!known.is_older || user.name == super::mirror::USER) {
         return Err(refused(format!(
             "{path} belongs to {0}, a user of the hub's own services, and the repository's commands would see what is \
              theirs: move it away, so that it is made anew for {USER}, or write user = \"{0}\"",
@@ -165,7 +171,7 @@ fn keep(repository: &Repository, owner: &Owner, present: Option<u32>) -> Result<
 fn new_user(caller: Account) -> Result<Account, Error> {
     match Account::by_name(USER) {
         Some(user) => Ok(user),
-        None if Account::by_name(SERVICES[0]).is_none() => Ok(caller),
+        None if Account::by_name(HUB).is_none() => Ok(caller),
         None => Err(refused(format!(
             "there is no user {USER}, which new checkouts belong to; run: systemd-sysusers observability-hub.conf, or \
              write user = \"…\""

@@ -2,10 +2,11 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use rustix::io::Errno;
 
+use crate::command::timespec;
 use crate::log;
 use crate::state::Folder;
 
@@ -78,11 +79,7 @@ impl Wake {
             }
             (Some(_), Some(Err(_))) => at_most(BLIND),
         };
-        let time = longest.map(|longest| Timespec {
-            tv_sec: longest.as_secs().cast_signed(),
-            tv_nsec: longest.subsec_nanos().into(),
-        });
-        match poll(&mut waited, time.as_ref()) {
+        match poll(&mut waited, longest.map(timespec).as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }

@@ -1,12 +1,13 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags, poll};
 
 use super::job::{Job, Launch};
 use super::schedule::Schedule;
 use super::watch::Watch;
 use super::{Error, Service, up};
+use crate::command::timespec;
 use crate::config::{Config, Renew, Renewal};
 use crate::log;
 use crate::program::{Asked, Signals};
@@ -153,10 +154,7 @@ impl<'a> Supervisor<'a> {
         }
         let ends = fds.len();
         fds.extend(self.jobs.iter().filter_map(Job::ended_fd).map(|fd| PollFd::new(fd, PollFlags::IN)));
-        let timeout = self.next_timer(look_at).map(|at| {
-            let left = at.saturating_duration_since(Instant::now());
-            Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: left.subsec_nanos().into() }
-        });
+        let timeout = self.next_timer(look_at).map(|at| timespec(at.saturating_duration_since(Instant::now())));
         match poll(&mut fds, timeout.as_ref()) {
             Ok(_) => Ok(fds[queue..ends].iter().any(|fd| !fd.revents().is_empty())),
             Err(rustix::io::Errno::INTR) => Ok(false),

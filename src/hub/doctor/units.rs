@@ -133,7 +133,7 @@ fn mend(error: &gate::Error, port: u16) -> String {
     match error {
         gate::Error::NotInstalled => "curl -fsSL https://tailscale.com/install.sh | sh".to_owned(),
         gate::Error::TooOld(_) => "tailscale update".to_owned(),
-        gate::Error::NotRunning(_) => "systemctl enable --now tailscaled".to_owned(),
+        gate::Error::NotRunning => "systemctl enable --now tailscaled".to_owned(),
         gate::Error::NoAnswer(_) => "systemctl status tailscaled".to_owned(),
         gate::Error::Expired => "tailscale up --force-reauth".to_owned(),
         gate::Error::OtherTailnet { .. } | gate::Error::State(_) => "tailscale-gate allow".to_owned(),

@@ -117,7 +117,7 @@ impl Connection<'_> {
                 Some(end) if end <= self.limits.head_bytes => {
                     self.lease.has_head();
                     let rest = bytes.split_off(end);
-                    return Ok((head::parse(&bytes, self.peer, self.limits.head_fields)?, rest));
+                    return Ok((head::parse(&bytes, self.limits.head_fields)?, rest));
                 }
                 None if bytes.len() < self.limits.head_bytes => {}
                 _ => return Err(reject(431, "the request line and header fields are too large").into()),

@@ -1,8 +1,6 @@
 //! The head of a request: from bytes to [`Head`], or to the status that says what is wrong with them.
 //! Stricter than RFC 9112 asks where being lenient lets two parsers disagree about where a request ends.
 
-use std::net::SocketAddr;
-
 use httparse::Status;
 
 /// The most header fields the parser has room for, whatever the limits say.
@@ -30,8 +28,6 @@ pub struct Head {
     pub headers: Vec<(String, String)>,
     /// Length of the body.
     pub length: Length,
-    /// Who sent it.
-    pub peer: SocketAddr,
     /// Whether the client waits for `100 Continue` before it sends the body.
     pub(super) expects_continue: bool,
 }
@@ -73,7 +69,7 @@ pub(super) fn end(bytes: &[u8], searched: usize) -> Option<usize> {
 
 /// Parses the bytes up to and with the blank line (RFC 9112, sections 2 to 6).
 /// `fields` is the most header fields allowed.
-pub(super) fn parse(bytes: &[u8], peer: SocketAddr, fields: usize) -> Result<Head, Rejection> {
+pub(super) fn parse(bytes: &[u8], fields: usize) -> Result<Head, Rejection> {
     let mut previous = 0;
     for &byte in bytes {
         if byte == b'\n' && previous != b'\r' {
@@ -108,7 +104,6 @@ pub(super) fn parse(bytes: &[u8], peer: SocketAddr, fields: usize) -> Result<Hea
         target: target.to_owned(),
         headers,
         length: Length::None,
-        peer,
         expects_continue: false,
     };
     check_host(&head)?;
@@ -167,7 +162,7 @@ mod tests {
     fn parsed(head: &str) -> Result<Head, u16> {
         let bytes = head.as_bytes();
         assert_eq!(end(bytes, 0), Some(bytes.len()), "{head:?}");
-        parse(bytes, SocketAddr::from(([127, 0, 0, 1], 1)), MAX_FIELDS).map_err(|rejection| rejection.status)
+        parse(bytes, MAX_FIELDS).map_err(|rejection| rejection.status)
     }
 
     fn with(fields: &str) -> Result<Head, u16> {

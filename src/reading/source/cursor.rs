@@ -8,14 +8,13 @@ use mongodb::bson::{Bson, DateTime, Document, RawBsonRef, RawDocument, RawDocume
 use mongodb::error::{Error as DriverError, ErrorKind};
 use mongodb::sync::Collection;
 
-use super::mongodb::{Connected, SAFE_REPLY, SERVER_TIME, explain};
+use super::mongodb::{Connected, SAFE_REPLY, SERVER_TIME, batch, explain};
 use super::position::{self, Mark, earlier, is_before, is_equal};
 use super::{Acknowledge, Batch, Limits, Read, Total};
 use crate::config::FieldPath;
 use crate::log;
 use crate::reading::Error;
 use crate::reading::columns::Rules;
-use crate::reading::transform::{Form, transform};
 use crate::store::Position;
 
 /// What counting may take; it is only for the progress bar and for a warning.
@@ -212,13 +211,7 @@ impl Cursor {
                 return self.read(&Mark::at(mark.value.clone()), limits);
             }
         }
-        let mut batch = Batch::default();
-        while !batch.is_full(limits) && cursor.advance()? {
-            let raw = cursor.current().as_bytes().to_vec();
-            let outcome = transform(&raw, Form::Bson, "", &self.rules, &mut batch.oddities);
-            batch.add(raw, None, outcome);
-            batch.advanced += 1;
-        }
+        let batch = batch(&mut cursor, limits, &self.rules)?;
         let from = if is_unique || last.is_some() { mark.clone() } else { Mark::at(mark.value.clone()) };
         Ok((batch, from))
     }

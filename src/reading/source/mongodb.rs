@@ -211,17 +211,25 @@ impl Reader {
     fn read(&self, limits: Limits) -> Result<Batch, DriverError> {
         let count = u32::try_from(limits.documents).unwrap_or(u32::MAX);
         let find = self.documents.find(ingested()).limit(count.into()).batch_size(count).max_time(SERVER_TIME);
-        let mut cursor = find.run()?;
-        let mut batch = Batch::default();
-        while !batch.is_full(limits) && cursor.advance()? {
-            // Raw, and never by serde: that takes documents with keys such as $oid for other types.
-            let raw = cursor.current().as_bytes().to_vec();
-            let outcome = transform(&raw, Form::Bson, "", &self.rules, &mut batch.oddities);
-            batch.add(raw, None, outcome);
-            batch.advanced += 1;
-        }
-        Ok(batch)
+        batch(&mut find.run()?, limits, &self.rules)
     }
+}
+
+/// Takes documents, as many as there is room for.
+pub(super) fn batch(
+    cursor: &mut mongodb::sync::Cursor<RawDocumentBuf>,
+    limits: Limits,
+    rules: &Rules,
+) -> Result<Batch, DriverError> {
+    let mut batch = Batch::default();
+    while !batch.is_full(limits) && cursor.advance()? {
+        // Raw, and never by serde: that takes documents with keys such as $oid for other types.
+        let raw = cursor.current().as_bytes().to_vec();
+        let outcome = transform(&raw, Form::Bson, "", rules, &mut batch.oddities);
+        batch.add(raw, None, outcome);
+        batch.advanced += 1;
+    }
+    Ok(batch)
 }
 
 struct Marks {
