@@ -16,6 +16,8 @@ const LIMIT: Duration = Duration::from_secs(10);
 const LONGEST_ANSWER: u64 = 4 << 20;
 /// Nobody's commit has the word of more than a thousand checks.
 const MOST_PAGES: usize = 10;
+/// Where an authority of your own goes, which git trusts then, too.
+const OWN_AUTHORITY: &str = "/usr/local/share/ca-certificates/NAME.crt and update-ca-certificates";
 /// As much of an answer as a reason needs.
 const MOST_OF_REASON: usize = 200;
 
@@ -95,7 +97,7 @@ impl Forge {
             }
             None => None,
         };
-        let agent = Trusting::of(&root, None, "")?.outward(LIMIT);
+        let agent = Trusting::of(&root, None, OWN_AUTHORITY)?.outward(LIMIT);
         Ok(Self { board, root, name: repository.full_name.clone(), token, agent })
     }
 
@@ -170,14 +172,23 @@ impl Forge {
         &self,
         result: Result<Response<ureq::Body>, ureq::Error>,
     ) -> Result<(StatusCode, String, Option<SignedDuration>), Unheard> {
-        let failed = |error: &ureq::Error| format!("{}: {}", self.root, said(error));
+        let failed = |error: &ureq::Error| {
+            let words = said(error);
+            let is_unknown = words.contains("UnknownIssuer");
+            let advice =
+                if is_unknown { format!("; name its own authority with {OWN_AUTHORITY}") } else { String::new() };
+            format!("{}: {words}{advice}", self.root)
+        };
         let mut answer = result.map_err(|error| failed(&error))?;
         let status = answer.status();
         let pause = crate::http::retry_after(&answer, Timestamp::now());
+        // GitHub says so what the token may not do ("Troubleshooting the REST API").
+        let wanted = answer.headers().get("x-accepted-github-permissions").and_then(|value| value.to_str().ok());
+        let wanted = wanted.filter(|_| !status.is_success()).map(|wanted| format!(" (it needs {wanted})"));
         let body = answer.body_mut().with_config().limit(LONGEST_ANSWER).lossy_utf8(true).read_to_string();
         // What was refused is refused, however its reason ends.
         let body = body.or_else(|error| if status.is_success() { Err(failed(&error)) } else { Ok(String::new()) })?;
-        Ok((status, body, pause))
+        Ok((status, body + wanted.as_deref().unwrap_or_default(), pause))
     }
 
     fn refused(&self, status: StatusCode, answer: &str, retry_after: Option<SignedDuration>) -> Unheard {

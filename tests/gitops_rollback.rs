@@ -225,42 +225,17 @@ fn a_health_url_decides() {
     }
 }
 
-/// Answers 200 over TLS with this certificate.
-#[cfg(feature = "tls")]
-fn encrypted((certificate, key): (String, String)) -> u16 {
-    use rustls::pki_types::pem::PemObject;
-    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-
-    let chain = vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()];
-    let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-    let config = Arc::new(config.with_no_client_auth().with_single_cert(chain, key).unwrap());
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let connection = rustls::ServerConnection::new(config.clone()).unwrap();
-            let mut stream = rustls::StreamOwned::new(connection, stream.unwrap());
-            // One that refuses the certificate sends an alert in its place.
-            if stream.read(&mut [0; 1024]).is_ok() {
-                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
-            }
-        }
-    });
-    port
-}
-
 #[cfg(feature = "tls")]
 #[test]
 fn a_health_url_over_https_has_to_show_a_certificate_that_is_trusted() {
+    let served = |(certificate, key): (String, String)| authority::serve(&certificate, &key).0;
     let authority = authority::Authority::new();
     let own = {
         let signed = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
         (signed.cert.pem(), signed.signing_key.serialize_pem())
     };
-    let port = encrypted(authority.certificate(&["127.0.0.1", "localhost"]));
-    let alone = encrypted(own.clone());
+    let port = served(authority.certificate(&["127.0.0.1", "localhost"]));
+    let alone = served(own.clone());
     // The system's authorities have not signed it; the name has to fit; a certificate may be its own authority.
     for (url, ca, code, part) in [
         (format!("https://127.0.0.1:{port}/"), Some(authority.pem()), 0, ""),

@@ -2,6 +2,9 @@
 //! deployment.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[cfg(feature = "tls")]
+#[path = "support/authority.rs"]
+mod authority;
 #[path = "support/notice_server.rs"]
 mod notice_server;
 #[path = "support/status.rs"]
@@ -263,6 +266,47 @@ fn a_forge_that_is_dead_slow_or_closes_early_holds_up_nothing_and_loses_nothing(
         watch(&site);
         assert_eq!(server.got().len(), 1, "{api}");
     }
+}
+
+#[test]
+fn what_the_token_may_not_do_is_told() {
+    let server = Server::start();
+    let site = site_at(&format!("{}/api/v3", server.url), "id = \"acme/infra@live\"");
+    site.run(&[]).expect(0, "deployed");
+    server.says(
+        403,
+        &[("X-Accepted-GitHub-Permissions", "statuses=write")],
+        "{\"message\":\"Resource not accessible\"}",
+    );
+    let log = watch(&site);
+    let line = log.iter().find(|line| line["msg"] == "commit_status_not_sent").unwrap();
+    let error = line["error"].as_str().unwrap();
+    assert!(
+        error.contains("not accessible\"} (it needs statuses=write); look at the credential status-token"),
+        "{error}"
+    );
+    // Two branches of one repository do not write over each other's word.
+    assert_eq!(server.got()[0].json()["context"], json!(format!("hub/{}@live", host())));
+}
+
+#[cfg(feature = "tls")]
+#[test]
+fn the_token_goes_to_nobody_whose_certificate_is_not_trusted() {
+    let authority = authority::Authority::new();
+    let (certificate, key) = authority.certificate(&["localhost"]);
+    let (port, heard) = authority::serve(&certificate, &key);
+    let site = site_at(&format!("https://localhost:{port}/api/v1"), "");
+    site.sync().expect(0, "deployed");
+    let log = watch(&site);
+    let line = log.iter().find(|line| line["msg"] == "commit_status_not_sent").unwrap();
+    assert!(line["error"].as_str().unwrap().contains("update-ca-certificates"), "{line}");
+    assert!(heard.try_recv().is_err());
+    let trusted = site.host.path("authority.pem");
+    std::fs::write(&trusted, authority.pem()).unwrap();
+    later(&site);
+    let output = site.host.command("hub").arg("watch").env("SSL_CERT_FILE", &trusted).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert!(heard.recv().unwrap().contains(&format!("authorization: token {TOKEN}")));
 }
 
 #[test]
