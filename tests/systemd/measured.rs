@@ -108,3 +108,58 @@ fn what_every_service_tells_reaches_the_database_through_the_sandbox_of_its_unit
     let said = lines.iter().filter(|line| line["MESSAGE"].to_string().contains("events_not_stored"));
     assert_eq!(said.count(), 1, "{lines:?}");
 }
+
+#[test]
+fn a_scrape_and_a_login_see_what_the_sandboxes_let_them_see() {
+    let Some(machine) = Machine::boot() else { return };
+    machine.ok(&["systemctl", "stop", "system-metrics.timer", "hub-watch.timer"]);
+    configure(&machine, &[repository("infra", "")]);
+    let commit = push(&machine, "infra", &[Text("systemd/app.service", &service("app", "1"))]);
+    sync(&machine, "infra").expect(0);
+    start_hub(&machine);
+    machine.ok(&["systemctl", "stop", "system-metrics.timer", "hub-watch.timer"]);
+    machine.ok(&RUN);
+    machine.ok(&["systemctl", "start", "hub-watch.service"]);
+    let request =
+        "exec 3<>/dev/tcp/127.0.0.1/8086; printf 'GET /metrics HTTP/1.0\\r\\nHost: localhost\\r\\n\\r\\n' >&3; cat <&3";
+    let scrape = || machine.ok(&["bash", "-c", request]);
+    let text = scrape();
+    let deployed = format!("hub_repository_deployed_info{{repository=\"acme/infra\",commit=\"{commit}\"}} 1");
+    let lines = [
+        deployed.as_str(),
+        "hub_deployments_total{repository=\"acme/infra\"} 1",
+        "hub_rollbacks_total{repository=\"acme/infra\"} 0",
+        "hub_repository_result{repository=\"acme/infra\",result=\"deployed\"} 1",
+        "hub_notices_waiting 0",
+    ];
+    for line in lines {
+        assert!(text.lines().any(|found| found.trim_end() == line), "{line} is not in {text}");
+    }
+    for family in
+        ["hub_memory_total_bytes ", "hub_cpu_seconds_total{", "process_open_fds ", "process_cpu_seconds_total "]
+    {
+        assert!(text.contains(&format!("\n{family}")), "{family} is not in {text}");
+    }
+    // What root takes from the group is left out, and said; it is no 0.
+    machine.ok(&["chmod", "700", "/var/lib/observability-hub/gitops"]);
+    let text = scrape();
+    assert!(text.contains("hub_health_reason{key=\"state/gitops/denied\""), "{text}");
+    assert!(!text.contains("hub_deployments_total") && text.contains("\nhub_memory_total_bytes "), "{text}");
+    machine.ok(&["chmod", "751", "/var/lib/observability-hub/gitops"]);
+
+    // Off unless somebody links it.
+    assert!(
+        !machine.exists("/etc/update-motd.d/60-observability-hub") && !machine.exists("/run/motd.d/observability-hub")
+    );
+    let script = "/usr/share/observability-hub/motd";
+    machine.ok(&["mkdir", "-p", "/etc/update-motd.d"]);
+    machine.ok(&["ln", "-s", script, "/etc/update-motd.d/60-observability-hub"]);
+    let said = machine.ok(&["run-parts", "--lsbsysinit", "/etc/update-motd.d"]);
+    assert!(said.contains("Observability Hub: ") && !said.contains("acme"), "{said}");
+    let drop_in = format!("[Service]\nExecStartPost=-+{script} /run/motd.d/observability-hub\n");
+    machine.write("/etc/systemd/system/hub-watch.service.d/motd.conf", drop_in);
+    machine.ok(&["systemctl", "daemon-reload"]);
+    machine.ok(&["systemctl", "start", "hub-watch.service"]);
+    let line = machine.ok(&["cat", "/run/motd.d/observability-hub"]);
+    assert!(line.starts_with("Observability Hub: ") && line.lines().count() == 1, "{line}");
+}
