@@ -157,7 +157,7 @@ fn silence_is_green_after_ten_minutes_and_an_hour_of_pending_is_told() {
     seen_minutes_ago(&site, 61);
     // A forge that does not answer meanwhile does not begin the hour anew.
     server.answers(503, &[]);
-    site.sync().expect(1, "failed").says("cannot be asked, so it is not deployed").says("answered 503");
+    site.sync().expect(0, "waiting").says("cannot be asked, so it is not deployed").says("answered 503");
     pending();
     site.sync().expect(0, "waiting");
     let reason = asks(&site, "gitops/acme/infra/waiting").unwrap();
@@ -178,7 +178,8 @@ fn silence_is_green_after_ten_minutes_and_an_hour_of_pending_is_told() {
 fn a_run_asks_again_by_itself_and_the_timer_after_it() {
     let server = Server::start();
     let site = site_at(&format!("{}/api/v3", server.url));
-    github(&server, json!([]), json!([check_run("slow", None)]));
+    // A forge that is away for a moment is no failure.
+    server.answers(503, &[]);
     github(&server, json!([]), json!([check_run("slow", Some("success"))]));
     site.request(REPO);
     let ran: Ran = site.queued().expect(0, "deployed");
@@ -219,11 +220,14 @@ fn nothing_is_deployed_unchecked_whatever_the_forge_does() {
     let dead = format!("http://{}", support::free_address());
     let cut = raw(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{\"total_count\":0,");
     let site = site_at(&format!("{}/api/v3", server.url));
-    let fails = |part: &str| {
-        let ran = site.sync().expect(1, "failed").says("cannot be asked, so it is not deployed").says(part);
+    let not_deployed = |ran: Ran, part: &str| {
+        let ran = ran.says("cannot be asked, so it is not deployed").says(part);
         assert!(!ran.log.contains(TOKEN) && !ran.report.to_string().contains(TOKEN), "{ran:?}");
         nothing_live(&site);
     };
+    // What somebody has to mend is a failure at once, and an outage after ten minutes.
+    let fails = |part: &str| not_deployed(site.sync().expect(1, "failed"), part);
+    let waits = |part: &str| not_deployed(site.sync().expect(0, "waiting").says("it is asked again"), part);
     server.answers(302, &[("Location", &format!("{}/x", other.url))]);
     fails("leads elsewhere, which is not followed");
     assert_eq!(other.got().len(), 0, "the token is for one host");
@@ -231,21 +235,27 @@ fn nothing_is_deployed_unchecked_whatever_the_forge_does() {
     fails("answered 403: no (the token); look at the credential forge");
     for answer in ["", "[]", "{\"statuses\":[]}", "{\"total_count\":1,\"statuses\":[{}]}", "<html>"] {
         server.says(200, &[], answer);
-        fails("answered what is not understood");
+        waits("answered what is not understood");
     }
     // It says there are two, and shows one again and again.
     for _ in 0..2 {
         server.says(200, &[], &json!({"total_count": 2, "statuses": [status("a", "success")]}).to_string());
     }
-    fails("says there are 2 and shows 1");
+    waits("says there are 2 and shows 1");
     // The first question was answered well, the second not.
     server.says(200, &[], "{\"total_count\":0}");
     server.answers(500, &[]);
-    fails("answered 500");
+    waits("answered 500");
     for api in [dead, cut, raw(b""), raw(b"nonsense\r\n\r\n")] {
         configure(&site, &format!("{api}/api/v3"));
-        fails("");
+        waits("");
     }
+    let long_ago = jiff::Timestamp::now() - jiff::SignedDuration::from_mins(11);
+    status::change(&site.state(&format!("checked/{FILE}")), |checked| {
+        checked["waiting"]["unheard"] = long_ago.to_string().into()
+    });
+    fails("");
+    fails("");
     std::fs::remove_file(site.host.state().join("credentials/forge")).unwrap();
     fails("credential forge: is missing");
     // It is tried again without being asked.

@@ -17,6 +17,9 @@ use crate::text;
 /// Who has said nothing for so long will not: not every commit has checks.
 const SILENCE: SignedDuration = SignedDuration::from_mins(10);
 
+/// A forge that is away for less is waited for as its checks are.
+const OUTAGE: SignedDuration = SignedDuration::from_mins(10);
+
 impl Run<'_> {
     /// Asks the forge what others say of a commit that is not live; an end where that is not green.
     ///
@@ -33,14 +36,29 @@ impl Run<'_> {
             return Ok(None);
         }
         let known = self.store.checked(repository).and_then(|checked| checked.waiting);
-        let since = known.filter(|known| known.commit == commit).map_or_else(now, |known| known.since);
-        outcome.waiting = Some(Waiting { commit: commit.to_owned(), since: since.clone() });
+        let known = known.filter(|known| known.commit == commit);
+        let (since, unheard) = known.map_or_else(|| (now(), None), |known| (known.since, known.unheard));
+        let waiting = Waiting { commit: commit.to_owned(), since: since.clone(), unheard: None };
+        outcome.waiting = Some(waiting.clone());
+        let cannot = |reason| Error::Checks { commit: short(commit).to_owned(), reason };
+        let forge = Forge::of(self.config, repository).map_err(cannot)?;
         place.set_busy(false);
-        let words = Forge::of(self.config, repository)
-            .and_then(|forge| forge.words(commit).map_err(|unheard| unheard.reason))
-            .map_err(|reason| Error::Checks { commit: short(commit).to_owned(), reason });
+        let words = forge.words(commit);
         place.set_busy(true);
-        let reason = match judge(&words?, commit, &since) {
+        let judged = match words {
+            Ok(words) => judge(&words, commit, &since),
+            Err(error) => {
+                let unheard = unheard.unwrap_or_else(now);
+                let is_short = age(&unheard) < OUTAGE && !error.is_mine;
+                outcome.waiting = Some(Waiting { unheard: Some(unheard), ..waiting });
+                let error = cannot(error.reason);
+                if !is_short {
+                    return Err(error);
+                }
+                Judged::Waits(format!("{error}; it is asked again"))
+            }
+        };
+        let reason = match judged {
             Judged::Green => {
                 log::info!("checks_green", repo = repository.name, commit = commit);
                 return Ok(None);
@@ -77,12 +95,15 @@ fn judge(words: &[Word], commit: &str, since: &str) -> Judged {
     if let Some(pending) = named(State::Pending) {
         return Judged::Waits(format!("{commit} waits since {since} for its checks: {pending}"));
     }
-    // A time that lies ahead is of a clock that was set back; then it begins anew with the next commit at the latest.
-    let age = since.parse::<Timestamp>().map_or(SignedDuration::ZERO, |since| Timestamp::now().duration_since(since));
-    if words.is_empty() && age.abs() < SILENCE {
+    if words.is_empty() && age(since) < SILENCE {
         return Judged::Waits(format!("nobody has said anything of {commit} yet; after ten minutes it is deployed"));
     }
     Judged::Green
+}
+
+/// How long ago an instant was. One that lies ahead is of a clock that was set back, which must hold up nothing for ever.
+fn age(instant: &str) -> SignedDuration {
+    instant.parse::<Timestamp>().map_or(SignedDuration::ZERO, |at| Timestamp::now().duration_since(at).abs())
 }
 
 #[cfg(test)]

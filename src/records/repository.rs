@@ -103,6 +103,9 @@ pub struct Waiting {
     pub commit: String,
     /// Since when, RFC 3339.
     pub since: String,
+    /// Since when the forge cannot be asked, RFC 3339; none where it can.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unheard: Option<String>,
 }
 
 /// `gitops/bad/<file>.json`: the commit that failed and is not tried again until the branch moves.
