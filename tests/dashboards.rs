@@ -246,11 +246,11 @@ fn every_panel_of_a_host_finds_the_same_on_postgresql_and_on_sqlite() {
     let begin = now / (60 * MINUTE) * 60 * MINUTE - 60 * MINUTE;
     for store in &mut stores {
         for (at, minute) in (0..10_i32).zip(0_i64..) {
-            store.insert_metrics(&run("web", begin + minute * MINUTE + 1500, f64::from(at))).unwrap();
-            store.insert_metrics(&run("db", begin + minute * MINUTE + 700, f64::from(at) * 10.0)).unwrap();
+            store.insert_metrics(&run("web", begin + minute * MINUTE + 1500, f64::from(at)), &[]).unwrap();
+            store.insert_metrics(&run("db", begin + minute * MINUTE + 700, f64::from(at) * 10.0), &[]).unwrap();
         }
         let gone = run("gone", begin - 30 * 24 * 60 * MINUTE, 1.0);
-        store.insert_with_events(&gone, &happened(begin - 30 * 24 * 60 * MINUTE)).unwrap();
+        store.insert_metrics(&gone, &happened(begin - 30 * 24 * 60 * MINUTE)).unwrap();
     }
     let mut client = database.superuser();
     let connection = rusqlite::Connection::open(&file).unwrap();

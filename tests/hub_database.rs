@@ -44,7 +44,7 @@ fn filled() -> Host {
     host.configure(PIPELINE);
     let mut store = Store::open(&config(&host, "sqlite:hub.db", PIPELINE)).unwrap();
     let rows: Vec<_> = (0..RUNS).flat_map(|run| sample("web", run * 60_000)).collect();
-    store.insert_metrics(&rows).unwrap();
+    store.insert_metrics(&rows, &[]).unwrap();
     let rejected = (0..50).map(|number| Rejected {
         source_id: format!("bad-{number}"),
         place: None,
@@ -193,7 +193,7 @@ fn a_copy_is_whole_while_somebody_writes() {
     let copied = Host::new();
     Store::open(&config(&copied, &format!("sqlite:{shown}"), PIPELINE))
         .unwrap()
-        .insert_metrics(&sample("web", 1))
+        .insert_metrics(&sample("web", 1), &[])
         .unwrap();
     let (code, said) = hub(&host, &["check"]);
     assert!(
@@ -264,7 +264,7 @@ fn recovered(host: &Host) -> (String, PathBuf) {
     assert_eq!(std::fs::read(file(host)).unwrap(), before, "the damaged one stays");
     assert_eq!(number(&new, "SELECT count(*) FROM pragma_integrity_check WHERE integrity_check = 'ok'"), 1);
     let config = config(&Host::new(), &format!("sqlite:{}", new.display()), PIPELINE);
-    Store::open(&config).unwrap().insert_metrics(&sample("new", 1)).unwrap();
+    Store::open(&config).unwrap().insert_metrics(&sample("new", 1), &[]).unwrap();
     assert!(said.contains("install ") && said.contains("mkdir "), "{said}");
     (said, new)
 }

@@ -62,11 +62,11 @@ fn a_policy_refuses_single_rows_and_where_there_is_none_it_is_named() {
     stopped(&site, &database, "CREATE POLICY observability_hub ON \"dead_letters\"");
     // And that of metrics.
     superuser.batch_execute(&force("system_metrics")).unwrap();
-    let error = open(&database.url()).unwrap().insert_metrics(&sample("web", 0)).unwrap_err();
+    let error = open(&database.url()).unwrap().insert_metrics(&sample("web", 0), &[]).unwrap_err();
     assert!(matches!(&error, Error::Rights { remedy, .. } if remedy.contains("CREATE POLICY")), "{error}");
     superuser.batch_execute("CREATE POLICY web ON system_metrics USING (true) WITH CHECK (host = 'web')").unwrap();
-    open(&database.url()).unwrap().insert_metrics(&sample("web", 0)).unwrap();
-    let error = open(&database.url()).unwrap().insert_metrics(&sample("other", 0)).unwrap_err();
+    open(&database.url()).unwrap().insert_metrics(&sample("web", 0), &[]).unwrap();
+    let error = open(&database.url()).unwrap().insert_metrics(&sample("other", 0), &[]).unwrap_err();
     assert_eq!(error.is_row_refused(), Some(0), "{error}");
 }
 
@@ -240,11 +240,11 @@ fn columns_without_a_time_zone_are_in_utc() {
     let config = configured(&database.url(), "[metrics]\nretention_days = 1\n");
     let mut store = Store::open(&config).unwrap();
     for _ in 0..2 {
-        store.insert_metrics(&sample("web", now - 23 * 3_600_000)).unwrap();
+        store.insert_metrics(&sample("web", now - 23 * 3_600_000), &[]).unwrap();
     }
     assert_eq!((database.count(), millis("SELECT min(time) FROM system_metrics")), (4, now - 23 * 3_600_000));
     assert_eq!((store.delete_old_metrics(1).unwrap(), database.count()), (0, 4));
-    store.insert_metrics(&sample("old", now - 25 * 3_600_000)).unwrap();
+    store.insert_metrics(&sample("old", now - 25 * 3_600_000), &[]).unwrap();
     assert_eq!((store.delete_old_metrics(1).unwrap(), database.count()), (4, 4));
 }
 

@@ -57,7 +57,7 @@ fn a_locked_table_is_given_up_and_the_server_stops_waiting_too() {
     let mut other = database.superuser();
     other.batch_execute("BEGIN; LOCK TABLE system_metrics").unwrap();
     let started = Instant::now();
-    let error = store.insert_metrics(&sample("web", 0)).unwrap_err();
+    let error = store.insert_metrics(&sample("web", 0), &[]).unwrap_err();
     assert!(error.is_unavailable() && error.to_string().contains("no answer"), "{error}");
     assert!(started.elapsed() < Duration::from_secs(9), "{:?}", started.elapsed());
     support::eventually("the server gives the statement up", || {
@@ -65,7 +65,7 @@ fn a_locked_table_is_given_up_and_the_server_stops_waiting_too() {
     });
     assert!(store.check().unwrap_err().to_string().contains("open the database again"));
     other.batch_execute("ROLLBACK").unwrap();
-    open(&database.url()).unwrap().insert_metrics(&sample("web", 0)).unwrap();
+    open(&database.url()).unwrap().insert_metrics(&sample("web", 0), &[]).unwrap();
     assert_eq!(database.count(), 4);
 }
 
@@ -77,7 +77,7 @@ fn a_standby_is_waited_for_and_a_server_that_is_read_only_for_good_is_not() {
     for set in ["ROLE", "DATABASE"] {
         let setting = format!("ALTER {set} standby SET default_transaction_read_only = on");
         database.superuser().batch_execute(&setting).unwrap();
-        let error = open(&database.url()).unwrap().insert_metrics(&sample("web", 0)).unwrap_err();
+        let error = open(&database.url()).unwrap().insert_metrics(&sample("web", 0), &[]).unwrap_err();
         let remedy = format!("ALTER {set} \"standby\" RESET default_transaction_read_only");
         assert!(!error.is_unavailable() && error.to_string().contains(&remedy), "{error}");
         let reset = format!("ALTER {set} standby RESET default_transaction_read_only");
@@ -86,10 +86,10 @@ fn a_standby_is_waited_for_and_a_server_that_is_read_only_for_good_is_not() {
     cluster.stop("INT");
     cluster.file("data/standby.signal", "");
     cluster.run();
-    let error = open(&database.url()).unwrap().insert_metrics(&sample("web", 0)).unwrap_err();
+    let error = open(&database.url()).unwrap().insert_metrics(&sample("web", 0), &[]).unwrap_err();
     assert!(error.is_unavailable() && error.to_string().contains("target_session_attrs=read-write"), "{error}");
     cluster.superuser("postgres").execute("SELECT pg_promote()", &[]).unwrap();
-    open(&database.url()).unwrap().insert_metrics(&sample("web", 0)).unwrap();
+    open(&database.url()).unwrap().insert_metrics(&sample("web", 0), &[]).unwrap();
 }
 
 #[test]
@@ -97,15 +97,15 @@ fn an_outage_is_survived() {
     let Some(cluster) = Cluster::start(&[]) else { return };
     let database = cluster.database("outage");
     let mut store = open(&database.url()).unwrap();
-    store.insert_metrics(&sample("web", 0)).unwrap();
+    store.insert_metrics(&sample("web", 0), &[]).unwrap();
     cluster.stop("QUIT");
-    assert!(store.insert_metrics(&sample("web", 1)).unwrap_err().is_unavailable());
-    assert!(store.insert_metrics(&sample("web", 1)).unwrap_err().is_unavailable());
+    assert!(store.insert_metrics(&sample("web", 1), &[]).unwrap_err().is_unavailable());
+    assert!(store.insert_metrics(&sample("web", 1), &[]).unwrap_err().is_unavailable());
     assert!(open(&database.url()).unwrap_err().is_unavailable());
     cluster.run();
     let mut store = open(&database.url()).unwrap();
     for run in 0..5 {
-        store.insert_metrics(&sample("web", run)).unwrap();
+        store.insert_metrics(&sample("web", run), &[]).unwrap();
     }
     assert_eq!(database.count(), 20);
 }
@@ -119,8 +119,8 @@ fn what_was_acknowledged_survives_kill_9_of_the_server() {
         let (stored, seen) = std::sync::mpsc::channel();
         let writer = std::thread::spawn(move || {
             for n in 0.. {
-                match store.insert_metrics(&sample("web", round * 1_000_000 + n)) {
-                    Ok(()) => stored.send(n).unwrap(),
+                match store.insert_metrics(&sample("web", round * 1_000_000 + n), &[]) {
+                    Ok(_) => stored.send(n).unwrap(),
                     Err(error) => return error,
                 }
             }
@@ -136,7 +136,7 @@ fn what_was_acknowledged_survives_kill_9_of_the_server() {
         assert!(rows >= (last + 1) * 4 && rows % 4 == 0, "{rows} rows for {last}");
         // The replay of what was in flight.
         let mut store = open(&database.url()).unwrap();
-        store.insert_metrics(&sample("web", round * 1_000_000 + last + 1)).unwrap();
+        store.insert_metrics(&sample("web", round * 1_000_000 + last + 1), &[]).unwrap();
         assert_eq!(
             database
                 .number(&format!("SELECT count(*) FROM system_metrics WHERE time >= to_timestamp({})", round * 1000)),
@@ -165,7 +165,9 @@ fn five_hundred_hosts_within_a_minute() {
                         }
                         let rows = sample(&format!("host-{host}"), 1_700_000_000_000 + round * 60_000);
                         // A sample that cannot be stored is spooled and sent again; this host does so at once.
-                        while let Err(error) = Store::open(&config).and_then(|mut store| store.insert_metrics(&rows)) {
+                        while let Err(error) =
+                            Store::open(&config).and_then(|mut store| store.insert_metrics(&rows, &[]))
+                        {
                             let late = started.elapsed() > Duration::from_secs(60);
                             assert!(error.is_unavailable() && !late, "host {host}: {error}");
                         }
@@ -190,7 +192,7 @@ fn sessions_share_servers_behind_pgbouncer() {
         for (n, store) in stores.iter_mut().enumerate() {
             scope.spawn(move || {
                 for minute in 0..10 {
-                    store.insert_metrics(&sample(&format!("h{n}"), minute * 60_000)).unwrap();
+                    store.insert_metrics(&sample(&format!("h{n}"), minute * 60_000), &[]).unwrap();
                     store.check().unwrap();
                 }
                 store.delete_old_metrics(36_500).unwrap();
@@ -225,7 +227,7 @@ fn of_several_hosts_the_one_that_takes_rows_is_found() {
         for ports in [[closed, standby.port, primary.port], [primary.port, standby.port, closed]] {
             let hosts = ports.map(|port| format!("127.0.0.1:{port}")).join(",");
             let url = format!("postgres://several:geheim@{hosts}/several?target_session_attrs={attributes}");
-            open(&url).unwrap().insert_metrics(&sample("web", 0)).unwrap();
+            open(&url).unwrap().insert_metrics(&sample("web", 0), &[]).unwrap();
         }
     }
     assert_eq!(

@@ -22,9 +22,9 @@ fn rows_are_stored_once_over_tcp_and_over_the_socket() {
     let rows = sample("web", 1_700_000_000_123);
     for url in [database.url(), database.socket_url()] {
         let mut store = open(&url).unwrap();
-        store.insert_metrics(&rows).unwrap();
-        store.insert_metrics(&rows).unwrap();
-        store.insert_metrics(&[]).unwrap();
+        store.insert_metrics(&rows, &[]).unwrap();
+        store.insert_metrics(&rows, &[]).unwrap();
+        store.insert_metrics(&[], &[]).unwrap();
         store.check().unwrap();
     }
     assert_eq!(database.count(), 4);
@@ -48,9 +48,9 @@ fn views_have_typed_columns() {
     let Some(cluster) = shared() else { return };
     let database = cluster.database("views");
     let mut store = open(&database.url()).unwrap();
-    store.insert_metrics(&sample("web", 1_700_000_000_000)).unwrap();
+    store.insert_metrics(&sample("web", 1_700_000_000_000), &[]).unwrap();
     // The Go version wrote null where a collector failed.
-    store.insert_metrics(&[row("web", 1, "disk", json!(null)), row("web", 1, "cpu", json!(null))]).unwrap();
+    store.insert_metrics(&[row("web", 1, "disk", json!(null)), row("web", 1, "cpu", json!(null))], &[]).unwrap();
     let one = |sql: &str| -> Vec<f64> {
         let rows = database.superuser().query(sql, &[]).unwrap();
         rows.iter().map(|row| row.get(0)).collect()
@@ -71,7 +71,7 @@ fn views_have_typed_columns() {
 fn every_kind_has_a_view() {
     let Some(cluster) = shared() else { return };
     let database = cluster.database("kinds");
-    open(&database.url()).unwrap().insert_metrics(&more_kinds("web", 1_700_000_000_000)).unwrap();
+    open(&database.url()).unwrap().insert_metrics(&more_kinds("web", 1_700_000_000_000), &[]).unwrap();
     for (sql, expected) in VIEW_QUERIES {
         let sql = format!("SELECT ({sql})::double precision");
         assert_eq!(database.superuser().query_one(&sql, &[]).unwrap().get::<_, f64>(0), *expected, "{sql}");
@@ -99,10 +99,10 @@ fn views_of_the_version_before_get_the_new_ones_whoever_may_make_them() {
         )
         .unwrap();
     // Who may make no views stores rows all the same.
-    open(&database.url()).unwrap().insert_metrics(&more_kinds("web", 0)).unwrap();
+    open(&database.url()).unwrap().insert_metrics(&more_kinds("web", 0), &[]).unwrap();
     assert_eq!(database.number("SELECT version FROM hub_schema WHERE object = 'metric_views'"), 1);
     superuser.batch_execute("GRANT CREATE ON SCHEMA public TO old_views").unwrap();
-    open(&database.url()).unwrap().insert_metrics(&sample("web", 0)).unwrap();
+    open(&database.url()).unwrap().insert_metrics(&sample("web", 0), &[]).unwrap();
     assert_eq!(database.number("SELECT version FROM hub_schema WHERE object = 'metric_views'"), 3);
     assert_eq!(database.number("SELECT count(*) FROM metrics_cpu WHERE usage = 12.5 AND steal_percent IS NULL"), 1);
     assert_eq!(database.number("SELECT count(*) FROM metrics_pressure"), 2);
@@ -120,7 +120,7 @@ fn a_view_of_somebody_else_is_left_alone() {
         .superuser()
         .batch_execute("CREATE VIEW metrics_cpu AS SELECT 1 AS mine; CREATE TABLE metrics_disk (a int)")
         .unwrap();
-    open(&database.url()).unwrap().insert_metrics(&sample("web", 0)).unwrap();
+    open(&database.url()).unwrap().insert_metrics(&sample("web", 0), &[]).unwrap();
     assert_eq!(database.number("SELECT mine FROM metrics_cpu"), 1);
     assert_eq!(database.number("SELECT count(*) FROM metrics_disk"), 0);
     assert_eq!(database.number("SELECT count(*) FROM metrics_memory"), 1);
@@ -146,7 +146,7 @@ fn a_refused_row_is_named_and_the_others_are_fine() {
     ] {
         let mut rows: Vec<MetricRow> = (0..100).map(fine).collect();
         rows[37] = bad;
-        let error = store.insert_metrics(&rows).unwrap_err();
+        let error = store.insert_metrics(&rows, &[]).unwrap_err();
         assert_eq!(error.is_row_refused(), Some(37), "{error}");
         assert_eq!(database.count(), 0, "all or none");
     }
@@ -154,11 +154,11 @@ fn a_refused_row_is_named_and_the_others_are_fine() {
     for index in [0, 99] {
         rows[index].os = "plan9".into();
     }
-    assert_eq!(store.insert_metrics(&rows).unwrap_err().is_row_refused(), Some(0));
+    assert_eq!(store.insert_metrics(&rows, &[]).unwrap_err().is_row_refused(), Some(0));
     rows.remove(0);
-    assert_eq!(store.insert_metrics(&rows).unwrap_err().is_row_refused(), Some(98));
+    assert_eq!(store.insert_metrics(&rows, &[]).unwrap_err().is_row_refused(), Some(98));
     rows.remove(98);
-    store.insert_metrics(&rows).unwrap();
+    store.insert_metrics(&rows, &[]).unwrap();
     assert_eq!(database.count(), 98);
 }
 
@@ -234,8 +234,8 @@ fn tables_of_the_go_version_are_adopted_with_their_rows() {
         // The column keeps whole seconds, so .4 s and its replay are the same row.
         let rows: Vec<MetricRow> = [sample("pi", 1_700_000_000_400), sample("pi", 1_700_000_060_600)].concat();
         for _ in 0..3 {
-            store.insert_metrics(&rows).unwrap();
-            store.insert_metrics(&[rows.clone(), rows.clone()].concat()).unwrap();
+            store.insert_metrics(&rows, &[]).unwrap();
+            store.insert_metrics(&[rows.clone(), rows.clone()].concat(), &[]).unwrap();
         }
         assert_eq!(database.count(), before + 8, "{name}");
         let unique = database
@@ -252,8 +252,8 @@ fn tables_of_the_go_version_are_adopted_with_their_rows() {
             superuser.batch_execute("CREATE UNIQUE INDEX ON system_metrics (metric_type, host, time)").unwrap();
             let before = database.count();
             let mut store = open(&database.url()).unwrap();
-            store.insert_metrics(&sample("key", 0)).unwrap();
-            store.insert_metrics(&sample("key", 400)).unwrap();
+            store.insert_metrics(&sample("key", 0), &[]).unwrap();
+            store.insert_metrics(&sample("key", 400), &[]).unwrap();
             assert_eq!(database.count(), before + 4);
         }
     }
@@ -269,8 +269,8 @@ fn a_go_table_whose_indexes_cannot_be_made_in_time_is_adopted_without_them() {
     let mut writing = writer.transaction().unwrap();
     writing.batch_execute("LOCK TABLE system_metrics IN ROW EXCLUSIVE MODE").unwrap();
     let mut store = open(&database.url()).unwrap();
-    store.insert_metrics(&sample("pi", 1_700_000_000_400)).unwrap();
-    store.insert_metrics(&sample("pi", 1_700_000_000_400)).unwrap();
+    store.insert_metrics(&sample("pi", 1_700_000_000_400), &[]).unwrap();
+    store.insert_metrics(&sample("pi", 1_700_000_000_400), &[]).unwrap();
     assert_eq!(database.count(), 4);
     let indexes = "SELECT count(*) FROM pg_indexes WHERE tablename = 'system_metrics'";
     assert_eq!(database.number(indexes), 0);
@@ -282,7 +282,7 @@ fn a_go_table_whose_indexes_cannot_be_made_in_time_is_adopted_without_them() {
         )
         .unwrap();
     let mut store = open(&database.url()).unwrap();
-    store.insert_metrics(&sample("pi", 1_700_000_000_400)).unwrap();
+    store.insert_metrics(&sample("pi", 1_700_000_000_400), &[]).unwrap();
     assert_eq!(database.count(), 4);
 }
 
@@ -305,12 +305,12 @@ fn a_role_without_rights_is_told_the_sql_to_run() {
         let (_, script) = remedy.split_once('\n').unwrap();
         superuser.batch_execute(script).unwrap();
         let mut store = Store::open(&config).unwrap();
-        store.insert_metrics(&sample("web", 0)).unwrap();
+        store.insert_metrics(&sample("web", 0), &[]).unwrap();
         store.check().unwrap();
         store.delete_old_metrics(1).unwrap();
         assert_eq!(database.count(), if adopted { 4 } else { 0 });
         superuser.batch_execute(&format!("REVOKE INSERT ON system_metrics FROM {name}")).unwrap();
-        let error = store.insert_metrics(&sample("web", 1)).unwrap_err();
+        let error = store.insert_metrics(&sample("web", 1), &[]).unwrap_err();
         assert!(
             error.to_string().contains(&format!("TO \"{name}\"")) && matches!(error, Error::Rights { .. }),
             "{error}"
@@ -324,7 +324,7 @@ fn a_newer_schema_is_refused_only_when_it_says_so() {
     let database = cluster.database("newer");
     drop(open(&database.url()).unwrap());
     database.superuser().batch_execute("UPDATE hub_schema SET version = 9").unwrap();
-    open(&database.url()).unwrap().insert_metrics(&sample("web", 0)).unwrap();
+    open(&database.url()).unwrap().insert_metrics(&sample("web", 0), &[]).unwrap();
     database.superuser().batch_execute("UPDATE hub_schema SET oldest = 9").unwrap();
     assert!(matches!(open(&database.url()), Err(Error::Newer { found: 9, .. })));
 }
@@ -359,7 +359,8 @@ fn first_starts_of_many_hosts_do_not_clash() {
     std::thread::scope(|scope| {
         for n in 0..20 {
             let config = &config;
-            scope.spawn(move || Store::open(config).unwrap().insert_metrics(&sample(&format!("h{n}"), 0)).unwrap());
+            scope
+                .spawn(move || Store::open(config).unwrap().insert_metrics(&sample(&format!("h{n}"), 0), &[]).unwrap());
         }
     });
     assert_eq!(database.count(), 80);
@@ -375,7 +376,7 @@ fn all_rows_of_a_run_take_one_round_trip() {
     let mut store = open(&format!("postgres://roundtrip:geheim@127.0.0.1:{relay}/roundtrip?sslmode=disable")).unwrap();
     assert_eq!(turns(), 2, "a look at the catalogs and at the versions");
     let rows: Vec<MetricRow> = (0..20).flat_map(|n| sample("web", n)).collect();
-    store.insert_metrics(&rows).unwrap();
+    store.insert_metrics(&rows, &[]).unwrap();
     assert_eq!((turns(), database.count()), (3, 80));
 }
 
@@ -410,7 +411,7 @@ fn timescaledb_and_citus_get_their_own_sql() {
                 $$ INSERT INTO calls VALUES (format('drop %s', $2)); SELECT 'chunk' $$"))
         .unwrap();
     let mut store = open(&database.url()).unwrap();
-    store.insert_metrics(&sample("web", 0)).unwrap();
+    store.insert_metrics(&sample("web", 0), &[]).unwrap();
     for days in [30, 30, 7] {
         assert_eq!(store.delete_old_metrics(days).unwrap(), 0);
     }
@@ -444,7 +445,7 @@ fn timescaledb_and_citus_get_their_own_sql() {
                 $$ INSERT INTO calls VALUES (format('distribute %s %s', $1, $2)) $$"))
         .unwrap();
     let mut store = open(&database.url()).unwrap();
-    store.insert_metrics(&sample("web", 0)).unwrap();
+    store.insert_metrics(&sample("web", 0), &[]).unwrap();
     assert_eq!(store.delete_old_metrics(30).unwrap(), 4);
     assert_eq!(database.number("SELECT count(*) FROM calls WHERE call = 'distribute system_metrics host'"), 1);
 }
@@ -465,7 +466,7 @@ fn what_somebody_dropped_is_made_again_and_is_the_hub_s() {
     assert_eq!(database.number("SELECT count(*) FROM hub_schema WHERE adopted"), 1);
     for _ in 0..2 {
         superuser.batch_execute("DROP TABLE system_metrics CASCADE").unwrap();
-        open(&database.url()).unwrap().insert_metrics(&sample("web", 0)).unwrap();
+        open(&database.url()).unwrap().insert_metrics(&sample("web", 0), &[]).unwrap();
         assert_eq!(database.number("SELECT count(*) FROM metrics_disk"), 2, "its views went with it");
         assert_eq!(database.number("SELECT count(*) FROM hub_schema WHERE adopted"), 0);
     }
@@ -492,8 +493,8 @@ fn parts_that_somebody_dropped_are_made_again_and_named() {
             "{:?}",
             store.notes()
         );
-        store.insert_metrics(&sample("web", 0)).unwrap();
-        store.insert_metrics(&sample("web", 0)).unwrap();
+        store.insert_metrics(&sample("web", 0), &[]).unwrap();
+        store.insert_metrics(&sample("web", 0), &[]).unwrap();
         assert_eq!(database.number(&format!("SELECT count(*) FROM pg_class WHERE oid = to_regclass('{name}')")), 1);
         assert_eq!((database.count(), Store::open(&config).unwrap().notes().len()), (4, 0), "{name}");
     }
@@ -507,7 +508,7 @@ fn parts_that_somebody_dropped_are_made_again_and_named() {
         )
         .unwrap();
     for time in [1, 1, 2] {
-        Store::open(&config).unwrap().insert_metrics(&sample("web", time)).unwrap();
+        Store::open(&config).unwrap().insert_metrics(&sample("web", time), &[]).unwrap();
     }
     assert_eq!(database.count(), 12);
 }

@@ -39,10 +39,10 @@ fn rows_are_stored_once_however_often_they_are_sent() {
     let host = Host::new();
     let mut store = Store::open(&config(&host)).unwrap();
     for _ in 0..3 {
-        store.insert_metrics(&sample("web", 1_700_000_000_123)).unwrap();
+        store.insert_metrics(&sample("web", 1_700_000_000_123), &[]).unwrap();
     }
     drop(store);
-    Store::open(&config(&host)).unwrap().insert_metrics(&sample("web", 1_700_000_000_123)).unwrap();
+    Store::open(&config(&host)).unwrap().insert_metrics(&sample("web", 1_700_000_000_123), &[]).unwrap();
     assert_eq!(number(&host, "SELECT count(*) FROM system_metrics"), 4);
     assert_eq!(number(&host, "SELECT min(time) FROM system_metrics"), 1_700_000_000_123);
 }
@@ -62,13 +62,13 @@ fn the_file_is_made_as_the_design_says() {
 fn views_have_typed_columns() {
     let host = Host::new();
     let mut store = Store::open(&config(&host)).unwrap();
-    store.insert_metrics(&sample("web", 1_700_000_000_123)).unwrap();
+    store.insert_metrics(&sample("web", 1_700_000_000_123), &[]).unwrap();
     // The Go version wrote null where a collector failed.
     store
-        .insert_metrics(&[
-            row("web", 1_700_000_060_000, "disk", json!(null)),
-            row("web", 1_700_000_060_000, "cpu", json!(null)),
-        ])
+        .insert_metrics(
+            &[row("web", 1_700_000_060_000, "disk", json!(null)), row("web", 1_700_000_060_000, "cpu", json!(null))],
+            &[],
+        )
         .unwrap();
     let connection = Connection::open(file(&host)).unwrap();
     let one = |sql: &str| -> Vec<(i64, f64)> {
@@ -99,7 +99,7 @@ fn every_kind_has_a_view() {
         )
         .unwrap();
     drop(connection);
-    Store::open(&config(&host)).unwrap().insert_metrics(&more_kinds("web", 1_700_000_000_123)).unwrap();
+    Store::open(&config(&host)).unwrap().insert_metrics(&more_kinds("web", 1_700_000_000_123), &[]).unwrap();
     let connection = Connection::open(file(&host)).unwrap();
     for (sql, expected) in VIEW_QUERIES {
         let found: f64 = connection.query_row(sql, [], |row| row.get(0)).unwrap();
@@ -117,15 +117,15 @@ fn a_refused_row_is_named_and_the_others_are_fine() {
     let mut store = Store::open(&config(&host)).unwrap();
     let mut rows = sample("web", 1_700_000_000_000);
     rows[2].payload = json!({"mount\0": 1});
-    assert_eq!(store.insert_metrics(&rows).unwrap_err().is_row_refused(), Some(2));
+    assert_eq!(store.insert_metrics(&rows, &[]).unwrap_err().is_row_refused(), Some(2));
     let deep = (0..1100).fold(json!(1), |inner, _| json!([inner]));
     rows[2].payload = deep;
-    let error = store.insert_metrics(&rows).unwrap_err();
+    let error = store.insert_metrics(&rows, &[]).unwrap_err();
     assert_eq!(error.is_row_refused(), Some(2), "{error}");
     assert!(!error.is_unavailable());
     assert_eq!(number(&host, "SELECT count(*) FROM system_metrics"), 0, "all or none");
     rows.remove(2);
-    store.insert_metrics(&rows).unwrap();
+    store.insert_metrics(&rows, &[]).unwrap();
     assert_eq!(number(&host, "SELECT count(*) FROM system_metrics"), 3);
 }
 
@@ -139,8 +139,8 @@ fn old_rows_go_and_their_space_comes_back() {
     for host in ["a", "b"] {
         let rows: Vec<MetricRow> =
             (0..2500).map(|n| row(host, now - 40 * day + n, "filler", json!({"filler": filler}))).collect();
-        store.insert_metrics(&rows).unwrap();
-        store.insert_metrics(&sample(host, now - 20 * day)).unwrap();
+        store.insert_metrics(&rows, &[]).unwrap();
+        store.insert_metrics(&sample(host, now - 20 * day), &[]).unwrap();
     }
     assert_eq!(store.delete_old_metrics(0).unwrap(), 0);
     assert_eq!(store.delete_old_metrics(50).unwrap(), 0);
@@ -162,7 +162,7 @@ fn the_log_stays_short_over_many_short_runs() {
     let mut longest = 0;
     for minute in 0..200 {
         let filler = row("web", minute, "filler", json!({"filler": "x".repeat(8000)}));
-        Store::open(&config).unwrap().insert_metrics(&[filler]).unwrap();
+        Store::open(&config).unwrap().insert_metrics(&[filler], &[]).unwrap();
         longest = longest.max(std::fs::metadata(&log).unwrap().len());
     }
     assert!((100_000..600_000).contains(&longest), "{longest}");
@@ -171,10 +171,10 @@ fn the_log_stays_short_over_many_short_runs() {
     reader.execute_batch("BEGIN; SELECT count(*) FROM system_metrics").unwrap();
     for minute in 200..300 {
         let filler = row("web", minute, "filler", json!({"filler": "x".repeat(8000)}));
-        Store::open(&config).unwrap().insert_metrics(&[filler]).unwrap();
+        Store::open(&config).unwrap().insert_metrics(&[filler], &[]).unwrap();
     }
     drop(reader);
-    Store::open(&config).unwrap().insert_metrics(&sample("web", 0)).unwrap();
+    Store::open(&config).unwrap().insert_metrics(&sample("web", 0), &[]).unwrap();
     assert!(std::fs::metadata(&log).unwrap().len() < 600_000);
     assert_eq!(number(&host, "SELECT count(*) FROM system_metrics"), 304);
 }
@@ -202,7 +202,7 @@ fn a_newer_schema_is_refused() {
     let error = Store::open(&config(&host)).unwrap_err();
     assert!(matches!(error, Error::Newer { found: 7, .. }), "{error}");
     Connection::open(file(&host)).unwrap().execute("UPDATE hub_schema SET oldest = 1", []).unwrap();
-    Store::open(&config(&host)).unwrap().insert_metrics(&sample("web", 0)).unwrap();
+    Store::open(&config(&host)).unwrap().insert_metrics(&sample("web", 0), &[]).unwrap();
 }
 
 #[test]
@@ -234,10 +234,10 @@ fn a_locked_database_is_waited_for_then_reported() {
     let mut store = Store::open(&config(&host)).unwrap();
     let other = Connection::open(file(&host)).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
-    let error = store.insert_metrics(&sample("web", 0)).unwrap_err();
+    let error = store.insert_metrics(&sample("web", 0), &[]).unwrap_err();
     assert!(error.is_unavailable() && error.to_string().contains("lock"), "{error}");
     other.execute_batch("ROLLBACK").unwrap();
-    store.insert_metrics(&sample("web", 0)).unwrap();
+    store.insert_metrics(&sample("web", 0), &[]).unwrap();
     store.check().unwrap();
 }
 
@@ -248,7 +248,8 @@ fn many_first_starts_at_once_end_with_one_schema() {
     std::thread::scope(|scope| {
         for n in 0..8 {
             let config = &config;
-            scope.spawn(move || Store::open(config).unwrap().insert_metrics(&sample(&format!("h{n}"), 0)).unwrap());
+            scope
+                .spawn(move || Store::open(config).unwrap().insert_metrics(&sample(&format!("h{n}"), 0), &[]).unwrap());
         }
     });
     assert_eq!(number(&host, "SELECT count(DISTINCT host) FROM system_metrics"), 8);
@@ -291,7 +292,7 @@ fn parents_config() -> Config {
 fn child_that_inserts_for_ever() {
     let mut store = Store::open(&parents_config()).unwrap();
     for n in 0.. {
-        store.insert_metrics(&sample("web", n * 1000)).unwrap();
+        store.insert_metrics(&sample("web", n * 1000), &[]).unwrap();
         println!("\nstored {n}");
     }
 }
@@ -314,14 +315,14 @@ fn what_is_stored_survives_kill_9() {
         assert!(count >= (stored + 1) * 4 && count % 4 == 0, "{count} rows for {stored}");
         assert_eq!(number(&host, "SELECT count(*) FROM pragma_integrity_check WHERE integrity_check = 'ok'"), 1);
     }
-    Store::open(&config(&host)).unwrap().insert_metrics(&sample("after", 0)).unwrap();
+    Store::open(&config(&host)).unwrap().insert_metrics(&sample("after", 0), &[]).unwrap();
 }
 
 #[test]
 #[ignore = "the child of tests that run it as another user or on another file system"]
 fn child_that_inserts_once() {
-    match Store::open(&parents_config()).and_then(|mut store| store.insert_metrics(&sample("child", 0))) {
-        Ok(()) => println!("\nchild: stored"),
+    match Store::open(&parents_config()).and_then(|mut store| store.insert_metrics(&sample("child", 0), &[])) {
+        Ok(_) => println!("\nchild: stored"),
         Err(error) => println!("\nchild: unavailable={} {error}", error.is_unavailable()),
     }
 }
@@ -346,7 +347,7 @@ fn a_run_as_root_leaves_what_the_owner_of_the_folder_can_use() {
     std::fs::create_dir(host.state().join("data")).unwrap();
     std::os::unix::fs::chown(host.state().join("data"), Some(65534), Some(65534)).unwrap();
     let mut store = Store::open(&config(&host)).unwrap();
-    store.insert_metrics(&sample("root", 0)).unwrap();
+    store.insert_metrics(&sample("root", 0), &[]).unwrap();
     for name in ["hub.db", "hub.db-wal", "hub.db-shm"] {
         let metadata = std::fs::metadata(host.state().join("data").join(name)).unwrap();
         assert_eq!((metadata.uid(), metadata.mode() & 0o777), (65534, 0o640), "{name}");
@@ -354,7 +355,7 @@ fn a_run_as_root_leaves_what_the_owner_of_the_folder_can_use() {
     assert_eq!(said(child(&host, "child_that_inserts_once", &AS_NOBODY)), "stored");
     drop(store);
     assert_eq!(said(child(&host, "child_that_inserts_once", &AS_NOBODY)), "stored");
-    Store::open(&config(&host)).unwrap().insert_metrics(&sample("root", 1)).unwrap();
+    Store::open(&config(&host)).unwrap().insert_metrics(&sample("root", 1), &[]).unwrap();
 }
 
 #[test]
@@ -386,8 +387,8 @@ fn a_full_file_system_is_named_and_the_database_stays_whole() {
     let mut stored = 0;
     let error = loop {
         let row = row("web", stored, "filler", json!({"filler": "x".repeat(20_000)}));
-        match store.insert_metrics(&[row]) {
-            Ok(()) => stored += 1,
+        match store.insert_metrics(&[row], &[]) {
+            Ok(_) => stored += 1,
             Err(error) => break error,
         }
         assert!(stored < 100);
@@ -408,10 +409,11 @@ fn a_read_only_file_system_is_named() {
     std::fs::create_dir(&data).unwrap();
     let Some(mount) = support::rows::SmallFileSystem::mount(&data, "4m") else { return };
     let mut store = Store::open(&config(&host)).unwrap();
-    store.insert_metrics(&sample("web", 0)).unwrap();
+    store.insert_metrics(&sample("web", 0), &[]).unwrap();
     drop(store);
     mount.read_only();
-    let error = Store::open(&config(&host)).and_then(|mut store| store.insert_metrics(&sample("web", 1))).unwrap_err();
+    let error =
+        Store::open(&config(&host)).and_then(|mut store| store.insert_metrics(&sample("web", 1), &[])).unwrap_err();
     assert!(error.to_string().contains("read-write"), "{error}");
 }
 
@@ -424,7 +426,7 @@ fn what_somebody_dropped_is_made_again() {
     for dropped in ["system_metrics", "dead_letters", "reading_analytics"] {
         // The views stay where their table goes.
         Connection::open(file(&host)).unwrap().execute_batch(&format!("DROP TABLE {dropped}")).unwrap();
-        Store::open(&config).unwrap().insert_metrics(&sample("web", 0)).unwrap();
+        Store::open(&config).unwrap().insert_metrics(&sample("web", 0), &[]).unwrap();
         assert_eq!(number(&host, &format!("SELECT count(*) FROM {dropped} WHERE false")), 0);
         assert_eq!(number(&host, "SELECT count(*) FROM metrics_disk"), 2, "{dropped}");
     }
@@ -452,8 +454,8 @@ fn parts_that_somebody_dropped_are_made_again_and_named() {
             "{:?}",
             store.notes()
         );
-        store.insert_metrics(&sample("web", 0)).unwrap();
-        store.insert_metrics(&sample("web", 0)).unwrap();
+        store.insert_metrics(&sample("web", 0), &[]).unwrap();
+        store.insert_metrics(&sample("web", 0), &[]).unwrap();
         assert_eq!(number(&host, &format!("SELECT count(*) FROM sqlite_schema WHERE name = '{name}'")), 1);
         assert_eq!(number(&host, "SELECT count(*) FROM system_metrics"), 4, "{name}");
         assert_eq!(Store::open(&config).unwrap().notes(), [""; 0]);

@@ -13,6 +13,7 @@ mod hanging;
 mod orphans;
 mod output;
 mod prepared;
+mod process;
 mod run;
 mod served;
 
@@ -26,4 +27,5 @@ pub use orphans::{end_orphans, mark_children, note_sessions};
 pub use output::Output;
 pub(crate) use output::timespec;
 pub use prepared::Prepared;
+pub use process::{is_alive, is_called, name_of};
 pub use run::{Command, sees_terminal};

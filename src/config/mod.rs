@@ -25,12 +25,11 @@ pub use credentials::{Credentials, Secret};
 pub use database::DatabaseUrl;
 pub use error::Error;
 pub use limits::Limits;
-pub use mongo::MongoUri;
-pub use notify::{Format, MailAddress, Notify, Quiet, WebUrl};
+pub use notify::{Format, MailAddress, Notify, WebUrl};
 pub use pipeline::{FieldPath, Map, Pipeline, Select};
 pub use remote::Remote;
 pub use renewal::{InForce, LOOK_EVERY, Look, Refused, Renew, Renewal};
-pub use repository::{Guard, Health, Repository, RestartRule};
+pub use repository::{Guard, Repository, RestartRule};
 pub use values::{Json, Source};
 
 /// Where the file is looked for when nothing else is said.

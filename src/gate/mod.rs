@@ -30,7 +30,6 @@ use crate::state::Folder;
 
 pub use alive::instance;
 pub use error::Error;
-pub use status::writer;
 
 /// Open Tailscale Funnel while the proxy is healthy, and close it in every other case.
 ///

@@ -90,12 +90,7 @@ fn record(config: &Config) -> Option<Record> {
 
 /// The process of a gate that runs beside this one. The record is readable where the lock is not.
 pub(super) fn running_gate(config: &Config) -> Option<u32> {
-    writer(&record(config)?).filter(|pid| *pid != std::process::id())
-}
-
-/// The process of the gate that wrote a record, if it lives.
-pub fn writer(record: &Record) -> Option<u32> {
-    Door::known(&record.last).writer()
+    Door::known(&record(config)?.last).writer().filter(|pid| *pid != std::process::id())
 }
 
 /// Leaves in the record what `close` found, so that a record of a gate that was killed does not go on saying `open`.

@@ -66,7 +66,7 @@ use crate::state::{self, Folder};
 pub use error::Error;
 use outcome::{Outcome, Status};
 pub use remove::remove;
-pub use rollback::{Back, WentBack, rollback};
+pub use rollback::{Back, rollback};
 
 /// Pull the configured repositories and apply what changed.
 ///

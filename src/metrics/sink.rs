@@ -61,7 +61,7 @@ impl Database {
                 let answer = opened.and_then(|open| {
                     let open = store.insert(open);
                     match request {
-                        Request::Insert(rows, events) => open.insert_with_events(&rows, &events),
+                        Request::Insert(rows, events) => open.insert_metrics(&rows, &events),
                         Request::DeleteOld(days) => open.delete_old_metrics(days).map(|_| Shipped::default()),
                     }
                 });

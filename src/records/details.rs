@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Found;
+use crate::command::is_called;
 use crate::config::{InForce, Refused};
 use crate::state::Run;
 
@@ -175,10 +176,7 @@ impl Door {
     /// The process of the gate that wrote this, if it lives.
     pub fn writer(&self) -> Option<u32> {
         let pid = self.pid?;
-        let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
-        // The kernel keeps 15 bytes of a name.
-        let service = "tailscale-gate";
-        (name.trim_end() == &service[..service.len().min(15)]).then_some(pid)
+        is_called(pid, "tailscale-gate")?.then_some(pid)
     }
 
     /// Whether it lives; none where the processes of other users cannot be seen (ProtectProc= in systemd.exec(5)).

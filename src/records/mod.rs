@@ -34,7 +34,7 @@ pub use look::{FailedUnit, FailedUnits, Look, Over};
 pub use reader::{Reader, Trouble};
 pub use repository::{Bad, Checked, Confirmed, Deployed, Hold, LAST_WORD, Open, Refusal, Repository, Request, Waiting};
 pub use sample::Sample;
-pub use totals::{Total, Totals};
+pub use totals::Totals;
 pub use words::{ago, counted, ended_ago, milliseconds, seconds_between, short, span};
 
 /// The longest entry of the journal, in bytes: a thousand unit files with their links and manifest entries are more than a

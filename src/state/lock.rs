@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, geteuid, pidfd_open};
 
 use super::{Error, Folder};
+use crate::command::is_alive;
 
 /// How long the lock of a process that is gone may be held by what it left behind.
 const LEFTOVER: Duration = Duration::from_millis(500);
@@ -179,13 +180,6 @@ pub fn lock_waiters(folder: &Folder, name: &str) -> Result<Vec<u32>, Error> {
         Err(error) => return Err(Error::io("inspect", &folder.path().join(name), error)),
     };
     Ok(waiters_in(&locks(), &files_of(folder, &stat)))
-}
-
-/// False for a process that is gone or only waits to be reaped (proc_pid_stat(5)).
-fn is_alive(pid: u32) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    // The name before the state may hold anything.
-    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
 }
 
 /// The names that a file may have in /proc/locks: by the device that stat(2) tells, and by that of its mount, which is another

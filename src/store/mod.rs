@@ -111,19 +111,13 @@ impl Store {
     /// by host, time and `metric_type`, is left as it is, so a batch may be sent again. Takes at most 6.5 seconds on
     /// PostgreSQL (after that the call is given up and the store must be opened anew), and 5 on SQLite.
     ///
-    /// # Errors
-    /// When the database cannot be used, or refuses a row for itself (`Error::is_row_refused`); nothing is stored then.
-    pub fn insert_metrics(&mut self, rows: &[MetricRow]) -> Result<(), Error> {
-        self.insert_with_events(rows, &[]).map(drop)
-    }
-
-    /// As `insert_metrics`, with what happened on the host in the same transaction; an event that is there already, by host,
-    /// service, time, kind and what it is about, is left as it is. Where the table of events cannot be used, or refuses one,
-    /// the metrics are stored all the same. Without metrics nothing is stored.
+    /// What happened on the host goes with them; an event that is there already, by host, service, time, kind and what it is
+    /// about, is left as it is. Where the table of events cannot be used, or refuses one, the rows are stored all the same.
+    /// Without rows nothing is stored.
     ///
     /// # Errors
-    /// As `insert_metrics`; no event is stored then.
-    pub fn insert_with_events(&mut self, rows: &[MetricRow], events: &[EventRow]) -> Result<Shipped, Error> {
+    /// When the database cannot be used, or refuses a row for itself (`Error::is_row_refused`); nothing is stored then.
+    pub fn insert_metrics(&mut self, rows: &[MetricRow], events: &[EventRow]) -> Result<Shipped, Error> {
         let batch = Batch::new(rows)?;
         if rows.is_empty() {
             return Ok(Shipped::default());

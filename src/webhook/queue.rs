@@ -3,14 +3,13 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fmt;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use rustix::fs::{Access, AtFlags, StatVfsMountFlags};
 use rustix::io::Errno;
-use rustix::process::{Pid, test_kill_process};
 
+use crate::command::is_alive;
 use crate::log;
 use crate::records::Request;
 use crate::state::{self, Folder, repository_file_name};
@@ -107,7 +106,7 @@ impl Queue {
         // A power cut may bring some back, for the next start to remove; waiting for the disk for each would take minutes.
         for entry in folder.unfinished()? {
             if entry.kind == state::Kind::File
-                && (now - entry.modified > UNFINISHED_SECONDS || writer(&entry.name).is_none_or(has_ended))
+                && (now - entry.modified > UNFINISHED_SECONDS || !writer(&entry.name).is_some_and(is_alive))
             {
                 folder.forget(&entry.name)?;
             }
@@ -224,18 +223,8 @@ impl Queue {
 }
 
 /// The process that writes an unfinished file: `.NAME.PID.NUMBER`, see `Folder::publish`.
-fn writer(name: &OsStr) -> Option<Pid> {
-    Pid::from_raw(name.to_str()?.rsplit('.').nth(1)?.parse().ok()?)
-}
-
-/// True for a process that is gone, or dead and not yet reaped: that one takes signals and has no program any more.
-fn has_ended(pid: Pid) -> bool {
-    match test_kill_process(pid) {
-        Ok(()) => {
-            std::fs::read_link(format!("/proc/{pid}/exe")).is_err_and(|error| error.kind() == ErrorKind::NotFound)
-        }
-        Err(error) => error == Errno::SRCH,
-    }
+fn writer(name: &OsStr) -> Option<u32> {
+    name.to_str()?.rsplit('.').nth(1)?.parse().ok()
 }
 
 #[cfg(test)]

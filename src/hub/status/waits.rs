@@ -1,10 +1,11 @@
 use procfs::process::Process;
 use procfs::{Current, Uptime};
 
-use crate::command::Account;
+use crate::command::{Account, is_called, name_of};
 use crate::health::Wait;
 use crate::records::Reader;
 use crate::state::{Error, Folder, lock_holder, lock_waiters};
+use crate::text;
 
 /// A run that waits for longer is told of, in seconds.
 const LONG: u64 = 60;
@@ -66,20 +67,13 @@ fn age(pid: u32) -> Option<u64> {
 
 /// True for a process of a service, under its own name or as a part of `hub up`; also where it cannot be looked at.
 fn is_of(pid: u32, service: &str) -> bool {
-    // The kernel keeps 15 bytes of a name.
-    comm(pid).is_none_or(|name| name == "hub" || name == service[..service.len().min(15)])
-}
-
-fn comm(pid: u32) -> Option<String> {
-    std::fs::read_to_string(format!("/proc/{pid}/comm"))
-        .ok()
-        .map(|name| crate::log::printable(name.trim_end().as_bytes()))
+    ["hub", service].into_iter().any(|name| is_called(pid, name) != Some(false))
 }
 
 fn described(pid: u32) -> String {
     use std::os::unix::fs::MetadataExt;
     let owner = std::fs::metadata(format!("/proc/{pid}")).ok().map(|found| found.uid());
     let user = owner.map(|uid| Account::by_uid(uid).map_or_else(|| uid.to_string(), |user| user.name));
-    let name = comm(pid).unwrap_or_else(|| "?".to_owned());
+    let name = name_of(pid).map_or_else(|| "?".to_owned(), |name| text::shown(&name).into_owned());
     format!("process {pid} ({name}, user {})", user.as_deref().unwrap_or("?"))
 }

@@ -14,7 +14,7 @@ use std::time::Duration;
 use rouille::{Request, Response};
 
 pub use accept::{Engine, Error};
-pub use counters::{Counters, Snapshot};
+pub use counters::Counters;
 pub use head::{Head, Length};
 
 /// What one listening socket may spend. Every listener has its own.

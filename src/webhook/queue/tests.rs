@@ -105,17 +105,3 @@ fn unfinished_files_of_dead_writers_are_removed() {
     let left: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left, [std::ffi::OsString::from(living)]);
 }
-
-#[test]
-fn a_dead_child_that_nobody_reaped_has_ended() {
-    let mut child = std::process::Command::new("true").spawn().unwrap();
-    let pid = Pid::from_child(&child);
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
-    while !has_ended(pid) {
-        assert!(std::time::Instant::now() < deadline);
-        std::thread::yield_now();
-    }
-    assert!(test_kill_process(pid).is_ok(), "it still takes signals");
-    child.wait().unwrap();
-    assert!(!has_ended(rustix::process::getpid()));
-}
