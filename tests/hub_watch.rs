@@ -440,3 +440,39 @@ fn on_a_full_disk_the_notice_leaves_once_all_the_same() {
     watch(&host);
     assert_eq!(server.got().len(), 1);
 }
+
+#[test]
+fn on_a_disk_that_became_read_only_the_notice_leaves_once_and_so_does_its_end() {
+    use rustix::mount::{MountFlags, mount, mount_remount};
+    let server = Server::start();
+    let host = Host::new();
+    if mount("tmpfs", host.state(), "tmpfs", MountFlags::empty(), None).is_err() {
+        return skip::skip("a disk that is read-only", "mounting needs root");
+    }
+    let _mounted = Mounted(host.state());
+    let runtime = tempfile::tempdir().unwrap();
+    let addresses = format!("listen = \"{}\"\nadmin_listen = \"{}\"\n", free_address(), free_address());
+    host.configure(&format!("[proxy]\n{addresses}[notify]\nurl = \"{}/x\"\n", server.url));
+    well(&host);
+    let look = || {
+        let output = host.command("hub").arg("watch").env("HUB_WATCH_RUN", runtime.path()).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    look();
+    server.got();
+    failed(&host);
+    mount_remount(host.state(), MountFlags::RDONLY, "").unwrap();
+    let log = look();
+    assert_eq!(server.got().len(), 1, "{log}");
+    for _ in 0..2 {
+        look();
+        assert_eq!(server.got().len(), 0, "it was told");
+    }
+    mount_remount(host.state(), MountFlags::empty(), "").unwrap();
+    look();
+    assert_eq!(server.got().len(), 0, "it was told");
+    assert!(!runtime.path().join("state.json").exists());
+    well(&host);
+    look();
+    assert!(server.got()[0].header("Title").ends_with("is well again"));
+}

@@ -2,7 +2,11 @@
 #![allow(dead_code, reason = "every benchmark uses its own part of this")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
-use std::time::Duration;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
+use wait4::Wait4;
 
 /// The value below which this share (0 to 1) of the values lies.
 pub fn quantile(values: &[Duration], share: f64) -> Duration {
@@ -35,4 +39,46 @@ pub fn machine() {
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let load = load.split(' ').next().unwrap_or("?").to_owned();
     println!("  {cores} cores, load {load} at the start");
+}
+
+/// What many runs of one program took.
+#[derive(Default)]
+pub struct Runs {
+    pub cpu: Vec<Duration>,
+    pub wall: Vec<Duration>,
+    written: Vec<u64>,
+    pub peak: u64,
+}
+
+impl Runs {
+    pub fn add(&mut self, mut command: Command) {
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let started = Instant::now();
+        let mut child = command.spawn().unwrap();
+        let pid = Pid::from_child(&child);
+        waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT).unwrap();
+        self.wall.push(started.elapsed());
+        let io = std::fs::read_to_string(format!("/proc/{}/io", child.id())).unwrap();
+        let written = io.lines().find_map(|line| line.strip_prefix("write_bytes: ")).unwrap();
+        self.written.push(written.parse().unwrap());
+        let used = child.wait4().unwrap();
+        assert!(used.status.success(), "{command:?} failed");
+        self.cpu.push(used.rusage.utime + used.rusage.stime);
+        self.peak = self.peak.max(used.rusage.maxrss);
+    }
+
+    pub fn mean_written(&self) -> f64 {
+        self.written.iter().sum::<u64>() as f64 / self.written.len() as f64 / 1000.0
+    }
+
+    pub fn show(&self, name: &str) {
+        println!(
+            "  {name:<34} CPU {:>6.2} ms  wall p50 {:>6.2} p90 {:>6.2} ms  peak {:>5.1} MB  written {:>6.1} kB",
+            ms(median(&self.cpu)),
+            ms(median(&self.wall)),
+            ms(quantile(&self.wall, 0.9)),
+            self.peak as f64 / 1e6,
+            self.mean_written()
+        );
+    }
 }

@@ -16,56 +16,12 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use figures::{figure, median, ms, quantile, setting};
-use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
+use figures::{Runs, figure, median, ms, setting};
 use support::{Host, eventually, free_address, send_raw};
-use wait4::Wait4;
 
 /// Two runs closer together than half a second have no rates and so less to do.
 const APART: Duration = Duration::from_millis(600);
 const SADC: &str = "/usr/lib/sysstat/sadc";
-
-/// What many runs of one program took.
-#[derive(Default)]
-struct Runs {
-    cpu: Vec<Duration>,
-    wall: Vec<Duration>,
-    written: Vec<u64>,
-    peak: u64,
-}
-
-impl Runs {
-    fn add(&mut self, mut command: Command) {
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let started = Instant::now();
-        let mut child = command.spawn().unwrap();
-        let pid = Pid::from_child(&child);
-        waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT).unwrap();
-        self.wall.push(started.elapsed());
-        let io = std::fs::read_to_string(format!("/proc/{}/io", child.id())).unwrap();
-        let written = io.lines().find_map(|line| line.strip_prefix("write_bytes: ")).unwrap();
-        self.written.push(written.parse().unwrap());
-        let used = child.wait4().unwrap();
-        assert!(used.status.success(), "{command:?} failed");
-        self.cpu.push(used.rusage.utime + used.rusage.stime);
-        self.peak = self.peak.max(used.rusage.maxrss);
-    }
-
-    fn mean_written(&self) -> f64 {
-        self.written.iter().sum::<u64>() as f64 / self.written.len() as f64 / 1000.0
-    }
-
-    fn show(&self, name: &str) {
-        println!(
-            "  {name:<34} CPU {:>6.2} ms  wall p50 {:>6.2} p90 {:>6.2} ms  peak {:>5.1} MB  written {:>6.1} kB",
-            ms(median(&self.cpu)),
-            ms(median(&self.wall)),
-            ms(quantile(&self.wall, 0.9)),
-            self.peak as f64 / 1e6,
-            self.mean_written()
-        );
-    }
-}
 
 /// node_exporter as Debian starts it; ended when dropped.
 struct Exporter {

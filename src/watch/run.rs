@@ -1,6 +1,7 @@
 //! One look: what it found becomes what is open, and what is to be told leaves, or waits for its turn.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use jiff::tz::TimeZone;
@@ -151,15 +152,15 @@ pub fn run(
 ) -> Result<(), Error> {
     let begin = Instant::now();
     let root = Folder::open_or_make(&config.state_dir, 0o755)?;
-    let folder = root.sub_or_make("watch", 0o750)?;
-    let Some(_lock) = Lock::attempt(&folder, "lock")? else { return Err(Error::Busy) };
+    let (folder, lock, state) = place(&root)?;
+    let Some(_lock) = lock else { return Err(Error::Busy) };
     // What is wrong with one credential must not silence the others.
     let (ways, heartbeat) = (ways(config), Heartbeat::url(config));
     let wrong: Vec<String> =
         ways.as_ref().err().into_iter().chain(heartbeat.as_ref().err()).map(ToString::to_string).collect();
     let can_tell = ways.is_ok();
     let (ways, heartbeat) = (ways.unwrap_or_default(), heartbeat.unwrap_or_default());
-    let mut state: State = match folder.read_json_within(STATE, LONGEST) {
+    let mut state: State = match state {
         Ok(state) => state.unwrap_or_default(),
         Err(error) => {
             log::warn!("watch_state_replaced", error = error.to_string());
@@ -212,6 +213,48 @@ pub fn run(
     }
     record(&folder, &state, &changes, sent, reasons, now, begin)?;
     Ok(())
+}
+
+/// What was kept, or why it cannot be read.
+type Before = Result<Option<State>, state::Error>;
+
+/// The folder `watch/`, its lock, and what is kept there. On a disk that cannot be written it is the unit's folder in /run,
+/// which begins with what `watch/` has: what is wrong with the disk must leave the host, and once.
+fn place(root: &Folder) -> Result<(Folder, Option<Lock>, Before), Error> {
+    let folder = root.sub_or_make("watch", 0o750)?;
+    let runtime = std::env::var_os("HUB_WATCH_RUN").and_then(|path| Folder::open(Path::new(&path)).ok());
+    let away = runtime.as_ref().and_then(|runtime| runtime.read_json_within::<State>(STATE, LONGEST).ok().flatten());
+    match Lock::attempt(&folder, "lock") {
+        Ok(lock) => {
+            let state = match away {
+                None => folder.read_json_within(STATE, LONGEST),
+                Some(state) if lock.is_some() => {
+                    // From here on it is kept where it belongs.
+                    folder.publish(STATE, &bytes(&state), 0o640)?;
+                    if let Some(runtime) = &runtime {
+                        runtime.forget(STATE.as_ref())?;
+                    }
+                    Ok(Some(state))
+                }
+                Some(state) => Ok(Some(state)),
+            };
+            Ok((folder, lock, state))
+        }
+        Err(error) => {
+            let Some(runtime) = runtime.filter(|_| is_read_only(&error)) else { return Err(error.into()) };
+            let lock = Lock::attempt(&runtime, "lock")?;
+            let state = away.map_or_else(|| folder.read_json_within(STATE, LONGEST), |state| Ok(Some(state)));
+            if let (Ok(None), Ok(limits)) = (runtime.read_json::<Limits>(LIMITS), folder.read_json::<Limits>(LIMITS)) {
+                runtime.renew_json(LIMITS, &limits.unwrap_or_default())?;
+            }
+            Ok((runtime, lock, state))
+        }
+    }
+}
+
+fn is_read_only(error: &state::Error) -> bool {
+    let read_only = rustix::io::Errno::ROFS.raw_os_error();
+    matches!(error, state::Error::Io { source, .. } if source.raw_os_error() == Some(read_only))
 }
 
 /// Takes in what happened to repositories: what forges are to be told, and people.

@@ -2,7 +2,6 @@
 //! held against what was wrong.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 
 use serde_json::json;
 

@@ -216,3 +216,59 @@ fn the_forge_and_the_mail_server_hear_it_from_the_sandbox() {
     assert!(heard.contains("RCPT TO:<you@example.org>") && heard.contains("backup.service"), "{heard}");
     nothing_denied(&machine, &["hub-watch.service"]);
 }
+
+/// A server in the machine that writes down what it is asked for: `GET /beat`, `POST /beat/fail`.
+const LISTENER: &str = r#"use IO::Socket::INET; $| = 1;
+my $server = IO::Socket::INET->new(LocalAddr => '127.0.0.1:8099', Listen => 5, ReuseAddr => 1) or die;
+while (my $client = $server->accept) {
+    my $line = <$client>; my $length = 0;
+    while (my $header = <$client>) { $length = $1 if $header =~ /^content-length: (\d+)/i; last if $header =~ /^\r?\n$/; }
+    read($client, my $body, $length) if $length;
+    open(my $log, '>>', '/srv/asked'); print $log $line; close $log;
+    print $client "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nOK"; close $client;
+}"#;
+
+#[test]
+fn with_everything_else_stopped_and_a_broken_hub_toml_the_heartbeat_says_fail() {
+    let Some(machine) = Machine::boot() else { return };
+    machine.write("/srv/listener", LISTENER);
+    machine.ok(&["systemd-run", "--quiet", "--unit=listener", "perl", "/srv/listener"]);
+    machine.wait_for("the listener", Duration::from_secs(20), || {
+        machine.run(&["sh", "-c", "ss -ltn 2>/dev/null | grep -q 8099 || grep -q :1FA3 /proc/net/tcp"]).status.success()
+    });
+    let notify = format!(
+        "[notify]\nheartbeat = \"http://127.0.0.1:8099/beat\"\ncommand = [\"/usr/bin/tee\", \"-a\", \"{TOLD}\"]\n"
+    );
+    configure(&machine, std::slice::from_ref(&notify));
+    machine.ok(&["systemctl", "enable", "--now", "--quiet", "proxy.service"]);
+    let asked = || machine.read("/srv/asked").lines().last().unwrap_or_default().to_owned();
+    machine.ok(&LOOK);
+    assert!(asked().starts_with("GET /beat "), "{}", machine.read(TOLD));
+    let is_due = "sed -i 's/\"heartbeat\":{\"at\":\"[^\"]*\"/\"heartbeat\":{\"at\":null/' /var/lib/observability-hub/watch/state.json";
+    machine.ok(&[
+        "systemctl",
+        "stop",
+        "proxy.service",
+        "gitops-sync.path",
+        "gitops-sync.timer",
+        "system-metrics.timer",
+    ]);
+    machine.ok(&["sh", "-c", is_due]);
+    machine.ok(&LOOK);
+    assert!(asked().starts_with("POST /beat/fail "), "{}", machine.read("/srv/asked"));
+    machine.ok(&["systemctl", "start", "proxy.service"]);
+    machine.ok(&["sh", "-c", is_due]);
+    machine.ok(&LOOK);
+    assert!(asked().starts_with("GET /beat "), "{}", machine.read("/srv/asked"));
+    // Then somebody breaks hub.toml.
+    machine.ok(&["rm", "-f", TOLD]);
+    machine.write("/etc/observability-hub/hub.toml", format!("{notify}quit = \"23:00-07:00\"\n"));
+    machine.ok(&["sh", "-c", is_due]);
+    machine.ok(&LOOK);
+    assert!(asked().starts_with("POST /beat/fail "), "{}", machine.read("/srv/asked"));
+    let told = machine.read(TOLD);
+    assert!(told.contains("hub.toml:4: ") && told.contains("quit"), "{told}");
+    let kept = ["stat", "-c", "%U %a", "/var/lib/observability-hub/watch/hub.toml"];
+    assert_eq!(machine.ok(&kept), "hub-watch 600\n");
+    nothing_denied(&machine, &["hub-watch.service"]);
+}

@@ -28,6 +28,10 @@ pub struct Around {
     /// Why the host is to be started anew; empty where it is not.
     reboot: Vec<String>,
     systemd: Option<(Timestamp, Option<String>)>,
+    /// Whether the root file system can be written; none where that is not known.
+    is_writable: Option<bool>,
+    /// It could be once: one that never could is meant to be so.
+    was_writable: bool,
     certificates: BTreeMap<String, Certificate>,
 }
 
@@ -53,6 +57,9 @@ impl Around {
             }
             self.reboot.extend(self.systemd.iter().filter_map(|(_, newer)| newer.clone()));
         }
+        // Not by a sample: nobody could leave one.
+        self.is_writable = is_writable(root);
+        self.was_writable |= self.is_writable == Some(true);
         self.certificates.retain(|name, _| config.repositories.iter().any(|repository| repository.name == *name));
         if config.limits.certificate_days.is_some() {
             self.certificate(config, now);
@@ -95,6 +102,20 @@ impl Around {
             mend: "systemctl reboot   # when it suits".to_owned(),
             ..Reading::default()
         }];
+        if let Some(is_writable) = self.is_writable.filter(|_| self.was_writable) {
+            readings.push(Reading {
+                key: "disk///read-only".to_owned(),
+                about: "file system /".to_owned(),
+                value: f64::from(u8::from(!is_writable)),
+                bad: Some(1.0).filter(|_| limits.read_only_root),
+                failed: Some(1.0).filter(|_| limits.read_only_root),
+                reason: "the root file system cannot be written any more: the kernel found it damaged, or somebody mounted it \
+                         so"
+                .to_owned(),
+                mend: "journalctl -k -g 'remount|error' -n 20".to_owned(),
+                ..Reading::default()
+            });
+        }
         for (name, Certificate { server, until, .. }) in &self.certificates {
             let Some(until) = until else { continue };
             let left = (until.as_second() - now.as_second()) as f64 / DAY;
@@ -121,6 +142,14 @@ fn server(url: &str) -> Option<(String, u16)> {
     let url: ureq::http::Uri = url.parse().ok()?;
     (url.scheme_str() == Some("https")).then_some(())?;
     Some((url.host()?.to_owned(), url.port_u16().unwrap_or(443)))
+}
+
+/// By the options of the file system itself (proc_pid_mountinfo(5)): those of the mount are what a sandbox makes of it.
+fn is_writable(root: &Path) -> Option<bool> {
+    let text = std::fs::read_to_string(root.join("proc/self/mountinfo")).ok()?;
+    let of_root = |line: &&str| line.split(' ').nth(4) == Some("/");
+    let options = text.lines().rfind(of_root)?.split_once(" - ")?.1.split(' ').nth(2)?;
+    Some(options.split(',').all(|option| option != "ro"))
 }
 
 /// Debian's flag (debian-policy; Ubuntu's update-notifier): packages ask for a restart.
@@ -218,6 +247,32 @@ mod tests {
         assert_eq!(newer_kernel(dir.path()).as_deref(), Some("6.1.0-30-amd64 is installed, and 6.1.0-28-amd64 runs"));
         write("run/systemd/container", "lxc");
         assert_eq!(newer_kernel(dir.path()), None);
+    }
+
+    #[test]
+    fn a_root_that_became_read_only_is_seen_and_one_that_always_was_is_not_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let mounts = |options: &str| {
+            std::fs::create_dir_all(dir.path().join("proc/self")).unwrap();
+            let text = format!(
+                "21 1 0:18 / /proc rw - proc proc rw\n29 1 8:1 / / ro,relatime shared:1 - ext4 /dev/sda1 {options}\n"
+            );
+            std::fs::write(dir.path().join("proc/self/mountinfo"), text).unwrap();
+        };
+        let config = Config::of_text(Path::new("hub.toml"), "").unwrap();
+        let now: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+        let mut around = Around::default();
+        let is_told = |around: &mut Around| {
+            around.look(&config, dir.path(), now);
+            around.readings(&config.limits, now).iter().any(|one| one.key == "disk///read-only" && one.value == 1.0)
+        };
+        assert!(!is_told(&mut around), "not known");
+        for (options, told) in
+            [("ro,errors=remount-ro", false), ("rw,errors=remount-ro", false), ("ro", true), ("rw", false)]
+        {
+            mounts(options);
+            assert_eq!(is_told(&mut around), told, "{options}");
+        }
     }
 
     #[test]

@@ -22,8 +22,6 @@ pub(super) struct Memory {
     oom_kills: Option<u64>,
     /// When processes were killed last, and how many.
     killed: Option<(Timestamp, u64)>,
-    /// The root file system could be written once.
-    was_writable: bool,
 }
 
 pub(super) fn readings(sample: &Sample, limits: &Limits, memory: &mut Memory, now: Timestamp) -> Vec<Reading> {
@@ -33,7 +31,6 @@ pub(super) fn readings(sample: &Sample, limits: &Limits, memory: &mut Memory, no
     found.temperatures(sample);
     found.hardware(sample);
     found.clock(sample);
-    found.root(sample, memory);
     found.oom(sample, memory, now);
     found.readings
 }
@@ -241,21 +238,6 @@ impl Found<'_> {
         self.truth("clock/not-synchronised", "clock", !is_set, limit.is_some(), reason.to_owned(), mend);
         if let Some(reading) = self.readings.last_mut() {
             reading.hold = SignedDuration::from_secs((limit.unwrap_or(0.0) * 60.0) as i64);
-        }
-    }
-
-    fn root(&mut self, sample: &Sample, memory: &mut Memory) {
-        let Some(is_read_only) = value(sample, &["disk", "/", "read_only"]).and_then(Value::as_bool) else { return };
-        memory.was_writable |= !is_read_only;
-        // One that never was is meant to be so.
-        if memory.was_writable {
-            let reason = "the root file system cannot be written any more: the kernel found it damaged, or somebody mounted it so";
-            let mend = "journalctl -k -g 'remount|error' -n 20".to_owned();
-            let wanted = self.limits.read_only_root;
-            self.truth("disk///read-only", "file system /", is_read_only, wanted, reason.to_owned(), mend);
-            if let Some(reading) = self.readings.last_mut().filter(|reading| reading.bad.is_some()) {
-                reading.failed = TRUE;
-            }
         }
     }
 

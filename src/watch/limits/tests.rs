@@ -50,7 +50,6 @@ fn each_limit_is_told_after_its_time_and_cleared() {
         ("disk///used_percent", json!(90.0), 0, "disk///full degraded"),
         ("disk///used_percent", json!(97.4), 0, "disk///full failed"),
         ("disk///inodes_used_percent", json!(92), 0, "disk///inodes degraded"),
-        ("disk///read_only", json!(true), 0, "disk///read-only failed"),
         ("memory/available", json!(3e8), 10, "memory/low degraded"),
         ("pressure/memory/full/avg60", json!(21.5), 5, "memory/pressure degraded"),
         ("temperature/coretemp/Core 0", json!(86.0), 5, "temperature/coretemp/Core 0 degraded"),
@@ -171,9 +170,9 @@ fn what_is_turned_off_or_left_out_is_not_told() {
 }
 
 #[test]
-fn a_root_that_was_never_writable_and_kills_before_the_first_look_are_not_told() {
+fn kills_before_the_first_look_are_not_told() {
     let mut limits = Limits::default();
-    assert_eq!(over(&mut limits, 0..9, &[("disk///read_only", json!(true))]), NOTHING);
+    assert_eq!(over(&mut limits, 0..9, &[]), NOTHING);
     // After a restart of the host the kills are counted from 0.
     let restarted = [("time/boot_id", json!("b")), ("kernel/oom_kills", json!(2))];
     assert_eq!(over(&mut limits, 9..10, &restarted), ["memory/oom-kill degraded"]);
