@@ -1,6 +1,8 @@
 //! `hub up`: everything on one host without systemd units, kept alive, stopped whole.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail anywhere")]
 
+#[path = "support/notice_server.rs"]
+mod notice_server;
 mod support;
 
 use std::net::{SocketAddr, TcpListener};
@@ -301,6 +303,20 @@ fn a_broken_configuration_changes_nothing_and_a_right_one_is_taken_by_the_same_p
 }
 
 #[test]
+fn a_broken_configuration_is_told_at_once_by_the_one_before() {
+    let up = Up::new();
+    up.host.credential("webhook-secret", SECRET);
+    let server = notice_server::Server::start();
+    let told = |rest: &str| up.configure(&format!("[notify]\nurl = \"{}\"\n{rest}", server.url));
+    told("");
+    let service = up.start();
+    nth(&service, 1, "run_ended", "hub-watch");
+    told("[gate]\nport = 80");
+    let heard = |text: &str| server.got().iter().any(|request| request.body.contains(text));
+    eventually("the broken line is told", || heard("gate.port: 80"));
+}
+
+#[test]
 fn a_new_inbox_is_watched_without_a_restart() {
     let up = Up::new();
     let service = up.start();
@@ -365,7 +381,8 @@ fn queued_requests_wait_while_the_configuration_is_broken() {
     let lines = service.lines();
     let place = |msg: &str| lines.iter().position(|line| line["msg"] == msg).unwrap();
     let between = &lines[place("configuration_refused")..place("configuration_right_again")];
-    assert!(between.iter().all(|line| line["msg"] != "run_ended"), "{between:#?}");
+    // Nothing runs but what tells of it.
+    assert!(between.iter().all(|line| line["msg"] != "run_ended" || line["child"] == "hub-watch"), "{between:#?}");
 }
 
 /// `hub up` in a terminal of its own; `arguments` follow.

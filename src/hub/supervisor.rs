@@ -8,10 +8,11 @@ use super::schedule::Schedule;
 use super::watch::Watch;
 use super::{Error, Service, up};
 use crate::command::timespec;
-use crate::config::{Config, Renew, Renewal};
+use crate::config::{Config, Look, Renew, Renewal};
 use crate::log;
 use crate::program::{Asked, Signals};
 use crate::reading::{inboxes, is_input};
+use crate::watch;
 
 /// How long after the first request to stop a second one means that nobody wants to wait.
 const IMPATIENCE: Duration = Duration::from_secs(1);
@@ -139,8 +140,12 @@ impl<'a> Supervisor<'a> {
         }
         if now >= renewal.due(self.looked) {
             self.looked = now;
-            renewal.look(now, self);
+            let looked = renewal.look(now, self);
             self.usable = renewal.refused().is_none();
+            if looked == Look::Judged {
+                // Whoever hears of this host hears of it now.
+                self.jobs.iter_mut().filter(|job| job.name == watch::SERVICE).for_each(|job| job.request(now));
+            }
         }
         Ok(())
     }
@@ -210,8 +215,8 @@ fn renew(queue: &Watch) {
     }
 }
 
-/// A timer's run would only find the broken configuration; what is always on goes on with the one it has read, and is
-/// started again so that it says itself what is wrong.
+/// A timer's run would only find the broken configuration, but for hub watch, which tells of it; what is always on goes on with
+/// the one it has read, and is started again so that it says itself what is wrong.
 fn may_start(job: &Job, configuration_usable: bool) -> bool {
-    configuration_usable || job.schedule == Schedule::Always
+    configuration_usable || job.schedule == Schedule::Always || job.name == watch::SERVICE
 }
