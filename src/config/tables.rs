@@ -2,8 +2,9 @@
 //! another table.
 
 use super::Pipeline;
+use crate::kinds;
 
-/// The hub's own tables, views and indexes, and what its database calls them.
+/// The hub's own tables and indexes, and what its database calls them; the views of metrics come to them.
 const OWN: &[&str] = &[
     "dead_letters",
     "hub_events",
@@ -11,28 +12,7 @@ const OWN: &[&str] = &[
     "hub_positions",
     "hub_schema",
     "metric_views",
-    "metrics_array",
-    "metrics_btrfs",
-    "metrics_collector",
-    "metrics_cpu",
-    "metrics_cpu_core_temp",
-    "metrics_cpu_each",
-    "metrics_disk",
-    "metrics_disk_io",
-    "metrics_fan",
     "metrics_hourly",
-    "metrics_kernel",
-    "metrics_load",
-    "metrics_memory",
-    "metrics_network",
-    "metrics_power",
-    "metrics_pressure",
-    "metrics_run",
-    "metrics_swap",
-    "metrics_systemd",
-    "metrics_temperature",
-    "metrics_time",
-    "metrics_unit",
     "system_metrics",
     "system_metrics_host_time",
     "system_metrics_key",
@@ -55,10 +35,15 @@ pub(crate) fn refusal(table: &str) -> Option<String> {
     let whose = match () {
         () if name.starts_with("pg_") || schema.starts_with("pg_") || schema == "information_schema" => "PostgreSQL's",
         () if name.starts_with("sqlite_") => "SQLite's",
-        () if schema.is_empty() && (OWN.contains(&name) || along("dead_letters", name)) => "the hub's",
+        () if schema.is_empty() && (OWN.contains(&name) || is_view(name) || along("dead_letters", name)) => "the hub's",
         () => return None,
     };
     Some(format!("{table:?} is a name of {whose} own; write another one, such as \"reading_analytics\""))
+}
+
+/// Whether a name is that of a view of metrics.
+fn is_view(name: &str) -> bool {
+    kinds::ALL.iter().flat_map(|kind| kind.parts).any(|part| part.view.is_some_and(|(view, _)| view == name))
 }
 
 /// Whether a name is that of something that is made along with a table.
