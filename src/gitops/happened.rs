@@ -122,8 +122,7 @@ impl Run<'_> {
     }
 
     fn happen(&self, event: &Event) {
-        event.append(&self.store.folder);
-        Totals::note(&self.store.folder, event);
+        Totals::append(&self.store.folder, event);
     }
 
     fn told_of(&self, event: Event, outcome: &Outcome) -> Event {

@@ -38,45 +38,43 @@ impl Totals {
         totals
     }
 
-    /// Counts an event that has just been appended to the history in `folder`. Where that fails it is told in the log: nobody's
-    /// deployment waits for it.
-    pub fn note(folder: &Folder, event: &Event) {
-        if let Err(error) = Self::add(folder, event) {
+    /// Appends an event to the history in `folder`, and counts it. Where that fails it is told in the log: nobody's deployment
+    /// waits for it.
+    pub fn append(folder: &Folder, event: &Event) {
+        // Runs deploy side by side: what another one appends meanwhile would be in the history, and counted once more by it.
+        let before = Lock::wait(folder, Self::LOCK).and_then(|lock| Ok((Self::before(folder)?, lock)));
+        event.append(folder);
+        let counted = before.and_then(|((known, is_kept), _lock)| {
+            let mut totals = known.clone();
+            totals.count(event);
+            if is_kept && totals == known { Ok(()) } else { folder.publish_json(Self::FILE, &totals) }
+        });
+        if let Err(error) = counted {
             log::warn!("totals_not_written", kind = event.kind, about = event.about, error = error.to_string());
         }
     }
 
-    fn add(folder: &Folder, event: &Event) -> Result<(), Error> {
-        // Runs deploy side by side.
-        let _lock = Lock::wait(folder, Self::LOCK)?;
-        let known = folder.read_json::<Self>(Self::FILE).unwrap_or_else(|error| {
+    /// What was counted so far, and whether that is kept already; else it is what the history counts up to.
+    fn before(folder: &Folder) -> Result<(Self, bool), Error> {
+        let kept = folder.read_json::<Self>(Self::FILE).unwrap_or_else(|error| {
             log::warn!("totals_replaced", error = error.to_string());
             None
         });
-        let totals = match known {
-            Some(mut totals) => {
-                if !totals.count(event) {
-                    return Ok(());
-                }
-                totals
-            }
-            // The event is in it already.
-            None => Self::of(&history::read(folder)?),
-        };
-        folder.publish_json(Self::FILE, &totals)
+        match kept {
+            Some(kept) => Ok((kept, true)),
+            None => Ok((Self::of(&history::read(folder)?), false)),
+        }
     }
 
-    /// False where there is nothing to count.
-    fn count(&mut self, event: &Event) -> bool {
+    fn count(&mut self, event: &Event) {
         let total = |total: fn(&mut Total) -> &mut u64| (event.about.clone(), total);
         let (about, field) = match event.kind.as_str() {
             "deployed" => total(|total| &mut total.deployed),
             "rolled_back" | "rollback_failed" => total(|total| &mut total.rolled_back),
-            _ => return false,
+            _ => return,
         };
         let count = field(self.repositories.entry(about).or_default());
         *count = count.saturating_add(1);
-        true
     }
 }
 
@@ -87,8 +85,7 @@ mod tests {
 
     fn happen(folder: &Folder, kind: Kind, about: &str) {
         let event = Event::new(kind, about, "").with("list", "x".repeat(20_000));
-        event.append(folder);
-        Totals::note(folder, &event);
+        Totals::append(folder, &event);
     }
 
     fn total(folder: &Folder, about: &str) -> (u64, u64) {
