@@ -6,7 +6,7 @@ mod support;
 
 use std::time::Instant;
 
-use observability_hub::store::{Error, MetricRow, Store};
+use observability_hub::store::{Error, EventRow, MetricRow, Shipped, Store};
 use serde_json::json;
 use support::postgres::{Cluster, configured, counting_relay, open, shared};
 use support::rows::{VIEW_QUERIES, more_kinds, row, sample};
@@ -380,6 +380,26 @@ fn all_rows_of_a_run_take_one_round_trip() {
     assert_eq!((turns(), database.count()), (3, 80));
 }
 
+/// Rows and an event are stored together, twice, and are there once.
+#[track_caller]
+fn with_an_event(store: &mut Store, database: &support::postgres::Database<'_>) {
+    let event = EventRow {
+        time: jiff::Timestamp::UNIX_EPOCH,
+        host: "web".to_owned(),
+        service: "proxy".to_owned(),
+        kind: "started".to_owned(),
+        about: String::new(),
+        status: "started".to_owned(),
+        reason: None,
+        payload: json!({}),
+    };
+    for new in [vec![0], vec![]] {
+        let shipped = store.insert_metrics(&sample("web", 0), std::slice::from_ref(&event)).unwrap();
+        assert_eq!(shipped, Shipped { new, ..Shipped::default() });
+    }
+    assert_eq!((database.count(), database.number("SELECT count(*) FROM hub_events")), (4, 1));
+}
+
 /// A stand-in: Debian has no TimescaleDB. It has the functions and views that the hub uses, with TimescaleDB's
 /// signatures, and writes down the calls; it proves the SQL that is chosen, not what TimescaleDB does with it.
 #[test]
@@ -411,7 +431,7 @@ fn timescaledb_and_citus_get_their_own_sql() {
                 $$ INSERT INTO calls VALUES (format('drop %s', $2)); SELECT 'chunk' $$"))
         .unwrap();
     let mut store = open(&database.url()).unwrap();
-    store.insert_metrics(&sample("web", 0), &[]).unwrap();
+    with_an_event(&mut store, &database);
     for days in [30, 30, 7] {
         assert_eq!(store.delete_old_metrics(days).unwrap(), 0);
     }
@@ -445,7 +465,7 @@ fn timescaledb_and_citus_get_their_own_sql() {
                 $$ INSERT INTO calls VALUES (format('distribute %s %s', $1, $2)) $$"))
         .unwrap();
     let mut store = open(&database.url()).unwrap();
-    store.insert_metrics(&sample("web", 0), &[]).unwrap();
+    with_an_event(&mut store, &database);
     assert_eq!(store.delete_old_metrics(30).unwrap(), 4);
     assert_eq!(database.number("SELECT count(*) FROM calls WHERE call = 'distribute system_metrics host'"), 1);
 }
