@@ -47,7 +47,7 @@ fn sample_beside(systemctl: &str, look: Option<&str>) -> Option<Value> {
 #[test]
 fn failed_units_are_counted_and_named() {
     let Some(metrics) = sample(
-        "case \"$*\" in 'show --state=failed '*) ;; *) exit 1 ;; esac\n\
+        "case \"$*\" in '--state=failed '*' show '*) ;; *) exit 1 ;; esac\n\
          printf 'Id=%s\\nActiveState=%s\\n\\n' app.service failed mnt-data.mount failed proxy.service failed gitops-sync.service active",
     ) else {
         return;
@@ -71,7 +71,7 @@ fn what_hub_watch_saw_lately_is_not_asked_for_again() {
     let look = |seconds: i64| {
         let at = jiff::Timestamp::now() - jiff::SignedDuration::from_secs(seconds);
         let failed = serde_json::json!({"count": 1, "first": [{"unit": "app.service"}], "is_crowd": false});
-        serde_json::json!({"at": at.to_string(), "failed": failed, "own_failed": ["proxy.service"]}).to_string()
+        serde_json::json!({"at": at.to_string(), "failed": failed, "untold": ["proxy.service"]}).to_string()
     };
     let systemctl = "printf 'Id=other.service\\nActiveState=failed\\n'";
     let Some(lately) = sample_beside(systemctl, Some(&look(90))) else { return };

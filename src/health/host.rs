@@ -1,6 +1,5 @@
 use super::Level;
 use super::judge::Judge;
-use crate::config::Limits;
 use crate::hint::quoted;
 use crate::records::{FailedUnit, Look, Over};
 use crate::text::listed;
@@ -18,17 +17,14 @@ impl Judge<'_> {
     /// The host's own units that have failed. Of the hub's each service says more itself.
     pub fn failed_units(&mut self) {
         let Some(failed) = self.seen.failed else { return };
-        let no_limits = Limits::default();
-        let limits = self.seen.config.map_or(&no_limits, |config| &config.limits);
-        if failed.is_crowd && limits.failed_units {
+        if failed.is_crowd {
             let left = std::iter::repeat_n("", failed.count.saturating_sub(failed.first.len()));
             let names = listed(failed.first.iter().map(|one| one.unit.as_str()).chain(left), ", ");
             let reason = format!("{} units have failed: {names}", failed.count);
             self.say(Level::Failed, "units/failed", "units", reason, "systemctl --failed");
             return;
         }
-        let wanted = failed.first.iter().filter(|one| !failed.is_crowd && limits.wants_unit(&one.unit));
-        for FailedUnit { unit, result, exit_status, since, no_space } in wanted {
+        for FailedUnit { unit, result, exit_status, since, no_space } in &failed.first {
             let status = exit_status.as_ref().map(|status| format!(", exit status {status}")).unwrap_or_default();
             let why = if *no_space == Some(true) { "; its log says that no space is left on a disk" } else { "" };
             let reason = format!("{unit} has failed ({result}{status}){why}");

@@ -19,8 +19,8 @@ pub struct Look {
     pub at: String,
     /// The units that have failed; none where systemd was not asked, or did not say.
     pub failed: Option<FailedUnits>,
-    /// The hub's own that have.
-    pub own_failed: Vec<String>,
+    /// Others that have: the hub's own, and those that may.
+    pub untold: Vec<String>,
     /// How often systemd restarted services by itself: of those that the newest sample tells of.
     pub restarts: BTreeMap<String, u32>,
     /// The values of this host that are beyond their limits.

@@ -75,8 +75,13 @@ impl Facts {
             None => {}
             Some(Ok(looked)) => {
                 let before = left.look.get().and_then(|look| look.failed.as_ref());
-                look.failed = Some(FailedUnits::of(&looked.failed, before));
-                (look.own_failed, look.restarts) = (looked.own_failed().collect(), looked.restarts());
+                // Those that may fail are counted by system-metrics, and told by nobody.
+                let limits = config.as_ref().map(|config| config.limits.clone()).unwrap_or_default();
+                let (told, untold): (Units, Units) =
+                    looked.failed.clone().into_iter().partition(|(name, _)| limits.wants_unit(name));
+                look.failed = Some(FailedUnits::of(&told, before));
+                look.untold = looked.own_failed().chain(untold.into_keys()).collect();
+                look.restarts = looked.restarts();
                 units = Some(looked.own);
             }
             Some(Err(error)) => units_error = Some(error.to_string()),

@@ -12,18 +12,17 @@ pub(super) fn collect(context: &Context) -> Result<Report, Error> {
     if !context.asks_systemd() {
         return Ok(Report::default());
     }
-    let (count, mut names) =
-        match context.look.as_ref().and_then(|look| Some((look.failed.as_ref()?, &look.own_failed))) {
-            Some((failed, own)) => (
-                failed.count + own.len(),
-                failed.first.iter().map(|one| &one.unit).chain(own).cloned().collect::<Vec<String>>(),
-            ),
-            None => {
-                let looked = context.looked(&[])?;
-                let names: Vec<String> = looked.failed.keys().cloned().chain(looked.own_failed()).collect();
-                (names.len(), names)
-            }
-        };
+    let (count, mut names) = match context.look.as_ref().and_then(|look| Some((look.failed.as_ref()?, &look.untold))) {
+        Some((failed, own)) => (
+            failed.count + own.len(),
+            failed.first.iter().map(|one| &one.unit).chain(own).cloned().collect::<Vec<String>>(),
+        ),
+        None => {
+            let looked = context.looked(&[])?;
+            let names: Vec<String> = looked.failed.keys().cloned().chain(looked.own_failed()).collect();
+            (names.len(), names)
+        }
+    };
     names.sort();
     names.truncate(FIRST);
     let mut row = Map::new();
