@@ -53,7 +53,5 @@ fn main() {
     println!("  {} notices came", server.got().len());
     let cpu = ms(median(&quiet.cpu));
     figure("CPU time of a look", format!("{cpu:.2} ms"), "<= 15 ms", cpu <= 15.0);
-    let peak = quiet.peak as f64 / 1e6;
-    figure("peak memory", format!("{peak:.1} MB"), "<= 12 MB", peak <= 12.0);
     println!("  {:<58} {:>9.1} MB", "written a day, a look a minute", quiet.mean_written() * 1440.0 / 1000.0);
 }
