@@ -314,7 +314,15 @@ fn the_mirror_heals_whichever_file_a_power_cut_damaged() {
     site.sync().expect(0, "deployed");
     let mirror = site.state("mirror/acme__infra.git");
     // What was not yet on disk is empty then, or zeros (XFS), or gone.
-    for damage in ["empty", "zeros", "gone", "an object that is not there"] {
+    for (damage, newest_first) in [
+        ("empty", false),
+        ("empty", true),
+        ("zeros", false),
+        ("zeros", true),
+        ("gone", false),
+        ("gone", true),
+        ("an object that is not there", false),
+    ] {
         let mut seen = std::collections::BTreeSet::new();
         loop {
             // Two packs at least: one of them with the tip.
@@ -330,7 +338,13 @@ fn the_mirror_heals_whichever_file_a_power_cut_damaged() {
                 let end = file.extension().unwrap_or_default().to_string_lossy().into_owned();
                 kind(file).map(|name| (name, end))
             };
-            let Some(file) = files(&mirror).into_iter().find(|file| seen.insert(kind(file))) else { break };
+            let mut all = files(&mirror);
+            // Packs are named by chance, so their age is what says which of them has the tip.
+            all.sort_by_key(|file| std::fs::metadata(file).unwrap().modified().unwrap());
+            if newest_first {
+                all.reverse();
+            }
+            let Some(file) = all.into_iter().find(|file| seen.insert(kind(file))) else { break };
             let name = file.strip_prefix(&mirror).unwrap().to_string_lossy().into_owned();
             let length = std::fs::metadata(&file).unwrap().len();
             std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();

@@ -3,6 +3,7 @@ mod fetch;
 mod room;
 
 use std::cell::{Cell, RefCell, RefMut};
+use std::ffi::OsStr;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
@@ -126,11 +127,18 @@ impl<'a> Mirror<'a> {
         self.packs.get() > MOST_PACKS
     }
 
-    /// True where not all is there that its names lead to: a new mirror, or one that a power cut damaged.
+    /// True where not all is there and whole that its names lead to: a new mirror, or one that a power cut damaged.
     fn is_damaged(&self) -> Result<bool, Error> {
-        let tip = self.git().args(["rev-parse", "--verify", "--quiet", TIP]).run()?;
-        let fsck = self.git().args(["fsck", "--connectivity-only", "--no-dangling", "--no-progress"]).name("git fsck");
-        Ok(!tip.status.success() || !fsck.run()?.status.success())
+        let well = |arguments: &[&OsStr]| Ok::<_, Error>(self.git().args(arguments).run()?.status.success());
+        // What lies there unreadable is there for the second; the third reads all of it, and judges nobody's old commits.
+        let mut verify = vec![OsStr::new("verify-pack"), OsStr::new("--")];
+        let packs = std::fs::read_dir(self.path.join("objects/pack")).into_iter().flatten().flatten();
+        let indexes: Vec<PathBuf> =
+            packs.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|end| end == "idx")).collect();
+        verify.extend(indexes.iter().map(|path| path.as_os_str()));
+        Ok(!well(&["rev-parse", "--verify", "--quiet", TIP].map(OsStr::new))?
+            || !well(&["fsck", "--connectivity-only", "--no-dangling", "--no-progress"].map(OsStr::new))?
+            || !well(&verify)?)
     }
 
     /// The repository that it mirrors.
