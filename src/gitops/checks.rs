@@ -113,7 +113,7 @@ mod tests {
     #[test]
     fn red_comes_before_pending_and_silence_is_green_after_ten_minutes() {
         let word = |name: &str, state| Word { name: name.to_owned(), state };
-        let ago = |minutes| crate::log::rfc3339(Timestamp::now() - SignedDuration::from_mins(minutes));
+        let ago = |minutes| log::rfc3339(Timestamp::now() - SignedDuration::from_mins(minutes));
         let said = |words: &[Word], since: &str| match judge(words, "0123456789abcdef", since) {
             Judged::Green => "green".to_owned(),
             Judged::Waits(reason) | Judged::Red(reason) => reason,

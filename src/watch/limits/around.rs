@@ -16,6 +16,7 @@ use crate::text::listed;
 
 /// How often systemd is asked for its version, and a server for its certificate.
 const SYSTEMD_EVERY: SignedDuration = SignedDuration::from_hours(1);
+#[cfg(feature = "tls")]
 const CERTIFICATE_EVERY: SignedDuration = SignedDuration::from_hours(6);
 /// How long each has to answer.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -138,6 +139,7 @@ impl Around {
 }
 
 /// Host and port of an https URL.
+#[cfg(any(feature = "tls", test))]
 fn server(url: &str) -> Option<(String, u16)> {
     let url: ureq::http::Uri = url.parse().ok()?;
     (url.scheme_str() == Some("https")).then_some(())?;

@@ -19,7 +19,7 @@ fn sample(minute: i64, changes: &[(&str, Value)]) -> Sample {
         "array": {"md0": {"degraded": 0, "state": "clean"}}, "btrfs": {"data": {"missing": 0}},
     });
     for (path, value) in changes {
-        let pointer = format!("/{}", path.replace("//", "/~1").replace(' ', " "));
+        let pointer = format!("/{}", path.replace("//", "/~1"));
         match metrics.pointer_mut(&pointer) {
             Some(place) if !value.is_null() => *place = value.clone(),
             found => assert!(found.is_some(), "{path}"),
