@@ -8,7 +8,7 @@ use super::book::LONGEST_REASON;
 use crate::health::Level;
 use crate::log;
 use crate::records::history::{self, Event, FILE};
-use crate::records::short;
+use crate::records::{Found, short};
 use crate::state::Folder;
 use crate::text;
 
@@ -27,7 +27,11 @@ pub struct Past {
 
 impl Past {
     /// What happened since the call before, the oldest first; nothing at the first one. `gitops` is gitops-sync's folder.
-    pub fn news(&mut self, gitops: Option<&Folder>) -> Vec<Event> {
+    pub fn news(&mut self, gitops: &Found<Folder>) -> Vec<Event> {
+        if !gitops.is_known() {
+            return Vec::new();
+        }
+        let gitops = gitops.get();
         let found = gitops.and_then(|gitops| statat(gitops.fd(), FILE, AtFlags::SYMLINK_NOFOLLOW).ok());
         let mark = found.map(|found| (found.st_ino, found.st_size, found.st_mtime));
         if self.last.is_some() && mark == self.mark {
@@ -41,6 +45,10 @@ impl Past {
             }
         };
         self.mark = mark;
+        if events.is_empty() && self.last.is_some() {
+            // What is gone for a while may come back; what was seen of it is no news then.
+            return Vec::new();
+        }
         let newest = events.last().map(name).unwrap_or_default();
         let Some(last) = self.last.replace(newest) else { return Vec::new() };
         let seen = events.iter().rposition(|event| name(event) == last).map(|place| place + 1);
@@ -90,8 +98,9 @@ mod tests {
         let folder = Folder::open(dir.path()).unwrap();
         let put = |about: &str| Event::new(Kind::Deployed, about, "deployed").with("to", "1").append(&folder);
         let mut past = Past::default();
-        let news = |past: &mut Past| past.news(Some(&folder)).into_iter().map(|event| event.about).collect::<Vec<_>>();
-        assert_eq!(Past::default().news(None), []);
+        let there = Found::There(Folder::open(dir.path()).unwrap());
+        let news = |past: &mut Past| past.news(&there).into_iter().map(|event| event.about).collect::<Vec<_>>();
+        assert_eq!(Past::default().news(&Found::Missing), []);
         assert_eq!(news(&mut past), [""; 0]);
         put("a");
         put("b");
@@ -99,6 +108,24 @@ mod tests {
         assert_eq!(news(&mut past), [""; 0]);
         put("c");
         assert_eq!(news(&mut past), ["c"]);
+        // A look that cannot see it, or finds none, forgets nothing, and is no first look.
+        let file = dir.path().join(FILE);
+        let text = std::fs::read(&file).unwrap();
+        let mut later = Past::default();
+        for away in [Found::Missing, Found::Unreadable(String::new()), Found::Damaged(String::new())] {
+            assert_eq!(past.news(&away), []);
+            assert_eq!(news(&mut past), [""; 0], "{away:?}");
+        }
+        assert_eq!(later.news(&Found::Unreadable(String::new())), []);
+        assert_eq!(news(&mut later), [""; 0]);
+        for hidden in [&b""[..], b"{"] {
+            std::fs::write(&file, hidden).unwrap();
+            assert_eq!(news(&mut past), [""; 0]);
+            std::fs::write(&file, &text).unwrap();
+            assert_eq!(news(&mut past), [""; 0]);
+        }
+        put("d");
+        assert_eq!(news(&mut past), ["d"]);
         // The line that was seen last is gone with its file.
         std::fs::remove_file(dir.path().join(FILE)).unwrap();
         assert_eq!(news(&mut past), [""; 0]);

@@ -270,7 +270,7 @@ fn take_past(state: &mut State, config: &Config, root: &Folder, now: Timestamp, 
         state.past = Past::default();
         return;
     }
-    let news = state.past.news(reader.folder("gitops").get());
+    let news = state.past.news(&reader.folder("gitops"));
     for known in &known {
         state.results.entry(known.repository.clone()).or_default().look(&news, known, now);
     }
