@@ -209,6 +209,28 @@ fn what_a_forge_does_not_take_is_said_later_and_the_newest_word_wins() {
 }
 
 #[test]
+fn a_pause_that_is_over_already_is_no_leave_to_hammer() {
+    let server = Server::start();
+    let site = site_at(&format!("{}/api/v3", server.url), "");
+    site.sync().expect(0, "deployed");
+    let past: [&[(&'static str, &str)]; 3] = [
+        &[("Retry-After", "0")],
+        &[("Retry-After", "Thu, 01 Jan 2026 00:00:00 GMT")],
+        &[("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", "1700000000")],
+    ];
+    for headers in past {
+        (0..5).for_each(|_| server.answers(403, headers));
+        watch(&site);
+        watch(&site);
+        assert_eq!(server.got().len(), 1, "{headers:?}");
+        server.forget();
+        later(&site);
+    }
+    watch(&site);
+    assert_eq!(server.got().len(), 1, "and it is said in the end");
+}
+
+#[test]
 fn a_forge_that_refuses_leads_elsewhere_or_echoes_the_token_gets_nothing_more_and_says_what_to_do() {
     let (server, other) = (Server::start(), Server::start());
     let site = site_at(&format!("{}/api/v3", server.url), "");
@@ -241,6 +263,24 @@ fn a_forge_that_refuses_leads_elsewhere_or_echoes_the_token_gets_nothing_more_an
     }
     assert_eq!(server.got().len(), 1);
     said("answered 422");
+    // That is over: it is shown for a day, and counts for no later failure.
+    let state = site.host.state().join("watch/state.json");
+    let day_ago = (jiff::Timestamp::now() - jiff::SignedDuration::from_hours(25)).to_string();
+    status::change(&state, |state| state["results"][REPO]["failing"][0] = day_ago.into());
+    watch(&site);
+    assert!(reasons(&site).iter().all(|reason| reason["key"] != "gitops/acme/infra/status-unsent"));
+    for (status, is_told) in [(422, true), (500, false)] {
+        site.origin.push(&[("README", &format!("{status}\n"))]);
+        site.sync().expect(0, "deployed");
+        server.answers(status, &[]);
+        watch(&site);
+        let told = reasons(&site).iter().any(|reason| reason["key"] == "gitops/acme/infra/status-unsent");
+        assert_eq!(told, is_told, "{status}");
+        // Twenty minutes of the refusal are no twenty minutes of an outage.
+        let ago = (jiff::Timestamp::now() - jiff::SignedDuration::from_mins(20)).to_string();
+        status::change(&state, |state| state["results"][REPO]["failing"][0] = ago.into());
+    }
+    later(&site);
     site.host.credential("status-token", "two words");
     site.origin.push(&[("README", "three\n")]);
     site.sync().expect(0, "deployed");

@@ -22,6 +22,8 @@ const FIRST_PAUSE: SignedDuration = SignedDuration::from_secs(50);
 const LONGEST_PAUSE: SignedDuration = SignedDuration::from_hours(1);
 /// A forge that is away for less is nothing to look after.
 const PATIENCE: SignedDuration = SignedDuration::from_mins(15);
+/// So long a refusal is shown that no other try mends.
+const SHOWN: SignedDuration = SignedDuration::from_hours(24);
 /// As much of a reason as is kept, in bytes; forges take less.
 const LONGEST_REASON: usize = 1000;
 
@@ -156,15 +158,19 @@ impl Results {
         };
         let error = unheard.reason;
         log::warn!("commit_status_not_sent", repo = name, commit = verdict.commit, error = error);
-        let since = self.failing.take().map_or(now, |(since, ..)| since);
+        // The last word on one commit is no beginning of what keeps the next one waiting.
+        let goes_on = self.tries > 0 && !unheard.is_final;
+        let since = self.failing.take().filter(|_| goes_on).map_or(now, |(since, ..)| since);
         self.failing = Some((since, error, unheard.is_mine || unheard.is_final));
         if unheard.is_final {
+            self.tries = 0;
             // The next look would say it again.
             return self.done(verdict);
         }
         let pause = unheard.retry_after.unwrap_or_else(|| FIRST_PAUSE * 2_i32.pow(self.tries.min(10)));
         self.tries += 1;
-        self.not_before = now.checked_add(pause.min(LONGEST_PAUSE)).ok();
+        // Who asks for none, or for one that is over by this clock, is left alone for a while all the same.
+        self.not_before = now.checked_add(pause.clamp(FIRST_PAUSE, LONGEST_PAUSE)).ok();
     }
 
     fn done(&mut self, verdict: Verdict) {
@@ -184,6 +190,9 @@ impl Results {
     /// Why the forge does not hear, where somebody has to look after that.
     pub fn failing(&self, now: Timestamp) -> Option<(Timestamp, &str)> {
         let (since, reason, is_mine) = self.failing.as_ref()?;
+        if self.waiting.is_empty() && now.duration_since(*since).abs() >= SHOWN {
+            return None;
+        }
         (*is_mine || now.duration_since(*since) >= PATIENCE).then_some((*since, reason))
     }
 }
