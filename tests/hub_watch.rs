@@ -384,6 +384,66 @@ fn a_hub_toml_that_cannot_be_read_is_told_by_the_one_before() {
 }
 
 #[test]
+fn roots_look_by_hand_leaves_what_the_service_goes_on_with_and_obeys_nothing_of_that_account() {
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
+    if !support::gitops::is_root() {
+        return skip::skip("hub watch", "only root becomes another user");
+    }
+    let server = Server::start();
+    let host = host(&format!("url = \"{}/words/secret-topic\"", server.url));
+    let folder = host.path("state/watch");
+    std::fs::create_dir_all(&folder).unwrap();
+    // As systemd-tmpfiles makes it; who is outside may pass.
+    for path in [host.path(""), host.path("state")] {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    chown(&folder, Some(65534), Some(65534)).unwrap();
+    begin(&host, &server);
+    for entry in std::fs::read_dir(&folder).unwrap().map(Result::unwrap) {
+        assert_eq!(entry.metadata().unwrap().uid(), 65534, "{:?}", entry.path());
+    }
+    // What that account writes there is not root's to run.
+    let ran = host.path("ran");
+    let text = format!("[notify]\ncommand = [\"sh\", \"-c\", \"id -u >{}\"]\n", ran.display());
+    std::fs::write(folder.join("hub.toml"), text).unwrap();
+    chown(folder.join("hub.toml"), Some(65534), Some(65534)).unwrap();
+    std::fs::set_permissions(host.path(""), std::fs::Permissions::from_mode(0o777)).unwrap();
+    host.configure("[notify\n");
+    host.run("hub", &["watch"]);
+    let who = std::fs::read_to_string(&ran).unwrap_or_default();
+    assert!(matches!(who.trim(), "" | "65534"), "it ran as {who}");
+}
+
+#[test]
+fn a_notice_that_is_refused_for_what_it_is_holds_up_the_others_for_an_hour_and_a_secret_url_is_not_repeated() {
+    let server = Server::start();
+    let host = host(&format!("url = \"{}/words/secret-topic\"", server.url));
+    begin(&host, &server);
+    let refusal = "Cannot POST /words/secret-topic: too long";
+    server.says(400, &[], refusal);
+    failed(&host);
+    let lines = watch(&host);
+    let line = lines.iter().find(|line| line["msg"] == "notice_not_sent").unwrap();
+    let error = line["error"].as_str().unwrap();
+    assert!(error.contains("Cannot POST (the URL): too long") && !error.contains("secret-topic"), "{error}");
+    // An hour later it is given up, and what came after it leaves.
+    let state = host.path("state/watch/state.json");
+    let mut kept: Value = serde_json::from_slice(&std::fs::read(&state).unwrap()).unwrap();
+    let refused = &mut kept["outboxes"]["url"]["refused"];
+    assert!(refused.is_string(), "{kept}");
+    *refused = json!("2026-01-01T00:00:00Z");
+    std::fs::write(&state, kept.to_string()).unwrap();
+    server.got();
+    well(&host);
+    server.says(400, &[], refusal);
+    let lines = watch(&host);
+    assert!(lines.iter().any(|line| line["msg"] == "notice_lost"), "{lines:?}");
+    let got = server.got();
+    assert_eq!(got.len(), 2, "{got:#?}");
+    assert!(got[1].body.contains("1 earlier notices could not be sent"), "{got:#?}");
+}
+
+#[test]
 fn a_credential_that_is_wrong_silences_its_own_way_only() {
     let server = Server::start();
     let host = host(&format!("url = \"{0}/x\"\nformat = \"json\"\nheartbeat = \"{0}/beat\"", server.url));

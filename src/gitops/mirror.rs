@@ -127,18 +127,31 @@ impl<'a> Mirror<'a> {
         self.packs.get() > MOST_PACKS
     }
 
-    /// True where not all is there and whole that its names lead to: a new mirror, or one that a power cut damaged.
-    fn is_damaged(&self) -> Result<bool, Error> {
-        let well = |arguments: &[&OsStr]| Ok::<_, Error>(self.git().args(arguments).run()?.status.success());
-        // What lies there unreadable is there for the second; the third reads all of it, and judges nobody's old commits.
-        let mut verify = vec![OsStr::new("verify-pack"), OsStr::new("--")];
+    /// True where not all is there and whole that its names lead to: a new mirror, or one that a power cut damaged. Without
+    /// `thoroughly` only whether it is a repository that has a tip.
+    fn is_damaged(&self, thoroughly: bool) -> bool {
+        let well = |arguments: &[&OsStr]| match self.git().args(arguments).run() {
+            Ok(output) => output.status.success(),
+            // Not known; that the fetch failed is told in any case.
+            Err(error) => {
+                log::warn!("mirror_not_looked_at", repo = self.repository.name, error = error.to_string());
+                true
+            }
+        };
+        if !well(&["rev-parse", "--verify", "--quiet", TIP].map(OsStr::new)) {
+            return true;
+        }
+        if !thoroughly {
+            return false;
+        }
+        // What lies there unreadable is there for fsck; verify-pack reads all of it, and judges nobody's old commits.
         let packs = std::fs::read_dir(self.path.join("objects/pack")).into_iter().flatten().flatten();
-        let indexes: Vec<PathBuf> =
-            packs.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|end| end == "idx")).collect();
+        let indexes = packs.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|end| end == "idx"));
+        let indexes: Vec<PathBuf> = indexes.collect();
+        let mut verify = ["verify-pack", "--"].map(OsStr::new).to_vec();
         verify.extend(indexes.iter().map(|path| path.as_os_str()));
-        Ok(!well(&["rev-parse", "--verify", "--quiet", TIP].map(OsStr::new))?
-            || !well(&["fsck", "--connectivity-only", "--no-dangling", "--no-progress"].map(OsStr::new))?
-            || !well(&verify)?)
+        !well(&["fsck", "--connectivity-only", "--no-dangling", "--no-progress"].map(OsStr::new))
+            || !indexes.is_empty() && !well(&verify)
     }
 
     /// The repository that it mirrors.

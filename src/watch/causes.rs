@@ -78,24 +78,27 @@ impl Causes {
     pub fn merge(&mut self, mut reasons: Vec<Reason>) -> Vec<Reason> {
         self.crowd(&mut reasons);
         for cause in &CAUSES {
-            let (mut effects, others): (Vec<Reason>, Vec<Reason>) =
-                reasons.into_iter().partition(|reason| !(cause.is_it)(reason) && (cause.comes_of_it)(reason));
-            reasons = others;
             let told = self.told.remove(cause.name);
-            // The worst comes first.
+            // What all of it is told under stays with it, whatever else is wrong with that one by now.
+            let is_head = |reason: &Reason| told.as_ref().is_some_and(|told| told.key == reason.key);
+            let (mut effects, others): (Vec<Reason>, Vec<Reason>) = reasons
+                .into_iter()
+                .partition(|reason| !(cause.is_it)(reason) && ((cause.comes_of_it)(reason) || is_head(reason)));
+            reasons = others;
+            // The worst comes first. Another one, while the one that was told is over and what came of it is not, is news.
             let known = told.as_ref().and_then(|told| told.cause.as_ref());
-            let is_known = |reason: &Reason| known.is_some_and(|key| *key == reason.key);
-            let itself = reasons.iter().position(is_known).or_else(|| reasons.iter().position(cause.is_it));
+            let itself = reasons.iter().position(|reason| match known {
+                Some(key) => *key == reason.key,
+                None => (cause.is_it)(reason),
+            });
             let is_told = told.is_some();
             // A cause of which nothing comes is a reason as any other.
             if effects.is_empty() && (!is_told || itself.is_none()) {
                 continue;
             }
-            // Another one, while the one that was told is over and what came of it is not, is news.
-            let itself = itself.filter(|place| known.is_none() || is_known(&reasons[*place]));
             let itself = itself.map(|place| reasons.remove(place));
-            let first = if itself.is_none() { effects.remove(0) } else { Reason::default() };
-            let head = itself.as_ref().unwrap_or(&first);
+            let first = if itself.is_none() && !effects.is_empty() { Some(effects.remove(0)) } else { None };
+            let Some(head) = itself.as_ref().or(first.as_ref()) else { continue };
             let key = told.as_ref().map_or_else(|| head.key.clone(), |told| told.key.clone());
             let abouts = effects.iter().map(|reason| reason.about.as_str());
             let names = listed(abouts.collect::<std::collections::BTreeSet<_>>(), ", ");
@@ -196,7 +199,26 @@ mod tests {
         assert_eq!(keys(&mut causes, &[one.clone(), fails("a/x")]), [failed("disk///full")]);
         let both = [two.clone(), one, fails("a/x")];
         assert_eq!(keys(&mut causes, &both), [failed("disk//srv/full"), failed("disk///full")]);
-        assert_eq!(keys(&mut causes, &[two, fails("a/x")]), [failed("disk//srv/full"), failed("disk///full")]);
+        assert_eq!(keys(&mut causes, &[two.clone(), fails("a/x")]), [failed("disk//srv/full"), failed("disk///full")]);
+        assert_eq!(keys(&mut causes, std::slice::from_ref(&two)), [failed("disk//srv/full")]);
+        assert_eq!(keys(&mut causes, &[]), []);
+        // The other way round: what came of it ends first.
+        assert_eq!(keys(&mut causes, &[disk("/", Level::Failed), fails("a/x")]), [failed("disk///full")]);
+        let both = [disk("/", Level::Failed), two.clone()];
+        assert_eq!(keys(&mut causes, &both), [failed("disk//srv/full"), failed("disk///full")]);
+        assert_eq!(keys(&mut causes, &[two]), [failed("disk//srv/full")]);
+    }
+
+    #[test]
+    fn one_key_is_one_reason_whatever_is_wrong_with_it_by_now() {
+        let mut causes = Causes::default();
+        let (a, b) = (fails("unit/a.service/failed"), fails("unit/b.service/failed"));
+        assert_eq!(keys(&mut causes, &[a, b.clone()]), [failed("unit/a.service/failed")]);
+        let other = reason("unit/a.service/failed", Level::Failed, "exit status 1");
+        let full = disk("/", Level::Degraded);
+        for reasons in [&[other.clone(), b.clone()][..], &[other.clone(), b, full.clone()], &[other, full]] {
+            assert_eq!(keys(&mut causes, reasons), [failed("unit/a.service/failed")], "{reasons:?}");
+        }
     }
 
     #[test]

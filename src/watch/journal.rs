@@ -20,6 +20,8 @@ const FAILED: &str = "d9b373ed55a64feb8242e02dbe79a49c";
 /// The journal is read so often: opening all of its files costs more than the rest of a look.
 const EVERY: SignedDuration = SignedDuration::from_mins(5);
 const LIMIT: Duration = Duration::from_secs(10);
+/// One unit's log is read so long: a look has other things to do.
+const LOG_LIMIT: Duration = Duration::from_secs(2);
 /// Of more entries the newest are read, and of more units the first told.
 const MOST: usize = 1000;
 const MOST_UNITS: usize = 50;
@@ -45,7 +47,8 @@ impl Journal {
             return Ok(Vec::new());
         }
         self.at = Some(now);
-        let from = match self.cursor.take() {
+        // It stays where journalctl fails: otherwise a week would be told again.
+        let from = match &self.cursor {
             Some(cursor) => format!("--after-cursor={cursor}"),
             None => "--since=-7d".to_owned(),
         };
@@ -55,7 +58,7 @@ impl Journal {
         let messages = STARTED.into_iter().chain([FAILED]).map(|message| format!("MESSAGE_ID={message}"));
         let output = Command::new("journalctl", LIMIT).args(flags).args(messages).output_limit(4 << 20).succeed()?;
         let (events, cursor) = events(&output.text());
-        self.cursor = cursor.or_else(|| from.strip_prefix("--after-cursor=").map(str::to_owned));
+        self.cursor = cursor.or_else(|| self.cursor.take());
         Ok(events)
     }
 }
@@ -77,14 +80,15 @@ pub fn look_into_logs(look: &mut Look, before: Option<&Look>) {
         one.no_space = known.and_then(|known| known.no_space);
         if one.no_space.is_none() && asked < MOST_LOGS {
             asked += 1;
-            one.no_space = no_space(&one.unit);
+            // A log that could not be read says nothing, and is not asked at each look again.
+            one.no_space = Some(no_space(&one.unit).unwrap_or(false));
         }
     }
 }
 
 fn no_space(unit: &str) -> Option<bool> {
     let flags = ["--quiet", "--no-pager", "--output=cat", "--lines=30", "--unit", unit];
-    let said = Command::new("journalctl", LIMIT).args(flags).output_limit(1 << 20).succeed().inspect_err(|error| {
+    let said = Command::new("journalctl", LOG_LIMIT).args(flags).output_limit(1 << 20).succeed().inspect_err(|error| {
         log::warn!("log_not_read", unit = unit, error = error.to_string());
     });
     let said = said.ok()?.text().to_lowercase();

@@ -27,7 +27,13 @@ pub fn remember(config: &Config) {
 /// The configuration that was in force last; none where none was kept. `flag` is `--config`.
 pub fn last_valid(flag: Option<&Path>) -> Option<Config> {
     // Where hub.toml named another state folder, nobody knows which.
-    let kept = folder(&state::root(None).ok()?)?.read(FILE, LONGEST).ok()??;
+    let state_dir = state::root(None).ok()?;
+    // Root obeys nothing that another account may have written.
+    if let Err(error) = state::become_owner(&state_dir.join("watch")) {
+        log::warn!("last_configuration_not_read", error = error.to_string());
+        return None;
+    }
+    let kept = folder(&state_dir)?.read(FILE, LONGEST).ok()??;
     Config::of_text(&Config::file_path(flag), std::str::from_utf8(&kept).ok()?).ok()
 }
 

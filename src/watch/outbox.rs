@@ -9,6 +9,8 @@ use super::{Notice, Unsent};
 const MOST: usize = 100;
 /// Older ones are news to nobody.
 const LONGEST: SignedDuration = SignedDuration::from_hours(7 * 24);
+/// A notice that is refused for what it is holds up the others no longer than this.
+const REFUSED: SignedDuration = SignedDuration::from_hours(1);
 /// The longest pause that a server is believed to ask for.
 const LONGEST_PAUSE: SignedDuration = SignedDuration::from_hours(6);
 
@@ -23,6 +25,8 @@ pub struct Outbox {
     not_before: Option<Timestamp>,
     /// Since when it does not work, and why.
     failing: Option<(Timestamp, String)>,
+    /// Since when the oldest notice is refused for what it is.
+    refused: Option<Timestamp>,
 }
 
 /// What became of a try.
@@ -30,6 +34,8 @@ pub struct Outbox {
 pub enum Sent {
     /// It was taken.
     Taken,
+    /// It was given up.
+    Lost,
     /// It waits.
     Waits,
 }
@@ -65,7 +71,7 @@ impl Outbox {
         match result {
             Ok(()) => {
                 self.waiting.remove(0);
-                (self.lost, self.not_before, self.failing) = (0, None, None);
+                (self.lost, self.not_before, self.failing, self.refused) = (0, None, None, None);
                 Sent::Taken
             }
             Err(unsent) => {
@@ -73,7 +79,13 @@ impl Outbox {
                 self.not_before = pause.and_then(|pause| now.checked_add(pause).ok());
                 let since = self.failing.take().map_or(now, |(since, _)| since);
                 self.failing = Some((since, unsent.reason));
-                Sent::Waits
+                self.refused = unsent.is_final.then(|| self.refused.unwrap_or(now));
+                if self.refused.is_none_or(|since| now.duration_since(since) < REFUSED) {
+                    return Sent::Waits;
+                }
+                self.waiting.remove(0);
+                (self.lost, self.refused) = (self.lost + 1, None);
+                Sent::Lost
             }
         }
     }

@@ -132,10 +132,11 @@ impl State {
             }
             let outcome = outbox.tried(result.map(drop), now);
             keep(self);
-            if outcome == Sent::Waits {
-                return sent;
+            match outcome {
+                Sent::Taken => sent += 1,
+                Sent::Lost => log::error!("notice_lost", id = notice.id, title = notice.title),
+                Sent::Waits => return sent,
             }
-            sent += 1;
         }
     }
 }
@@ -151,11 +152,13 @@ pub fn run(
     judge: impl FnOnce(&mut Limits) -> (Vec<Reason>, Look),
 ) -> Result<(), Error> {
     let begin = Instant::now();
+    // What is wrong with one credential must not silence the others.
+    let (ways, heartbeat) = (ways(config), Heartbeat::url(config));
+    // Root's look by hand is to leave what the service can go on with.
+    state::become_owner(&config.state_dir.join("watch"))?;
     let root = Folder::open_or_make(&config.state_dir, 0o755)?;
     let (folder, lock, state) = place(&root)?;
     let Some(_lock) = lock else { return Err(Error::Busy) };
-    // What is wrong with one credential must not silence the others.
-    let (ways, heartbeat) = (ways(config), Heartbeat::url(config));
     let wrong: Vec<String> =
         ways.as_ref().err().into_iter().chain(heartbeat.as_ref().err()).map(ToString::to_string).collect();
     let can_tell = ways.is_ok();
@@ -200,13 +203,15 @@ pub fn run(
             kept.keep(&state, false);
         }
     }
-    let in_time = || begin.elapsed() < SENDING;
+    // From here on: what is slow to be looked at must not keep what is found from leaving.
+    let sending = Instant::now();
+    let in_time = || sending.elapsed() < SENDING;
     let send = |way: &Way| {
         let sent = |notice: &Notice| way.send(notice).map(|_| way.shown());
         state.deliver(way.name(), now, in_time, sent, |state| kept.keep(state, true))
     };
     let sent = ways.iter().map(send).sum::<u64>();
-    results::wanted(config).for_each(|repository| say(&mut kept, repository, config, &mut state, now, begin));
+    results::wanted(config).for_each(|repository| say(&mut kept, repository, config, &mut state, now, sending));
     if systemd::is_running() {
         read_journal(&folder, &mut state.journal, &changes, now);
         kept.keep(&state, false);
@@ -228,15 +233,16 @@ fn place(root: &Folder) -> Result<(Folder, Option<Lock>, Before), Error> {
         Ok(lock) => {
             let state = match away {
                 None => folder.read_json_within(STATE, LONGEST),
-                Some(state) if lock.is_some() => {
-                    // From here on it is kept where it belongs.
-                    folder.publish(STATE, &bytes(&state), 0o640)?;
-                    if let Some(runtime) = &runtime {
-                        runtime.forget(STATE.as_ref())?;
+                Some(state) => {
+                    if let (Some(runtime), true) = (runtime, lock.is_some())
+                        && let Err(error) = come_back(&runtime, &folder, &state)
+                    {
+                        // It is full now, which is to be told as well.
+                        log::warn!("watch_state_not_moved", error = error.to_string());
+                        return Ok((runtime, lock, Ok(Some(state))));
                     }
                     Ok(Some(state))
                 }
-                Some(state) => Ok(Some(state)),
             };
             Ok((folder, lock, state))
         }
@@ -250,6 +256,31 @@ fn place(root: &Folder) -> Result<(Folder, Option<Lock>, Before), Error> {
             Ok((runtime, lock, state))
         }
     }
+}
+
+/// Takes what was kept in /run back to where it belongs.
+fn come_back(runtime: &Folder, folder: &Folder, state: &State) -> Result<(), state::Error> {
+    put(folder, &bytes(state), true)?;
+    let limits = runtime.read_json::<Limits>(LIMITS)?;
+    limits.map_or(Ok(()), |limits| folder.renew_json(LIMITS, &limits))?;
+    history::read(runtime)?.iter().for_each(|event| event.append(folder));
+    // The state last: while it is there, this is done again.
+    for name in [LIMITS, Look::FILE, history::FILE, STATE] {
+        runtime.forget(name.as_ref())?;
+    }
+    Ok(())
+}
+
+/// Writes the state; where there is no room for a second one, over the old one.
+fn put(folder: &Folder, bytes: &[u8], durably: bool) -> Result<(), state::Error> {
+    let put = if durably { Folder::publish } else { Folder::replace };
+    put(folder, STATE, bytes, 0o640).or_else(|error| match folder.overwrite(STATE, bytes) {
+        Ok(true) => {
+            log::warn!("watch_state_overwritten", error = error.to_string());
+            Ok(())
+        }
+        Ok(false) | Err(_) => Err(error),
+    })
 }
 
 fn is_read_only(error: &state::Error) -> bool {
@@ -280,10 +311,10 @@ fn take_past(state: &mut State, config: &Config, root: &Folder, now: Timestamp, 
 }
 
 /// Tells a forge what waits for it, until it does not go on.
-fn say(kept: &mut Kept, repository: &Repository, config: &Config, state: &mut State, now: Timestamp, begin: Instant) {
+fn say(kept: &mut Kept, repository: &Repository, config: &Config, state: &mut State, now: Timestamp, sending: Instant) {
     let name = &repository.name;
     let mut forge = None;
-    while begin.elapsed() < SENDING
+    while sending.elapsed() < SENDING
         && let Some(results) = state.results.get_mut(name).filter(|results| results.waiting() > 0)
         && results.is_due(now)
     {
@@ -306,12 +337,8 @@ impl Kept<'_> {
         if bytes == self.bytes {
             return;
         }
-        let put = if durably { Folder::publish } else { Folder::replace };
-        if let Err(error) = put(self.folder, STATE, &bytes, 0o640) {
-            match self.folder.overwrite(STATE, &bytes) {
-                Ok(true) => log::warn!("watch_state_overwritten", error = error.to_string()),
-                Ok(false) | Err(_) => log::error!("watch_state_not_kept", error = error.to_string()),
-            }
+        if let Err(error) = put(self.folder, &bytes, durably) {
+            log::error!("watch_state_not_kept", error = error.to_string());
         }
         self.bytes = bytes;
     }

@@ -278,7 +278,7 @@ fn week(seed: u64) {
         let send = |notice: &Notice| {
             if minute < away_until {
                 let retry_after = random.once_in(5).then(|| SignedDuration::from_mins(random.below(30)));
-                return Err(Unsent { reason: "503".to_owned(), retry_after });
+                return Err(Unsent { reason: "503".to_owned(), retry_after, is_final: false });
             }
             phone.take(notice);
             Ok("phone".to_owned())

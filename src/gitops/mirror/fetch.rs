@@ -59,7 +59,7 @@ impl Mirror<'_> {
         let name = repository_file_name(&self.repository.name);
         let (started, tries) = (Instant::now(), TRIES.min(self.fetch_limit()));
         let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(20));
-        // Both once a run; the second takes long where there is much.
+        // Both once a run; a look at all of the mirror takes long where there is much.
         let (mut other_format, mut look) = (true, true);
         loop {
             self.remove_left()?;
@@ -92,10 +92,13 @@ impl Mirror<'_> {
                 return Err(error);
             }
             let hung = matches!(error, command::Error::Deadline { .. });
-            if !hung && matches!(self.remote_tip(&access), Ok(None)) {
+            let tip = if hung { None } else { Some(self.remote_tip(&access)) };
+            if matches!(tip, Some(Ok(None))) {
                 return Err(self.no_branch());
             }
-            if !hung && !self.is_new() && std::mem::take(&mut look) && self.is_damaged()? {
+            // Where the remote does not answer at all, it is hardly the mirror's fault.
+            let answers = matches!(tip, Some(Ok(Some(_))));
+            if !hung && !self.is_new() && self.is_damaged(answers && std::mem::take(&mut look)) {
                 log::warn!("mirror_made_anew", repo = self.repository.name, error = said);
                 self.make("sha1")?;
                 continue;

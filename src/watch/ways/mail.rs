@@ -66,7 +66,8 @@ impl Mail {
             ""
         };
         let retry_after = error.is_permanent().then_some(REFUSED);
-        Unsent { reason: format!("{}: {words}{advice}", self.server), retry_after }
+        // A server that refuses an address takes the notice once that is mended.
+        Unsent { reason: format!("{}: {words}{advice}", self.server), retry_after, is_final: false }
     }
 
     fn message(&self, notice: &Notice) -> Result<Message, String> {

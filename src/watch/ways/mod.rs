@@ -30,11 +30,13 @@ pub struct Unsent {
     pub reason: String,
     /// How long the server does not want to be asked.
     pub retry_after: Option<SignedDuration>,
+    /// True where the server will not take this notice later either, for what is in it.
+    pub is_final: bool,
 }
 
 impl From<String> for Unsent {
     fn from(reason: String) -> Self {
-        Self { reason, retry_after: None }
+        Self { reason, retry_after: None, is_final: false }
     }
 }
 
@@ -177,6 +179,16 @@ fn bearer(token: &Secret) -> Result<String, String> {
         .ok_or_else(|| "the credential notify-token is no token: it has spaces or other characters in it".to_owned())
 }
 
+/// What a server said, without the URL that it was asked at: its path is a secret, and servers name what they do not have.
+fn without_url(words: String, url: &WebUrl) -> String {
+    let address = url.secret();
+    let path = address.split_once("://").and_then(|(_, rest)| rest.find(['/', '?']).map(|at| &rest[at..]));
+    let path = path.unwrap_or_default();
+    let parts = [address, path, path.split(['?', '#']).next().unwrap_or_default(), path.trim_start_matches('/')];
+    let parts = parts.into_iter().filter(|part| part.len() > 1);
+    parts.fold(words, |words, part| words.replace(part, "(the URL)"))
+}
+
 /// What a server's answer means. The token that it was shown is not repeated where it echoes it.
 pub(super) fn answer(url: &WebUrl, mut answer: Response<ureq::Body>, token: Option<&Secret>) -> Result<String, Unsent> {
     let status = answer.status();
@@ -190,6 +202,7 @@ pub(super) fn answer(url: &WebUrl, mut answer: Response<ureq::Body>, token: Opti
         Some(token) => words.replace(token, "(the token)"),
         None => words,
     };
+    let words = without_url(words, url);
     let words = text::sentence(text::cut(words.trim(), 200).as_ref());
     let words = if words.is_empty() { words } else { format!(": {words}") };
     let advice = match status {
@@ -198,5 +211,7 @@ pub(super) fn answer(url: &WebUrl, mut answer: Response<ureq::Body>, token: Opti
         _ if status.is_redirection() => "; it leads elsewhere, which is not followed: write the URL that it leads to",
         _ => "",
     };
-    Err(Unsent { reason: format!("{url} answered {}{words}{advice}", status.as_u16()), retry_after })
+    // What the notice is, and not who sends it, or when.
+    let is_final = matches!(status.as_u16(), 400 | 413 | 415 | 422);
+    Err(Unsent { reason: format!("{url} answered {}{words}{advice}", status.as_u16()), retry_after, is_final })
 }

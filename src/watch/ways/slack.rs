@@ -5,14 +5,32 @@ use super::Parts;
 use crate::watch::Notice;
 
 pub(super) fn request(notice: &Notice) -> Parts {
-    let text = format!("*{}*\n{}", escaped(&notice.title), escaped(&notice.text));
+    let text = escaped(&format!("*{}*\n{}", notice.title, notice.text));
     let body = serde_json::json!({ "text": text }).to_string();
     (vec![("Content-Type", "application/json".to_owned())], body)
 }
 
+/// Discord takes 2,000 characters of such a text, the others more.
+const LONGEST: usize = 1_900;
+
 /// Slack reads `<…>` as links and mentions (docs.slack.dev, "Formatting message text": the three to escape).
 fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+    let mut escaped = String::new();
+    for char in text.chars() {
+        let mut bytes = [0; 4];
+        let piece = match char {
+            '&' => "&amp;",
+            '<' => "&lt;",
+            '>' => "&gt;",
+            other => other.encode_utf8(&mut bytes),
+        };
+        if escaped.len() + piece.len() > LONGEST {
+            escaped.push('…');
+            break;
+        }
+        escaped.push_str(piece);
+    }
+    escaped
 }
 
 #[cfg(test)]
@@ -22,5 +40,6 @@ mod tests {
     #[test]
     fn nobody_is_called_by_a_name() {
         assert_eq!(escaped("<!channel> & a.service"), "&lt;!channel&gt; &amp; a.service");
+        assert_eq!(escaped(&"&".repeat(3000)), "&amp;".repeat(380) + "…");
     }
 }
