@@ -46,12 +46,28 @@ fn nothing_live(site: &Site) {
     assert!(!site.checkout.join("README").exists());
 }
 
-/// The commit was seen first so many minutes ago.
-fn seen_minutes_ago(site: &Site, minutes: i64) {
-    let at = jiff::Timestamp::now() - jiff::SignedDuration::from_mins(minutes);
+/// What waits began so many minutes ago, by the time of day and by the clock that nobody sets.
+fn minutes_later(site: &Site, minutes: i64) {
     status::change(&site.state(&format!("checked/{FILE}")), |checked| {
-        checked["waiting"]["since"] = at.to_string().into()
+        let waiting = &mut checked["waiting"];
+        let since: jiff::Timestamp = waiting["since"].as_str().unwrap().parse().unwrap();
+        waiting["since"] = (since - jiff::SignedDuration::from_mins(minutes)).to_string().into();
+        for at in ["/begun/up", "/away/up", "/green/0/up"] {
+            if let Some(up) = waiting.pointer_mut(at) {
+                *up = (up.as_i64().unwrap() - 60 * minutes).into();
+            }
+        }
     });
+}
+
+/// Looks twice, a minute apart, at what is green both times.
+#[track_caller]
+fn deploys(site: &Site, green: impl Fn()) {
+    green();
+    site.sync().expect(0, "waiting").says("if they still are after a minute");
+    minutes_later(site, 1);
+    green();
+    site.sync().expect(0, "deployed");
 }
 
 #[test]
@@ -80,8 +96,8 @@ fn github_is_asked_for_statuses_and_for_check_runs_and_its_own_word_does_not_cou
         site.host.run("hub", &["retry", REPO]);
     }
     nothing_live(&site);
-    github(&server, json!([own]), json!([check_run("lint", Some("skipped")), check_run("test", Some("neutral"))]));
-    site.sync().expect(0, "deployed");
+    let runs = json!([check_run("lint", Some("skipped")), check_run("test", Some("neutral"))]);
+    deploys(&site, || github(&server, json!([own]), runs.clone()));
     server.got();
     // What is live is asked about no more.
     site.sync().expect(0, "unchanged");
@@ -104,7 +120,65 @@ fn a_red_commit_is_skipped_until_the_branch_moves() {
         &reasons["reasons"].as_array().unwrap().iter().find(|one| one["key"] == "gitops/acme/infra/refused").unwrap();
     assert!(reason["reason"].as_str().unwrap().contains("are red: ci/"), "{reason}");
     site.origin.push(&[("README", "two\n")]);
-    github(&server, json!([status("ci", "success")]), json!([]));
+    deploys(&site, || github(&server, json!([status("ci", "success")]), json!([])));
+}
+
+#[test]
+fn a_job_that_shows_only_when_another_one_is_done_is_waited_for() {
+    let server = Server::start();
+    let site = site_at(&format!("{}/api/v3", server.url));
+    let runs = |runs: &[(&str, Option<&str>)]| {
+        let runs: Vec<Value> = runs.iter().map(|(name, conclusion)| check_run(name, *conclusion)).collect();
+        github(&server, json!([]), json!(runs));
+    };
+    // The lint is done, and what needs it is not queued yet; then it is, and ends.
+    let both = [("lint", Some("success")), ("test", Some("success"))];
+    for (words, part) in [
+        (&both[..1], "are green"),
+        (&[both[0], ("test", None)][..], "for its checks: test"),
+        (&both[..], "are green"),
+        (&both[..1], "are green"),
+    ] {
+        runs(words);
+        site.sync().expect(0, "waiting").says(part);
+        nothing_live(&site);
+        if words.len() == 2 {
+            minutes_later(&site, 1);
+        }
+    }
+    runs(&both[..1]);
+    site.run(&["--dry-run", REPO]).expect(0, "planned").says("after a minute");
+    deploys(&site, || runs(&both));
+}
+
+#[test]
+fn a_clock_that_jumps_and_another_boot_end_no_silence() {
+    let server = Server::start();
+    let site = site_at(&format!("{}/api/v3", server.url));
+    let silent = || {
+        github(&server, json!([]), json!([]));
+        site.sync().expect(0, "waiting").says("nobody has said anything");
+        nothing_live(&site);
+    };
+    silent();
+    let checked = site.state(&format!("checked/{FILE}"));
+    // Written before the board heard what time it is.
+    status::change(&checked, |checked| checked["waiting"]["since"] = "1970-01-01T00:01:00Z".into());
+    silent();
+    for change in [("boot", json!("another")), ("up", json!(i64::MAX))] {
+        minutes_later(&site, 30);
+        status::change(&checked, |checked| checked["waiting"]["begun"][change.0] = change.1);
+        silent();
+    }
+    // As an older hub wrote it.
+    status::change(&checked, |checked| {
+        let commit = checked["waiting"]["commit"].clone();
+        checked["waiting"] =
+            json!({ "commit": commit, "since": "2026-01-01T00:00:00Z", "unheard": "2026-01-01T00:00:00Z" });
+    });
+    silent();
+    minutes_later(&site, 11);
+    github(&server, json!([]), json!([]));
     site.sync().expect(0, "deployed");
 }
 
@@ -120,9 +194,7 @@ fn gitea_and_gitlab_are_asked_in_their_way_page_by_page() {
     let paths: Vec<String> = server.got().into_iter().map(|one| one.path).collect();
     assert!(paths.len() == 3 && paths[1].ends_with("/status?limit=50&page=2"), "{paths:?}");
     // Who knows no pages gives the same each time.
-    gitea(json!([{ "context": "a", "status": "warning" }]));
-    gitea(json!([{ "context": "a", "status": "warning" }]));
-    site.sync().expect(0, "deployed");
+    deploys(&site, || (0..2).for_each(|_| gitea(json!([{ "context": "a", "status": "warning" }]))));
     server.got();
 
     let site = site_at(&format!("{}/api/v4", server.url));
@@ -135,9 +207,10 @@ fn gitea_and_gitlab_are_asked_in_their_way_page_by_page() {
     let got = server.got();
     assert_eq!(got[0].header("PRIVATE-TOKEN"), TOKEN);
     assert!(got[0].path.starts_with("/api/v4/projects/acme%2Finfra/repository/commits/"), "{}", got[0].path);
-    page(vec![job("build", "success", false), job("gate", "success", false)]);
-    page(Vec::new());
-    site.sync().expect(0, "deployed");
+    deploys(&site, || {
+        page(vec![job("build", "success", false), job("gate", "success", false)]);
+        page(Vec::new());
+    });
 }
 
 #[test]
@@ -154,7 +227,7 @@ fn silence_is_green_after_ten_minutes_and_an_hour_of_pending_is_told() {
     };
     assert_eq!(asks(&site, "gitops/acme/infra/waiting"), None);
     let pending = || github(&server, json!([]), json!([check_run("slow", None)]));
-    seen_minutes_ago(&site, 61);
+    minutes_later(&site, 61);
     // A forge that does not answer meanwhile does not begin the hour anew.
     server.answers(503, &[]);
     site.sync().expect(0, "waiting").says("cannot be asked, so it is not deployed").says("answered 503");
@@ -164,7 +237,6 @@ fn silence_is_green_after_ten_minutes_and_an_hour_of_pending_is_told() {
     assert!(reason["reason"].as_str().unwrap().contains("for its checks: slow"), "{reason}");
     assert!(reason["mend"].as_str().unwrap().contains("hub deploy acme/infra"), "{reason}");
     nothing_live(&site);
-    seen_minutes_ago(&site, 11);
     silent();
     site.sync().expect(0, "deployed");
     assert_eq!(asks(&site, "gitops/acme/infra/waiting"), None);
@@ -178,20 +250,37 @@ fn silence_is_green_after_ten_minutes_and_an_hour_of_pending_is_told() {
 fn a_run_asks_again_by_itself_and_the_timer_after_it() {
     let server = Server::start();
     let site = site_at(&format!("{}/api/v3", server.url));
+    let green = || github(&server, json!([]), json!([check_run("slow", Some("success"))]));
+    let says = |run: &support::Service, part: &str| {
+        run.line_where(part, |line| line["reason"].as_str().is_some_and(|reason| reason.contains(part)));
+    };
     // A forge that is away for a moment is no failure.
     server.answers(503, &[]);
-    github(&server, json!([]), json!([check_run("slow", Some("success"))]));
+    (0..2).for_each(|_| green());
     site.request(REPO);
-    let ran: Ran = site.queued().expect(0, "deployed");
-    assert!(ran.took.as_secs() >= 5, "{:?}", ran.took);
-    assert!(ran.log.contains("\"waiting\""), "{}", ran.log);
+    let mut run = site.host.start("gitops-sync", &[]);
+    says(&run, "it is asked again");
+    says(&run, "are green");
+    let open = || site.state(&format!("attempts/{FILE}")).exists();
+    support::eventually("the look is over", || !open());
+    minutes_later(&site, 1);
+    run.line("deployed");
+    assert_eq!(run.wait(), Some(0));
     assert_eq!(site.queue().read_dir().unwrap().count(), 0);
     site.origin.push(&[("README", "two\n")]);
+    // However long it took before.
     github(&server, json!([]), json!([check_run("slow", None)]));
     site.sync().expect(0, "waiting");
-    github(&server, json!([]), json!([check_run("slow", Some("success"))]));
+    minutes_later(&site, 30);
+    green();
     // Nothing is queued; it is due by what the last look came to.
-    site.queued().expect(0, "deployed");
+    let mut run = site.host.start("gitops-sync", &[]);
+    says(&run, "are green");
+    support::eventually("the look is over", || !open());
+    minutes_later(&site, 1);
+    green();
+    run.line("deployed");
+    assert_eq!(run.wait(), Some(0));
 }
 
 #[test]
@@ -209,8 +298,7 @@ fn a_run_that_is_stopped_while_it_waits_is_no_failure_of_the_repository() {
         run.wait();
         server.forget();
     }
-    github(&server, json!([]), json!([check_run("slow", Some("success"))]));
-    site.queued().expect(0, "deployed");
+    deploys(&site, || github(&server, json!([]), json!([check_run("slow", Some("success"))])));
     assert_eq!(site.state("failed").read_dir().unwrap().count(), 0);
 }
 
@@ -250,10 +338,12 @@ fn nothing_is_deployed_unchecked_whatever_the_forge_does() {
         configure(&site, &format!("{api}/api/v3"));
         waits("");
     }
-    let long_ago = jiff::Timestamp::now() - jiff::SignedDuration::from_mins(11);
+    // The time of day ends no patience.
     status::change(&site.state(&format!("checked/{FILE}")), |checked| {
-        checked["waiting"]["unheard"] = long_ago.to_string().into()
+        checked["waiting"]["since"] = "1970-01-01T00:01:00Z".into()
     });
+    waits("");
+    minutes_later(&site, 11);
     fails("");
     fails("");
     std::fs::remove_file(site.host.state().join("credentials/forge")).unwrap();
@@ -261,6 +351,5 @@ fn nothing_is_deployed_unchecked_whatever_the_forge_does() {
     // It is tried again without being asked.
     site.host.credential("forge", TOKEN);
     configure(&site, &format!("{}/api/v3", server.url));
-    github(&server, json!([status("ci", "success")]), json!([]));
-    site.queued().expect(0, "deployed");
+    deploys(&site, || github(&server, json!([status("ci", "success")]), json!([])));
 }

@@ -7,8 +7,6 @@ use std::sync::mpsc::{self, Sender};
 use std::thread::{Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
-use jiff::SignedDuration;
-
 use super::attempts::Attempts;
 use super::claim::Claim;
 use super::sync::{Asked, Run};
@@ -33,7 +31,7 @@ const MOST_OF_ONE: usize = MOST - PLACES;
 const BEHIND: Duration = Duration::from_secs(120);
 /// How long a run asks again what others say of a commit, and the pauses.
 const CHECKS: Duration = Duration::from_secs(180);
-const CHECKS_NEW: SignedDuration = SignedDuration::from_mins(15);
+const CHECKS_NEW: Duration = Duration::from_secs(15 * 60);
 const FIRST_LOOK: Duration = Duration::from_secs(5);
 const LONGEST_LOOK: Duration = Duration::from_secs(60);
 

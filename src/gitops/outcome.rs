@@ -1,11 +1,12 @@
-use jiff::{SignedDuration, Timestamp};
+use std::time::Duration;
+
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::units::{Line, Restart};
 use crate::program::Exit;
 use crate::records::versions::About;
-use crate::records::{Looked, Waiting};
+use crate::records::{Looked, Uptime, Waiting};
 use crate::text;
 
 /// What became of one repository in a run.
@@ -156,10 +157,10 @@ impl Outcome {
 }
 
 impl Outcome {
-    /// Whether what others say of the commit has been waited for, and no longer than `limit`.
-    pub fn is_waiting_newly(&self, limit: SignedDuration) -> bool {
-        let since = self.waiting.as_ref().and_then(|waiting| waiting.since.parse::<Timestamp>().ok());
-        self.status == Status::Waiting && since.is_some_and(|since| Timestamp::now().duration_since(since) < limit)
+    /// Whether what others say of the commit is waited for, and no longer than `limit`, or is green and has to be for a while.
+    pub fn is_waiting_newly(&self, limit: Duration) -> bool {
+        let Some(waiting) = self.waiting.as_ref().filter(|_| self.status == Status::Waiting) else { return false };
+        waiting.green.is_some() || waiting.begun.as_ref().and_then(Uptime::age).is_some_and(|age| age < limit)
     }
 
     /// As the record of a run keeps it: of each list the first items and how many more there were.

@@ -13,6 +13,7 @@ mod reader;
 mod repository;
 mod sample;
 mod totals;
+mod uptime;
 pub mod versions;
 mod words;
 
@@ -35,6 +36,7 @@ pub use reader::{Reader, Trouble};
 pub use repository::{Bad, Checked, Confirmed, Deployed, Hold, LAST_WORD, Open, Refusal, Repository, Request, Waiting};
 pub use sample::Sample;
 pub use totals::Totals;
+pub use uptime::{Uptime, boot};
 pub use words::{ago, counted, ended_ago, milliseconds, seconds_between, short, span};
 
 /// The longest entry of the journal, in bytes: a thousand unit files with their links and manifest entries are more than a

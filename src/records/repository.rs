@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use super::Found;
+use super::{Found, Uptime};
 
 /// What gitops-sync says about a repository.
 #[derive(Clone, Debug, Serialize)]
@@ -101,11 +101,17 @@ pub struct Checked {
 pub struct Waiting {
     /// The commit.
     pub commit: String,
-    /// Since when, RFC 3339.
+    /// Since when, RFC 3339; for people.
     pub since: String,
-    /// Since when the forge cannot be asked, RFC 3339; none where it can.
+    /// The same to count by.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub unheard: Option<String>,
+    pub begun: Option<Uptime>,
+    /// Since when the forge cannot be asked; none where it can.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub away: Option<Uptime>,
+    /// Since when all are green, and who they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub green: Option<(Uptime, String)>,
 }
 
 /// `gitops/bad/<file>.json`: the commit that failed and is not tried again until the branch moves.

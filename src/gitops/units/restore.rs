@@ -11,7 +11,7 @@ use super::state::UnitState;
 use super::{Applied, Host, Plan, is_template, template_of};
 use crate::gitops::Error;
 use crate::log;
-use crate::records::short;
+use crate::records::{boot, short};
 use crate::state::{Folder, repository_file_name};
 
 /// How the host was before a deployment touched its units: enough to put it back, whatever was reached.
@@ -319,11 +319,6 @@ impl Host {
         let saved = self.gitops.sub_or_make("saved", 0o750)?;
         saved.sub_or_make(&repository_file_name(repository), 0o750).map_err(Into::into)
     }
-}
-
-/// What tells this boot from others; empty where the kernel does not say.
-fn boot() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
 }
 
 /// The name under which another's version of a file is kept.
