@@ -376,6 +376,16 @@ fn a_hub_toml_that_cannot_be_read_is_told_by_the_one_before() {
         let told: Vec<String> = server.got().into_iter().map(|one| one.path).collect();
         assert_eq!(told, ["/beat", "/x"]);
     }
+    // What it left out is left out meanwhile, and nothing that it names is well again.
+    sample(&host, json!({"disk": {"/": {"used_percent": 99}}}));
+    let limits = format!("{valid}[limits]\ndisk_except = [\"/\"]\nkey_days = false\n");
+    host.configure(&limits);
+    watch(&host);
+    host.configure("[notify\n");
+    watch(&host);
+    let got = server.got();
+    let bodies: Vec<&str> = got.iter().map(|one| one.body.as_str()).collect();
+    assert!(bodies.len() == 1 && !bodies[0].contains("% full"), "{bodies:#?}");
     // A check is about what is on the disk, and where nothing was valid before, nobody can be told.
     host.configure("[notify\n");
     assert_eq!(host.run("hub", &["watch", "--check"]).status.code(), Some(78));

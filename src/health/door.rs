@@ -78,7 +78,7 @@ pub fn funnel(seen: &Seen<'_>) -> Found<Funnel> {
 impl Judge<'_> {
     /// How many days before its end the node's key is told.
     fn key_days(&self) -> Option<f64> {
-        self.seen.config.map_or_else(|_| Limits::default().key_days, |config| config.limits.key_days)
+        self.seen.known_config().map_or_else(|| Limits::default().key_days, |config| config.limits.key_days)
     }
 
     /// The public door.

@@ -106,7 +106,7 @@ pub fn judge(seen: &Seen<'_>) -> Vec<Reason> {
     judge.door();
     judge.limits();
     judge.failed_units();
-    if !runs && !seen.is_fresh() {
+    if !runs && seen.units_error.is_none() && !seen.is_fresh() {
         let reason = "nothing of the hub runs here, so none of this is up to date";
         judge.say(Level::Degraded, "units/none-runs", "services", reason, seen.ways.start_all());
     }

@@ -49,7 +49,7 @@ impl Level {
 }
 
 /// Why something is not healthy.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reason {
     /// What names it from one look to the next, such as `gitops/acme/site/rolled-back`: room, thing, and what is wrong.
     pub key: String,

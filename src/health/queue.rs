@@ -16,7 +16,7 @@ impl Judge<'_> {
             self.say(Level::Degraded, "queue/waits", "queue", reason, mend);
         }
         // One that is configured has its own reason, with the why. Where the configuration cannot be read, nobody knows.
-        if let Ok(config) = seen.config {
+        if let Some(config) = seen.known_config() {
             let is_known = |name: &str| config.repositories.iter().any(|repository| repository.is_known_as(name));
             for name in queue.retry.iter().flatten().filter(|name| !is_known(name)) {
                 let file = format!("gitops/retry/{}.json", crate::state::repository_file_name(name));

@@ -19,7 +19,7 @@ impl Judge<'_> {
             self.repository(known);
         }
         // Where the configuration cannot be read, nobody knows which are gone.
-        let Ok(config) = seen.config else { return };
+        let Some(config) = seen.known_config() else { return };
         for (owner, files) in &seen.left.owners {
             if !config.repositories.iter().any(|repository| repository.is_known_as(owner)) {
                 let mend = seen.ways.hub(&format!("remove {owner}"));

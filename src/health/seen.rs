@@ -10,6 +10,8 @@ pub struct Seen<'a> {
     pub now: jiff::Timestamp,
     /// The configuration, or why there is none that could be in force.
     pub config: Result<&'a Config, &'a str>,
+    /// The last one that could be in force, where this one could not; none where nobody knows it.
+    pub last_valid: Option<&'a Config>,
     /// How commands are to be typed here.
     pub ways: &'a Ways,
     /// What the services left.
@@ -96,14 +98,19 @@ impl Ways {
 }
 
 impl Seen<'_> {
+    /// What is configured, by the last that was valid: what runs goes on with that.
+    pub fn known_config(&self) -> Option<&Config> {
+        self.config.ok().or(self.last_valid)
+    }
+
     /// A configured repository.
     pub fn repository(&self, name: &str) -> Option<&Repository> {
-        self.config.ok()?.repositories.iter().find(|known| known.name == name)
+        self.known_config()?.repositories.iter().find(|known| known.name == name)
     }
 
     /// A configured pipeline.
     pub fn pipeline(&self, name: &str) -> Option<&Pipeline> {
-        self.config.ok()?.pipelines.iter().find(|known| known.name == name)
+        self.known_config()?.pipelines.iter().find(|known| known.name == name)
     }
 
     /// The installed units of a service.

@@ -228,7 +228,7 @@ impl Judge<'_> {
                 return false;
             }
             "gitops-sync" => self.last_looks(run, error, look),
-            "reading-sync" if seen.config.is_ok_and(|config| config.pipelines.is_empty()) => {}
+            "reading-sync" if seen.known_config().is_some_and(|config| config.pipelines.is_empty()) => {}
             "reading-sync" if age > READING_STALE && !failed => {
                 let reason = format!("the pipelines ran {} ago, and should daily", span(age));
                 self.say(Level::Degraded, "reading/late", service, reason, start("reading-sync.timer"));

@@ -43,6 +43,7 @@ fn ago(hours: i64) -> String {
 pub(super) struct Host {
     dir: tempfile::TempDir,
     pub config: Result<Config, String>,
+    pub last_valid: Option<Config>,
     pub ways: Ways,
     pub units: Option<Units>,
     pub failed: Option<FailedUnits>,
@@ -76,6 +77,7 @@ impl Host {
         };
         Self {
             config: Config::load(Some(&file)).map_err(|error| error.to_string()),
+            last_valid: None,
             dir,
             ways,
             units: None,
@@ -106,11 +108,13 @@ impl Host {
     }
 
     pub fn seen_in<T>(&self, root: &Found<Folder>, ask: impl FnOnce(&Seen<'_>) -> T) -> T {
-        let read = Left::read(root, &Wanted::of(self.config.as_ref().ok()), now());
+        let wanted = Wanted::of(self.config.as_ref().ok().or(self.last_valid.as_ref()));
+        let read = Left::read(root, &wanted, now());
         let left = Left { gate: self.gate, works: self.works, booted: self.booted, ..read };
         ask(&Seen {
             now: now(),
             config: self.config.as_ref().map_err(String::as_str),
+            last_valid: self.last_valid.as_ref().filter(|_| self.config.is_err()),
             ways: &self.ways,
             left: &left,
             units: self.units.as_ref(),
@@ -193,6 +197,38 @@ fn what_is_gone_from_hub_toml_is_judged_no_more() {
     for key in ["configuration/invalid", "gitops/acme/old/failed", "reading/old/failed", "gitops/last-run"] {
         assert!(keys.iter().any(|known| known == key), "{key}: {keys:?}");
     }
+    // By the last that was valid it is known.
+    let known = Host { last_valid: Host::well().config.ok(), ..lost };
+    assert_eq!(known.keys(), ["configuration/invalid"]);
+}
+
+#[test]
+fn while_hub_toml_is_invalid_all_is_judged_by_the_last_valid_one() {
+    let text = HUB.to_owned() + "[limits]\nkey_days = false\n";
+    let text = text.replacen("path = \"/srv/site\"", "path = \"/srv/site\"\npoll_minutes = 600", 1);
+    let mut host = Host::with(&text);
+    host.write("gitops/run.json", &run("gitops-sync", "unchanged", 0));
+    host.write("gitops/checked/acme__site.json", &json!({"at": ago(5), "status": "unchanged"}));
+    host.write("gitops/retry/acme__old.json", &json!({"repository": "acme/old"}));
+    host.write("reading/run.json", &run("reading-sync", "stored", 30));
+    let kept =
+        json!({"pipeline": "reading", "kept": {"reading": {"dead_letters": 0, "damaged_files": 2, "counted": ago(0)}}});
+    let mut last = run("reading-sync", "stored", 0);
+    last["details"] = kept;
+    host.write("reading/run.json", &last);
+    host.write(
+        "gate/run.json",
+        &door("open", 0, json!({"key_expiry": (now() + jiff::SignedDuration::from_hours(48)).to_string()})),
+    );
+    let mut before = host.keys();
+    assert!(before.iter().any(|key| key.ends_with("/damaged-files")) && before.len() > 1, "{before:?}");
+    let valid = std::mem::replace(&mut host.config, Err("hub.toml:1: no".to_owned()));
+    host.last_valid = valid.ok();
+    before.push("configuration/invalid".to_owned());
+    before.sort();
+    let mut keys = host.keys();
+    keys.sort();
+    assert_eq!(keys, before);
 }
 
 #[test]

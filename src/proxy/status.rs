@@ -129,6 +129,7 @@ impl Sources {
         let seen = Seen {
             now,
             config: Ok(&self.config),
+            last_valid: None,
             ways: &self.ways(),
             left: &left,
             units: None,

@@ -19,6 +19,9 @@ pub struct Look {
     pub at: String,
     /// The units that have failed; none where systemd was not asked, or did not say.
     pub failed: Option<FailedUnits>,
+    /// Those of the last look that systemd answered, where it did not answer this one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failed_before: Option<FailedUnits>,
     /// Others that have: the hub's own, and those that may.
     pub untold: Vec<String>,
     /// How often systemd restarted services by itself: of those that the newest sample tells of.
@@ -78,6 +81,11 @@ impl Look {
     pub const FILE: &str = "look.json";
     /// For how many seconds it says how the host is.
     pub const HOLDS: u64 = 5 * 60;
+
+    /// The units that had failed when systemd said so last.
+    pub fn last_failed(&self) -> Option<&FailedUnits> {
+        self.failed.as_ref().or(self.failed_before.as_ref())
+    }
 
     /// True where it was at most so many seconds before `now`.
     pub fn is_within(&self, seconds: u64, now: Timestamp) -> bool {

@@ -67,7 +67,7 @@ impl Journal {
 /// before is not asked for again.
 pub fn look_into_logs(look: &mut Look, before: Option<&Look>) {
     let at = before.and_then(|look| look.at.parse::<Timestamp>().ok());
-    let before = before.and_then(|look| look.failed.as_ref()).map(|failed| failed.first.as_slice()).unwrap_or_default();
+    let before = before.and_then(Look::last_failed).map(|failed| failed.first.as_slice()).unwrap_or_default();
     // The journal has a unit's last words a moment after its end.
     let was_settled = |known: &FailedUnit| {
         let since = known.since.as_ref().and_then(|since| since.parse::<Timestamp>().ok());

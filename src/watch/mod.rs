@@ -13,6 +13,7 @@ mod outbox;
 mod past;
 mod results;
 mod run;
+mod unseen;
 mod ways;
 
 pub use book::{Book, Event, Kind};
@@ -24,6 +25,7 @@ pub use limits::Limits;
 pub use notice::Notice;
 pub use outbox::{Outbox, Sent};
 pub use run::{Error, SERVICE, run};
+pub use unseen::Unseen;
 pub use ways::{Unsent, Way, of as ways};
 
 use crate::config::Config;

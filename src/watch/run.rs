@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::journal::Journal;
 use super::past::{self, Past};
 use super::results::{self, All, Results};
-use super::{Book, Causes, Event, Heartbeat, Kind, Limits, Notice, Outbox, Sent, Unsent, Way, ways};
+use super::{Book, Causes, Event, Heartbeat, Kind, Limits, Notice, Outbox, Sent, Unseen, Unsent, Way, ways};
 use crate::config::{Config, Notify, Repository};
 use crate::health::{Level, Reason};
 use crate::host;
@@ -70,6 +70,7 @@ struct State {
     results: All,
     journal: Journal,
     causes: Causes,
+    unseen: Unseen,
     /// What is wrong with credentials, at this look.
     #[serde(skip)]
     wrong: Vec<String>,
@@ -177,6 +178,7 @@ pub fn run(
         Limits::default()
     });
     let (reasons, look) = judge(&mut limits);
+    let reasons = state.unseen.add(reasons);
     let reasons = reasons.as_slice();
     // They change each minute: a disk is spared that with what must not be lost.
     if let Err(error) = folder.renew_json(LIMITS, &limits) {

@@ -85,7 +85,8 @@ impl Fault {
         match self {
             Self::Memory => 15,
             Self::Clock => 70,
-            _ => 3,
+            // Longer than systemd says nothing, and a look after that is killed.
+            _ => 5,
         }
     }
 }
@@ -224,6 +225,7 @@ fn week(seed: u64) {
     let (mut phone, mut made) = (Phone::default(), Vec::<Notice>::new());
     let (mut away_until, mut was_killed, mut clock) = (0, false, 0);
     let mut jumps = Vec::new();
+    let mut busy_until = 0;
     for minute in 0..WEEK {
         if random.once_in(2500) && minute < LAST_DAY {
             // A clock is set by some minutes; hours would be another day for whoever counts nights.
@@ -234,6 +236,11 @@ fn week(seed: u64) {
         if random.once_in(400) {
             away_until = (minute + random.below(300)).min(WEEK - 60);
         }
+        // systemd does not answer for some minutes; in the last night a notice has no room for that.
+        if random.once_in(60) && minute > busy_until + 10 && minute < LAST_DAY + 650 {
+            busy_until = minute + 1 + random.below(2);
+        }
+        let answers = minute >= busy_until;
         // Killed at one of its steps, or not at all; the next one is left alone.
         let step = if was_killed || !random.once_in(10) { 9 } else { random.below(4) };
         was_killed = step != 9;
@@ -246,17 +253,19 @@ fn week(seed: u64) {
         let reasons = judge(&Seen {
             now,
             config: Ok(&config),
+            last_valid: None,
             ways: &ways,
             left: &left,
             units: None,
-            units_error: None,
-            failed: Some(&failed),
+            units_error: (!answers).then_some("no answer within 5 s"),
+            failed: Some(&failed).filter(|_| answers),
             up: None,
             proxy: &Answer::Well,
             lives: true,
             waits: &[],
         });
-        let reasons: Vec<Reason> = reasons.into_iter().filter(|reason| reason.key != "units/none-runs").collect();
+        let reasons = reasons.into_iter().filter(|reason| reason.key != "units/none-runs").collect();
+        let reasons = state.unseen.add(reasons);
         if step == 0 {
             continue;
         }
@@ -310,6 +319,9 @@ fn check(seed: u64, world: &World, phone: &Phone, made: &[Notice], jumps: &[i64]
         for event in &notice.events {
             if event.key == "units/failed" {
                 crowds.push(event.kind);
+                continue;
+            }
+            if event.key == "units/unknown" {
                 continue;
             }
             let fault = Fault::of_key(&event.key).unwrap_or_else(|| panic!("seed {seed}: {event:#?}"));

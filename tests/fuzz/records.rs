@@ -77,6 +77,7 @@ fn fuzz_records() {
         let seen = Seen {
             now,
             config: Err("not looked at"),
+            last_valid: None,
             ways: &Ways::default(),
             left: &left,
             units: None,

@@ -41,6 +41,7 @@ impl Past {
         let seen = Seen {
             now,
             config: patient.config.as_ref().ok_or("told by itself"),
+            last_valid: None,
             ways: &ways(patient.flag.as_deref(), &patient.path, state, patient.units.as_ref()),
             left: &left,
             units: patient.units.as_ref(),

@@ -22,6 +22,8 @@ const ANSWER: Duration = Duration::from_secs(2);
 pub(super) struct Facts {
     pub path: PathBuf,
     pub config: Result<Config, String>,
+    /// The last that was valid, where this one is not.
+    last_valid: Option<Config>,
     pub state_dir: Option<PathBuf>,
     pub left: Left,
     pub now: jiff::Timestamp,
@@ -39,15 +41,14 @@ pub(super) struct Facts {
 }
 
 impl Facts {
-    /// Looks around. `flag` is `--config`.
-    pub fn find(flag: Option<&Path>) -> Self {
+    /// Looks around. `flag` is `--config`; `last_valid` is by what to judge where hub.toml cannot be read.
+    pub fn find(flag: Option<&Path>, last_valid: Option<&Config>) -> Self {
         let now = jiff::Timestamp::now();
         let config = Config::load(flag).map_err(|error| error.to_string());
+        let last_valid = last_valid.filter(|_| config.is_err()).cloned();
+        let known = config.as_ref().ok().or(last_valid.as_ref());
         // Without the file its key `state_dir` is unknown; where that was not set, this is right.
-        let state_dir = match &config {
-            Ok(config) => Ok(config.state_dir.clone()),
-            Err(_) => state::root(None),
-        };
+        let state_dir = known.map_or_else(|| state::root(None), |config| Ok(config.state_dir.clone()));
         let root = state_dir.as_ref().map_err(|error| Trouble::new(error, None)).and_then(|path| {
             Folder::open(path)
                 .map(Found::There)
@@ -57,26 +58,26 @@ impl Facts {
             Ok(root) => (root, None),
             Err(trouble) => (Found::Unreadable(trouble.sentence.clone()), Some(trouble)),
         };
-        let mut left = Left::read(&root, &Wanted::of(config.as_ref().ok()), now);
+        let mut left = Left::read(&root, &Wanted::of(known), now);
         left.unreadable.extend(trouble);
         let (mut up, mut waits) = (None, Vec::new());
         if let Some(root) = root.get() {
             let mut reader = Reader::new(root);
             up = reader.heard(lock_holder(root, "up.lock")).take().flatten();
             waits = waits::long(&mut reader, now);
-            let known = std::mem::take(&mut left.unreadable);
-            let more = reader.unreadable.into_iter().filter(|trouble| !known.contains(trouble));
-            left.unreadable = known.iter().cloned().chain(more).collect();
+            let first = std::mem::take(&mut left.unreadable);
+            let more = reader.unreadable.into_iter().filter(|trouble| !first.contains(trouble));
+            left.unreadable = first.iter().cloned().chain(more).collect();
         }
         let (mut units, mut units_error) = (None, None);
         let mut look = Look { at: rfc3339(now), ..Look::default() };
         let names = left.sample.get().map(Sample::services).unwrap_or_default();
+        let before = left.look.get().and_then(Look::last_failed);
         match systemd::is_running().then(|| systemd::look(&names)) {
             None => {}
             Some(Ok(looked)) => {
-                let before = left.look.get().and_then(|look| look.failed.as_ref());
                 // Those that may fail are counted by system-metrics, and told by nobody.
-                let limits = config.as_ref().map(|config| config.limits.clone()).unwrap_or_default();
+                let limits = known.map(|config| config.limits.clone()).unwrap_or_default();
                 let (told, untold): (Units, Units) =
                     looked.failed.clone().into_iter().partition(|(name, _)| limits.wants_unit(name));
                 look.failed = Some(FailedUnits::of(&told, before));
@@ -84,16 +85,19 @@ impl Facts {
                 look.restarts = looked.restarts();
                 units = Some(looked.own);
             }
-            Some(Err(error)) => units_error = Some(error.to_string()),
+            Some(Err(error)) => {
+                units_error = Some(error.to_string());
+                look.failed_before = before.cloned();
+            }
         }
-        let proxy = config.as_ref().map_or(Answer::NotAsked, ask);
+        let proxy = known.map_or(Answer::NotAsked, ask);
         let state_dir = state_dir.ok();
         // It goes on where it is while what hub.toml says now is refused.
         let holds = |state: &PathBuf| gate::instance(state).is_ok_and(|own| own.is_some());
         let lives = !matches!(proxy, Answer::NotAsked | Answer::Silent(_)) || state_dir.as_ref().is_some_and(holds);
         let path = Config::file_path(flag);
         let ways = ways(flag, &path, state_dir.as_deref(), units.as_ref());
-        Self { path, config, state_dir, left, now, ways, units, units_error, look, up, proxy, lives, waits }
+        Self { path, config, last_valid, state_dir, left, now, ways, units, units_error, look, up, proxy, lives, waits }
     }
 
     /// What is judged.
@@ -101,6 +105,7 @@ impl Facts {
         Seen {
             now: self.now,
             config: self.config.as_ref().map_err(String::as_str),
+            last_valid: self.last_valid.as_ref(),
             ways: &self.ways,
             left: &self.left,
             units: self.units.as_ref(),

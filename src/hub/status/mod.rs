@@ -88,7 +88,7 @@ struct Configuration {
 
 /// Shows it and returns the exit code: 0 healthy, 1 degraded, 2 failed.
 pub(super) fn main(arguments: &Arguments) -> ExitCode {
-    let status = collect(Facts::find(arguments.config.as_deref()));
+    let status = collect(Facts::find(arguments.config.as_deref(), None));
     if arguments.motd {
         print(&line(&status));
         return ExitCode::SUCCESS;
@@ -118,7 +118,7 @@ fn line(status: &Status) -> String {
 
 /// Looks at this host and at its limits: why it is not healthy, and what else was seen.
 pub(super) fn look(flag: Option<&Path>, config: &Config, limits: &mut Limits, now: Timestamp) -> (Vec<Reason>, Look) {
-    let mut facts = Facts::find(flag);
+    let mut facts = Facts::find(flag, Some(config));
     watch::look_into_logs(&mut facts.look, facts.left.look.get());
     limits.look_around(config, Path::new("/"), now);
     facts.look.over = limits.look(&config.limits, facts.left.sample.get(), now);
