@@ -446,7 +446,7 @@ fn a_character_that_the_database_lacks_costs_its_event() {
     superuser
         .batch_execute("CREATE DATABASE events_latin OWNER events_latin ENCODING 'LATIN1' TEMPLATE template0")
         .unwrap();
-    let site = Site::new(Some(&database));
+    let mut site = Site::new(Some(&database));
     for (number, about) in ["a", "é", "€", "z"].iter().enumerate() {
         site.write("gitops", line(number as i64, about).as_bytes());
     }
@@ -455,6 +455,63 @@ fn a_character_that_the_database_lacks_costs_its_event() {
     assert!(!site.run().contains("event_refused"));
     assert_eq!(site.abouts(Some(&database)), ["a", "é", "z"]);
     assert_eq!(site.record()["status"], "stored");
+    // The last line of a history is sent again with each run, but not what was refused.
+    for (number, about) in [(4, "€€"), (5, "y"), (6, "€€€")] {
+        site.write("gitops", line(number, about).as_bytes());
+        site.write("gate", line(number, "g").as_bytes());
+        let lines = site.run();
+        assert_eq!(lines.contains("event_refused"), about.contains('€'), "{about}: {lines}");
+        for _ in 0..2 {
+            let lines = site.run();
+            assert!(!lines.contains("ERROR") && !lines.contains("\"events\""), "{about}: {lines}");
+        }
+    }
+    assert_eq!(site.abouts(Some(&database)), ["a", "é", "z", "g", "g", "y", "g"]);
+    // Another database may take it.
+    let other = cluster.database("events_not_latin");
+    site.url = Some(other.url());
+    site.run();
+    site.run();
+    let all = ["a", "é", "€", "z", "g", "€€", "g", "y", "g", "€€€"];
+    assert_eq!(site.abouts(Some(&other)), all);
+    assert!(!site.run().contains("\"events\""));
+}
+
+#[test]
+fn a_host_that_gets_another_name_sends_nothing_twice_but_its_last_lines() {
+    on_both("events_renamed", |site, database| {
+        for number in 0..9 {
+            for folder in ["gitops", "gate"] {
+                site.write(folder, line(number, &format!("{folder}{number}")).as_bytes());
+            }
+        }
+        site.run();
+        // What is there came under another name.
+        let sql = "UPDATE hub_events SET host = 'before'";
+        match database {
+            Some(database) => database.superuser().batch_execute(sql).unwrap(),
+            None => site.sqlite().execute_batch(sql).unwrap(),
+        }
+        let marks = site.host.path("state/data/metrics/events.json");
+        let mut kept: Value = serde_json::from_slice(&std::fs::read(&marks).unwrap()).unwrap();
+        kept["marks"].as_object_mut().unwrap().values_mut().for_each(|mark| mark["host"] = "before".into());
+        std::fs::write(&marks, kept.to_string()).unwrap();
+        site.write("gitops", line(9, "gitops9").as_bytes());
+        for _ in 0..4 {
+            assert!(!site.run().contains("events_sent_anew"));
+        }
+        let abouts = site.abouts(database);
+        assert_eq!(abouts.len(), 19 + 2, "{abouts:?}");
+        // Under its new name it knows another database as before.
+        let sql = "DELETE FROM hub_events";
+        match database {
+            Some(database) => database.superuser().batch_execute(sql).unwrap(),
+            None => site.sqlite().execute_batch(sql).unwrap(),
+        }
+        assert!(site.run().contains("events_sent_anew"));
+        site.run();
+        assert_eq!(site.abouts(database).len(), 19);
+    });
 }
 
 #[test]

@@ -27,23 +27,39 @@ const OLDEST: i64 = -62_135_596_800;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 struct Kept {
-    /// The last line of each service that is in the database.
-    marks: BTreeMap<String, Mark>,
+    /// The last line of each service that was sent.
+    marks: BTreeMap<String, Sent>,
     /// What was told of what is wrong.
     told: BTreeSet<String>,
     /// When the database refused to write to the table, in seconds since 1970.
     refused: Option<i64>,
 }
 
+/// A line that was sent.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Sent {
+    #[serde(flatten)]
+    mark: Mark,
+    /// Under which name of the host, which its row has in its key; none where an older hub kept it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    host: Option<String>,
+    /// The database refuses it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    is_refused: bool,
+}
+
 /// What a run sends.
 #[derive(Debug, Default)]
 pub(super) struct Outgoing {
-    /// The rows. The last one that was sent of each service is sent again: where it is new, the database is another one.
+    /// The rows. The last one that was sent of each service is sent again: where it is new, the database is another one. One that
+    /// was refused is not.
     pub rows: Vec<EventRow>,
     before: Kept,
-    marks: BTreeMap<String, Mark>,
-    /// The services of the rows that were sent before, by place.
+    marks: BTreeMap<String, Sent>,
+    /// The services of the rows that were sent before under this host's name, by place.
     again: BTreeMap<usize, &'static str>,
+    /// The services of the rows that are their last ones, by place.
+    last: BTreeMap<usize, &'static str>,
     /// Lines that say nothing, by service.
     skipped: BTreeMap<&'static str, u64>,
     problems: BTreeSet<String>,
@@ -96,7 +112,10 @@ impl Outgoing {
         (lines, bytes): (usize, usize),
     ) -> Result<(usize, usize), state::Error> {
         let folder = history::folder(&config.state_dir, path)?;
-        let mark = self.before.marks.get(service);
+        let sent = self.before.marks.get(service);
+        let mark = sent.map(|sent| &sent.mark);
+        let was_refused = sent.is_some_and(|sent| sent.is_refused);
+        let is_renamed = sent.and_then(|sent| sent.host.as_ref()).is_some_and(|known| known != host);
         let tail = history::tail(&folder, mark, lines, bytes)?;
         if mark.is_some() && !tail.is_known && tail.last.is_none() {
             self.marks.remove(service);
@@ -105,12 +124,17 @@ impl Outgoing {
                 "the history of {service} has not any more what was sent last; it is sent from its oldest line on"
             ));
         }
+        let count = tail.events.len();
         for (at, event) in tail.events.into_iter().enumerate() {
             let sent_before = at == 0 && tail.is_known;
             match event.and_then(|event| row(service, host, event)) {
+                Some(_) if sent_before && was_refused => {}
                 Some(row) => {
-                    if sent_before {
+                    if sent_before && !is_renamed {
                         self.again.insert(self.rows.len(), service);
+                    }
+                    if at + 1 == count {
+                        self.last.insert(self.rows.len(), service);
                     }
                     self.rows.push(row);
                 }
@@ -118,8 +142,9 @@ impl Outgoing {
                 None => *self.skipped.entry(service).or_default() += 1,
             }
         }
-        if let Some(mark) = tail.last {
-            self.marks.insert(service.to_owned(), mark);
+        if let Some(last) = tail.last {
+            let is_refused = was_refused && tail.is_known && count == 1;
+            self.marks.insert(service.to_owned(), Sent { mark: last, host: Some(host.to_owned()), is_refused });
         }
         Ok(tail.taken)
     }
@@ -152,7 +177,7 @@ impl Outgoing {
         (new, kept.told.into_iter().collect())
     }
 
-    fn marks_after(&self, shipped: &Shipped) -> BTreeMap<String, Mark> {
+    fn marks_after(&self, shipped: &Shipped) -> BTreeMap<String, Sent> {
         for (at, reason) in &shipped.refused {
             if let Some(EventRow { service, kind, about, .. }) = self.rows.get(*at) {
                 log::error!("event_refused", about_service = service, kind = kind, about = about, error = reason);
@@ -165,9 +190,20 @@ impl Outgoing {
             log::warn!("history_lines_skipped", about_service = service, lines = lines, error = "they tell no event");
         }
         let mut marks = self.marks.clone();
-        for (_, service) in self.again.iter().filter(|(at, _)| shipped.new.contains(at)) {
+        let mut anew: BTreeSet<&str> =
+            self.again.iter().filter(|(at, _)| shipped.new.contains(at)).map(|(_, service)| *service).collect();
+        if !anew.is_empty() {
+            // Another database may take what was refused, and there is no other sign of it.
+            anew.extend(self.marks.iter().filter(|(_, sent)| sent.is_refused).map(|(service, _)| service.as_str()));
+        }
+        for service in anew {
             log::info!("events_sent_anew", about_service = service);
-            marks.remove(*service);
+            marks.remove(service);
+        }
+        for service in shipped.refused.iter().filter_map(|(at, _)| self.last.get(at)) {
+            if let Some(sent) = marks.get_mut(*service) {
+                sent.is_refused = true;
+            }
         }
         marks
     }
