@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::Error;
 use super::roots::Roots;
+use crate::host::is_read_only;
 use crate::text::{exact, unescaped};
 
 /// File systems without space of their own: kernel interfaces, memory, views of other file systems, read-only images
@@ -144,7 +145,6 @@ fn line(line: &[u8]) -> Option<Mount> {
     fields.find(|field| *field == b"-")?;
     let kind = fields.next().filter(|kind| !kind.is_empty())?;
     let (source, super_options) = (fields.next()?, fields.next().unwrap_or_default());
-    let is_read_only = |options: &[u8]| options.split(|byte| *byte == b',').any(|option| option == b"ro");
     let device = String::from_utf8(device.to_vec()).ok().filter(|device| device.contains(':'))?;
     Some(Mount {
         id,

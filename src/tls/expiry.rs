@@ -2,7 +2,7 @@
 
 use std::io::{self, Write as _};
 use std::net::{TcpStream, ToSocketAddrs as _};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -19,6 +19,17 @@ use super::{Key, Trust, Wants, client};
 /// # Errors
 /// When it does not answer within `limit`, or shows none that can be read.
 pub fn expiry(host: &str, port: u16, limit: Duration) -> Result<Timestamp, String> {
+    let (tell, heard) = mpsc::channel();
+    let name = host.to_owned();
+    // A name has no limit to be found in, and that of a connection is for each step, of which a server may make many.
+    let work = move || drop(tell.send(ask(&name, port, limit)));
+    let thread = std::thread::Builder::new().name("certificate".to_owned()).spawn(work);
+    thread.map_err(|error| format!("cannot start a thread: {error}"))?;
+    let late = |_| Err(format!("{host}:{port}: no answer within {limit:?}"));
+    heard.recv_timeout(limit).unwrap_or_else(late)
+}
+
+fn ask(host: &str, port: u16, limit: Duration) -> Result<Timestamp, String> {
     let failed = |error: io::Error| format!("{host}:{port}: {error}");
     let name =
         ServerName::try_from(host.trim_matches(['[', ']']).to_owned()).map_err(|error| format!("{host}: {error}"))?;
@@ -79,7 +90,32 @@ fn not_after(certificate: &[u8]) -> Option<Timestamp> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpListener;
+    use std::time::Instant;
+
     use super::*;
+
+    #[test]
+    fn a_server_that_drips_holds_nobody_longer_than_the_limit() {
+        let server = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = server.local_addr().unwrap().port();
+        let drips = std::thread::spawn(move || {
+            let (mut stream, _) = server.accept().unwrap();
+            // A record of a handshake that never becomes whole.
+            let record = [0x16, 3, 3, 0x40, 0].into_iter().chain([0; 40]);
+            for byte in record {
+                if stream.write_all(&[byte]).is_err() {
+                    return;
+                }
+                std::thread::sleep(Duration::from_millis(100));
+            }
+        });
+        let begin = Instant::now();
+        let error = expiry("127.0.0.1", port, Duration::from_millis(500)).unwrap_err();
+        assert!(begin.elapsed() < Duration::from_secs(2), "{:?}: {error}", begin.elapsed());
+        assert!(error.contains(&format!("127.0.0.1:{port}")), "{error}");
+        drips.join().unwrap();
+    }
 
     #[test]
     fn the_end_of_a_certificate_is_read_in_both_forms_of_time_and_damage_is_none() {

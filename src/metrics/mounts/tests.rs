@@ -11,6 +11,10 @@ fn escapes_odd_bytes_and_empty_sources_are_read() {
         3 0 8:3 / /empty rw -  ext4 rw\nnot a line\n4 0 8:4 / /nosource rw - xfs  rw\n";
     assert_eq!(points(text), ["/a b\tc\\040", "/caf\\xe9", "/nosource"]);
     assert!(parse(text)[1].read_only);
+    // ext4's words in newer kernels, beside rw.
+    for options in ["rw,emergency_ro", "rw,shutdown"] {
+        assert!(parse(format!("1 0 8:1 / / rw - ext4 /dev/sda1 {options}\n").as_bytes())[0].read_only, "{options}");
+    }
     assert_eq!(parse(text)[1].point.as_os_str().as_bytes(), b"/caf\xe9");
 }
 

@@ -1,6 +1,7 @@
 //! What no sample tells: whether the host waits for a restart, and how long certificates hold.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -8,11 +9,12 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::Reading;
-use crate::command::Command;
+use crate::command::{self, Command};
 use crate::config::{Config, Limits};
+use crate::host::is_read_only;
 use crate::log;
 use crate::records::{seconds_between, span};
-use crate::text::listed;
+use crate::text::{exact, listed, unescaped};
 
 /// How often systemd is asked for its version, and a server for its certificate.
 const SYSTEMD_EVERY: SignedDuration = SignedDuration::from_hours(1);
@@ -33,6 +35,9 @@ pub struct Around {
     is_writable: Option<bool>,
     /// It could be once: one that never could is meant to be so.
     was_writable: bool,
+    /// Where file systems are mounted; none where that is not known.
+    #[serde(skip)]
+    mounted: Option<BTreeSet<String>>,
     certificates: BTreeMap<String, Certificate>,
 }
 
@@ -54,17 +59,40 @@ impl Around {
             self.reboot = asked_for(root).into_iter().chain(newer_kernel(root)).collect();
             let is_due = |at: Timestamp| now.duration_since(at).abs() >= SYSTEMD_EVERY;
             if crate::systemd::is_running() && self.systemd.as_ref().is_none_or(|(at, _)| is_due(*at)) {
-                self.systemd = Some((now, newer_systemd()));
+                self.take_systemd(newer_systemd(), now);
             }
             self.reboot.extend(self.systemd.iter().filter_map(|(_, newer)| newer.clone()));
         }
         // Not by a sample: nobody could leave one.
-        self.is_writable = is_writable(root);
+        let mounts = std::fs::read(root.join("proc/self/mountinfo")).ok();
+        self.is_writable = mounts.as_deref().and_then(is_writable);
+        self.mounted = mounts.as_deref().map(mounted);
         self.was_writable |= self.is_writable == Some(true);
         self.certificates.retain(|name, _| config.repositories.iter().any(|repository| repository.name == *name));
         if config.limits.certificate_days.is_some() {
             self.certificate(config, now);
         }
+    }
+
+    /// Whether it sees this at each look.
+    pub(super) fn sees(&self, key: &str) -> bool {
+        key.starts_with("gitops/")
+    }
+
+    /// Whether this may be there although no sample has it: a file system that does not answer is mounted.
+    pub(super) fn may_have(&self, key: &str) -> bool {
+        let mount = key.strip_prefix("disk/").and_then(|rest| rest.rsplit_once('/')).map(|(mount, _)| mount);
+        let is_mounted = |mount: &str| self.mounted.as_ref().is_none_or(|mounted| mounted.contains(mount));
+        mount.is_some_and(|mount| mount.starts_with('/') && is_mounted(mount))
+    }
+
+    /// Where systemd did not answer, what it said before holds.
+    fn take_systemd(&mut self, newer: Result<Option<String>, command::Error>, now: Timestamp) {
+        let newer = newer.unwrap_or_else(|error| {
+            log::warn!("systemd_version_not_known", error = error.to_string());
+            self.systemd.take().and_then(|(_, newer)| newer)
+        });
+        self.systemd = Some((now, newer));
     }
 
     #[cfg(feature = "tls")]
@@ -81,10 +109,10 @@ impl Around {
         let Some((name, host, port, server)) = due else { return };
         let until = match crate::tls::expiry(&host, port, LIMIT) {
             Ok(until) => Some(until),
-            // That it does not answer is what deployments fail by; until when it holds is not known.
+            // That it does not answer is what deployments fail by; the one that it had may be there still.
             Err(error) => {
                 log::info!("certificate_not_seen", repo = name, error = error);
-                None
+                self.certificates.remove(&name).filter(|known| known.server == server).and_then(|known| known.until)
             }
         };
         self.certificates.insert(name, Certificate { at: now, server, until });
@@ -147,11 +175,25 @@ fn server(url: &str) -> Option<(String, u16)> {
 }
 
 /// By the options of the file system itself (proc_pid_mountinfo(5)): those of the mount are what a sandbox makes of it.
-fn is_writable(root: &Path) -> Option<bool> {
-    let text = std::fs::read_to_string(root.join("proc/self/mountinfo")).ok()?;
-    let of_root = |line: &&str| line.split(' ').nth(4) == Some("/");
-    let options = text.lines().rfind(of_root)?.split_once(" - ")?.1.split(' ').nth(2)?;
-    Some(options.split(',').all(|option| option != "ro"))
+fn is_writable(mountinfo: &[u8]) -> Option<bool> {
+    let (_, mut of_file_system) = lines(mountinfo).filter(|(point, _)| *point == b"/").last()?;
+    Some(!is_read_only(of_file_system.nth(2)?))
+}
+
+/// The mount points as they stand in keys, but for what a sandbox puts in place of others.
+fn mounted(mountinfo: &[u8]) -> BTreeSet<String> {
+    let real = lines(mountinfo).filter_map(|(point, mut kind)| (kind.next() != Some(b"tmpfs")).then_some(point));
+    real.map(|point| exact(unescaped(point).as_os_str().as_bytes())).collect()
+}
+
+/// The mount points, each with what stands behind the dash: type, source and options of the file system.
+fn lines(mountinfo: &[u8]) -> impl Iterator<Item = (&[u8], impl Iterator<Item = &[u8]>)> {
+    mountinfo.split(|byte| *byte == b'\n').filter_map(|line| {
+        let mut fields = line.split(|byte| *byte == b' ');
+        let point = fields.nth(4)?;
+        fields.find(|field| *field == b"-")?;
+        Some((point, fields))
+    })
 }
 
 /// Debian's flag (debian-policy; Ubuntu's update-notifier): packages ask for a restart.
@@ -160,8 +202,7 @@ fn asked_for(root: &Path) -> Option<String> {
         return None;
     }
     let names = std::fs::read_to_string(root.join("run/reboot-required.pkgs")).unwrap_or_default();
-    let names: std::collections::BTreeSet<&str> =
-        names.lines().map(str::trim).filter(|name| !name.is_empty()).collect();
+    let names: BTreeSet<&str> = names.lines().map(str::trim).filter(|name| !name.is_empty()).collect();
     let who = if names.is_empty() { "packages".to_owned() } else { listed(names, ", ") };
     Some(format!("{who} ask for it"))
 }
@@ -192,95 +233,15 @@ fn numbers(version: &str) -> (Vec<u64>, &str) {
 }
 
 /// Another systemd on the disk than runs.
-fn newer_systemd() -> Option<String> {
-    let said = |arguments: &[&str]| {
-        let output = Command::new("systemctl", LIMIT).args(arguments).succeed();
-        output.map(|output| output.text()).inspect_err(|error| {
-            log::warn!("systemd_version_not_known", error = error.to_string());
-        })
-    };
-    let runs = said(&["show", "--property=Version", "--value"]).ok()?;
-    let disk = said(&["--version"]).ok()?;
-    let disk = disk.lines().next()?.split_once('(')?.1.split(')').next()?.trim().to_owned();
-    (!runs.is_empty() && runs.trim() != disk).then(|| format!("systemd {disk} is installed, and {} runs", runs.trim()))
+fn newer_systemd() -> Result<Option<String>, command::Error> {
+    let said = |arguments: &[&str]| Ok(Command::new("systemctl", LIMIT).args(arguments).succeed()?.text());
+    let runs = said(&["show", "--property=Version", "--value"])?;
+    let disk = said(&["--version"])?;
+    let (runs, disk) = (runs.trim(), disk.lines().next().and_then(|line| line.split_once('(')?.1.split(')').next()));
+    let newer = disk.map(str::trim).filter(|disk| !runs.is_empty() && runs != *disk);
+    Ok(newer.map(|disk| format!("systemd {disk} is installed, and {runs} runs")))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_newer_kernel_of_the_same_kind_is_seen() {
-        for (version, running, newer) in [
-            ("6.1.0-29-amd64", "6.1.0-28-amd64", true),
-            ("6.1.0-28-amd64", "6.1.0-28-amd64", false),
-            ("6.1.0-9-amd64", "6.1.0-28-amd64", false),
-            ("6.12.0-1-cloud-amd64", "6.1.0-28-amd64", true),
-            ("6.8.0-50-generic", "6.8.0-49-lowlatency", false),
-            ("6.12.1+rpt-rpi-2712", "6.6.51+rpt-rpi-v8", false),
-            ("6.12.1+rpt-rpi-v8", "6.6.51+rpt-rpi-v8", true),
-            ("6.11.8-300.fc41.x86_64", "6.11.7-300.fc41.x86_64", true),
-            ("0-rescue-7a1b", "6.11.7-300.fc41.x86_64", false),
-            ("linux", "6.11.7-arch1-1", false),
-            ("", "", false),
-        ] {
-            assert_eq!(is_newer(version, running), newer, "{version} {running}");
-        }
-    }
-
-    #[test]
-    fn the_flag_and_the_kernel_are_read_below_a_root() {
-        let dir = tempfile::tempdir().unwrap();
-        let write = |path: &str, text: &str| {
-            let path = dir.path().join(path);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, text).unwrap();
-        };
-        write("proc/sys/kernel/osrelease", "6.1.0-28-amd64\n");
-        write("boot/vmlinuz-6.1.0-28-amd64", "");
-        write("boot/vmlinuz-6.1.0-28-amd64.old", "");
-        assert_eq!((asked_for(dir.path()), newer_kernel(dir.path())), (None, None));
-        write("run/reboot-required", "*** System restart required ***\n");
-        assert_eq!(asked_for(dir.path()).as_deref(), Some("packages ask for it"));
-        write("run/reboot-required.pkgs", "linux-image-6.1.0-30-amd64\nlibc6\nlibc6\n");
-        write("boot/vmlinuz-6.1.0-30-amd64", "");
-        write("boot/vmlinuz-6.1.0-29-amd64", "");
-        assert_eq!(asked_for(dir.path()).as_deref(), Some("libc6, linux-image-6.1.0-30-amd64 ask for it"));
-        assert_eq!(newer_kernel(dir.path()).as_deref(), Some("6.1.0-30-amd64 is installed, and 6.1.0-28-amd64 runs"));
-        write("run/systemd/container", "lxc");
-        assert_eq!(newer_kernel(dir.path()), None);
-    }
-
-    #[test]
-    fn a_root_that_became_read_only_is_seen_and_one_that_always_was_is_not_told() {
-        let dir = tempfile::tempdir().unwrap();
-        let mounts = |options: &str| {
-            std::fs::create_dir_all(dir.path().join("proc/self")).unwrap();
-            let text = format!(
-                "21 1 0:18 / /proc rw - proc proc rw\n29 1 8:1 / / ro,relatime shared:1 - ext4 /dev/sda1 {options}\n"
-            );
-            std::fs::write(dir.path().join("proc/self/mountinfo"), text).unwrap();
-        };
-        let config = Config::of_text(Path::new("hub.toml"), "").unwrap();
-        let now: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
-        let mut around = Around::default();
-        let is_told = |around: &mut Around| {
-            around.look(&config, dir.path(), now);
-            around.readings(&config.limits, now).iter().any(|one| one.key == "disk///read-only" && one.value == 1.0)
-        };
-        assert!(!is_told(&mut around), "not known");
-        for (options, told) in
-            [("ro,errors=remount-ro", false), ("rw,errors=remount-ro", false), ("ro", true), ("rw", false)]
-        {
-            mounts(options);
-            assert_eq!(is_told(&mut around), told, "{options}");
-        }
-    }
-
-    #[test]
-    fn servers_are_those_of_https() {
-        assert_eq!(server("https://a.example/x"), Some(("a.example".to_owned(), 443)));
-        assert_eq!(server("https://[::1]:8443/"), Some(("[::1]".to_owned(), 8443)));
-        assert_eq!(server("http://a.example/"), None);
-    }
-}
+#[path = "around_tests.rs"]
+mod tests;

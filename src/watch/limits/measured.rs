@@ -75,11 +75,10 @@ struct Found<'a> {
 impl Found<'_> {
     fn disks(&mut self, sample: &Sample) {
         for (mount, row) in each(sample, &["disk"]) {
-            let is_read_only = row.get("read_only").and_then(Value::as_bool) == Some(true);
-            // What nobody writes to is as full as it is.
-            if is_read_only || self.limits.disk_except.contains(mount) {
-                continue;
-            }
+            // What nobody writes to is as full as it is: only what was told before is looked at still.
+            let is_old = row.get("read_only").and_then(Value::as_bool) == Some(true);
+            let is_off = self.limits.disk_except.contains(mount);
+            let limit = |limit: Option<f64>| limit.filter(|_| !is_off);
             let field = |name: &str| row.get(name).and_then(Value::as_f64);
             let about = format!("file system {mount}");
             let place = quoted(mount);
@@ -89,8 +88,9 @@ impl Found<'_> {
                     key: format!("disk/{mount}/full"),
                     about: about.clone(),
                     value: used,
-                    bad: self.limits.disk_percent,
-                    failed: self.limits.disk_failed_percent,
+                    bad: limit(self.limits.disk_percent),
+                    failed: limit(self.limits.disk_failed_percent),
+                    is_old,
                     margin: 2.0,
                     reason: format!("{mount} is {used:.0} % full{free}"),
                     mend: format!("du -xh --max-depth=2 {place} | sort -h | tail -20"),
@@ -102,8 +102,9 @@ impl Found<'_> {
                     key: format!("disk/{mount}/inodes"),
                     about,
                     value: used,
-                    bad: self.limits.inodes_percent,
-                    failed: self.limits.inodes_failed_percent,
+                    bad: limit(self.limits.inodes_percent),
+                    failed: limit(self.limits.inodes_failed_percent),
+                    is_old,
                     margin: 2.0,
                     reason: format!(
                         "{used:.0} % of the inodes of {mount} are used, so that it has room for few more files"
@@ -186,6 +187,7 @@ impl Found<'_> {
                         None => format!("{chip} {sensor} has {celsius:.0} °C"),
                     },
                     mend: "look at fans, dust and load: top".to_owned(),
+                    ..Reading::default()
                 });
             }
         }
@@ -242,8 +244,10 @@ impl Found<'_> {
     }
 
     fn oom(&mut self, sample: &Sample, memory: &mut Memory, now: Timestamp) {
-        let boot = value(sample, &["time", "boot_id"]).and_then(Value::as_str).unwrap_or_default();
-        let Some(kills) = value(sample, &["kernel", "oom_kills"]).and_then(Value::as_u64) else { return };
+        let boot = value(sample, &["time", "boot_id"]).and_then(Value::as_str);
+        let kills = value(sample, &["kernel", "oom_kills"]).and_then(Value::as_u64);
+        // A count says nothing where it is not known since when it counts.
+        let (Some(boot), Some(kills)) = (boot, kills) else { return };
         // After a start they are counted from 0; before the first look nobody knows when they were.
         let before = if memory.boot == boot { memory.oom_kills } else { memory.oom_kills.map(|_| 0) };
         let fresh = before.map_or(0, |before| kills.saturating_sub(before));

@@ -20,7 +20,7 @@ const BACK: SignedDuration = SignedDuration::from_mins(5);
 const GAP: SignedDuration = SignedDuration::from_mins(5);
 /// A sample that is older says nothing of this moment.
 const FRESH: u64 = 5 * 60;
-/// What is not there any more, such as a file system that was unmounted, is forgotten after this.
+/// What is not there any more, such as a file system that was unmounted, is forgotten after as long without it.
 const FORGOTTEN: SignedDuration = SignedDuration::from_hours(1);
 /// More are not watched: a host with as many file systems is told by some of them.
 const MOST: usize = 500;
@@ -43,6 +43,8 @@ pub(super) struct Reading {
     /// A sentence.
     pub reason: String,
     pub mend: String,
+    /// True of what is not told anew.
+    pub is_old: bool,
 }
 
 /// What is known of a value.
@@ -55,6 +57,8 @@ struct Watched {
     below: Option<Timestamp>,
     /// When it was measured last.
     seen: Option<Timestamp>,
+    /// Since when samples come without it.
+    missing: Option<Timestamp>,
     over: Option<Over>,
 }
 
@@ -83,25 +87,28 @@ impl Limits {
             // One of a clock that was set back meanwhile may be of any time.
             at.is_some_and(|at| seconds_between(at, now) <= FRESH && seconds_between(now, at) <= FRESH)
         });
-        if let Some(sample) = fresh.filter(|sample| sample.time != self.sample) {
+        let fresh = fresh.filter(|sample| sample.time != self.sample);
+        if let Some(sample) = fresh {
             self.sample.clone_from(&sample.time);
             readings.extend(measured::readings(sample, limits, &mut self.memory, now));
         }
-        self.judge(readings, now)
+        self.judge(readings, fresh.is_some(), now)
     }
 
-    fn judge(&mut self, readings: Vec<Reading>, now: Timestamp) -> Vec<Over> {
+    fn judge(&mut self, readings: Vec<Reading>, has_sample: bool, now: Timestamp) -> Vec<Over> {
         for reading in readings {
-            if self.values.len() >= MOST && !self.values.contains_key(&reading.key) {
+            let is_new = !self.values.contains_key(&reading.key);
+            if is_new && (reading.is_old || self.values.len() >= MOST) {
                 continue;
             }
             let watched = self.values.entry(reading.key.clone()).or_default();
             watched.take(reading, now);
         }
-        // A clock that was set back must not keep for ever what is gone.
-        self.values.retain(|_, watched| match watched.seen {
-            Some(seen) => now.duration_since(seen).abs() < FORGOTTEN && !watched.is_well(),
-            None => false,
+        let around = &self.around;
+        self.values.retain(|key, watched| {
+            let was_looked_for = around.sees(key) || has_sample && !around.may_have(key);
+            let is_gone = was_looked_for && watched.seen != Some(now) && watched.is_gone(now);
+            !is_gone && !watched.is_well()
         });
         self.values.values().filter_map(|watched| watched.told(now)).collect()
     }
@@ -112,13 +119,21 @@ impl Watched {
         self.over.is_none() && self.beyond.is_none()
     }
 
+    /// It is missing now; true where it was for long enough. Where nobody measured, nothing is gone.
+    fn is_gone(&mut self, now: Timestamp) -> bool {
+        // What lies ahead is of a clock that was set back.
+        let since = self.missing.filter(|since| *since <= now).unwrap_or(now);
+        self.missing = Some(since);
+        now.duration_since(since) >= FORGOTTEN
+    }
+
     fn take(&mut self, reading: Reading, now: Timestamp) {
         // A gap, or a clock that was set: what was before does not count as without a break.
         if self.seen.is_some_and(|seen| seen > now || now.duration_since(seen) > GAP) {
             (self.beyond, self.below) = (None, None);
         }
-        self.seen = Some(now);
-        let Reading { key, about, value, bad, failed, margin, hold, reason, mend } = reading;
+        (self.seen, self.missing) = (Some(now), None);
+        let Reading { key, about, value, bad, failed, margin, hold, reason, mend, is_old: _ } = reading;
         let beyond = |limit: Option<f64>, is_open: bool| {
             limit.is_some_and(|limit| value >= if is_open { limit - margin } else { limit })
         };

@@ -127,14 +127,56 @@ fn what_is_not_known_is_neither_well_nor_wrong() {
         assert!(told[0].reason.ends_with("ago, and how it is now is not known"), "{}", told[0].reason);
         assert!(told[0].reason.starts_with("/ is 95 % full, 50 GB are free"), "{}", told[0].reason);
     }
-    // What is gone for an hour is gone.
-    assert!(limits.look(&usual, None, at(61)).is_empty());
+    // Nobody measured for hours, or the host was off: that is no hour without it.
+    assert_eq!(limits.look(&usual, None, at(300)).len(), 1);
+    assert_eq!(over(&mut limits, 300..301, &[("disk///used_percent", Value::Null)]), ["disk///full degraded"]);
     // Strange samples are read over.
     for odd in [json!(null), json!("x"), json!([1]), json!({"/": 7}), json!({"/": {"used_percent": "95"}})] {
         let mut sample = sample(70, &[]);
         sample.metrics.insert("disk".to_owned(), odd);
         assert!(Limits::default().look(&usual, Some(&sample), at(70)).is_empty());
     }
+}
+
+/// A host where these are mounted.
+fn mount(limits: &mut Limits, points: &[&str], minute: i64) {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(dir.path().join("proc/self")).unwrap();
+    let line = |point: &&str| format!("1 0 8:1 / {point} rw - ext4 /dev/sda1 rw\n");
+    let sandbox = "9 1 0:9 / /gone rw - tmpfs tmpfs rw\n".to_owned();
+    let text: String = points.iter().map(line).chain([sandbox]).collect();
+    std::fs::write(dir.path().join("proc/self/mountinfo"), text).unwrap();
+    let config = Config::of_text(Path::new("hub.toml"), "[limits]\nreboot_required = false\n").unwrap();
+    limits.look_around(&config, dir.path(), at(minute));
+}
+
+#[test]
+fn what_does_not_answer_or_became_read_only_is_not_well_again_and_what_was_unmounted_is_gone() {
+    let unmounted = [("disk///used_percent", Value::Null), ("disk///inodes_used_percent", Value::Null)];
+    let read_only = [("disk///used_percent", json!(95.0)), ("disk///read_only", json!(true))];
+    let full = [("disk///used_percent", json!(95.0))];
+    for (points, changes, is_kept) in
+        [(&["/", "/srv"][..], &unmounted[..], true), (&["/", "/srv"], &read_only, true), (&["/srv"], &unmounted, false)]
+    {
+        let mut limits = Limits::default();
+        over(&mut limits, 0..1, &full);
+        mount(&mut limits, points, 1);
+        assert_eq!(over(&mut limits, 1..60, changes).len(), 1, "{points:?}");
+        assert_eq!(over(&mut limits, 60..200, changes).len(), usize::from(is_kept), "{points:?} {changes:?}");
+    }
+    // What was read-only when it was looked at first is as full as it is.
+    assert_eq!(over(&mut Limits::default(), 0..3, &read_only), NOTHING);
+    // A sensor is gone after an hour of samples without it.
+    let mut limits = Limits::default();
+    assert_eq!(over(&mut limits, 0..7, &[("temperature/coretemp/Core 0", json!(90.0))]).len(), 1);
+    let without = [("temperature/coretemp/Core 0", Value::Null)];
+    assert_eq!(over(&mut limits, 7..60, &without).len(), 1);
+    assert_eq!(over(&mut limits, 60..80, &without), NOTHING);
+    // Left out from now on, it is not waited for.
+    let mut limits = Limits::default();
+    over(&mut limits, 0..1, &full);
+    let except = config::Limits { disk_except: vec!["/".to_owned()], ..config::Limits::default() };
+    assert_eq!(limits.look(&except, Some(&sample(1, &full)), at(1)), []);
 }
 
 #[test]
@@ -172,11 +214,15 @@ fn what_is_turned_off_or_left_out_is_not_told() {
 #[test]
 fn kills_before_the_first_look_are_not_told() {
     let mut limits = Limits::default();
-    assert_eq!(over(&mut limits, 0..9, &[]), NOTHING);
+    assert_eq!(over(&mut limits, 0..7, &[]), NOTHING);
+    // Which start of the host a count is of has to be known.
+    let nameless = [("time/boot_id", Value::Null), ("kernel/oom_kills", json!(3))];
+    assert_eq!(over(&mut limits, 7..9, &nameless), NOTHING);
+    assert_eq!(over(&mut limits, 9..10, &[]), NOTHING);
     // After a restart of the host the kills are counted from 0.
     let restarted = [("time/boot_id", json!("b")), ("kernel/oom_kills", json!(2))];
-    assert_eq!(over(&mut limits, 9..10, &restarted), ["memory/oom-kill degraded"]);
-    let told = limits.look(&config::Limits::default(), Some(&sample(10, &restarted)), at(10));
+    assert_eq!(over(&mut limits, 10..11, &restarted), ["memory/oom-kill degraded"]);
+    let told = limits.look(&config::Limits::default(), Some(&sample(11, &restarted)), at(11));
     assert!(told[0].reason.contains("killed 2 processes"), "{}", told[0].reason);
 }
 
