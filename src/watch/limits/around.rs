@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Reading;
 use crate::command::{self, Command};
-use crate::config::{Config, Limits};
+use crate::config::{Config, Limits, Repository};
 use crate::host::is_read_only;
 use crate::log;
 use crate::records::{seconds_between, span};
@@ -68,10 +68,19 @@ impl Around {
         self.is_writable = mounts.as_deref().and_then(is_writable);
         self.mounted = mounts.as_deref().map(mounted);
         self.was_writable |= self.is_writable == Some(true);
-        self.certificates.retain(|name, _| config.repositories.iter().any(|repository| repository.name == *name));
+        self.forget(config);
         if config.limits.certificate_days.is_some() {
             self.certificate(config, now);
         }
+    }
+
+    /// Forgets the certificates of servers that no `health.url` names any more.
+    fn forget(&mut self, config: &Config) {
+        let names = |repository: &Repository, known: &str| {
+            asked(repository).is_some_and(|(host, port)| format!("{host}:{port}") == known)
+        };
+        self.certificates
+            .retain(|name, known| config.repositories.iter().any(|one| one.name == *name && names(one, &known.server)));
     }
 
     /// Whether it sees this at each look.
@@ -98,7 +107,7 @@ impl Around {
     #[cfg(feature = "tls")]
     fn certificate(&mut self, config: &Config, now: Timestamp) {
         let due = config.repositories.iter().find_map(|repository| {
-            let (host, port) = server(&repository.health.url.as_ref()?.0)?;
+            let (host, port) = asked(repository)?;
             let server = format!("{host}:{port}");
             let is_known = self
                 .certificates
@@ -166,8 +175,12 @@ impl Around {
     }
 }
 
+/// Whose certificate it is that a repository's `health.url` needs.
+fn asked(repository: &Repository) -> Option<(String, u16)> {
+    server(&repository.health.url.as_ref()?.0)
+}
+
 /// Host and port of an https URL.
-#[cfg(any(feature = "tls", test))]
 fn server(url: &str) -> Option<(String, u16)> {
     let url: ureq::http::Uri = url.parse().ok()?;
     (url.scheme_str() == Some("https")).then_some(())?;
@@ -176,23 +189,27 @@ fn server(url: &str) -> Option<(String, u16)> {
 
 /// By the options of the file system itself (proc_pid_mountinfo(5)): those of the mount are what a sandbox makes of it.
 fn is_writable(mountinfo: &[u8]) -> Option<bool> {
-    let (_, mut of_file_system) = lines(mountinfo).filter(|(point, _)| *point == b"/").last()?;
+    let (.., mut of_file_system) = lines(mountinfo).filter(|(_, point, _)| *point == b"/").last()?;
     Some(!is_read_only(of_file_system.nth(2)?))
 }
 
 /// The mount points as they stand in keys, but for what a sandbox puts in place of others.
 fn mounted(mountinfo: &[u8]) -> BTreeSet<String> {
-    let real = lines(mountinfo).filter_map(|(point, mut kind)| (kind.next() != Some(b"tmpfs")).then_some(point));
+    let private = b"/systemd-private-";
+    let is_real = |part: &[u8], kind: Option<&[u8]>| {
+        kind != Some(b"tmpfs") && !part.windows(private.len()).any(|window| window == private)
+    };
+    let real = lines(mountinfo).filter_map(|(part, point, mut kind)| is_real(part, kind.next()).then_some(point));
     real.map(|point| exact(unescaped(point).as_os_str().as_bytes())).collect()
 }
 
-/// The mount points, each with what stands behind the dash: type, source and options of the file system.
-fn lines(mountinfo: &[u8]) -> impl Iterator<Item = (&[u8], impl Iterator<Item = &[u8]>)> {
+/// Which part of a file system is mounted where, each with what stands behind the dash: its type, source and options.
+fn lines(mountinfo: &[u8]) -> impl Iterator<Item = (&[u8], &[u8], impl Iterator<Item = &[u8]>)> {
     mountinfo.split(|byte| *byte == b'\n').filter_map(|line| {
         let mut fields = line.split(|byte| *byte == b' ');
-        let point = fields.nth(4)?;
+        let (part, point) = (fields.nth(3)?, fields.next()?);
         fields.find(|field| *field == b"-")?;
-        Some((point, fields))
+        Some((part, point, fields))
     })
 }
 

@@ -95,6 +95,14 @@ fn a_server_that_does_not_answer_takes_back_nothing_that_was_known_of_its_certif
     };
     assert_eq!(known(address.to_string()), Some(ended));
     assert_eq!(known("another.example:443".to_owned()), None);
+    // What no health.url names any more is not told for ever.
+    let of = |server: &str| Certificate { at: now, server: server.to_owned(), until: Some(ended) };
+    for (server, is_kept) in [(address.to_string().as_str(), true), ("another.example:443", false)] {
+        let certificates = BTreeMap::from([("a/b".to_owned(), of(server))]);
+        let mut around = Around { certificates, ..Around::default() };
+        around.forget(&config);
+        assert_eq!(around.certificates.len(), usize::from(is_kept), "{server}");
+    }
 }
 
 #[test]
@@ -109,6 +117,14 @@ fn a_systemd_that_does_not_answer_takes_back_nothing_that_it_said() {
     assert_eq!(around.systemd, Some((now, Some("newer".to_owned()))));
     around.take_systemd(Ok(None), now);
     assert_eq!(around.systemd, Some((now, None)));
+}
+
+#[test]
+fn what_a_sandbox_mounts_is_not_what_the_host_mounts() {
+    let text = b"1 0 8:1 / / rw - ext4 /dev/sda1 rw\n2 1 0:9 /systemd/inaccessible/dir /home rw - tmpfs tmpfs rw\n\
+        3 1 8:1 /tmp/systemd-private-1-hub-watch.service-2/tmp /tmp rw - ext4 /dev/sda1 rw\n\
+        4 1 8:2 / /srv/a\\040b rw shared:1 - xfs /dev/sdb rw\ntorn";
+    assert_eq!(mounted(text).into_iter().collect::<Vec<_>>(), ["/", "/srv/a b"]);
 }
 
 #[test]
