@@ -168,8 +168,11 @@ fn the_end_of_the_key_is_announced() {
     assert_eq!(line["level"], "WARN");
     assert!(line["in_hours"].as_u64().unwrap() > 12 * 24, "{line}");
     gate.line("funnel_open");
-    let status = String::from_utf8(tailnet.host.run("hub", &["status", "--json"]).stdout).unwrap();
-    assert!(status.contains("key expires in 12 days") || status.contains("key expires in 13 days"), "{status}");
+    // The line is written before the record.
+    eventually("the status says it", || {
+        let status = String::from_utf8(tailnet.host.run("hub", &["status", "--json"]).stdout).unwrap();
+        status.contains("key expires in 12 days") || status.contains("key expires in 13 days")
+    });
     let later = Tailnet::new();
     let late = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(15 * 24);
     later.set(json!({"key_expiry": late.to_string()}));
