@@ -70,6 +70,10 @@ impl Trusting {
             if let Some(path) = ca.filter(|_| rustix::process::geteuid().is_root()) {
                 crate::state::require_roots(path).map_err(|error| format!("ca: {error}"))?;
             }
+            // Whoever reads a FIFO waits for its writer.
+            if ca.is_some_and(|path| std::fs::metadata(path).is_ok_and(|found| !found.is_file())) {
+                return Err("ca: is no file; write the path of PEM certificates".to_owned());
+            }
             let key = Key { name: "ca", example };
             Ok(Self { tls: Some(client(Trust::AuthorityAndName, ca, key, Wants::default())?) })
         }

@@ -207,9 +207,54 @@ pub fn percent_encoded(bytes: &[u8]) -> String {
     bytes.iter().map(encoded).collect()
 }
 
+/// A text without what its URLs have before the `@` and behind the `?`, where passwords and tokens stand. A URL counts to the
+/// quotation mark behind it, else to the end: what is no URL may have spaces in its password.
+pub fn without_passwords(text: &str) -> String {
+    let mut shown = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find("://") {
+        let (before, url) = rest.split_at(at + 3);
+        shown.push_str(before);
+        let (url, after) = url.split_at(url.find('"').unwrap_or(url.len()));
+        let url = match url.rsplit_once('@') {
+            Some((_, host)) => {
+                shown.push_str("…@");
+                host
+            }
+            None => url,
+        };
+        match url.split_once('?') {
+            Some((path, query)) => {
+                shown.push_str(path);
+                shown.push_str("?…");
+                shown.push_str(&query[query.find(char::is_whitespace).unwrap_or(query.len())..]);
+            }
+            None => shown.push_str(url),
+        }
+        rest = after;
+    }
+    shown + rest
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn passwords_of_urls_are_not_shown() {
+        for (text, shown) in [
+            (
+                "\"mongodb://admin:P/W?@db/x\" is not a source; write it",
+                "\"mongodb://…@db/x\" is not a source; write it",
+            ),
+            ("https://u:P W@h/x y", "https://…@h/x y"),
+            ("a https://h/x?token=1 b", "a https://h/x?… b"),
+            ("no URL: a@b ?", "no URL: a@b ?"),
+            ("\"a://b\" and \"c://d@e\"", "\"a://b\" and \"c://…@e\""),
+        ] {
+            assert_eq!(without_passwords(text), shown);
+        }
+    }
 
     #[test]
     fn what_is_not_unreserved_is_encoded() {

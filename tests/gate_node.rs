@@ -169,7 +169,7 @@ fn the_end_of_the_key_is_announced() {
     assert!(line["in_hours"].as_u64().unwrap() > 12 * 24, "{line}");
     gate.line("funnel_open");
     // The line is written before the record.
-    eventually("the status says it", || {
+    eventually_within(TWO_LOOKS, "the status says it", || {
         let status = String::from_utf8(tailnet.host.run("hub", &["status", "--json"]).stdout).unwrap();
         status.contains("key expires in 12 days") || status.contains("key expires in 13 days")
     });

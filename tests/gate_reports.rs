@@ -152,7 +152,7 @@ fn wrong_configurations_and_second_gates_are_refused() {
     for arguments in [&["--check"][..], &[], &["close"], &["status"]] {
         let output = tailnet.run(arguments);
         assert_eq!(output.status.code(), Some(78), "{arguments:?}");
-        assert!(String::from_utf8(output.stdout).unwrap().contains("never published"));
+        assert!(String::from_utf8(output.stdout).unwrap().contains("reaches proxy.listen too"));
     }
     tailnet.host.configure("[gate]\nport = 9443\n");
     let output = tailnet.run(&["--check"]);

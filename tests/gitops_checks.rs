@@ -52,7 +52,7 @@ fn minutes_later(site: &Site, minutes: i64) {
         let waiting = &mut checked["waiting"];
         let since: jiff::Timestamp = waiting["since"].as_str().unwrap().parse().unwrap();
         waiting["since"] = (since - jiff::SignedDuration::from_mins(minutes)).to_string().into();
-        for at in ["/begun/up", "/away/up", "/green/0/up"] {
+        for at in ["/begun/up", "/away/up"] {
             if let Some(up) = waiting.pointer_mut(at) {
                 *up = (up.as_i64().unwrap() - 60 * minutes).into();
             }
@@ -60,12 +60,8 @@ fn minutes_later(site: &Site, minutes: i64) {
     });
 }
 
-/// Looks twice, a minute apart, at what is green both times.
 #[track_caller]
 fn deploys(site: &Site, green: impl Fn()) {
-    green();
-    site.sync().expect(0, "waiting").says("if they still are after a minute");
-    minutes_later(site, 1);
     green();
     site.sync().expect(0, "deployed");
 }
@@ -121,34 +117,6 @@ fn a_red_commit_is_skipped_until_the_branch_moves() {
     assert!(reason["reason"].as_str().unwrap().contains("are red: ci/"), "{reason}");
     site.origin.push(&[("README", "two\n")]);
     deploys(&site, || github(&server, json!([status("ci", "success")]), json!([])));
-}
-
-#[test]
-fn a_job_that_shows_only_when_another_one_is_done_is_waited_for() {
-    let server = Server::start();
-    let site = site_at(&format!("{}/api/v3", server.url));
-    let runs = |runs: &[(&str, Option<&str>)]| {
-        let runs: Vec<Value> = runs.iter().map(|(name, conclusion)| check_run(name, *conclusion)).collect();
-        github(&server, json!([]), json!(runs));
-    };
-    // The lint is done, and what needs it is not queued yet; then it is, and ends.
-    let both = [("lint", Some("success")), ("test", Some("success"))];
-    for (words, part) in [
-        (&both[..1], "are green"),
-        (&[both[0], ("test", None)][..], "for its checks: test"),
-        (&both[..], "are green"),
-        (&both[..1], "are green"),
-    ] {
-        runs(words);
-        site.sync().expect(0, "waiting").says(part);
-        nothing_live(&site);
-        if words.len() == 2 {
-            minutes_later(&site, 1);
-        }
-    }
-    runs(&both[..1]);
-    site.run(&["--dry-run", REPO]).expect(0, "planned").says("after a minute");
-    deploys(&site, || runs(&both));
 }
 
 #[test]
@@ -256,14 +224,10 @@ fn a_run_asks_again_by_itself_and_the_timer_after_it() {
     };
     // A forge that is away for a moment is no failure.
     server.answers(503, &[]);
-    (0..2).for_each(|_| green());
+    green();
     site.request(REPO);
     let mut run = site.host.start("gitops-sync", &[]);
     says(&run, "it is asked again");
-    says(&run, "are green");
-    let open = || site.state(&format!("attempts/{FILE}")).exists();
-    support::eventually("the look is over", || !open());
-    minutes_later(&site, 1);
     run.line("deployed");
     assert_eq!(run.wait(), Some(0));
     assert_eq!(site.queue().read_dir().unwrap().count(), 0);
@@ -274,13 +238,7 @@ fn a_run_asks_again_by_itself_and_the_timer_after_it() {
     minutes_later(&site, 30);
     green();
     // Nothing is queued; it is due by what the last look came to.
-    let mut run = site.host.start("gitops-sync", &[]);
-    says(&run, "are green");
-    support::eventually("the look is over", || !open());
-    minutes_later(&site, 1);
-    green();
-    run.line("deployed");
-    assert_eq!(run.wait(), Some(0));
+    site.queued().expect(0, "deployed");
 }
 
 #[test]

@@ -109,7 +109,8 @@ fn who_may_not_read_is_told_how_to() {
     for folder in ["deployed", "checked", "bad", "hold", "active", "retry", "failed", "journal", "locks"] {
         std::os::unix::fs::chown(site.state(folder), None, Some(4242)).unwrap();
     }
-    for file in ["run.json".to_owned(), "totals.json".to_owned(), format!("deployed/{FILE}"), format!("checked/{FILE}")] {
+    for file in ["run.json".to_owned(), "totals.json".to_owned(), format!("deployed/{FILE}"), format!("checked/{FILE}")]
+    {
         std::os::unix::fs::chown(site.state(&file), None, Some(4242)).unwrap();
     }
     let said = as_group("65534").ends(1, "degraded").says("degraded", "state", "Permission denied", "usermod -aG hub");

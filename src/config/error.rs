@@ -1,6 +1,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use crate::text::without_passwords;
+
 /// What is wrong with the configuration.
 #[derive(Debug)]
 pub enum Error {
@@ -99,10 +101,14 @@ impl fmt::Display for Error {
             }
             Self::Read { path, source } => write!(f, "{}: cannot be read: {source}", path.display()),
             Self::Untrusted { path, reason } => write!(f, "{}: {reason}", path.display()),
-            Self::Line { path, line, key, reason } if key.is_empty() => {
-                write!(f, "{}:{line}: {reason}", path.display())
+            Self::Line { path, line, key, reason } => {
+                write!(f, "{}:{line}: ", path.display())?;
+                if !key.is_empty() {
+                    write!(f, "{key}: ")?;
+                }
+                // It is told, shown and kept wherever what is wrong with this host is.
+                f.write_str(&without_passwords(reason))
             }
-            Self::Line { path, line, key, reason } => write!(f, "{}:{line}: {key}: {reason}", path.display()),
             Self::Environment { name, reason } => write!(f, "environment {name}: {reason}"),
             Self::Unreadable { name, source } => write!(f, "credential {name}: {source}"),
             Self::Credential { name, reason } => write!(f, "credential {name}: {reason}"),

@@ -14,6 +14,8 @@ const LONGEST: usize = 255;
 #[derive(Deserialize)]
 struct Combined {
     /// Null where there are none.
+    // Null where there is none. Where the word is missing, it is another answer.
+    #[serde(deserialize_with = "Option::deserialize")]
     statuses: Option<Vec<Status>>,
 }
 

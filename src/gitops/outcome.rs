@@ -157,10 +157,10 @@ impl Outcome {
 }
 
 impl Outcome {
-    /// Whether what others say of the commit is waited for, and no longer than `limit`, or is green and has to be for a while.
+    /// Whether what others say of the commit is waited for, and no longer than `limit`.
     pub fn is_waiting_newly(&self, limit: Duration) -> bool {
         let Some(waiting) = self.waiting.as_ref().filter(|_| self.status == Status::Waiting) else { return false };
-        waiting.green.is_some() || waiting.begun.as_ref().and_then(Uptime::age).is_some_and(|age| age < limit)
+        waiting.begun.as_ref().and_then(Uptime::age).is_some_and(|age| age < limit)
     }
 
     /// As the record of a run keeps it: of each list the first items and how many more there were.

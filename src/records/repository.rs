@@ -109,9 +109,6 @@ pub struct Waiting {
     /// Since when the forge cannot be asked; none where it can.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub away: Option<Uptime>,
-    /// Since when all are green, and who they are.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub green: Option<(Uptime, String)>,
 }
 
 /// `gitops/bad/<file>.json`: the commit that failed and is not tried again until the branch moves.

@@ -119,10 +119,13 @@ impl State {
         mut send: impl FnMut(&Notice) -> Result<String, Unsent>,
         mut keep: impl FnMut(&Self),
     ) -> u64 {
-        let mut sent = 0;
+        let (mut sent, mut is_first) = (0, true);
         loop {
             let outbox = self.outboxes.entry(way.to_owned()).or_default();
-            let Some(notice) = outbox.next(now).filter(|_| in_time()) else { return sent };
+            // Each way is tried once, however long the ones before it took: it may be the only one that works.
+            let Some(notice) = outbox.next(now).filter(|_| std::mem::take(&mut is_first) || in_time()) else {
+                return sent;
+            };
             let result = send(&notice);
             match &result {
                 Ok(to) => log::info!("notice_sent", id = notice.id, to = to, title = notice.title),
@@ -213,6 +216,7 @@ pub fn run(
         state.deliver(way.name(), now, in_time, sent, |state| kept.keep(state, true))
     };
     let sent = ways.iter().map(send).sum::<u64>();
+    let sending = Instant::now();
     results::wanted(config).for_each(|repository| say(&mut kept, repository, config, &mut state, now, sending));
     if systemd::is_running() {
         read_journal(&folder, &mut state.journal, &changes, now);

@@ -202,11 +202,6 @@ fn the_forge_and_the_mail_server_hear_it_from_the_sandbox() {
     machine.write("/etc/systemd/system/gitops-sync.service.d/token.conf", "[Service]\nLoadCredential=status-token\n");
     machine.ok(&["systemctl", "daemon-reload"]);
     machine.ok(&["systemctl", "start", "--no-block", "gitops-sync.service"]);
-    // What is green has to be so a minute later, which is not waited for here.
-    let checked = "/var/lib/observability-hub/gitops/checked";
-    let is_green = ["grep", "-rq", "\"green\"", checked];
-    machine.wait_for("the first look", Duration::from_secs(60), || machine.run(&is_green).status.success());
-    machine.ok(&["sh", "-c", &format!("sed -i -E 's/(\"up\": ?)[0-9]+/\\10/g' {checked}/*.json")]);
     machine.ok(&["systemctl", "start", "gitops-sync.service"]);
     assert_eq!(deployed(&machine, "infra"), commit);
     let heard = machine.read("/srv/forge");

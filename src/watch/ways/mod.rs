@@ -40,6 +40,9 @@ impl From<String> for Unsent {
     }
 }
 
+/// A part of a URL that is shorter is a word as any other.
+const SHORTEST_SECRET: usize = 5;
+
 /// The headers and the body of a request.
 type Parts = (Vec<(&'static str, String)>, String);
 
@@ -75,10 +78,10 @@ pub fn of(config: &Config) -> Result<Vec<Way>, Error> {
     let Notify { url, format, command, mail, mail_from, mail_server, ca, .. } = &config.notify;
     let mut ways = Vec::new();
     if let Some(url) = credentials.url("notify-url")?.or_else(|| url.clone()) {
-        let key = match credentials.read("notify-secret")? {
-            Some(secret) => Some(json::Key::read(secret.bytes()).map_err(|reason| wrong("notify-secret", reason))?),
-            None => None,
-        };
+        // Only that form is signed.
+        let secret = if *format == Format::Json { credentials.read("notify-secret")? } else { None };
+        let key = secret.map(|secret| json::Key::read(secret.bytes())).transpose();
+        let key = key.map_err(|reason| wrong("notify-secret", reason))?;
         let token = credentials.read("notify-token")?;
         ways.push(Way::Server(Server { url, format: *format, token, key, ca: ca.clone(), agent: OnceCell::new() }));
     }
@@ -179,14 +182,24 @@ fn bearer(token: &Secret) -> Result<String, String> {
         .ok_or_else(|| "the credential notify-token is no token: it has spaces or other characters in it".to_owned())
 }
 
-/// What a server said, without the URL that it was asked at: its path is a secret, and servers name what they do not have.
+/// What a server said, without parts of the URL that it was asked at: its path is a secret, and servers name what they do not
+/// have, in one way of writing or another.
 fn without_url(words: String, url: &WebUrl) -> String {
     let address = url.secret();
     let path = address.split_once("://").and_then(|(_, rest)| rest.find(['/', '?']).map(|at| &rest[at..]));
-    let path = path.unwrap_or_default();
-    let parts = [address, path, path.split(['?', '#']).next().unwrap_or_default(), path.trim_start_matches('/')];
-    let parts = parts.into_iter().filter(|part| part.len() > 1);
-    parts.fold(words, |words, part| words.replace(part, "(the URL)"))
+    let parts = path.unwrap_or_default().split(['/', '?', '&', '=', '#', ';']);
+    let parts = parts.filter(|part| part.len() >= SHORTEST_SECRET);
+    parts.fold(words, |words, part| {
+        let part = part.to_ascii_lowercase();
+        let mut left = String::new();
+        let mut rest = words.as_str();
+        while let Some(at) = rest.to_ascii_lowercase().find(&part) {
+            left.push_str(&rest[..at]);
+            left.push_str("(of the URL)");
+            rest = &rest[at + part.len()..];
+        }
+        left + rest
+    })
 }
 
 /// What a server's answer means. The token that it was shown is not repeated where it echoes it.

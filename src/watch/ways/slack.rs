@@ -5,9 +5,19 @@ use super::Parts;
 use crate::watch::Notice;
 
 pub(super) fn request(notice: &Notice) -> Parts {
-    let text = escaped(&format!("*{}*\n{}", notice.title, notice.text));
+    let text = escaped(&format!("*{}*\n{}", tame(&notice.title), tame(&notice.text)));
     let body = serde_json::json!({ "text": text }).to_string();
     (vec![("Content-Type", "application/json".to_owned())], body)
+}
+
+/// Mattermost and Discord call whom an `@` names, and make links of `[…](…)`; what a commit says is to do neither.
+fn tame(text: &str) -> String {
+    let mut tame = String::new();
+    for char in text.replace("](", "] (").chars() {
+        let is_first = !tame.ends_with(|before: char| before.is_alphanumeric());
+        tame.push(if char == '@' && is_first { '＠' } else { char });
+    }
+    tame
 }
 
 /// Discord takes 2,000 characters of such a text, the others more.
@@ -35,10 +45,11 @@ fn escaped(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::escaped;
+    use super::{escaped, tame};
 
     #[test]
     fn nobody_is_called_by_a_name() {
+        assert_eq!(tame("@here [a](http://b) git@host"), "＠here [a] (http://b) git@host");
         assert_eq!(escaped("<!channel> & a.service"), "&lt;!channel&gt; &amp; a.service");
         assert_eq!(escaped(&"&".repeat(3000)), "&amp;".repeat(380) + "…");
     }
