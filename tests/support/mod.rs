@@ -334,9 +334,18 @@ pub fn copy_program(from: impl AsRef<Path>, to: &Path) {
     assert!(Command::new("cp").arg(from.as_ref()).arg(to).status().unwrap().success());
 }
 
-/// An address of this host on which nobody listens at the moment.
+/// An address of this host on which nobody listens at the moment. Not one that the kernel gives to whoever asks for any
+/// (ip_local_port_range, ip(7)): another test would get it meanwhile.
 pub fn free_address() -> SocketAddr {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+    loop {
+        let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let port = 10_000 + (std::process::id().wrapping_mul(61).wrapping_add(number)) % 22_000;
+        let address = SocketAddr::from(([127, 0, 0, 1], u16::try_from(port).unwrap()));
+        if std::net::TcpListener::bind(address).is_ok() {
+            return address;
+        }
+    }
 }
 
 /// Waits until a condition holds.

@@ -108,6 +108,15 @@ fn a_unit_that_was_started_as_often_as_it_may_is_taken_back() {
         assert_eq!(show(&machine, "app.service", "ActiveState"), "active", "{exec}");
         assert_eq!(deployed(&machine, "infra"), good);
     }
+    // It is up, and what fails beside it has it started once more.
+    let bad = "[Service]\nExecStart=/usr/bin/false\n[Install]\nWantedBy=multi-user.target\n";
+    for exec in ["/usr/bin/sleep 90000", "/usr/bin/sleep 80000"] {
+        push(&machine, "infra", &[Text("systemd/app.service", &with(exec)), Text("systemd/bad.service", bad)]);
+        let run = sync(&machine, "infra");
+        assert_eq!(run.exit, 3, "{exec}: {:#}\n{}", run.result, run.log);
+        assert_eq!(show(&machine, "app.service", "ActiveState"), "active", "{exec}");
+        assert_eq!(deployed(&machine, "infra"), good);
+    }
 }
 
 #[test]

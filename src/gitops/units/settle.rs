@@ -183,10 +183,10 @@ impl Host {
         self.forget(units, |state| state.active == "failed")
     }
 
-    /// Makes systemd forget how often units that are down were started: it starts none more often than `StartLimitBurst=`,
-    /// and a unit that ended in order without staying up has not failed.
+    /// Makes systemd forget how often units were started: it starts none more often than `StartLimitBurst=`, and counts the
+    /// restarts of those that are up.
     pub(super) fn forget_starts(&self, units: &[String]) -> Result<(), Error> {
-        self.forget(units, |state| !state.is_active())
+        self.forget(units, |_| true)
     }
 
     fn forget(&self, units: &[String], is_asked: impl Fn(&UnitState) -> bool) -> Result<(), Error> {
