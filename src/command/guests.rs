@@ -5,9 +5,12 @@
 //! (PR_SET_CHILD_SUBREAPER, prctl(2)) and ends it when the last of them is done.
 
 use std::collections::HashMap;
+use std::os::unix::net::UnixStream;
+use std::process::Child;
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 use std::time::{Duration, Instant};
 
+use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process, set_child_subreaper, waitpid};
 
 use super::Account;
@@ -49,24 +52,35 @@ impl Guest {
     }
 }
 
-/// Starts a child; one of another user inherits that it is to be ended first, so that no moment is left in which it is not.
+/// Starts a child; one of another user inherits that it is to be ended first, so that no moment is left in which it is not,
+/// and `inherited` is a descriptor for this child alone.
 ///
-/// One child at a time: what this process is meanwhile is inherited by whatever else it starts. It may go back, without
-/// CAP_SYS_RESOURCE too (proc_pid_oom_score_adj(5): not below what was set with it, and that was where it came from).
+/// One child at a time: what this process is and has open meanwhile is inherited by whatever else it starts. It may go back,
+/// without CAP_SYS_RESOURCE too (proc_pid_oom_score_adj(5): not below what was set with it, and that was where it came from).
 ///
 /// # Errors
-/// As `start`.
-pub(super) fn start_one<T>(guest: bool, start: impl FnOnce() -> std::io::Result<T>) -> std::io::Result<T> {
+/// When it cannot be started, or the descriptor not be lent.
+pub(super) fn start_one(
+    command: &mut std::process::Command,
+    guest: bool,
+    inherited: Option<&UnixStream>,
+) -> std::io::Result<Child> {
     static ONE: Mutex<()> = Mutex::new(());
     let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(inherited) = inherited {
+        fcntl_setfd(inherited, FdFlags::empty())?;
+    }
     let own = if guest { become_expendable() } else { None };
-    let started = start();
+    let child = command.spawn();
     if let Some(own) = own
         && let Err(error) = std::fs::write(OWN_SCORE, &own)
     {
         crate::log::warn!("oom_score_not_set", error = error.to_string());
     }
-    started
+    if let Some(inherited) = inherited {
+        fcntl_setfd(inherited, FdFlags::CLOEXEC)?;
+    }
+    child
 }
 
 /// What this process was before, where it is another thing now.

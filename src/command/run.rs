@@ -17,7 +17,7 @@ use rustix::process::{
 
 use super::guests::{Guest, start_one};
 use super::output::{STDERR_KEPT, Stream, Streams, timespec};
-use super::served::{Server, Serving, spawn};
+use super::served::{Server, Serving};
 use super::{Account, Conversation, Error, Output, account, crowded};
 
 /// Where `PATH` is not set.
@@ -257,7 +257,7 @@ impl Command {
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.stdin(stdin).stdout(stdout).stderr(self.errors.take().map_or_else(Stdio::piped, Stdio::from));
         let guest = (user.uid != me.uid).then(|| Guest::invite(&user));
-        let start = || start_one(guest.is_some(), || spawn(&mut command, inherited.as_ref()));
+        let start = || start_one(&mut command, guest.is_some(), inherited.as_ref());
         let mut child = crowded::start(crowded::PATIENCE.min(self.limit), start).map_err(|source| {
             match source.kind() {
                 // The working folder is the other thing that may be missing.

@@ -4,10 +4,9 @@ use std::net::Shutdown;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::{Child, ChildStderr, Stdio};
-use std::sync::{PoisonError, RwLock};
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::io::{Errno, FdFlags, fcntl_setfd};
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::guests::Guest;
@@ -78,18 +77,4 @@ impl Command {
         self.errors = Some(write.into());
         Ok(Some((near, ChildStderr::from(OwnedFd::from(read)))))
     }
-}
-
-/// Starts a child that inherits a descriptor, which no other child does that another thread starts meanwhile.
-pub(super) fn spawn(command: &mut std::process::Command, inherited: Option<&UnixStream>) -> std::io::Result<Child> {
-    static SPAWNING: RwLock<()> = RwLock::new(());
-    let Some(inherited) = inherited else {
-        let _others = SPAWNING.read().unwrap_or_else(PoisonError::into_inner);
-        return command.spawn();
-    };
-    let _alone = SPAWNING.write().unwrap_or_else(PoisonError::into_inner);
-    fcntl_setfd(inherited, FdFlags::empty())?;
-    let child = command.spawn();
-    fcntl_setfd(inherited, FdFlags::CLOEXEC)?;
-    child
 }
