@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use ureq::http::{Response, StatusCode};
 
-use crate::config::{Config, Error, Repository};
+use crate::config::{Config, Error, Repository, Secret};
 use crate::forge::board::{Board, Said, Word, board};
 use crate::http::{Trusting, said};
 use crate::text;
@@ -34,7 +34,7 @@ pub struct Forge {
 struct Token {
     /// Name of the credential.
     name: String,
-    secret: String,
+    secret: Secret,
     header: (&'static str, String),
 }
 
@@ -89,11 +89,11 @@ impl Forge {
         let token = match repository.status_token.as_ref().or(repository.token.as_ref()) {
             Some(name) => {
                 let secret = config.credentials().require(name).map_err(|error| error.to_string())?;
-                let token = std::str::from_utf8(secret.bytes()).unwrap_or_default().trim();
-                if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-                    return Err(format!("credential {name}: is no token: it has spaces or other characters in it"));
-                }
-                Some(Token { name: name.clone(), secret: token.to_owned(), header: board.authorization(token) })
+                let token = secret.token();
+                let token = token.ok_or_else(|| {
+                    format!("credential {name}: is no token: it has spaces or other characters in it")
+                })?;
+                Some(Token { name: name.clone(), header: board.authorization(token), secret })
             }
             None => None,
         };
@@ -192,9 +192,7 @@ impl Forge {
     }
 
     fn refused(&self, status: StatusCode, answer: &str, retry_after: Option<SignedDuration>) -> Unheard {
-        // Who echoes what was sent must not get the token into a log.
-        let answer =
-            self.token.as_ref().map_or(answer.to_owned(), |token| answer.replace(&token.secret, "(the token)"));
+        let answer = self.token.as_ref().map_or(answer.to_owned(), |token| token.secret.kept_from(answer));
         let words = text::sentence(text::cut(answer.trim(), MOST_OF_REASON).as_ref());
         let words = if words.is_empty() { words } else { format!(": {words}") };
         let is_denied = matches!(status.as_u16(), 401 | 403 | 404) && retry_after.is_none();

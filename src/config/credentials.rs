@@ -24,6 +24,17 @@ impl Secret {
     pub fn bytes(&self) -> &[u8] {
         &self.0
     }
+
+    /// The secret as a token for a header, without white space around it; none where it cannot be one.
+    pub fn token(&self) -> Option<&str> {
+        let text = std::str::from_utf8(&self.0).ok()?.trim();
+        (!text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic())).then_some(text)
+    }
+
+    /// A text that the token was shown to, without it: who echoes it must not get it into a log.
+    pub fn kept_from(&self, text: &str) -> String {
+        self.token().map_or_else(|| text.to_owned(), |token| text.replace(token, "(the token)"))
+    }
 }
 
 impl fmt::Debug for Secret {

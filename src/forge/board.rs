@@ -1,7 +1,7 @@
 //! What is said of a commit at its forge: how the hub says its own word there, and what those of others mean. Which request
 //! says or asks it is here, one implementation a forge; nothing here sends one.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// How a commit is, by somebody's word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -34,6 +34,13 @@ impl Said<'_> {
         }
         self.description.chars().take(longest - 1).chain(['…']).collect()
     }
+}
+
+/// GitHub's way to say a word of a commit, which Gitea has taken over: the path below the API, and what is sent there. A
+/// description has at most `longest` characters.
+pub(super) fn said_as_status(repository: &str, commit: &str, said: &Said, longest: usize) -> (String, Value) {
+    let body = json!({ "context": said.context, "state": said.state, "description": said.within(longest) });
+    (format!("/repos/{repository}/statuses/{commit}"), body)
 }
 
 /// The word of somebody.

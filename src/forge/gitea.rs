@@ -1,9 +1,9 @@
 //! What Gitea and Forgejo have at their API (their docs, "API", and `/api/swagger`: "repository").
 
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::board::{Board, OWN, Page, Said, State, Word};
+use super::board::{Board, OWN, Page, Said, State, Word, said_as_status};
 
 /// The board of Gitea and Forgejo.
 pub(super) struct Gitea;
@@ -35,13 +35,7 @@ impl Board for Gitea {
     }
 
     fn say(&self, repository: &str, commit: &str, said: &Said) -> (String, Value) {
-        let state = match said.state {
-            State::Pending => "pending",
-            State::Success => "success",
-            State::Failure => "failure",
-        };
-        let body = json!({ "context": said.context, "state": state, "description": said.within(LONGEST) });
-        (format!("/repos/{repository}/statuses/{commit}"), body)
+        said_as_status(repository, commit, said, LONGEST)
     }
 
     fn questions(&self, repository: &str, commit: &str) -> Vec<String> {

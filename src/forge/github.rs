@@ -2,9 +2,9 @@
 //! events that matter (their docs, "Webhooks").
 
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::board::{Board, OWN, Page, Said, State, Word};
+use super::board::{Board, OWN, Page, Said, State, Word, said_as_status};
 use super::event::{self, Error, Event, Moved};
 use super::gitea::Gitea;
 use super::{Forge, Proof};
@@ -140,13 +140,7 @@ impl Board for Statuses {
     }
 
     fn say(&self, repository: &str, commit: &str, said: &Said) -> (String, Value) {
-        let state = match said.state {
-            State::Pending => "pending",
-            State::Success => "success",
-            State::Failure => "failure",
-        };
-        let body = json!({ "context": said.context, "state": state, "description": said.within(LONGEST) });
-        (format!("/repos/{repository}/statuses/{commit}"), body)
+        said_as_status(repository, commit, said, LONGEST)
     }
 
     fn questions(&self, repository: &str, commit: &str) -> Vec<String> {

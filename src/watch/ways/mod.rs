@@ -172,33 +172,32 @@ pub(super) fn outward(url: &WebUrl, ca: Option<&Path>) -> Result<ureq::Agent, St
 
 /// Why there was no answer. What ureq says of that may have the URL in it.
 pub(super) fn silent(url: &WebUrl, error: &ureq::Error) -> Unsent {
-    format!("{url}: {}", said(error).replace(url.secret(), "the URL")).into()
+    format!("{url}: {}", without_url(said(error), url)).into()
 }
 
 fn bearer(token: &Secret) -> Result<String, String> {
-    let text = std::str::from_utf8(token.bytes()).ok().map(str::trim);
-    let text = text.filter(|text| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic()));
-    text.map(|text| format!("Bearer {text}"))
+    let token = token.token();
+    token
+        .map(|token| format!("Bearer {token}"))
         .ok_or_else(|| "the credential notify-token is no token: it has spaces or other characters in it".to_owned())
 }
 
 /// What a server said, without parts of the URL that it was asked at: its path is a secret, and servers name what they do not
 /// have, in one way of writing or another.
 fn without_url(words: String, url: &WebUrl) -> String {
-    let address = url.secret();
-    let path = address.split_once("://").and_then(|(_, rest)| rest.find(['/', '?']).map(|at| &rest[at..]));
-    let parts = path.unwrap_or_default().split(['/', '?', '&', '=', '#', ';']);
+    let address = url.secret().split_once("://").map_or(url.secret(), |(_, address)| address);
+    let (authority, path) = address.split_at(address.find(['/', '?', '#']).unwrap_or(address.len()));
+    let person = authority.rsplit_once('@').map_or("", |(person, _)| person);
+    let parts = person.split(':').chain(path.split(['/', '?', '&', '=', '#', ';']));
     let parts = parts.filter(|part| part.len() >= SHORTEST_SECRET);
     parts.fold(words, |words, part| {
-        let part = part.to_ascii_lowercase();
-        let mut left = String::new();
-        let mut rest = words.as_str();
-        while let Some(at) = rest.to_ascii_lowercase().find(&part) {
-            left.push_str(&rest[..at]);
-            left.push_str("(of the URL)");
-            rest = &rest[at + part.len()..];
+        let (mut left, mut from) = (String::new(), 0);
+        for (at, _) in words.to_ascii_lowercase().match_indices(&part.to_ascii_lowercase()) {
+            left += &words[from..at];
+            left += "(of the URL)";
+            from = at + part.len();
         }
-        left + rest
+        left + &words[from..]
     })
 }
 
@@ -210,11 +209,7 @@ pub(super) fn answer(url: &WebUrl, mut answer: Response<ureq::Body>, token: Opti
     }
     let retry_after = retry_after(&answer, Timestamp::now());
     let words = answer.body_mut().with_config().limit(MOST_OF_ANSWER).read_to_string().unwrap_or_default();
-    let token = token.and_then(|token| std::str::from_utf8(token.bytes()).ok()).map(str::trim);
-    let words = match token.filter(|token| !token.is_empty()) {
-        Some(token) => words.replace(token, "(the token)"),
-        None => words,
-    };
+    let words = token.map_or(words.clone(), |token| token.kept_from(&words));
     let words = without_url(words, url);
     let words = text::sentence(text::cut(words.trim(), 200).as_ref());
     let words = if words.is_empty() { words } else { format!(": {words}") };
@@ -227,4 +222,21 @@ pub(super) fn answer(url: &WebUrl, mut answer: Response<ureq::Body>, token: Opti
     // What the notice is, and not who sends it, or when.
     let is_final = matches!(status.as_u16(), 400 | 413 | 415 | 422);
     Err(Unsent { reason: format!("{url} answered {}{words}{advice}", status.as_u16()), retry_after, is_final })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_part_of_a_secret_url_is_repeated() {
+        let url = WebUrl::new("https://person:Pass-word@ntfy.example/topic-x?auth=tk_1234").unwrap();
+        for (words, shown) in [
+            ("cannot POST /Topic-X?auth=tk_1234", "cannot POST /(of the URL)?auth=(of the URL)"),
+            ("pass-word of PERSON", "(of the URL) of (of the URL)"),
+            ("ntfy.example is away: ü", "ntfy.example is away: ü"),
+        ] {
+            assert_eq!(without_url(words.to_owned(), &url), shown);
+        }
+    }
 }
