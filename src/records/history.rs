@@ -16,7 +16,8 @@ use crate::{log, random};
 
 /// The file that is written to, and the one before it.
 pub const FILE: &str = "history.jsonl";
-const OLDER: &str = "history.1.jsonl";
+/// The file before it.
+pub const OLDER: &str = "history.1.jsonl";
 /// How long each of the two may become, in bytes.
 const LONGEST_FILE: usize = 1 << 20;
 /// The longest line, in bytes: what is longer loses its own fields.

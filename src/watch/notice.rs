@@ -13,8 +13,8 @@ use crate::text;
 const LONGEST: usize = 1800;
 /// A line on the screen of a phone.
 const LONGEST_TITLE: usize = 120;
-/// Of a reason, for programs: a hundred notices of twenty events each wait for each way.
-const LONGEST_REASON: usize = 300;
+/// Of a reason, while a notice waits: a hundred of twenty events each may, for each way.
+const LONGEST_WAITING: usize = 300;
 
 /// One message to people, about one or several reasons.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,7 +80,7 @@ impl Notice {
         // Lists in records are of so many everywhere; the text has counted the others.
         events.truncate(text::FIRST);
         for event in &mut events {
-            event.reason = text::cut(&event.reason, LONGEST_REASON).into_owned();
+            event.reason = text::cut(&event.reason, LONGEST_WAITING).into_owned();
         }
         Ok(Self {
             id: format!("msg_{}", crate::random::id()?),

@@ -271,7 +271,7 @@ fn come_back(runtime: &Folder, folder: &Folder, state: &State) -> Result<(), sta
     limits.map_or(Ok(()), |limits| folder.renew_json(LIMITS, &limits))?;
     history::read(runtime)?.iter().for_each(|event| event.append(folder));
     // The state last: while it is there, this is done again.
-    for name in [LIMITS, Look::FILE, history::FILE, STATE] {
+    for name in [LIMITS, Look::FILE, history::OLDER, history::FILE, STATE] {
         runtime.forget(name.as_ref())?;
     }
     Ok(())
