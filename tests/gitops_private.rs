@@ -221,7 +221,7 @@ impl Sshd {
             assert!(made.unwrap().success());
         }
         std::fs::copy(site.host.path("client.pub"), site.host.path("authorized")).unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = support::free_address().port();
         let config = format!(
             "ListenAddress 127.0.0.1:{port}\nHostKey {}\nAuthorizedKeysFile {}\nStrictModes no\nUsePAM no\nPidFile none\nPermitRootLogin prohibit-password\nPasswordAuthentication no\n",
             site.host.path("host").display(),

@@ -271,7 +271,7 @@ fn a_health_url_over_https_has_to_show_a_certificate_that_is_trusted() {
 #[test]
 fn a_health_url_that_nobody_answers_or_late_is_waited_for() {
     let site = Site::new();
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = support::free_address().port();
     let url = format!("url = \"http://127.0.0.1:{port}/\"");
     site.configure("", &format!("health = {{ grace_seconds = 1, {url} }}\n"));
     site.sync().expect(3, "rolled_back").says("was not healthy within 1 s");

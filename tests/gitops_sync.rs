@@ -287,7 +287,7 @@ fn a_remote_that_hangs_costs_a_bounded_time() {
 
 #[test]
 fn a_remote_that_refuses_says_why() {
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = support::free_address().port();
     let site = Site::empty();
     site.configure_url(&format!("http://127.0.0.1:{port}/x.git"), "fetch_timeout_seconds = 2", "");
     site.sync().expect(1, "failed").says("cannot fetch from http://127.0.0.1").says("onnect");

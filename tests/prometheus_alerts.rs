@@ -7,12 +7,12 @@ mod support;
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 
 use gateway::Gateway;
 use serde_json::{Value, json};
-use support::{Answer, Host, Service, eventually, push_body, send_raw, skip::skip};
+use support::{Answer, Host, Service, eventually, free_address, push_body, send_raw, skip::skip};
 
 const RULES: &str = "contrib/prometheus/alerts.yaml";
 
@@ -54,7 +54,7 @@ impl Prometheus {
         let config = config.replace("127.0.0.1:8086", &target.to_string()).replace(": 15s", ": 1s");
         assert!(config.contains("scrape_interval: 1s") && config.contains(&target.to_string()));
         std::fs::write(host.path("prometheus.yaml"), config).unwrap();
-        let address = free();
+        let address = free_address();
         let child = Command::new("prometheus")
             .arg(format!("--config.file={}", host.path("prometheus.yaml").display()))
             .arg(format!("--storage.tsdb.path={}", host.path("prometheus").display()))
@@ -112,10 +112,6 @@ impl Drop for Prometheus {
 /// Without keep-alive, in which an answer would have no end.
 fn get(address: SocketAddr, path: &str) -> Answer {
     send_raw(address, format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n").as_bytes()).unwrap()
-}
-
-fn free() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
 fn write(host: &Host, path: &str, content: &Value) {
@@ -177,7 +173,7 @@ fn leave(host: &Host, bad: bool) {
 
 #[test]
 fn a_real_prometheus_fires_each_alert() {
-    let (host, admin) = (Host::new(), free());
+    let (host, admin) = (Host::new(), free_address());
     host.configure(&format!(
         "[proxy]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"{admin}\"\n[[pipeline]]\nname = \"reading\"\n\
          source = \"file:/nowhere\"\n[[repository]]\nname = \"acme/infra\"\nurl = \"{0}.git\"\npath = \"{0}\"\n",

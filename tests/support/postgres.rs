@@ -274,7 +274,7 @@ pub fn counting_relay(port: u16) -> (u16, Arc<AtomicUsize>) {
 }
 
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    super::free_address().port()
 }
 
 fn programs() -> Option<PathBuf> {

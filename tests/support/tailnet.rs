@@ -2,7 +2,7 @@
 #![allow(dead_code, reason = "every test crate uses its own part of this")]
 
 use std::fs::File;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{FlockOperation, flock};
 use serde_json::{Value, json};
 
-use crate::support::{Host, PATIENCE, Service, eventually, eventually_within};
+use crate::support::{Host, PATIENCE, Service, eventually, eventually_within, free_address};
 
 pub const PORT: u16 = 8443;
 pub const SECRET: &str = "0123456789abcdef-secret";
@@ -83,9 +83,7 @@ impl Tailnet {
 
     fn without_tailscale() -> Self {
         let host = Host::new();
-        // Held until both are known, so that they differ; free again when the proxy starts.
-        let sockets = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
-        let [public, admin] = sockets.map(|socket| socket.local_addr().unwrap());
+        let [public, admin] = [(); 2].map(|()| free_address());
         host.configure(&format!("[proxy]\nlisten = \"{public}\"\nadmin_listen = \"{admin}\"\n[gate]\nport = {PORT}\n"));
         let tailnet = Self { host, public, admin };
         std::fs::create_dir(tailnet.dir()).unwrap();
