@@ -21,6 +21,17 @@ pub(super) fn start<T>(patience: Duration, mut attempt: impl FnMut() -> Result<T
     }
 }
 
+/// What `work` comes to within a time, for what has no limit of its own, or one for each of many steps; none where the time is
+/// over. It then goes on, and nobody listens.
+///
+/// # Errors
+/// When no thread can be started.
+pub fn within<T: Send + 'static>(limit: Duration, work: impl FnOnce() -> T + Send + 'static) -> Result<Option<T>> {
+    let (tell, heard) = mpsc::channel();
+    Builder::new().spawn(move || drop(tell.send(work())))?;
+    Ok(heard.recv_timeout(limit).ok())
+}
+
 /// A thread that lives in a scope, where `std::thread::Scope::spawn` would panic for want of a place. What it is to do goes
 /// to it when it is there; none comes of it where it never was told.
 ///

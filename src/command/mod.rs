@@ -20,7 +20,7 @@ mod served;
 pub use account::{Account, caller, current};
 pub use backoff::Backoff;
 pub use conversation::Conversation;
-pub use crowded::scoped_thread;
+pub use crowded::{scoped_thread, within};
 pub use error::{Error, is_full_disk};
 pub use hanging::{Hanging, hanging};
 pub use orphans::{end_orphans, mark_children, note_sessions};

@@ -170,7 +170,8 @@ impl Outgoing {
         }
         kept.told = self.problems;
         if kept != self.before
-            && let Err(error) = save(folder, &kept)
+            // It need not reach the disk, see `Kept`.
+            && let Err(error) = folder.note_json(FILE, &kept)
         {
             log::warn!("events_kept_not_saved", error = error.to_string());
         }
@@ -215,11 +216,4 @@ fn row(service: &str, host: &str, event: Event) -> Option<EventRow> {
     let Event { kind, about, status, reason, more, .. } = event;
     let (host, service) = (host.to_owned(), service.to_owned());
     Some(EventRow { time, host, service, kind, about, status, reason, payload: Value::Object(more) })
-}
-
-/// It need not reach the disk, see `Kept`.
-fn save(folder: &Folder, kept: &Kept) -> Result<(), state::Error> {
-    let content = |reason: String| state::Error::Content { path: folder.path().join(FILE), reason };
-    let bytes = serde_json::to_vec(kept).map_err(|error| content(error.to_string()))?;
-    folder.replace(FILE, &bytes, 0o640)
 }

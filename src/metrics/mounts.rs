@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::Error;
 use super::roots::Roots;
-use crate::host::is_read_only;
+use crate::host::{MountLine, is_read_only, mount_lines};
 use crate::text::{exact, unescaped};
 
 /// File systems without space of their own: kernel interfaces, memory, views of other file systems, read-only images
@@ -132,29 +132,23 @@ impl Mount {
 
 /// Reads mountinfo (proc_pid_mountinfo(5)). Lines of another form are left out, each for itself.
 pub(super) fn parse(bytes: &[u8]) -> Vec<Mount> {
-    bytes.split(|byte| *byte == b'\n').filter_map(line).collect()
+    mount_lines(bytes).filter_map(mount).collect()
 }
 
-/// `36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue`, where any number of optional
-/// fields stands before the dash and the source may be empty.
-fn line(line: &[u8]) -> Option<Mount> {
-    let mut fields = line.split(|byte| *byte == b' ');
+fn mount(line: MountLine<'_>) -> Option<Mount> {
     let number = |field: &[u8]| std::str::from_utf8(field).ok()?.parse().ok();
-    let (id, parent, device) = (number(fields.next()?)?, number(fields.next()?)?, fields.next()?);
-    let (part, point, options) = (fields.next()?, fields.next()?, fields.next()?);
-    fields.find(|field| *field == b"-")?;
-    let kind = fields.next().filter(|kind| !kind.is_empty())?;
-    let (source, super_options) = (fields.next()?, fields.next().unwrap_or_default());
-    let device = String::from_utf8(device.to_vec()).ok().filter(|device| device.contains(':'))?;
+    if line.kind.is_empty() {
+        return None;
+    }
     Some(Mount {
-        id,
-        parent,
-        point: unescaped(point),
-        part: unescaped(part),
-        device,
-        kind: String::from_utf8_lossy(kind).into_owned(),
-        source: exact(unescaped(source).as_os_str().as_bytes()),
-        read_only: is_read_only(options) || is_read_only(super_options),
+        id: number(line.id)?,
+        parent: number(line.parent)?,
+        point: unescaped(line.point),
+        part: unescaped(line.part),
+        device: String::from_utf8(line.device.to_vec()).ok().filter(|device| device.contains(':'))?,
+        kind: String::from_utf8_lossy(line.kind).into_owned(),
+        source: exact(unescaped(line.source).as_os_str().as_bytes()),
+        read_only: is_read_only(line.options) || is_read_only(line.super_options.unwrap_or_default()),
     })
 }
 
@@ -248,14 +242,12 @@ pub(super) fn has_lxcfs(roots: &Roots) -> bool {
 
 /// True where `/proc` was mounted so that it hides the processes of other users (proc(5), hidepid 2 and 4).
 pub(super) fn has_hidepid(roots: &Roots) -> bool {
-    let is_hiding = |line: &&[u8]| {
-        let options = line.rsplit(|byte| *byte == b' ').next().unwrap_or_default();
+    let is_hiding = |options: &[u8]| {
         let mut options = options.split(|byte| *byte == b',').filter_map(|option| option.strip_prefix(b"hidepid="));
         options.any(|value| matches!(value, b"2" | b"4" | b"invisible" | b"ptraceable"))
     };
-    let bytes = listed(roots);
-    let mut lines = bytes.split(|byte| *byte == b'\n').filter(is_hiding);
-    lines.any(|hiding| line(hiding).is_some_and(|mount| mount.kind == "proc" && mount.point == Path::new("/proc")))
+    mount_lines(&listed(roots))
+        .any(|line| line.kind == b"proc" && line.point == b"/proc" && line.super_options.is_some_and(is_hiding))
 }
 
 fn listed(roots: &Roots) -> Vec<u8> {

@@ -3,15 +3,13 @@ use std::io::{Read, Seek, Write};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::{
-    AtFlags, FlockOperation, Mode, OFlags, Stat, StatxFlags, flock, fstat, major, minor, openat, renameat, statat,
-    statx,
-};
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, Stat, flock, fstat, major, minor, openat, renameat, statat};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, geteuid, pidfd_open};
 
-use super::{Error, Folder};
+use super::{Error, Folder, mounts};
 use crate::command::is_alive;
+use crate::host::mount_lines;
 
 /// How long the lock of a process that is gone may be held by what it left behind.
 const LEFTOVER: Duration = Duration::from_millis(500);
@@ -191,12 +189,10 @@ fn files_of(folder: &Folder, stat: &Stat) -> Vec<String> {
 
 /// The device of the mount that a folder is in, by proc_pid_mountinfo(5); none where the kernel does not say.
 fn mounted_device(folder: &Folder) -> Option<(u32, u32)> {
-    let mount = statx(folder.fd(), c"", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).ok()?.stx_mnt_id.to_string();
-    let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
-    let mut lines = mounts.lines().map(|line| line.split_ascii_whitespace());
-    let (major, minor) = lines
-        .find_map(|mut words| words.next().filter(|id| *id == mount).and_then(|_| words.nth(1)))?
-        .split_once(':')?;
+    let mount = mounts::id(folder.fd())?;
+    let mounts = std::fs::read("/proc/self/mountinfo").ok()?;
+    let line = mount_lines(&mounts).find(|line| line.id == mount.as_bytes())?;
+    let (major, minor) = std::str::from_utf8(line.device).ok()?.split_once(':')?;
     Some((major.parse().ok()?, minor.parse().ok()?))
 }
 

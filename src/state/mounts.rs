@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, StatxFlags, statx};
 
+use crate::host::{MountLine, mount_lines};
 use crate::text::unescaped;
 
 /// How the names of their types begin (proc_filesystems(5)).
@@ -29,7 +30,7 @@ pub(super) struct Mount {
 /// Those that this process sees, by `/proc/self/mountinfo`.
 fn all() -> Vec<Mount> {
     let text = std::fs::read("/proc/self/mountinfo").unwrap_or_default();
-    text.split(|byte| *byte == b'\n').filter_map(parse).collect()
+    mount_lines(&text).filter_map(mount).collect()
 }
 
 /// True for the place of one.
@@ -62,22 +63,22 @@ pub(super) fn find(id: &str) -> Option<Mount> {
     all().into_iter().find(|mount| mount.id == id)
 }
 
-/// A line of proc_pid_mountinfo(5).
-fn parse(line: &[u8]) -> Option<Mount> {
-    let mut fields = line.split(|byte| *byte == b' ');
-    let id = String::from_utf8(fields.next()?.to_vec()).ok()?;
-    let point = unescaped(fields.nth(3)?);
-    let mut rest = fields.skip_while(|field| *field != b"-").skip(1);
-    let kind = String::from_utf8_lossy(rest.next()?).into_owned();
-    let options = String::from_utf8_lossy(rest.nth(1)?).into_owned();
+fn mount(line: MountLine<'_>) -> Option<Mount> {
+    let kind = String::from_utf8_lossy(line.kind).into_owned();
+    let options = String::from_utf8_lossy(line.super_options?).into_owned();
     let user = options.split(',').find_map(|option| option.strip_prefix("user_id=")?.parse().ok());
     let user = user.filter(|uid| *uid != 0 && kind.starts_with("fuse"));
-    KINDS.iter().any(|begin| kind.starts_with(begin)).then_some(Mount { id, point, kind, user })
+    let id = String::from_utf8(line.id.to_vec()).ok()?;
+    KINDS.iter().any(|begin| kind.starts_with(begin)).then(|| Mount { id, point: unescaped(line.point), kind, user })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn parse(line: &[u8]) -> Option<Mount> {
+        mount_lines(line).find_map(mount)
+    }
 
     #[test]
     fn file_systems_that_may_hang_are_told_from_disks() {

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write as _};
 use std::net::{TcpStream, ToSocketAddrs as _};
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -13,20 +13,18 @@ use rustls::{ClientConnection, StreamOwned};
 
 use super::version::element;
 use super::{Key, Trust, Wants, client};
+use crate::command::within;
 
 /// When the certificate that this server shows is valid no more, whoever signed it.
 ///
 /// # Errors
 /// When it does not answer within `limit`, or shows none that can be read.
 pub fn expiry(host: &str, port: u16, limit: Duration) -> Result<Timestamp, String> {
-    let (tell, heard) = mpsc::channel();
     let name = host.to_owned();
     // A name has no limit to be found in, and that of a connection is for each step, of which a server may make many.
-    let work = move || drop(tell.send(ask(&name, port, limit)));
-    let thread = std::thread::Builder::new().name("certificate".to_owned()).spawn(work);
-    thread.map_err(|error| format!("cannot start a thread: {error}"))?;
-    let late = |_| Err(format!("{host}:{port}: no answer within {limit:?}"));
-    heard.recv_timeout(limit).unwrap_or_else(late)
+    let heard = within(limit, move || ask(&name, port, limit));
+    let heard = heard.map_err(|error| format!("cannot start a thread: {error}"))?;
+    heard.unwrap_or_else(|| Err(format!("{host}:{port}: no answer within {limit:?}")))
 }
 
 fn ask(host: &str, port: u16, limit: Duration) -> Result<Timestamp, String> {

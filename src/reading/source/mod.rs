@@ -23,7 +23,7 @@ use std::time::Duration;
 use super::columns::Rules;
 use super::transform::{Oddities, Outcome};
 use super::{Error, Rejection};
-use crate::command::Backoff;
+use crate::command::{Backoff, within};
 use crate::config::{Config, Pipeline, Source};
 use crate::log;
 use crate::store::{Position, Reading};
@@ -168,19 +168,13 @@ const CHECK_LIMIT: Duration = Duration::from_secs(8);
 /// # Errors
 /// What is wrong with the source or with its configuration, and what to do.
 pub fn check_source(config: &Config, pipeline: &Pipeline) -> Result<String, Error> {
-    let (done, checked) = std::sync::mpsc::channel();
     let (thread_config, thread_pipeline) = (config.clone(), pipeline.clone());
-    let body = move || {
-        let outcome = match &thread_pipeline.source {
-            Source::Folder(path) => folder::check(path),
-            Source::MongoDb => check_mongodb(&thread_config, &thread_pipeline),
-        };
-        // Where the time is over, nobody listens any more.
-        let _ = done.send(outcome);
-    };
-    let started = std::thread::Builder::new().name("check-source".to_owned()).spawn(body);
-    started.map_err(|error| Error::Internal(format!("cannot start a thread: {error}")))?;
-    checked.recv_timeout(CHECK_LIMIT).unwrap_or_else(|_| {
+    let checked = within(CHECK_LIMIT, move || match &thread_pipeline.source {
+        Source::Folder(path) => folder::check(path),
+        Source::MongoDb => check_mongodb(&thread_config, &thread_pipeline),
+    });
+    let checked = checked.map_err(|error| Error::Internal(format!("cannot start a thread: {error}")))?;
+    checked.unwrap_or_else(|| {
         Err(Error::SourceDown(format!("the source of {} gives no answer within 8 s", pipeline.name)))
     })
 }

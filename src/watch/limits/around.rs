@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::Reading;
 use crate::command::{self, Command};
 use crate::config::{Config, Limits, Repository};
-use crate::host::is_read_only;
+use crate::host::{MountLine, is_read_only, mount_lines};
 use crate::log;
 use crate::records::{seconds_between, span};
 use crate::text::{exact, listed, unescaped};
@@ -189,28 +189,18 @@ fn server(url: &str) -> Option<(String, u16)> {
 
 /// By the options of the file system itself (proc_pid_mountinfo(5)): those of the mount are what a sandbox makes of it.
 fn is_writable(mountinfo: &[u8]) -> Option<bool> {
-    let (.., mut of_file_system) = lines(mountinfo).filter(|(_, point, _)| *point == b"/").last()?;
-    Some(!is_read_only(of_file_system.nth(2)?))
+    let root = mount_lines(mountinfo).rfind(|line| line.point == b"/")?;
+    Some(!is_read_only(root.super_options?))
 }
 
 /// The mount points as they stand in keys, but for what a sandbox puts in place of others.
 fn mounted(mountinfo: &[u8]) -> BTreeSet<String> {
     let private = b"/systemd-private-";
-    let is_real = |part: &[u8], kind: Option<&[u8]>| {
-        kind != Some(b"tmpfs") && !part.windows(private.len()).any(|window| window == private)
+    let is_real = |line: &MountLine<'_>| {
+        line.kind != b"tmpfs" && !line.part.windows(private.len()).any(|window| window == private)
     };
-    let real = lines(mountinfo).filter_map(|(part, point, mut kind)| is_real(part, kind.next()).then_some(point));
-    real.map(|point| exact(unescaped(point).as_os_str().as_bytes())).collect()
-}
-
-/// Which part of a file system is mounted where, each with what stands behind the dash: its type, source and options.
-fn lines(mountinfo: &[u8]) -> impl Iterator<Item = (&[u8], &[u8], impl Iterator<Item = &[u8]>)> {
-    mountinfo.split(|byte| *byte == b'\n').filter_map(|line| {
-        let mut fields = line.split(|byte| *byte == b' ');
-        let (part, point) = (fields.nth(3)?, fields.next()?);
-        fields.find(|field| *field == b"-")?;
-        Some((part, point, fields))
-    })
+    let real = mount_lines(mountinfo).filter(is_real);
+    real.map(|line| exact(unescaped(line.point).as_os_str().as_bytes())).collect()
 }
 
 /// Debian's flag (debian-policy; Ubuntu's update-notifier): packages ask for a restart.

@@ -2,7 +2,6 @@
 //! nobody gets new privileges.
 
 use std::net::SocketAddr;
-use std::sync::mpsc;
 use std::time::{Duration, SystemTime};
 
 use jiff::SignedDuration;
@@ -13,6 +12,7 @@ use lettre::transport::smtp::extension::ClientId;
 use lettre::{Address, Message, SmtpTransport, Transport as _};
 
 use super::{LIMIT, Unsent};
+use crate::command::within;
 use crate::config::MailAddress;
 use crate::host;
 use crate::text;
@@ -42,17 +42,14 @@ impl Mail {
             .timeout(Some(LIMIT))
             .build();
         // Its limit is for each step, and a server may let each last.
-        let (tell, heard) = mpsc::channel();
-        let work = move || drop(tell.send(transport.send(&message)));
-        let thread = std::thread::Builder::new().spawn(work);
-        thread.map_err(|error| format!("cannot start a thread: {error}"))?;
-        match heard.recv_timeout(LIMIT) {
-            Ok(Ok(answer)) => {
+        let heard = within(LIMIT, move || transport.send(&message));
+        match heard.map_err(|error| format!("cannot start a thread: {error}"))? {
+            Some(Ok(answer)) => {
                 let words: Vec<&str> = answer.message().collect();
                 Ok(format!("{} answered {} {}", self.server, answer.code(), text::sentence(&words.join(" "))))
             }
-            Ok(Err(error)) => Err(self.refused(&error)),
-            Err(_) => Err(format!("{}: no answer within {} s", self.server, LIMIT.as_secs()).into()),
+            Some(Err(error)) => Err(self.refused(&error)),
+            None => Err(format!("{}: no answer within {} s", self.server, LIMIT.as_secs()).into()),
         }
     }
 
