@@ -255,7 +255,7 @@ fn instances_are_enabled_started_and_removed_like_units() {
     assert!(!machine.exists("/etc/systemd/system/multi-user.target.wants/app@one.service"));
     machine.ok(&["systemctl", "enable", "--now", "app@one.service"]);
     // The service says so a moment after systemd counts it as started.
-    machine.wait_for("app@one.service to start", SOON, || machine.exists("/srv/log"));
+    machine.wait_for("app@one.service to start", SOON, || machine.read("/srv/log").contains("start app-one 1\n"));
     log(&machine);
 
     // One goes, one comes, the default becomes another.
