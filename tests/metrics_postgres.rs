@@ -7,6 +7,7 @@ mod support;
 use std::cell::RefCell;
 use std::process::Command;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use support::Host;
 use support::metrics::{command, in_order_and_once, kill_at_every_step, nobody, run, spooled, spooled_rows, tree_of};
@@ -71,6 +72,57 @@ fn an_outage_of_five_runs_is_replayed_in_order_and_once() {
     let rows = stored(&database);
     assert_eq!((rows.len(), spooled_rows(&site.host)), (8 * kinds, 0));
     assert_eq!(rows[kinds..6 * kinds], waiting);
+    in_order_and_once(&rows);
+}
+
+#[test]
+fn a_database_that_holds_its_caller_costs_seconds_and_no_sample() {
+    let Some(cluster) = shared() else { return };
+    let site = Site::new();
+    let spools = |url: &str, why: &str| {
+        let started = Instant::now();
+        let lines = site.run(url);
+        assert!(lines.contains("metrics_spooled") && lines.contains(why), "{lines}");
+        assert!(started.elapsed() < Duration::from_secs(16), "{:?}", started.elapsed());
+    };
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    spools(&format!("postgres://hub:geheim@{}/hub", silent.local_addr().unwrap()), "no login within 5 s");
+
+    let database = cluster.database("holds");
+    drop(support::postgres::open(&database.url()).unwrap());
+    let mut other = database.superuser();
+    other.batch_execute("BEGIN; LOCK TABLE system_metrics").unwrap();
+    spools(&database.url(), "no answer within 6 s");
+    other.batch_execute("ROLLBACK").unwrap();
+
+    // Each call is in time, and all of them together are not.
+    for _ in 0..3 {
+        site.run(&nobody());
+    }
+    let waiting = spooled_rows(&site.host);
+    let (spool, kinds) = (site.host.path("state/data/metrics/spool"), waiting / 5);
+    let segment = |number: usize| spool.join(format!("{number:012}.jsonl"));
+    let segments = std::fs::read_dir(&spool).unwrap().map(|entry| entry.unwrap().path());
+    let mut segments = segments.filter(|path| path.to_str().unwrap().ends_with("1.jsonl"));
+    let whole = segments.next().unwrap();
+    let text = std::fs::read_to_string(&whole).unwrap();
+    std::fs::remove_file(whole).unwrap();
+    for (number, lines) in text.split_inclusive('\n').collect::<Vec<_>>().chunks(kinds).enumerate() {
+        std::fs::write(segment(number + 1), lines.concat()).unwrap();
+    }
+    database
+        .superuser()
+        .batch_execute(
+            "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(4); RETURN NULL; END'; \
+             CREATE TRIGGER slow BEFORE INSERT ON system_metrics EXECUTE FUNCTION slow()",
+        )
+        .unwrap();
+    spools(&database.url(), "no answer within");
+    assert!(spooled_rows(&site.host) < waiting, "what was in time is stored");
+    database.superuser().batch_execute("DROP TRIGGER slow ON system_metrics").unwrap();
+    site.run(&database.url());
+    let rows = stored(&database);
+    assert_eq!((spooled_rows(&site.host), rows.len()), (0, 7 * kinds));
     in_order_and_once(&rows);
 }
 

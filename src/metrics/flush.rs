@@ -1,7 +1,6 @@
-use std::sync::Arc;
 use std::time::Instant;
 
-use super::sink::{Broken, Database, Events, Failure, Sink};
+use super::sink::{Database, Failure, Sink};
 use super::spool::{Losses, Spool};
 use crate::config::Config;
 use crate::log;
@@ -43,36 +42,28 @@ pub(super) fn flush(
     deadline: Instant,
     retention: Option<u32>,
 ) -> Flushed {
-    let events = Arc::new(events);
-    match Database::start(config, deadline) {
-        Ok(mut database) => {
-            let flushed = store_or_spool(&mut database, spool, rows, events, now);
-            if let Some(days) = retention
-                && flushed.error.is_none()
-                && let Err(Failure::Unavailable(error) | Failure::Refused { reason: error, .. }) =
-                    database.delete_old(days)
-            {
-                log::warn!("retention_failed", error = error);
-            }
-            flushed
-        }
-        Err(source) => {
-            store_or_spool(&mut Broken(format!("cannot start a thread: {source}")), spool, rows, events, now)
-        }
+    let mut database = Database::new(config, deadline);
+    let flushed = store_or_spool(&mut database, spool, rows, &events, now);
+    if let Some(days) = retention
+        && flushed.error.is_none()
+        && let Err(Failure::Unavailable(error) | Failure::Refused { reason: error, .. }) = database.delete_old(days)
+    {
+        log::warn!("retention_failed", error = error);
     }
+    flushed
 }
 
 fn store_or_spool(
     sink: &mut impl Sink,
     spool: Option<&Spool>,
     rows: Vec<MetricRow>,
-    events: Events,
+    events: &[EventRow],
     now: jiff::Timestamp,
 ) -> Flushed {
     let mut flushed = Flushed::default();
     let replayed = spool.map_or(Ok(()), |spool| replay(sink, spool, now, &mut flushed));
     let unavailable = match replayed {
-        Ok(()) => match insert(sink, rows, &events, spool, &mut flushed) {
+        Ok(()) => match insert(sink, rows, events, spool, &mut flushed) {
             Ok((stored, shipped)) => {
                 (flushed.stored, flushed.shipped) = (stored, shipped);
                 None
@@ -106,7 +97,7 @@ fn replay(sink: &mut impl Sink, spool: &Spool, now: jiff::Timestamp, flushed: &m
             }
         };
         let rows = segment.rows.clone();
-        let inserted = insert(sink, rows, &Events::default(), Some(spool), flushed);
+        let inserted = insert(sink, rows, &[], Some(spool), flushed);
         let (stored, _) = inserted.map_err(|(_, reason)| reason)?;
         if let Err(error) = spool.remove(&segment) {
             // It would be stored again and again, and never removed.
@@ -122,30 +113,26 @@ fn replay(sink: &mut impl Sink, spool: &Spool, now: jiff::Timestamp, flushed: &m
 /// events, or the rows that are left and the reason.
 fn insert(
     sink: &mut impl Sink,
-    rows: Vec<MetricRow>,
-    events: &Events,
+    mut rows: Vec<MetricRow>,
+    events: &[EventRow],
     spool: Option<&Spool>,
     flushed: &mut Flushed,
 ) -> Result<(u64, Option<Shipped>), (Vec<MetricRow>, String)> {
-    let mut rows = Arc::new(rows);
     let mut refused: Vec<(MetricRow, String)> = Vec::new();
     let mut shipped = None;
     while !rows.is_empty() {
-        match sink.insert(rows.clone(), events.clone()) {
+        match sink.insert(&rows, events) {
             Ok(done) => {
                 shipped = Some(done);
                 break;
             }
             Err(Failure::Refused { index, reason }) if index < rows.len() => {
-                let mut rest = Arc::unwrap_or_clone(rows);
-                refused.push((rest.remove(index), reason));
-                rows = Arc::new(rest);
+                refused.push((rows.remove(index), reason));
             }
             Err(Failure::Refused { reason, .. } | Failure::Unavailable(reason)) => {
                 // All of them come again, so what was refused is set aside then, and not twice.
-                let mut left = Arc::unwrap_or_clone(rows);
-                left.extend(refused.into_iter().map(|(row, _)| row));
-                return Err((left, reason));
+                rows.extend(refused.into_iter().map(|(row, _)| row));
+                return Err((rows, reason));
             }
         }
     }
@@ -179,7 +166,6 @@ fn keep(spool: Option<&Spool>, rows: &[MetricRow], now: jiff::Timestamp, flushed
 
 #[cfg(test)]
 mod tests {
-    use super::super::sink::Rows;
     use super::super::spool;
     use super::*;
     use crate::state::Folder;
@@ -195,7 +181,7 @@ mod tests {
     }
 
     impl Sink for Memory {
-        fn insert(&mut self, rows: Rows, _: Events) -> Result<Shipped, Failure> {
+        fn insert(&mut self, rows: &[MetricRow], _: &[EventRow]) -> Result<Shipped, Failure> {
             self.batches += 1;
             if self.down {
                 return Err(Failure::Unavailable("down".into()));
@@ -220,13 +206,7 @@ mod tests {
     }
 
     fn run(sink: &mut Memory, spool: Option<&Spool>, second: i64, poison: bool) -> Flushed {
-        store_or_spool(
-            sink,
-            spool,
-            rows(second, poison),
-            Events::default(),
-            jiff::Timestamp::from_second(second).unwrap(),
-        )
+        store_or_spool(sink, spool, rows(second, poison), &[], jiff::Timestamp::from_second(second).unwrap())
     }
 
     fn spool() -> (tempfile::TempDir, Spool) {
@@ -271,13 +251,7 @@ mod tests {
         let (dir, spool) = spool();
         let mut sink = Memory { weak: true, ..Memory::default() };
         let poisoned = [rows(1, true), rows(1, false)].concat();
-        let flushed = store_or_spool(
-            &mut sink,
-            Some(&spool),
-            poisoned,
-            Events::default(),
-            jiff::Timestamp::from_second(1).unwrap(),
-        );
+        let flushed = store_or_spool(&mut sink, Some(&spool), poisoned, &[], jiff::Timestamp::from_second(1).unwrap());
         assert_eq!((flushed.spooled, flushed.refused, flushed.is_whole()), (2, 0, true));
         for second in 2..=3 {
             sink.down = false;

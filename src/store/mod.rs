@@ -14,7 +14,6 @@ mod schema;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
-#[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod views;
 
 use std::collections::BTreeMap;
@@ -90,10 +89,19 @@ impl Store {
     /// When the URL is unusable, this build lacks the engine, the database cannot be reached or refuses the login, the
     /// role may not make what is missing (the error shows the SQL to run), or the schema is newer than this program.
     pub fn open(config: &Config) -> Result<Self, Error> {
+        Self::open_until(config, None)
+    }
+
+    /// As `open`, for a caller who has no time beyond `until`: no call waits longer for PostgreSQL, this one included.
+    /// SQLite is in the caller's own thread, and a call that waits for a lock takes its 5 seconds.
+    ///
+    /// # Errors
+    /// As `open`.
+    pub(crate) fn open_until(config: &Config, until: Option<Instant>) -> Result<Self, Error> {
         let url = config.database_url().map_err(|error| Error::Config(error.to_string()))?;
         let engine = match url.sqlite_path() {
             Some(path) => open_sqlite(config, path)?,
-            None => open_postgres(config, &url)?,
+            None => open_postgres(config, &url, until)?,
         };
         Ok(Self { engine })
     }
@@ -245,8 +253,12 @@ fn open_sqlite(_: &Config, _: &str) -> Result<Box<dyn Engine>, Error> {
 }
 
 #[cfg(feature = "postgres")]
-fn open_postgres(config: &Config, url: &crate::config::DatabaseUrl) -> Result<Box<dyn Engine>, Error> {
-    Ok(Box::new(postgres::Postgres::open(config, url)?))
+fn open_postgres(
+    config: &Config,
+    url: &crate::config::DatabaseUrl,
+    until: Option<Instant>,
+) -> Result<Box<dyn Engine>, Error> {
+    Ok(Box::new(postgres::Postgres::open(config, url, until)?))
 }
 
 #[cfg(feature = "postgres")]
@@ -260,7 +272,7 @@ fn check_postgres(_: &crate::config::DatabaseUrl) -> Result<(), Error> {
 }
 
 #[cfg(not(feature = "postgres"))]
-fn open_postgres(_: &Config, _: &crate::config::DatabaseUrl) -> Result<Box<dyn Engine>, Error> {
+fn open_postgres(_: &Config, _: &crate::config::DatabaseUrl, _: Option<Instant>) -> Result<Box<dyn Engine>, Error> {
     Err(not_built_in("PostgreSQL", "postgres"))
 }
 

@@ -62,10 +62,10 @@ pub(super) fn check_address(url: &DatabaseUrl) -> Result<(), Error> {
 }
 
 impl Postgres {
-    /// Connects and brings the schema up to date.
-    pub(super) fn open(config: &Config, url: &DatabaseUrl) -> Result<Self, Error> {
+    /// Connects and brings the schema up to date; nothing waits beyond `until`, now or later.
+    pub(super) fn open(config: &Config, url: &DatabaseUrl, until: Option<Instant>) -> Result<Self, Error> {
         let address = Address::parse(url)?;
-        let mut session = Session::connect(&address)?;
+        let mut session = Session::connect(&address, until)?;
         let (server, metrics, adopted, again) = migrate::migrate(&mut session, &address, config)?;
         let may_trim = !adopted || config.metrics.retention_days.is_some();
         Ok(Self { session, address, metrics, may_trim, server, again })

@@ -26,14 +26,16 @@ pub(super) struct Session {
     cancel: CancelToken,
     tls: MakeRustlsConnect,
     target: String,
+    /// When whoever opened it has no more time.
+    until: Option<Instant>,
 }
 
 impl Session {
-    /// Connects and logs in within `CONNECT_LIMIT`, all hosts of the URL and all tries together.
+    /// Connects and logs in within `CONNECT_LIMIT`, all hosts of the URL and all tries together, and not after `until`.
     ///
     /// # Errors
     /// When no server can be reached in time, or the login or the certificate is refused.
-    pub(super) fn connect(address: &Address) -> Result<Self, Error> {
+    pub(super) fn connect(address: &Address, until: Option<Instant>) -> Result<Self, Error> {
         let own = address.own.as_ref().map(|(certificate, key)| (certificate.as_path(), key.as_path()));
         let wants = tls::Wants { versions: address.versions, own };
         let tls = tls::client(address.trust, address.roots.as_deref(), SSLROOTCERT, wants);
@@ -63,19 +65,20 @@ impl Session {
             .name("postgres".to_owned())
             .spawn(body)
             .map_err(|error| unavailable(format!("cannot start a thread: {error}")))?;
-        let cancel = match connection.recv_timeout(CONNECT_LIMIT) {
+        let limit = left(CONNECT_LIMIT, until);
+        let cancel = match connection.recv_timeout(limit) {
             Ok(Ok(cancel)) => cancel,
             Ok(Err(error)) => return Err(explain::explain(address, "log in", &error)),
             Err(RecvTimeoutError::Timeout) => {
-                return Err(unavailable(format!("no login within {} s", CONNECT_LIMIT.as_secs())));
+                return Err(unavailable(format!("no login within {:.0} s", limit.as_secs_f64())));
             }
             Err(RecvTimeoutError::Disconnected) => return Err(unavailable("the driver gave up".to_owned())),
         };
-        Ok(Self { jobs: Some(jobs), ended, cancel, tls, target })
+        Ok(Self { jobs: Some(jobs), ended, cancel, tls, target, until })
     }
 
-    /// Runs `job` on the connection and waits for it at most `limit`. After a missed deadline the server is asked to
-    /// cancel, and the session is of no more use.
+    /// Runs `job` on the connection and waits for it at most `limit`, and not after the session's own end. After a missed
+    /// deadline the server is asked to cancel, and the session is of no more use.
     ///
     /// # Errors
     /// When the deadline is missed, or was missed before.
@@ -92,12 +95,13 @@ impl Session {
         if !sent {
             return Err(self.unavailable("an earlier call was given up; open the database again".to_owned()));
         }
+        let limit = left(limit, self.until);
         match result.recv_timeout(limit) {
             Ok(value) => Ok(value),
             Err(RecvTimeoutError::Timeout) => {
                 self.jobs = None;
                 self.ask_to_cancel();
-                Err(self.unavailable(format!("no answer within {} s", limit.as_secs())))
+                Err(self.unavailable(format!("no answer within {:.0} s", limit.as_secs_f64())))
             }
             Err(RecvTimeoutError::Disconnected) => {
                 self.jobs = None;
@@ -131,6 +135,11 @@ impl Drop for Session {
             let _ = self.ended.recv_timeout(LAST_WORDS);
         }
     }
+}
+
+/// What is left of a limit where there is an end to all of it.
+fn left(limit: Duration, until: Option<Instant>) -> Duration {
+    until.map_or(limit, |until| limit.min(until.saturating_duration_since(Instant::now())))
 }
 
 /// Connects; a server that is starting, or has all its connections in use, is asked again until the time is over.
