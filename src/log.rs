@@ -102,6 +102,11 @@ pub fn rfc3339(instant: jiff::Timestamp) -> String {
     format!("{instant:.3}")
 }
 
+/// The present, as `rfc3339` writes it.
+pub fn now() -> String {
+    rfc3339(jiff::Timestamp::now())
+}
+
 /// Writes one line for this process's service.
 ///
 /// `msg` is a snake_case event name, `fields` are the event's own; use the `info!`, `warn!` and `error!` macros of

@@ -271,7 +271,7 @@ impl Renewal {
             return Look::Nothing;
         }
         let since = self.refused.as_ref().map(|refused| refused.since.clone());
-        let since = since.unwrap_or_else(|| log::rfc3339(jiff::Timestamp::now()));
+        let since = since.unwrap_or_else(log::now);
         self.refused = Some(Refused { reason, since });
         Look::Judged
     }

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::values::{AbsolutePath, Minutes, is_web_url, text_value};
 use super::{Remote, WebUrl};
-use crate::state::may_hang_at;
+use crate::state::{may_hang_at, repository_record};
 use crate::systemd::install::Name;
 
 /// `[[repository]]`: one repository that is kept in sync.
@@ -104,15 +104,25 @@ impl<'de> Deserialize<'de> for ConfirmMinutes {
 }
 
 impl Repository {
+    /// Its record in every folder of the state that has one a repository.
+    pub fn record(&self) -> String {
+        repository_record(&self.name)
+    }
+
+    /// What it is called on this host, and what it was called before.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(&self.name).chain(&self.formerly).map(String::as_str)
+    }
+
     /// True where a forge means this repository by `full_name`, its present or a former one. Forges compare without case.
     pub fn is_called(&self, full_name: &str) -> bool {
-        let all = std::iter::once(self.full_name.as_str()).chain(self.formerly.iter().map(|name| at_forge(name)));
-        all.into_iter().any(|name| name.eq_ignore_ascii_case(full_name))
+        let mut all = std::iter::once(self.full_name.as_str()).chain(self.formerly.iter().map(|name| at_forge(name)));
+        all.any(|name| name.eq_ignore_ascii_case(full_name))
     }
 
     /// True where this host calls it `name`, or did before.
     pub fn is_known_as(&self, name: &str) -> bool {
-        self.name.eq_ignore_ascii_case(name) || self.formerly.iter().any(|former| former.eq_ignore_ascii_case(name))
+        self.names().any(|known| known.eq_ignore_ascii_case(name))
     }
 }
 

@@ -54,7 +54,7 @@ impl Home {
             Some(home) if home.dns_name != *name => {
                 let reason = "give the forge the new address, it still has the old one";
                 log::warn!("node_renamed", from = home.dns_name, to = name, reason = reason);
-                Some(FormerName { dns_name: home.dns_name, until: log::rfc3339(jiff::Timestamp::now()) })
+                Some(FormerName { dns_name: home.dns_name, until: log::now() })
             }
             Some(home) => home.former,
             None => None,

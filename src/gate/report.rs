@@ -175,7 +175,7 @@ impl Reporter {
                 state: state.name().to_owned(),
                 reason: cause.to_string(),
                 since: Some(log::rfc3339(self.since)),
-                written: Some(log::rfc3339(jiff::Timestamp::now())),
+                written: Some(log::now()),
                 port: self.port,
                 target: Some(self.target.clone()),
                 url: url(facts, self.port),

@@ -101,7 +101,7 @@ pub(super) fn record_close(config: &Config, result: &Result<bool, Error>) {
         Err(Error::StillOpen { .. }) => State::Open,
         Err(_) => State::Unknown,
     };
-    let now = log::rfc3339(jiff::Timestamp::now());
+    let now = log::now();
     let reason = result.as_ref().err().map_or_else(|| "closed by tailscale-gate close".to_owned(), Error::to_string);
     let run = Run {
         started: now.clone(),

@@ -4,7 +4,6 @@ use std::sync::{Mutex, PoisonError};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::store::{file, now};
 use crate::config::Repository;
 use crate::log;
 use crate::state::{Error, Folder};
@@ -54,20 +53,20 @@ impl Attempts {
     /// Notes that the run begins with a repository.
     pub fn begin(&self, repository: &Repository) {
         if self.begun.lock().unwrap_or_else(PoisonError::into_inner).insert(repository.name.clone()) {
-            let attempt = Attempt { count: self.cut_off(repository).saturating_add(1), at: now() };
-            self.heard(repository, self.folder.note_json(&file(repository), &attempt));
+            let attempt = Attempt { count: self.cut_off(repository).saturating_add(1), at: log::now() };
+            self.heard(repository, self.folder.note_json(&repository.record(), &attempt));
         }
     }
 
     /// Notes that the run came to the end of it, however that is, or only waits for others.
     pub fn end(&self, repository: &Repository) {
         self.begun.lock().unwrap_or_else(PoisonError::into_inner).remove(&repository.name);
-        self.heard(repository, self.folder.forget(file(repository).as_ref()).map(|_| ()));
+        self.heard(repository, self.folder.forget(repository.record().as_ref()).map(|_| ()));
     }
 
     fn read(&self, repository: &Repository) -> Attempt {
         // A damaged one is replaced by the next run.
-        self.folder.read_json(&file(repository)).ok().flatten().unwrap_or_default()
+        self.folder.read_json(&repository.record()).ok().flatten().unwrap_or_default()
     }
 
     /// Without the note everything goes on; a run that is cut off is then not counted.

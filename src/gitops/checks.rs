@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use super::store::now;
 use super::sync::{End, Run};
 use super::turn::Place;
 use super::{Error, Outcome, Status};
@@ -40,7 +39,7 @@ impl Run<'_> {
         let known = known.filter(|known| known.commit == commit && age(known.begun.as_ref()).is_some());
         let mut waiting = known.unwrap_or_else(|| Waiting {
             commit: commit.to_owned(),
-            since: now(),
+            since: log::now(),
             begun: Some(Uptime::now()),
             away: None,
         });

@@ -3,11 +3,10 @@ use std::ffi::{OsStr, OsString};
 use super::attempts::{self, Attempts};
 use super::failed::Failed;
 use super::git::is_commit;
-use super::store::{file, file_of, names, now};
 use crate::config::Repository;
 use crate::log;
 use crate::records::Request;
-use crate::state::{Error, Folder, Kind};
+use crate::state::{Error, Folder, Kind, repository_record};
 use crate::text;
 
 /// More entries than this are taken up in the next round.
@@ -46,9 +45,10 @@ pub(super) struct Claim<'a> {
 fn present_name(name: &OsStr, repositories: &[Repository]) -> Option<String> {
     let name = name.to_str()?;
     let former = |repository: &&Repository| {
-        file(repository) != name && names(repository).any(|known| file_of(known).eq_ignore_ascii_case(name))
+        repository.record() != name
+            && repository.names().any(|known| repository_record(known).eq_ignore_ascii_case(name))
     };
-    repositories.iter().find(former).map(file)
+    repositories.iter().find(former).map(Repository::record)
 }
 
 impl Claims {
@@ -180,32 +180,32 @@ impl Claims {
     /// Ends a claimed request; true where there was one.
     pub fn finish(&self, repository: &Repository) -> Result<bool, Error> {
         // Where a power cut brings it back, the next run finds nothing to do.
-        self.active.forget(file(repository).as_ref())
+        self.active.forget(repository.record().as_ref())
     }
 
     /// Keeps a request for the next run, because its repository could not be reached. Without a claimed request one is
     /// written.
     pub fn keep_for_retry(&self, repository: &Repository) -> Result<(), Error> {
-        let name = file(repository);
-        let request = Request { repository: repository.name.clone(), since: now(), ..Request::default() };
+        let name = repository.record();
+        let request = Request { repository: repository.name.clone(), since: log::now(), ..Request::default() };
         self.retry.publish_json(&name, &request)?;
         self.active.remove(name.as_ref()).map(|_| ())
     }
 
     /// True where an earlier run left the repository to be tried again.
     pub fn is_to_retry(&self, repository: &Repository) -> Result<bool, Error> {
-        Ok(self.retry.read(&file(repository), LARGEST_REQUEST)?.is_some())
+        Ok(self.retry.read(&repository.record(), LARGEST_REQUEST)?.is_some())
     }
 
     /// Forgets that the repository is to be tried again.
     pub fn forget_retry(&self, repository: &Repository) -> Result<(), Error> {
-        self.retry.remove(file(repository).as_ref()).map(|_| ())
+        self.retry.remove(repository.record().as_ref()).map(|_| ())
     }
 }
 
 /// The repository whose requests have this file name.
 fn repository_of<'a>(name: &OsStr, repositories: &'a [Repository]) -> Option<&'a Repository> {
-    repositories.iter().find(|repository| *name == *file(repository))
+    repositories.iter().find(|repository| *name == *repository.record())
 }
 
 #[cfg(test)]

@@ -7,7 +7,6 @@ use super::journal::{Entry, Step};
 use super::lent::Lent;
 use super::mirror::Mirror;
 use super::plan::Plan;
-use super::store::now;
 use super::sync::{End, Run};
 use super::turn::Turn;
 use super::units::{self, Applied, Before, Host, Manager};
@@ -269,7 +268,7 @@ impl Run<'_> {
         let ignored = self.ignored(plan, applied)?;
         self.store.set_deployed(plan.repository, &plan.to, ignored, self.goes_back)?;
         if plan.deployed.as_ref() != Some(&plan.to) {
-            self.note_live(&plan.mirror, (&plan.to, &now()), Some(outcome), self.goes_back);
+            self.note_live(&plan.mirror, (&plan.to, &log::now()), Some(outcome), self.goes_back);
         }
         self.journal.close(plan.repository)?;
         Ok(())

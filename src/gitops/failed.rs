@@ -3,7 +3,6 @@ use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::time::Duration;
 
-use super::store::now;
 use crate::log;
 use crate::records::Refusal;
 use crate::state::{Error, Folder};
@@ -69,7 +68,7 @@ impl Failed {
 
     fn keep(&self, from: &Folder, name: &OsStr, shown: &str, reason: &str) -> Result<(), Error> {
         let target = format!("{}-{}", jiff::Timestamp::now().as_microsecond(), std::process::id());
-        let note = Refusal { name: shown.to_owned(), reason: format!("{shown} {reason}"), at: now() };
+        let note = Refusal { name: shown.to_owned(), reason: format!("{shown} {reason}"), at: log::now() };
         from.move_to(name, &self.folder, OsStr::new(&target))?;
         self.folder.publish_json(&(target + Refusal::ENDING), &note)
     }

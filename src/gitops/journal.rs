@@ -1,6 +1,5 @@
 use serde::{Deserialize, Serialize};
 
-use super::store::{file, now};
 use super::units::Before;
 use crate::config::Repository;
 use crate::log;
@@ -103,7 +102,7 @@ impl Journal {
             from: from.map(str::to_owned),
             to: to.to_owned(),
             step: Step::Checkout,
-            started: now(),
+            started: log::now(),
             units,
             local: None,
             restored: false,
@@ -112,16 +111,16 @@ impl Journal {
             own: Vec::new(),
             ignored: Vec::new(),
         };
-        self.folder.publish_json(&file(repository), &entry)?;
+        self.folder.publish_json(&repository.record(), &entry)?;
         Ok(entry)
     }
 
     pub fn reach(&self, repository: &Repository, entry: &mut Entry, step: Step) -> Result<(), Error> {
         entry.step = step;
-        match self.folder.publish_json(&file(repository), entry) {
+        match self.folder.publish_json(&repository.record(), entry) {
             // Half of the reserve is enough for the way back; whether the commit is good is still to be seen.
             Err(error) if error.is_full() && give_up_half_of_reserve(&self.gitops)? => {
-                self.folder.publish_json(&file(repository), entry)
+                self.folder.publish_json(&repository.record(), entry)
             }
             other => other,
         }
@@ -135,18 +134,18 @@ impl Journal {
     }
 
     pub fn end(&self, repository: &Repository) -> Result<(), Error> {
-        self.folder.remove(file(repository).as_ref()).map(|_| ())
+        self.folder.remove(repository.record().as_ref()).map(|_| ())
     }
 
     /// Ends a deployment whose result is on disk: where a power cut brings its file back, the next run sees that the
     /// commit is live.
     pub fn close(&self, repository: &Repository) -> Result<(), Error> {
-        self.folder.forget(file(repository).as_ref()).map(|_| ())
+        self.folder.forget(repository.record().as_ref()).map(|_| ())
     }
 
     /// The interrupted deployment of a repository.
     pub fn interrupted(&self, repository: &Repository) -> Result<Option<Entry>, Error> {
-        self.read(&file(repository))
+        self.read(&repository.record())
     }
 
     /// The interrupted deployment whose file has this name.

@@ -1,7 +1,7 @@
 //! What is kept under a repository's name in `<state>/gitops`, whoever keeps it: it is moved where the name changes and
 //! removed where the repository goes. Every step is one rename or one removal, so the next run finishes a killed one.
 
-use super::store::{Store, names};
+use super::store::Store;
 use super::units::Host;
 use crate::config::Repository;
 use crate::log;
@@ -111,7 +111,7 @@ impl Store {
     /// was looked at.
     fn former(&self, repository: &Repository) -> Result<Vec<Kept>, Error> {
         let own = repository_file_name(&repository.name);
-        let former: Vec<String> = names(repository).map(repository_file_name).collect();
+        let former: Vec<String> = repository.names().map(repository_file_name).collect();
         let is_former = |stem: &str| stem != own && former.iter().any(|former| former.eq_ignore_ascii_case(stem));
         let mut all = kept(&self.folder, is_former)?;
         // What says that the repository was looked at comes last.

@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::Error;
-use super::store::file;
 use crate::command::{self, Account};
 use crate::config::{Config, Repository};
 use crate::state::{self, Folder};
@@ -82,12 +81,12 @@ impl Known {
             Err(error) => return Err(error),
         };
         let has = |folder: &str| match gitops.sub(folder) {
-            Ok(folder) => folder.entry(file(repository).as_ref()).map(|entry| entry.is_some()),
+            Ok(folder) => folder.entry(repository.record().as_ref()).map(|entry| entry.is_some()),
             Err(error) if error.is_missing() => Ok(false),
             Err(error) => Err(error),
         };
         let kept: Option<Owner> = match gitops.sub(FOLDER) {
-            Ok(folder) => folder.read_json(&file(repository)).map_err(|error| with_remedy(error, repository))?,
+            Ok(folder) => folder.read_json(&repository.record()).map_err(|error| with_remedy(error, repository))?,
             Err(error) if error.is_missing() => None,
             Err(error) => return Err(error),
         };

@@ -4,7 +4,6 @@
 use serde::Serialize;
 
 use super::plan::Plan;
-use super::store::now;
 use super::sync::Run;
 use super::units::Difference;
 use super::{Error, Outcome, describe};
@@ -37,7 +36,7 @@ impl Run<'_> {
     }
 
     fn keep_plan(&self, plan: &Plan, outcome: &Outcome) -> Result<String, Error> {
-        let at = now();
+        let at = log::now();
         let stem = repository_file_name(&plan.repository.name);
         let folder = self.store.folder.sub_or_make(FOLDER, 0o750)?.sub_or_make(&stem, 0o750)?;
         let units = plan.units.as_ref().map(|(host, units)| host.differences(units)).transpose()?.unwrap_or_default();

@@ -6,12 +6,11 @@ use super::commands;
 use super::journal::{Journal, Step};
 use super::kept::kept;
 use super::locks::Locks;
-use super::store::file_of;
 use super::units::{Applied, Found, Host, Manager};
 use crate::command;
 use crate::config::Config;
 use crate::records::history::{Event, Kind};
-use crate::state::{Folder, repository_file_name};
+use crate::state::{Folder, repository_file_name, repository_record};
 use crate::text;
 
 /// Stops and removes the units of a repository and forgets it; its checkout stays. `dry_run` changes nothing.
@@ -44,7 +43,7 @@ pub fn remove(config: &Config, name: &str, dry_run: bool) -> Result<Option<Vec<S
     let owner = find()?;
     let name = owner.as_deref().unwrap_or(name);
     let journal = Journal::open(&gitops)?;
-    let interrupted = journal.read(&file_of(name))?.filter(|entry| entry.units.is_some());
+    let interrupted = journal.read(&repository_record(name))?.filter(|entry| entry.units.is_some());
     let mut lines = Vec::new();
     if owner.is_some() || interrupted.is_some() {
         let found = Manager::find(!rustix::process::geteuid().is_root())
@@ -74,7 +73,7 @@ pub fn remove(config: &Config, name: &str, dry_run: bool) -> Result<Option<Vec<S
     let event = Event::new(Kind::Removed, name, "removed").with("units", (!units.is_empty()).then_some(units));
     event.with("by", command::caller()).append(&gitops);
     match root.sub("proxy").and_then(|proxy| proxy.sub("queue")) {
-        Ok(queue) => queue.remove(file_of(name).as_ref()).map(drop)?,
+        Ok(queue) => queue.remove(repository_record(name).as_ref()).map(drop)?,
         Err(error) if error.is_missing() => {}
         Err(error) => return Err(error.into()),
     }

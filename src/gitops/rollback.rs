@@ -12,7 +12,6 @@ use serde_json::json;
 use super::checkout::Checkout;
 use super::mirror::Mirror;
 use super::plan::Fetched;
-use super::store::now;
 use super::sync::{End, Run};
 use super::turn::{Place, Turn};
 use super::wake::Wake;
@@ -62,7 +61,7 @@ pub struct Back<'a> {
 /// When the state folder cannot be used. Whatever becomes of the repository is no error.
 pub fn rollback(config: &Config, repository: &Repository, back: Back) -> Result<WentBack, Error> {
     let gitops = state_of(config)?;
-    let (started, clock) = (now(), Instant::now());
+    let (started, clock) = (log::now(), Instant::now());
     let (dry_run, user_units) = (back.dry_run, back.user_units);
     // What was live once may be so again, whatever it takes away.
     let request = Request { names: Vec::new(), dry_run, adopt: Vec::new(), remove_all: true, user_units };
@@ -186,7 +185,7 @@ impl Run<'_> {
 
     /// Suspends deployments before anything changes: a run that is cut off then leaves the branch alone.
     fn hold_for(&self, repository: &Repository, outcome: &Outcome, to: &str) -> Result<(), Error> {
-        let hold = json!({ "since": now(), "by": outcome.by, "reason": hold_reason(outcome, to) });
+        let hold = json!({ "since": log::now(), "by": outcome.by, "reason": hold_reason(outcome, to) });
         self.store.set_hold(repository, &hold).map_err(Into::into)
     }
 

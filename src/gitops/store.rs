@@ -11,8 +11,8 @@ use crate::config::Repository;
 use crate::hint::hint;
 use crate::records::versions::Versions;
 use crate::records::{Bad, Checked, Confirmed, Deployed, Hold};
-use crate::state::{Error, Folder, repository_file_name};
-use crate::text;
+use crate::state::{Error, Folder};
+use crate::{log, text};
 
 /// The hub's own units that wait for their restart.
 const OWN: &str = "own-units.json";
@@ -61,7 +61,7 @@ impl Store {
     }
 
     pub fn deployed(&self, repository: &Repository) -> Result<Option<Deployed>, Error> {
-        self.deployed.read_json(&file(repository)).map_err(|error: Error| {
+        self.deployed.read_json(&repository.record()).map_err(|error: Error| {
             error.remedied(|| {
                 format!(
                     "which commit is live is not known any more: see that the checkout {} is at one that you trust, then run: \
@@ -81,33 +81,34 @@ impl Store {
         keeps_bad: bool,
     ) -> Result<(), Error> {
         let (repository_name, branch) = (repository.name.clone(), Some(repository.branch.clone()));
-        let deployed = Deployed { repository: repository_name, commit: commit.to_owned(), at: now(), ignored, branch };
-        self.deployed.publish_json(&file(repository), &deployed)?;
-        if keeps_bad { Ok(()) } else { self.bad.remove(file(repository).as_ref()).map(|_| ()) }
+        let deployed =
+            Deployed { repository: repository_name, commit: commit.to_owned(), at: log::now(), ignored, branch };
+        self.deployed.publish_json(&repository.record(), &deployed)?;
+        if keeps_bad { Ok(()) } else { self.bad.remove(repository.record().as_ref()).map(|_| ()) }
     }
 
     /// The commits that were live; a damaged list is begun anew.
     pub fn versions(&self, repository: &Repository) -> Versions {
-        match self.versions.read_json(&file(repository)) {
+        match self.versions.read_json(&repository.record()) {
             Ok(versions) => versions.unwrap_or_default(),
             Err(error) => {
-                crate::log::warn!("state_damaged", repo = repository.name, error = error.to_string());
+                log::warn!("state_damaged", repo = repository.name, error = error.to_string());
                 Versions::default()
             }
         }
     }
 
     pub fn set_versions(&self, repository: &Repository, versions: &Versions) -> Result<(), Error> {
-        self.versions.publish_json(&file(repository), versions)
+        self.versions.publish_json(&repository.record(), versions)
     }
 
     /// Tracked files as `build` and `after` left them, where they changed some.
     pub fn built(&self, repository: &Repository) -> Vec<Found> {
-        match self.built.read_json_within::<Built>(&file(repository), MOST_BUILT) {
+        match self.built.read_json_within::<Built>(&repository.record(), MOST_BUILT) {
             Ok(built) => built.unwrap_or_default().files,
             Err(error) => {
                 // Then those files count as a person's.
-                crate::log::warn!("state_damaged", repo = repository.name, error = error.to_string());
+                log::warn!("state_damaged", repo = repository.name, error = error.to_string());
                 Vec::new()
             }
         }
@@ -116,15 +117,15 @@ impl Store {
     pub fn set_built(&self, repository: &Repository, files: Vec<Found>) -> Result<(), Error> {
         // So many are no build's any more, and then they count as a person's.
         if files.is_empty() || files.len() > MOST_FOUND {
-            return self.built.remove(file(repository).as_ref()).map(|_| ());
+            return self.built.remove(repository.record().as_ref()).map(|_| ());
         }
-        self.built.publish_json(&file(repository), &Built { files })
+        self.built.publish_json(&repository.record(), &Built { files })
     }
 
     pub fn bad(&self, repository: &Repository) -> Result<Option<Bad>, Error> {
         let name = &repository.name;
         self.bad
-            .read_json(&file(repository))
+            .read_json(&repository.record())
             .map_err(|error: Error| error.remedied(|| format!("run: {}", hint("hub", &format!("retry {name}")))))
     }
 
@@ -146,24 +147,24 @@ impl Store {
         unfit: bool,
     ) -> Result<(), Error> {
         let reason = text::cut(reason, text::LONGEST_REASON).into_owned();
-        let bad = Bad { commit: commit.to_owned(), reason, at: now(), refused, unfit };
-        self.bad.publish_json(&file(repository), &bad)
+        let bad = Bad { commit: commit.to_owned(), reason, at: log::now(), refused, unfit };
+        self.bad.publish_json(&repository.record(), &bad)
     }
 
     /// True for the commit with which the host was out of reach before, and after it was taken back still was.
     pub fn is_suspect(&self, repository: &Repository, commit: &str) -> bool {
         // A damaged file is replaced by the next suspicion.
-        self.suspect.read_json::<String>(&file(repository)).ok().flatten().as_deref() == Some(commit)
+        self.suspect.read_json::<String>(&repository.record()).ok().flatten().as_deref() == Some(commit)
     }
 
     /// Remembers such a commit.
     pub fn set_suspect(&self, repository: &Repository, commit: &str) -> Result<(), Error> {
-        self.suspect.publish_json(&file(repository), &commit)
+        self.suspect.publish_json(&repository.record(), &commit)
     }
 
     pub fn hold(&self, repository: &Repository) -> Result<Option<Hold>, Error> {
         let name = &repository.name;
-        self.hold.read_json(&file(repository)).map_err(|error: Error| {
+        self.hold.read_json(&repository.record()).map_err(|error: Error| {
             error.remedied(|| {
                 let [release, hold] = ["release", "hold"].map(|word| hint("hub", &format!("{word} {name}")));
                 format!("whether it is on hold is not known; run: {release}, or once more: {hold}")
@@ -173,42 +174,46 @@ impl Store {
 
     /// The name of the user whose the checkout is, by hub.toml or as it was kept; none where nobody has said.
     pub fn owner(&self, repository: &Repository) -> Option<String> {
-        let kept = || self.checkouts.read_json(&file(repository)).ok().flatten().map(|owner: Owner| owner.user);
+        let kept = || self.checkouts.read_json(&repository.record()).ok().flatten().map(|owner: Owner| owner.user);
         repository.user.clone().or_else(kept)
     }
 
     /// Suspends deployments.
     pub fn set_hold(&self, repository: &Repository, hold: &serde_json::Value) -> Result<(), Error> {
-        self.hold.publish_json(&file(repository), hold)
+        self.hold.publish_json(&repository.record(), hold)
     }
 
     /// Resumes them.
     pub fn forget_hold(&self, repository: &Repository) -> Result<(), Error> {
-        self.hold.remove(file(repository).as_ref()).map(|_| ())
+        self.hold.remove(repository.record().as_ref()).map(|_| ())
     }
 
     /// Keeps whose the checkout is, for all runs to come. A run of another user than root decides nothing.
     pub fn keep_owner(&self, repository: &Repository, user: &Account) -> Result<(), Error> {
         let owner = Owner::new(repository, user);
-        let is_kept = || Ok(self.checkouts.read_json(&file(repository))?.as_ref() == Some(&owner));
-        if !geteuid().is_root() || is_kept()? { Ok(()) } else { self.checkouts.publish_json(&file(repository), &owner) }
+        let is_kept = || Ok(self.checkouts.read_json(&repository.record())?.as_ref() == Some(&owner));
+        if !geteuid().is_root() || is_kept()? {
+            Ok(())
+        } else {
+            self.checkouts.publish_json(&repository.record(), &owner)
+        }
     }
 
     pub fn confirmed(&self, repository: &Repository) -> Result<Option<Confirmed>, Error> {
         let name = &repository.name;
-        self.confirmed.read_json(&file(repository)).map_err(|error: Error| {
+        self.confirmed.read_json(&repository.record()).map_err(|error: Error| {
             error.remedied(|| format!("say it once more: {}", hint("hub", &format!("confirm {name}"))))
         })
     }
 
     /// Forgets that somebody confirmed; for a deployment that is kept.
     pub fn forget_confirmed(&self, repository: &Repository) -> Result<(), Error> {
-        self.confirmed.forget(file(repository).as_ref()).map(|_| ())
+        self.confirmed.forget(repository.record().as_ref()).map(|_| ())
     }
 
     pub fn set_checked(&self, repository: &Repository, outcome: &Outcome) -> Result<(), Error> {
         let checked = Checked {
-            at: now(),
+            at: log::now(),
             status: outcome.status.word().to_owned(),
             reason: outcome.reason.clone(),
             configuration: configuration(repository),
@@ -217,12 +222,12 @@ impl Store {
             waiting: outcome.waiting.clone(),
         };
         // Where it is lost, the repository is looked at once more.
-        self.checked.note_json(&file(repository), &checked)
+        self.checked.note_json(&repository.record(), &checked)
     }
 
     /// What the last look came to; none before the first, and where a damaged file waits for the next one.
     pub fn checked(&self, repository: &Repository) -> Option<Checked> {
-        self.checked.read_json(&file(repository)).ok().flatten()
+        self.checked.read_json(&repository.record()).ok().flatten()
     }
 
     /// What of the live commit the checkout did not have when it was looked at last.
@@ -232,7 +237,7 @@ impl Store {
 
     /// True where the repository was looked at, under its present name.
     pub fn was_looked_at(&self, repository: &Repository) -> Result<bool, Error> {
-        Ok(self.checked.entry(file(repository).as_ref())?.is_some())
+        Ok(self.checked.entry(repository.record().as_ref())?.is_some())
     }
 
     /// Remembers units of the hub itself that are to be restarted when the run's result is durable.
@@ -259,10 +264,10 @@ impl Store {
     /// last look refused or failed, its table in hub.toml is another one by now, the clock went back, or the file is
     /// damaged (the next look replaces it).
     pub fn looked_at_until(&self, repository: &Repository) -> Option<Timestamp> {
-        let checked = match self.checked.read_json::<Checked>(&file(repository)) {
+        let checked = match self.checked.read_json::<Checked>(&repository.record()) {
             Ok(checked) => checked?,
             Err(error) => {
-                crate::log::warn!("state_damaged", repo = repository.name, error = error.to_string());
+                log::warn!("state_damaged", repo = repository.name, error = error.to_string());
                 return None;
             }
         };
@@ -281,24 +286,4 @@ impl Store {
 /// What tells one table of hub.toml from another. Where an upgrade of the hub writes it otherwise, that costs one look.
 fn configuration(repository: &Repository) -> String {
     digest(format!("{repository:?}").as_bytes())
-}
-
-/// The name of a repository's file in every folder of the state.
-pub(super) fn file(repository: &Repository) -> String {
-    file_of(&repository.name)
-}
-
-/// The same for a name.
-pub(super) fn file_of(name: &str) -> String {
-    repository_file_name(name) + ".json"
-}
-
-/// What a repository is called here, and what it was called before.
-pub(super) fn names(repository: &Repository) -> impl Iterator<Item = &str> {
-    std::iter::once(&repository.name).chain(&repository.formerly).map(String::as_str)
-}
-
-/// The present, as records show it.
-pub(super) fn now() -> String {
-    crate::log::rfc3339(Timestamp::now())
 }

@@ -7,7 +7,6 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::journal::{Entry, Step};
 use super::plan::Plan;
-use super::store::now;
 use super::sync::{End, Run};
 use super::turn::Turn;
 use super::units::{Applied, Manager};
@@ -76,7 +75,7 @@ impl Run<'_> {
             self.store.forget_confirmed(repository)?;
             self.disarm(repository, until);
             log::info!("confirmed", repo = name, commit = entry.to);
-            self.note_live(&self.mirror(repository)?, (&entry.to, &now()), Some(outcome), entry.goes_back);
+            self.note_live(&self.mirror(repository)?, (&entry.to, &log::now()), Some(outcome), entry.goes_back);
             return Ok(None);
         }
         if !is_late {

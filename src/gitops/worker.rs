@@ -5,7 +5,6 @@ use serde_json::Map;
 use super::attempts::Attempts;
 use super::claim::Claims;
 use super::crew::{Crew, Job};
-use super::store::now;
 use super::sync::Run;
 use super::units::{Host, Manager};
 use super::{Error, Outcome, Request, SERVICE, Status, outcome, state_of};
@@ -30,7 +29,7 @@ pub(super) fn run(config: &Config, request: &Request) -> Result<Vec<Outcome>, Er
     if manual && run.locks.attempt()?.is_none() {
         return Err(Error::Busy);
     }
-    let (started, clock) = (now(), Instant::now());
+    let (started, clock) = (log::now(), Instant::now());
     let attempts = Attempts::open(&gitops)?;
     let claims = Claims::open(&gitops)?;
     let mut worker = Worker { run: &run, attempts: &attempts, claims, outcomes: Vec::new() };

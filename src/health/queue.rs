@@ -19,7 +19,7 @@ impl Judge<'_> {
         if let Some(config) = seen.known_config() {
             let is_known = |name: &str| config.repositories.iter().any(|repository| repository.is_known_as(name));
             for name in queue.retry.iter().flatten().filter(|name| !is_known(name)) {
-                let file = format!("gitops/retry/{}.json", crate::state::repository_file_name(name));
+                let file = format!("gitops/retry/{}", crate::state::repository_record(name));
                 let reason = format!("{name} could not be fetched, and hub.toml has no such repository any more");
                 let mend = format!("rm {}", seen.path(&file));
                 self.say(Level::Degraded, format!("queue/{name}/gone"), "queue", reason, mend);

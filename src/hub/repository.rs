@@ -5,10 +5,10 @@ use super::{Error, say};
 use crate::command;
 use crate::config::Config;
 use crate::hint::command_line;
-use crate::log::rfc3339;
+use crate::log;
 use crate::records;
 use crate::records::history::{Event, Kind};
-use crate::state::{self, Folder, repository_file_name};
+use crate::state::{self, Folder, repository_record};
 use crate::webhook::queue::Queue;
 
 /// Queue a deployment of a repository, as a push to its branch does.
@@ -97,9 +97,8 @@ impl<'a> Target<'a> {
     pub(super) fn find(name: &str, flag: Option<&'a Path>) -> Result<Self, Error> {
         let config = Config::load(flag)?;
         let repository = config.repository(name)?;
-        let file = |name: &String| format!("{}.json", repository_file_name(name));
-        let former = repository.formerly.iter().map(file).collect();
-        Ok(Self { file: file(&repository.name), former, name: repository.name.clone(), state: config.state_dir, flag })
+        let former = repository.formerly.iter().map(|name| repository_record(name)).collect();
+        Ok(Self { file: repository.record(), former, name: repository.name.clone(), state: config.state_dir, flag })
     }
 
     /// A folder of gitops-sync's state, made where missing.
@@ -147,7 +146,7 @@ impl<'a> Target<'a> {
 /// # Errors
 /// When the caller may not see it, or it is damaged.
 pub(super) fn find_hold(state: &Path, repository: &str, flag: Option<&Path>) -> Result<Option<String>, state::Error> {
-    let file = format!("{}.json", repository_file_name(repository));
+    let file = repository_record(repository);
     let folder = Folder::open(state).and_then(|root| root.sub("gitops")).and_then(|gitops| gitops.sub("hold"));
     let hold: records::Hold = match folder.and_then(|folder| folder.read_json(&file)) {
         Ok(Some(hold)) => hold,
@@ -169,11 +168,7 @@ pub(super) fn deploy(arguments: &Deploy) -> Result<(), Error> {
 
 pub(super) fn hold(arguments: &Hold) -> Result<(), Error> {
     let target = Target::find(&arguments.repository, arguments.config.as_deref())?;
-    let hold = records::Hold {
-        since: rfc3339(jiff::Timestamp::now()),
-        by: command::caller(),
-        reason: arguments.reason.clone(),
-    };
+    let hold = records::Hold { since: log::now(), by: command::caller(), reason: arguments.reason.clone() };
     target.gitops("hold")?.publish_json(&target.file, &hold)?;
     target.tell(Kind::Held, "held", arguments.reason.as_ref())?;
     let resume = command_line("hub", &format!("release {}", target.name), target.flag);

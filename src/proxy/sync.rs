@@ -269,7 +269,7 @@ fn failure(name: &str, reason: &str) -> Value {
     json!({
         "service": "reading-sync", "status": "error", "side": "pipeline",
         "reason": format!("{reason}; what is committed stays, and the next call goes on from there"),
-        "http_status": 503, "processed_count": 0, "timestamp": log::rfc3339(jiff::Timestamp::now()), "pipeline": name,
+        "http_status": 503, "processed_count": 0, "timestamp": log::now(), "pipeline": name,
     })
 }
 

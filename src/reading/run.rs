@@ -114,7 +114,7 @@ fn run(config: &Config, name: &str, counts: &mut Counts) -> Result<(), Error> {
 /// What is kept: the dead letters of every pipeline, configured or not, and the files that this one does not read.
 fn kept(pipeline: &Pipeline, loader: &mut Loader<'_>) -> Result<Option<BTreeMap<String, Kept>>, Error> {
     let Some(letters) = loader.dead_letters()? else { return Ok(None) };
-    let counted = log::rfc3339(jiff::Timestamp::now());
+    let counted = log::now();
     let of = |dead_letters| Kept { dead_letters, damaged_files: 0, not_read: Vec::new(), counted: counted.clone() };
     let mut kept: BTreeMap<String, Kept> = letters.into_iter().map(|(name, count)| (name, of(count))).collect();
     let own = kept.entry(pipeline.name.clone()).or_insert_with(|| of(0));
@@ -247,7 +247,7 @@ fn progress(name: &str, event: &str, counts: &Counts, total: Total) -> Value {
         "service": SERVICE, "status": "running", "event": event, "pipeline": name,
         "processed_count": counts.processed, "stored": counts.loaded.stored, "dead_letters": counts.loaded.dead,
         "done": counts.advanced, "total": counts.total.max(counts.advanced), "unit": total.unit,
-        "timestamp": log::rfc3339(jiff::Timestamp::now()),
+        "timestamp": log::now(),
     })
 }
 
@@ -261,7 +261,7 @@ fn result(name: &str, counts: &Counts, error: Option<&Error>) -> Value {
         line.insert("http_status".into(), error.http_status().into());
     }
     line.insert("processed_count".into(), counts.processed.into());
-    line.insert("timestamp".into(), log::rfc3339(jiff::Timestamp::now()).into());
+    line.insert("timestamp".into(), log::now().into());
     line.insert("pipeline".into(), name.into());
     line.append(&mut counted(counts));
     Value::Object(line)
@@ -365,7 +365,7 @@ pub(super) fn recount(state_dir: &Path, letters: &BTreeMap<String, u64>) -> Resu
     let _lock = Lock::wait(&folder, RECORD_LOCK)?;
     let Some(mut record) = Record::read(&folder)? else { return Ok(()) };
     let mut details = Reading::known(&record.last);
-    let now = log::rfc3339(jiff::Timestamp::now());
+    let now = log::now();
     for (name, kept) in &mut details.kept {
         (kept.dead_letters, kept.counted) = (letters.get(name).copied().unwrap_or(0), now.clone());
     }

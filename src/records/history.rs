@@ -95,7 +95,7 @@ impl Event {
             Value::String(word) => word,
             other => other.to_string(),
         };
-        let (at, reason) = (log::rfc3339(Timestamp::now()), None);
+        let (at, reason) = (log::now(), None);
         Self { at, kind, about: about.to_owned(), status: status.to_owned(), reason, more: Map::new() }
     }
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use super::left::repository_of;
 use super::{Found, LONGEST_ENTRY, Repository, Sample, Totals, history};
-use crate::state::{Error, Folder, Record, repository_file_name};
+use crate::state::{Error, Folder, Record, repository_record};
 
 /// Reads what is there; what cannot be read goes to `unreadable` and stops nothing.
 #[derive(Debug)]
@@ -107,7 +107,7 @@ impl<'a> Reader<'a> {
 
     /// What is known of a repository.
     pub fn repository(&mut self, repository: &str, branch: &str) -> Repository {
-        let file = format!("{}.json", repository_file_name(repository));
+        let file = repository_record(repository);
         Repository {
             repository: repository.to_owned(),
             branch: branch.to_owned(),

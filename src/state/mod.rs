@@ -66,3 +66,8 @@ fn from(name: &str) -> Option<PathBuf> {
 pub fn repository_file_name(repository: &str) -> String {
     repository.replace('/', "__")
 }
+
+/// A repository's record in every folder of the state that has one a repository: `acme__infra.json`.
+pub fn repository_record(repository: &str) -> String {
+    repository_file_name(repository) + ".json"
+}

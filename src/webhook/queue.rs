@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use crate::command::is_alive;
 use crate::log;
 use crate::records::Request;
-use crate::state::{self, Folder, repository_file_name};
+use crate::state::{self, Folder, repository_record};
 
 /// More names than this are no queue any more: nobody works on it.
 const MOST_ENTRIES: usize = 1000;
@@ -164,8 +164,8 @@ impl Queue {
     /// that is younger than the deliveries is there, and that is what starts the worker.
     fn write(&self, repository: &str, gathered: Gathered) -> Result<(), Error> {
         let folder = self.folder()?;
-        let name = format!("{}.json", repository_file_name(repository));
-        let now = log::rfc3339(jiff::Timestamp::now());
+        let name = repository_record(repository);
+        let now = log::now();
         let earlier = match folder.read(&name, LONGEST_FILE) {
             Ok(Some(bytes)) => serde_json::from_slice::<Request>(&bytes).ok(),
             Ok(None) if folder.entries(MOST_ENTRIES + 1)?.len() > MOST_ENTRIES => {

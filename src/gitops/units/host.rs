@@ -11,7 +11,6 @@ use super::{Action, Applied, Desired, Line, Manager, Plan, is_last, is_own, unit
 use crate::command::Error as CommandError;
 use crate::config::{Config, Repository};
 use crate::gitops::Error;
-use crate::gitops::store::names;
 use crate::state::{Error as StateError, Folder};
 
 /// The host's side of unit deployment: its manager, its units folder, and what the hub installed there.
@@ -45,7 +44,7 @@ impl Host {
         let real = path.canonicalize().unwrap_or(path);
         let is_other = |other: &PathBuf| other.canonicalize().map_or(true, |other| other != real);
         let other_paths = found.unit_path.iter().filter(|other| is_other(other)).cloned().collect();
-        let known = config.repositories.iter().flat_map(|known| names(known).map(str::to_owned)).collect();
+        let known = config.repositories.iter().flat_map(Repository::names).map(str::to_owned).collect();
         let unit_path = found.unit_path.clone();
         let command_timeout = Duration::from_secs(config.gitops.command_timeout_seconds);
         let gitops = Folder::open(gitops)?;
