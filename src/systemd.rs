@@ -20,7 +20,7 @@ use sd_notify::NotifyState;
 use crate::log;
 
 pub use look::{Looked, look};
-pub use own::{OWN, Own, is_own, own_units};
+pub use own::{GITOPS_SYNC, OWN, Own, is_own, own_units};
 pub use show::{Block, show};
 pub use unit::{Unit, Units};
 

@@ -62,6 +62,7 @@ use crate::log;
 use crate::program::{self, CommandLine, Exit};
 use crate::said;
 use crate::state::{self, Folder};
+use crate::systemd::GITOPS_SYNC;
 
 pub use error::Error;
 use outcome::{Outcome, Status};
@@ -105,7 +106,7 @@ struct Arguments {
 }
 
 impl CommandLine for Arguments {
-    const NAME: &'static str = SERVICE;
+    const NAME: &'static str = GITOPS_SYNC;
 
     fn configuration(&self) -> (Option<&Path>, bool) {
         (self.config.as_deref(), self.check)
@@ -119,9 +120,6 @@ impl CommandLine for Arguments {
         said::check(config)
     }
 }
-
-/// The service's name in logs, in its record and among the hub's units.
-const SERVICE: &str = "gitops-sync";
 
 /// What one run of the program was asked for.
 struct Request {

@@ -16,6 +16,7 @@ use crate::hint::hint;
 use crate::log;
 use crate::records::{LAST_WORD, short};
 use crate::state::repository_file_name;
+use crate::systemd::GITOPS_SYNC;
 
 /// How long systemd may take to start a timer.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -125,7 +126,7 @@ impl Run<'_> {
         let Some(until) = entry.trial() else { return };
         let Some(manager @ (Manager::System | Manager::User)) = self.commands_manager() else { return };
         let Ok(program) = std::env::current_exe() else { return };
-        if program.file_name().is_none_or(|name| name != super::SERVICE) {
+        if program.file_name().is_none_or(|name| name != GITOPS_SYNC) {
             return;
         }
         let unit = timer_of(repository, until);

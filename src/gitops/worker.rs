@@ -7,14 +7,14 @@ use super::claim::Claims;
 use super::crew::{Crew, Job};
 use super::sync::Run;
 use super::units::{Host, Manager};
-use super::{Error, Outcome, Request, SERVICE, Status, outcome, state_of};
+use super::{Error, Outcome, Request, Status, outcome, state_of};
 use crate::config::{Config, Repository};
 use crate::hint::hint;
 use crate::log;
 use crate::program::Exit;
 use crate::records::{Details, Gitops};
 use crate::state::{self, Folder, Record};
-use crate::systemd::Own;
+use crate::systemd::{GITOPS_SYNC, Own};
 
 /// One run: syncs what was asked for, or what is queued and due, and keeps the record.
 ///
@@ -158,7 +158,7 @@ pub(super) fn write_record(
 ) -> Result<(), Error> {
     let record = record(started, clock, outcomes, error);
     let _lock = run.locks.record()?;
-    Record::add(gitops, SERVICE, record).map_err(|error| {
+    Record::add(gitops, GITOPS_SYNC, record).map_err(|error| {
         log::error!("state_not_written", error = error.to_string());
         error.into()
     })
@@ -180,7 +180,7 @@ pub(super) fn look_after_own_units(run: &Run, queued: bool) -> Result<(), Error>
         run.store.forget_own()?;
         log::info!("own_units_restarted", units = own);
     }
-    let starters = Own::named(SERVICE).into_iter().flat_map(Own::starters);
+    let starters = Own::named(GITOPS_SYNC).into_iter().flat_map(Own::starters);
     for path in starters.filter(|unit| queued && unit.ends_with(".path")) {
         if found.manager.revive(path)? {
             log::warn!("path_unit_revived", unit = path);

@@ -15,6 +15,9 @@ pub struct Own {
     pub account: &'static str,
 }
 
+/// The service that deploys repositories.
+pub const GITOPS_SYNC: &str = "gitops-sync";
+
 /// All services of the hub, in the order in which they are shown.
 pub const OWN: [Own; 7] = [
     Own {
@@ -26,7 +29,7 @@ pub const OWN: [Own; 7] = [
         account: "hub",
     },
     Own {
-        name: "gitops-sync",
+        name: GITOPS_SYNC,
         unit: "gitops-sync.service",
         enabled: &[
             ("gitops-sync.path", "starts a deployment when one is queued"),

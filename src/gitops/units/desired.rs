@@ -1,7 +1,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::plan::Action;
-use super::{is_made_up, is_prefix, is_systemds_slice, is_template, is_unit_name, kind_of_all, template_of, unit_of};
+use super::unit_name::{
+    KINDS, is_made_up, is_prefix, is_systemds_slice, is_template, is_unit_name, kind_of_all, template_of, unit_of,
+};
 use crate::config::Repository;
 use crate::gitops::Error;
 use crate::gitops::mirror::Mirror;
@@ -152,24 +153,6 @@ impl Desired {
         self.flag(unit, "Unit", KEEP) == Some(false)
     }
 
-    /// What a plan says of a file whose unit is not started or restarted like others.
-    pub(super) fn exception(&self, file: &str, action: Action) -> &'static str {
-        let unit = unit_of(file);
-        let is = |key: &str| self.flag(unit, "Unit", key) == Some(true);
-        match action {
-            Action::Keep | Action::Masked | Action::Remove => "",
-            Action::Add if unit == file && (is("RefuseManualStart") || is("RefuseManualStop")) => {
-                "; not started: it refuses to be started or stopped by hand (RefuseManualStart=, RefuseManualStop=)"
-            }
-            Action::Add if unit == file => "",
-            _ if self.keeps_running(unit) => "; not restarted: X-RestartIfChanged=no",
-            _ if is("RefuseManualStart") || is("RefuseManualStop") => {
-                "; not restarted: it refuses to be started or stopped by hand (RefuseManualStart=, RefuseManualStop=)"
-            }
-            _ => "",
-        }
-    }
-
     /// True where the commit has this unit, a drop-in for it, or this file.
     pub fn has(&self, name: &str) -> bool {
         self.files.keys().any(|file| file == name || unit_of(file) == name)
@@ -241,7 +224,7 @@ fn place(entry: &TreeEntry) -> Result<Option<String>, String> {
     let looks_like = |kinds: &[&str]| kinds.iter().any(|kind| last.ends_with(kind.as_bytes()));
     let parts: Vec<&str> = text.map(|text| text.split('/').collect()).unwrap_or_default();
     let drop_in = parts.len() == 2 && parts[0].ends_with(".d") && looks_like(&[".conf"]);
-    let unit = (parts.len() == 1 || text.is_none()) && looks_like(&super::KINDS);
+    let unit = (parts.len() == 1 || text.is_none()) && looks_like(&KINDS);
     if !drop_in && !unit || last.starts_with(b".") {
         return Ok(None);
     }

@@ -1,7 +1,7 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use super::enable::pointed;
+use super::unit_name::pointed;
 use crate::state::{Error, Folder};
 
 /// Longer files than this are never compared, only replaced or refused.

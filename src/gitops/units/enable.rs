@@ -1,14 +1,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use super::apply::Applied;
+use super::applied::Applied;
 use super::desired::Desired;
 use super::disk::{OnDisk, is_masked};
 use super::plan::Action;
-use super::{Host, Plan, is_template, template_of, unit_of};
+use super::unit_name::{is_template, template_of, unit_of};
+use super::{Host, Plan};
 use crate::gitops::Error;
 use crate::log;
-use crate::systemd::install::{Install, Name};
+use crate::systemd::install::Install;
 
 /// A unit whose enablement a plan changes.
 pub(super) struct Reenabled {
@@ -203,13 +204,5 @@ fn started(unit: &str, install: &Install) -> String {
     match (&install.default_instance, unit.split_once("@.")) {
         (Some(instance), Some((name, kind))) => format!("{name}@{instance}.{kind}"),
         _ => unit.to_owned(),
-    }
-}
-
-/// The unit that a link is about: where an instance's name points to a template, that instance of it.
-pub(super) fn pointed(link: &str, target: &str) -> String {
-    match (Name::parse(link).and_then(|name| name.instance), is_template(target)) {
-        (Some(instance), true) => target.replacen("@.", &format!("@{instance}."), 1),
-        _ => target.to_owned(),
     }
 }

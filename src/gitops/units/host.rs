@@ -2,16 +2,18 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::compare::Context;
 use super::disk::UnitsFolder;
 use super::manager::Found;
 use super::manifest::Manifest;
 use super::mounts::Vital;
-use super::plan::Context;
-use super::{Action, Applied, Desired, Line, Manager, Plan, is_last, is_own, unit_of};
+use super::unit_name::{is_last, unit_of};
+use super::{Action, Applied, Desired, Line, Manager, Plan};
 use crate::command::Error as CommandError;
 use crate::config::{Config, Repository};
 use crate::gitops::Error;
 use crate::state::{Error as StateError, Folder};
+use crate::systemd::is_own;
 
 /// The host's side of unit deployment: its manager, its units folder, and what the hub installed there.
 #[derive(Debug)]

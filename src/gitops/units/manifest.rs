@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::Repository;
 use crate::random::hex;
+use crate::records::short;
 use crate::state::{Error, Folder};
 
 const FILE: &str = "manifest.json";
@@ -72,4 +73,9 @@ impl Manifest {
 pub(in crate::gitops) fn digest(content: &[u8]) -> String {
     use sha2::Digest;
     hex(&sha2::Sha256::digest(content))
+}
+
+/// The name under which another's version of a file is kept.
+pub(super) fn saved_name(file: &str, content: &[u8]) -> String {
+    format!("{}.{}", file.replace('/', "__"), short(&digest(content)))
 }

@@ -2,8 +2,10 @@
 //! Only unit files, their enablement and their jobs are touched here; the checkout and git's history are not.
 //! Content comes from the mirror by object id, and the host is asked through `systemctl` and `systemd-analyze` alone.
 
+mod applied;
 mod apply;
 mod back;
+mod compare;
 mod desired;
 mod diff;
 mod disk;
@@ -22,10 +24,11 @@ mod rule;
 mod settle;
 mod state;
 mod taken;
+mod unit_name;
 mod validate;
 mod verdict;
 
-pub(super) use apply::{Applied, Restart};
+pub(super) use applied::{Applied, Restart};
 pub(super) use desired::Desired;
 pub(super) use diff::Difference;
 pub(super) use host::Host;
@@ -34,140 +37,3 @@ pub(super) use manifest::digest;
 pub(super) use plan::{Action, Line, Plan};
 pub(super) use restore::Before;
 pub(super) use validate::ignored;
-
-use crate::systemd::{Own, is_own};
-
-/// Of the hub's own units those that the worker needs to end its work: they come last, when the result is durable, and are
-/// not waited for.
-fn is_last(unit: &str) -> bool {
-    Own::named(super::SERVICE).is_some_and(|worker| worker.units().any(|last| last == unit))
-}
-
-/// True for the worker itself.
-fn is_worker(unit: &str) -> bool {
-    Own::named(super::SERVICE).is_some_and(|worker| worker.unit == unit)
-}
-
-/// The kinds of units that are deployed (systemd.unit(5)).
-const KINDS: [&str; 9] =
-    [".service", ".socket", ".timer", ".path", ".target", ".mount", ".automount", ".slice", ".swap"];
-
-/// True for the name of a unit or template that can be deployed: a known kind, the characters that systemd.unit(5)
-/// allows, no leading dot or dash.
-pub(super) fn is_unit_name(name: &str) -> bool {
-    let Some(kind) = KINDS.iter().find(|kind| name.ends_with(**kind)) else { return false };
-    let stem = &name[..name.len() - kind.len()];
-    !stem.is_empty()
-        && name.len() <= 200
-        && !stem.starts_with(['.', '-', '@'])
-        && stem.matches('@').count() <= 1
-        && stem.bytes().all(|b| b.is_ascii_alphanumeric() || b":-_.\\@".contains(&b))
-}
-
-/// True for a name whose drop-ins systemd applies to every unit of its kind that begins with it: `app-.service`, and its
-/// template and instances (systemd.unit(5)).
-pub(super) fn is_prefix(unit: &str) -> bool {
-    unit.rsplit_once('.')
-        .is_some_and(|(stem, _)| stem.split_once('@').map_or(stem, |(prefix, _)| prefix).ends_with('-'))
-}
-
-/// True for the name of a kind of units, whose drop-ins are in force for every unit of that kind.
-fn kind_of_all(folder: &str) -> bool {
-    KINDS.iter().chain(&[".scope", ".device"]).any(|kind| kind[1..] == *folder)
-}
-
-/// True for slices of systemd itself, which it makes without a file: what is said of them limits services and logins.
-fn is_systemds_slice(unit: &str) -> bool {
-    let Some(stem) = unit.strip_suffix(".slice") else { return false };
-    ["-", "user", "system", "machine"].contains(&stem) || stem.starts_with("user-") || stem.starts_with("system-")
-}
-
-/// True for what the hub or systemd calls the units that it makes itself, for the commands of a repository (`hub-build-`,
-/// `hub-after-`) and for systemd-run(1): a file of such a name keeps the other from being made.
-pub(super) fn is_made_up(unit: &str) -> bool {
-    let stem = unit.rsplit_once('.').map_or(unit, |(stem, _)| stem);
-    let of_hub = ["hub-build-", "hub-after-"].iter().any(|prefix| stem.starts_with(prefix));
-    let numbered = |prefix: &str, fits: fn(u8) -> bool| {
-        stem.strip_prefix(prefix).is_some_and(|rest| !rest.is_empty() && rest.bytes().all(fits))
-    };
-    let of_systemd = numbered("run-u", |byte| byte.is_ascii_digit())
-        || numbered("run-p", |byte| byte.is_ascii_digit() || b"-i".contains(&byte))
-        || stem.len() > 20 && numbered("run-r", |byte| byte.is_ascii_hexdigit());
-    of_hub || of_systemd
-}
-
-/// True for `name@.service`.
-pub(super) fn is_template(unit: &str) -> bool {
-    unit.rsplit_once('.').is_some_and(|(stem, _)| stem.ends_with('@'))
-}
-
-/// The unit that a file belongs to: `app.service` for itself and for `app.service.d/limits.conf`.
-pub(super) fn unit_of(file: &str) -> &str {
-    file.split_once('/').map_or(file, |(folder, _)| folder.strip_suffix(".d").unwrap_or(folder))
-}
-
-/// The template that a unit is an instance of: `app@.service` for `app@1.service`.
-pub(super) fn template_of(unit: &str) -> Option<String> {
-    let (stem, kind) = unit.rsplit_once('.')?;
-    let (name, instance) = stem.split_once('@')?;
-    (!instance.is_empty()).then(|| format!("{name}@.{kind}"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn unit_names_are_those_of_systemd() {
-        for name in ["app.service", "app@.service", "app@1.timer", "srv-data.mount", "a:b_c\\x2d.slice"] {
-            assert!(is_unit_name(name), "{name}");
-        }
-        for name in [
-            "",
-            ".service",
-            "app",
-            "app.conf",
-            ".app.service",
-            "-app.service",
-            "a@b@c.service",
-            "a b.service",
-            "ä.service",
-            "a/b.service",
-            "app.scope",
-            "@.service",
-        ] {
-            assert!(!is_unit_name(name), "{name}");
-        }
-        assert!(!is_unit_name(&format!("{}.service", "a".repeat(250))));
-    }
-
-    #[test]
-    fn names_that_mean_more_than_one_unit_are_known() {
-        for name in ["a-.service", "a-@.service", "a-@x.timer", "systemd-.socket"] {
-            assert!(is_prefix(name), "{name}");
-        }
-        for name in ["a.service", "a-b.service", "a@-.service"] {
-            assert!(!is_prefix(name), "{name}");
-        }
-        for name in ["-.slice", "user.slice", "user-1000.slice", "system-getty.slice", "machine.slice"] {
-            assert!(is_systemds_slice(name), "{name}");
-        }
-        for name in ["hub-build-acme__x.service", "hub-after-a.timer", "run-u12.service", "run-p7-i9.service"] {
-            assert!(is_made_up(name), "{name}");
-        }
-        for name in ["hub-builder.service", "run-user.service", "run-rdb.mount", "run-u.service", "runner-u1.service"] {
-            assert!(!is_made_up(name), "{name}");
-        }
-        assert!(!is_systemds_slice("users.slice") && !is_systemds_slice("system.service"));
-        assert!(kind_of_all("service") && kind_of_all("device") && !kind_of_all("app.service"));
-    }
-
-    #[test]
-    fn files_belong_to_units_and_instances_to_templates() {
-        assert_eq!(unit_of("app.service.d/limits.conf"), "app.service");
-        assert_eq!(unit_of("app@.service"), "app@.service");
-        assert_eq!(template_of("app@x.service").as_deref(), Some("app@.service"));
-        assert_eq!(template_of("app@.service"), None);
-        assert!(is_template("app@.service") && !is_template("app@x.service"));
-    }
-}

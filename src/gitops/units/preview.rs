@@ -1,4 +1,4 @@
-use super::apply::Applied;
+use super::applied::Applied;
 use super::manager::Snapshot;
 use super::plan::Plan;
 use super::reach::{Job, reach};

@@ -1,7 +1,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
-use super::apply::Applied;
+use super::applied::Applied;
 use super::plan::Plan;
 use super::reach::{Job, is_left_out};
 use super::state::UnitState;

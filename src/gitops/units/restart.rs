@@ -1,12 +1,13 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::apply::Applied;
+use super::applied::Applied;
 use super::manager::Snapshot;
 use super::plan::Action;
 use super::reach::{Job, ended_by, is_left_out, reach};
 use super::restore::Before;
 use super::state::UnitState;
-use super::{Host, Plan, is_template, is_worker, unit_of};
+use super::unit_name::{is_template, is_worker, unit_of};
+use super::{Host, Plan};
 use crate::config::RestartRule;
 use crate::gitops::Error;
 use crate::gitops::git::Change;

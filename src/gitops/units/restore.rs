@@ -5,13 +5,14 @@ use serde::{Deserialize, Serialize};
 
 use super::disk::OnDisk;
 use super::manager::Snapshot;
-use super::manifest::{Manifest, Owned, digest};
+use super::manifest::{Manifest, Owned, digest, saved_name};
 use super::reach::{Job, is_left_out, reach};
 use super::state::UnitState;
-use super::{Applied, Host, Plan, is_template, template_of};
+use super::unit_name::{concerns, is_template, template_of};
+use super::{Applied, Host, Plan};
 use crate::gitops::Error;
 use crate::log;
-use crate::records::{boot, short};
+use crate::records::boot;
 use crate::state::{Folder, repository_file_name};
 
 /// How the host was before a deployment touched its units: enough to put it back, whatever was reached.
@@ -319,14 +320,4 @@ impl Host {
         let saved = self.gitops.sub_or_make("saved", 0o750)?;
         saved.sub_or_make(&repository_file_name(repository), 0o750).map_err(Into::into)
     }
-}
-
-/// The name under which another's version of a file is kept.
-pub(super) fn saved_name(file: &str, content: &[u8]) -> String {
-    format!("{}.{}", file.replace('/', "__"), short(&digest(content)))
-}
-
-/// True for a unit, an instance of one of the templates, or a template's own name.
-pub(super) fn concerns(units: &BTreeSet<String>, name: &str) -> bool {
-    units.contains(name) || template_of(name).is_some_and(|template| units.contains(&template))
 }

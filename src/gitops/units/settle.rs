@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
-use super::apply::Applied;
+use super::applied::Applied;
 use super::manager::Snapshot;
 use super::plan::Plan;
 use super::probe::is_no_loss;

@@ -2,8 +2,9 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::unit_name::{is_template, template_of, unit_of};
 use super::verdict::Verdict;
-use super::{Host, Plan, is_template, template_of, unit_of};
+use super::{Host, Plan};
 use crate::gitops::Error;
 use crate::state::{Folder, Kind};
 

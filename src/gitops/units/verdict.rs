@@ -1,7 +1,8 @@
 //! What systemd-analyze(1) says of units, and which of it counts.
 
+use super::Plan;
 use super::desired::UnitFile;
-use super::{Plan, is_template, template_of, unit_of};
+use super::unit_name::{is_template, template_of, unit_of};
 use crate::gitops::Error;
 
 /// Priorities of syslog(3) up to this are errors.

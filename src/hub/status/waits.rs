@@ -5,18 +5,18 @@ use crate::command::{Account, is_called, name_of};
 use crate::health::Wait;
 use crate::records::Reader;
 use crate::state::{Error, Folder, lock_holder, lock_waiters};
+use crate::systemd::GITOPS_SYNC;
 use crate::text;
 
 /// A run that waits for longer is told of, in seconds.
 const LONG: u64 = 60;
 /// Whose locks these are: folder below the state root, file, and service. Those of the repositories come to them.
 const LOCKS: [(&str, &str, &str); 4] = [
-    ("gitops", "lock", GITOPS),
-    ("gitops", "queue.lock", GITOPS),
-    ("gitops", "record.lock", GITOPS),
+    ("gitops", "lock", GITOPS_SYNC),
+    ("gitops", "queue.lock", GITOPS_SYNC),
+    ("gitops", "record.lock", GITOPS_SYNC),
     ("gate", "lock", "tailscale-gate"),
 ];
-const GITOPS: &str = "gitops-sync";
 /// More locks of repositories are not looked at.
 const MOST: usize = 1000;
 
@@ -32,7 +32,7 @@ pub(super) fn long(reader: &mut Reader<'_>, now: jiff::Timestamp) -> Vec<Wait> {
     if let Some(folder) = reader.folder(name).take() {
         let entries = folder.entries(MOST);
         for entry in reader.heard(entries).take().unwrap_or_default() {
-            let found = look(&folder, name, &entry.name.to_string_lossy(), GITOPS, now);
+            let found = look(&folder, name, &entry.name.to_string_lossy(), GITOPS_SYNC, now);
             waits.extend(reader.heard(found).take().flatten());
         }
     }

@@ -6,7 +6,8 @@ use std::path::Path;
 use super::Context;
 use crate::gitops::units::desired::Desired;
 use crate::gitops::units::disk::OnDisk;
-use crate::gitops::units::{is_made_up, is_own, is_prefix, is_unit_name, template_of};
+use crate::gitops::units::unit_name::{is_made_up, is_prefix, is_unit_name, template_of};
+use crate::systemd::is_own;
 
 impl Context<'_> {
     /// A file of an existing unit's name would replace that unit.
