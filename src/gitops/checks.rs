@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::sync::{End, Run};
+use super::run::{End, Run};
 use super::turn::Place;
 use super::{Error, Outcome, Status};
 use crate::config::Repository;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::attempts::Attempts;
 use super::claim::Claim;
-use super::sync::{Asked, Run};
+use super::run::{Asked, Run};
 use super::turn::Place;
 use super::wake::Wake;
 use super::{Error, Outcome, Status};

@@ -7,7 +7,7 @@ use super::journal::{Entry, Step};
 use super::lent::Lent;
 use super::mirror::Mirror;
 use super::plan::Plan;
-use super::sync::{End, Run};
+use super::run::{End, Run};
 use super::turn::Turn;
 use super::units::{self, Applied, Before, Host, Manager};
 use super::{Error, Outcome, Status, commands, guard, probe};

@@ -7,8 +7,9 @@ use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs, UdpSocket};
 use std::os::unix::ffi::OsStrExt;
 use std::time::{Duration, Instant};
 
+use super::Error;
 use super::mirror::Mirror;
-use super::{Error, sync::Run};
+use super::run::Run;
 use crate::command::Command;
 use crate::config::{Guard, Remote, Repository};
 use crate::listeners;

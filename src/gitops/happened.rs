@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use super::journal::Entry;
 use super::mirror::Mirror;
 use super::objects::Objects;
-use super::sync::Run;
+use super::run::Run;
 use super::undo::CutOff;
 use super::{Error, Outcome, Status};
 use crate::config::Repository;

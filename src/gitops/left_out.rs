@@ -6,7 +6,7 @@ use super::checkout::Checkout;
 use super::git::Change;
 use super::mirror::Mirror;
 use super::plan::Plan;
-use super::sync::Run;
+use super::run::Run;
 use super::worktree::walk;
 use crate::log;
 use crate::state::{Folder, act_as};

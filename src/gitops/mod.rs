@@ -20,6 +20,7 @@ mod git;
 mod guard;
 mod happened;
 mod history;
+mod in_the_way;
 mod incoming;
 mod journal;
 mod kept;
@@ -39,6 +40,7 @@ mod prune;
 mod remove;
 mod report;
 mod rollback;
+mod run;
 mod signatures;
 mod store;
 mod sync;
@@ -55,19 +57,18 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use argh::FromArgs;
-use rustix::process::geteuid;
 
 use crate::config::Config;
 use crate::log;
 use crate::program::{self, CommandLine, Exit};
 use crate::said;
-use crate::state::{self, Folder};
 use crate::systemd::GITOPS_SYNC;
 
 pub use error::Error;
 use outcome::{Outcome, Status};
 pub use remove::remove;
 pub use rollback::{Back, rollback};
+use run::Request;
 
 /// Pull the configured repositories and apply what changed.
 ///
@@ -119,44 +120,6 @@ impl CommandLine for Arguments {
     fn check(&self, config: &Config) -> Result<(), impl Display> {
         said::check(config)
     }
-}
-
-/// What one run of the program was asked for.
-struct Request {
-    /// Named on the command line; empty for a queued run.
-    names: Vec<String>,
-    dry_run: bool,
-    /// Units that are taken over although somebody else installed them.
-    adopt: Vec<String>,
-    /// A commit may take away all units.
-    remove_all: bool,
-    /// Units go to the caller's own manager.
-    user_units: bool,
-}
-
-impl Request {
-    /// True where a person wants the named repositories to be looked at, or all: nothing is due, queued or retried.
-    fn is_manual(&self) -> bool {
-        self.dry_run || !self.names.is_empty() || !self.adopt.is_empty()
-    }
-}
-
-/// gitops-sync's folder in the state, made where it is missing.
-///
-/// # Errors
-/// `Refused` where root would obey what others can write there.
-fn state_of(config: &Config) -> Result<Folder, Error> {
-    let gitops = Folder::open_or_make(&config.state_dir, 0o755)?.sub_or_make("gitops", 0o751)?;
-    if geteuid().is_root() {
-        // What is written down there is obeyed, and units are what root runs.
-        for path in [gitops.path(), &config.gitops.units_dir] {
-            match state::require_roots(path) {
-                Err(error) if !error.is_missing() => return Err(Error::Refused(error.to_string())),
-                _ => {}
-            }
-        }
-    }
-    Ok(gitops)
 }
 
 /// The program `gitops-sync`.

@@ -8,7 +8,7 @@ use super::git::{Change, object_format};
 use super::incoming::Transfer;
 use super::look::Look;
 use super::mirror::Mirror;
-use super::sync::Run;
+use super::run::Run;
 use super::units::{self, Desired, Host};
 use super::worktree::Yielding;
 use super::{Error, Outcome, prune};

@@ -4,7 +4,7 @@
 use serde::Serialize;
 
 use super::plan::Plan;
-use super::sync::Run;
+use super::run::Run;
 use super::units::Difference;
 use super::{Error, Outcome, describe};
 use crate::log;

@@ -12,10 +12,10 @@ use serde_json::json;
 use super::checkout::Checkout;
 use super::mirror::Mirror;
 use super::plan::Fetched;
-use super::sync::{End, Run};
+use super::run::{self, End, Request, Run};
 use super::turn::{Place, Turn};
 use super::wake::Wake;
-use super::{Error, Outcome, Request, Status, describe, state_of, worker};
+use super::{Error, Outcome, Status, describe, worker};
 use crate::command;
 use crate::config::{Config, Repository};
 use crate::hint::hint;
@@ -60,7 +60,7 @@ pub struct Back<'a> {
 /// # Errors
 /// When the state folder cannot be used. Whatever becomes of the repository is no error.
 pub fn rollback(config: &Config, repository: &Repository, back: Back) -> Result<WentBack, Error> {
-    let gitops = state_of(config)?;
+    let gitops = run::folder(config)?;
     let (started, clock) = (log::now(), Instant::now());
     let (dry_run, user_units) = (back.dry_run, back.user_units);
     // What was live once may be so again, whatever it takes away.

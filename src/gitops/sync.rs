@@ -1,77 +1,16 @@
-use std::sync::OnceLock;
 use std::time::Instant;
 
 use super::checkout::Checkout;
-use super::journal::{Entry, Journal};
-use super::locks::Locks;
-use super::mirror::{self, Mirror};
-use super::store::Store;
-use super::turn::{Place, Turn};
-use super::units::{Found, Manager};
-use super::{Error, Outcome, Request, Status, describe};
-use crate::command::Account;
-use crate::config::{Config, Repository};
+use super::journal::Entry;
+use super::run::{Asked, End, Run};
+use super::turn::Turn;
+use super::{Error, Outcome, Status, describe};
+use crate::config::Repository;
 use crate::hint::hint;
 use crate::log;
 use crate::program::Exit;
 use crate::records::short;
-use crate::state::Folder;
 use crate::text;
-
-/// What a run has open. Several threads work with it, each on a repository of its own.
-pub(super) struct Run<'a> {
-    pub config: &'a Config,
-    pub locks: Locks,
-    pub store: Store,
-    pub journal: Journal,
-    /// Who fetches; asked for once, because the answer may come with a warning.
-    pub mirror_user: OnceLock<Account>,
-    pub dry_run: bool,
-    pub remove_all: bool,
-    pub adopt: &'a [String],
-    pub user_units: bool,
-    /// Whether it goes back to an older commit, which was live before.
-    pub goes_back: bool,
-    /// The manager that units go to, or why they go nowhere; asked for once.
-    pub manager: OnceLock<Result<Found, String>>,
-}
-
-/// How a look at a repository ended, and why.
-pub(super) type End = (Status, Option<String>);
-
-/// A look at a repository that is asked for.
-#[derive(Clone, Copy)]
-pub(super) struct Asked<'a> {
-    pub repository: &'a Repository,
-    /// Whether it waits for another run that is at work on the repository.
-    pub waits: bool,
-    /// A commit that a delivery said the branch has.
-    pub after: Option<&'a str>,
-    /// Who asks.
-    pub by: &'a str,
-    /// Whether nobody waits for it, so that git may tidy afterwards.
-    pub tidies: bool,
-    pub place: Place<'a>,
-}
-
-impl<'a> Run<'a> {
-    /// Opens what a run needs in gitops-sync's folder.
-    pub fn open(config: &'a Config, gitops: &Folder, request: &'a Request) -> Result<Self, Error> {
-        Ok(Self {
-            config,
-            locks: Locks::open(gitops.again()?)?,
-            store: Store::open(gitops.again()?)?,
-            journal: Journal::open(gitops)?,
-            mirror_user: OnceLock::new(),
-            dry_run: request.dry_run,
-            remove_all: request.remove_all,
-            adopt: &request.adopt,
-            user_units: request.user_units,
-            goes_back: false,
-            manager: OnceLock::new(),
-        })
-    }
-}
 
 impl Run<'_> {
     /// Brings one repository in sync: fetch, verify, look, plan, journal, apply, probe, record or roll back.
@@ -324,26 +263,6 @@ impl Run<'_> {
             return Err(Error::Refused(reason));
         }
         Ok(Some((Status::RolledBack, Some(reason))))
-    }
-
-    /// The mirror of a repository, opened for the user that fetches.
-    pub fn mirror<'b>(&'b self, repository: &'b Repository) -> Result<Mirror<'b>, Error> {
-        let user = self.mirror_user.get_or_init(mirror::user_or_warn);
-        Mirror::open(self.config, repository, &self.store.folder, user)
-    }
-
-    pub fn manager(&self) -> Result<&Found, String> {
-        self.manager.get_or_init(|| Manager::find(self.user_units)).as_ref().map_err(String::clone)
-    }
-
-    /// What runs the repository's own commands; none where no service manager is at hand.
-    pub fn commands_manager(&self) -> Option<Manager> {
-        self.manager().ok().map(|found| found.manager)
-    }
-
-    /// True where a deployment of the repository was cut off.
-    pub fn is_interrupted(&self, repository: &Repository) -> Result<bool, Error> {
-        Ok(self.journal.interrupted(repository)?.is_some())
     }
 
     /// Lets git tidy mirror and checkout; for runs that nobody waits for.

@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::journal::{Entry, Step};
 use super::plan::Plan;
-use super::sync::{End, Run};
+use super::run::{End, Run};
 use super::turn::Turn;
 use super::units::{Applied, Manager};
 use super::{Error, Outcome, Status};

@@ -3,7 +3,7 @@
 use super::checkout::Checkout;
 use super::commands::{self, OwnStep};
 use super::journal::{Entry, Step};
-use super::sync::Run;
+use super::run::Run;
 use super::turn::Turn;
 use super::units::{Applied, Host};
 use super::{Error, Outcome};

@@ -5,9 +5,9 @@ use serde_json::Map;
 use super::attempts::Attempts;
 use super::claim::Claims;
 use super::crew::{Crew, Job};
-use super::sync::Run;
+use super::run::{self, Request, Run};
 use super::units::{Host, Manager};
-use super::{Error, Outcome, Request, Status, outcome, state_of};
+use super::{Error, Outcome, Status, outcome};
 use crate::config::{Config, Repository};
 use crate::hint::hint;
 use crate::log;
@@ -21,7 +21,7 @@ use crate::systemd::{GITOPS_SYNC, Own};
 /// # Errors
 /// `Busy` when a manual run finds another one that changes the host, `State` when the state folder cannot be used.
 pub(super) fn run(config: &Config, request: &Request) -> Result<Vec<Outcome>, Error> {
-    let gitops = state_of(config)?;
+    let gitops = run::folder(config)?;
     let root = Folder::open(&config.state_dir)?;
     let run = Run::open(config, &gitops, request)?;
     let manual = request.is_manual();
