@@ -262,8 +262,10 @@ fn every_panel_of_a_host_finds_the_same_on_postgresql_and_on_sqlite() {
         let answers = [on_postgres(&mut client, &first), on_sqlite(&connection, &second)];
         let mut plan = connection.prepare(&format!("EXPLAIN QUERY PLAN {second}")).unwrap();
         let plan: Vec<String> = plan.query_map([], |row| row.get(3)).unwrap().map(Result::unwrap).collect();
+        // Rows of a view that is not made into a part of the query would all be read before the first is chosen.
         let whole = |step: &&String| {
-            step.starts_with("SCAN m") || step.starts_with("SCAN system_metrics") && !step.contains("INDEX")
+            let reads = |name: &str| step.starts_with(name) && !step.contains("INDEX");
+            reads("SCAN metrics_") || reads("SCAN system_metrics") || *step == "MATERIALIZE hub_rows"
         };
         assert!(!plan.iter().any(|step| whole(&step)), "{panel} reads the whole table: {plan:#?}");
         answers

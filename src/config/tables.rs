@@ -9,13 +9,18 @@ const OWN: &[&str] = &[
     "dead_letters",
     "hub_events",
     "hub_events_time",
+    "hub_empty",
     "hub_positions",
+    "hub_rows",
     "hub_schema",
+    "hub_unsorted",
     "metric_views",
     "metrics_hourly",
     "system_metrics",
     "system_metrics_host_time",
     "system_metrics_key",
+    "system_metrics_new",
+    "system_metrics_sorted",
     "system_metrics_time",
 ];
 

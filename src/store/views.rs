@@ -1,4 +1,3 @@
-use super::METRICS_TABLE;
 use crate::kinds::{self, Each, Part};
 
 /// A view over `system_metrics` with a `time` column, `host`, and values as columns, so that a panel needs no JSON.
@@ -27,6 +26,8 @@ pub(super) fn all() -> impl Iterator<Item = View> {
 pub(super) trait Dialect {
     /// The columns that every view begins with, of the table `m`.
     const HEAD: &'static str;
+    /// The relation that has the rows.
+    const ROWS: &'static str;
     /// The payload of the table `m`.
     const PAYLOAD: &'static str;
     /// The beginning of a statement that makes a view.
@@ -45,7 +46,7 @@ pub(super) trait Dialect {
 /// The statement that makes a view, up to `D::CREATE` anew.
 pub(super) fn statement<D: Dialect>(view: View) -> String {
     let mut columns = vec![D::HEAD.to_owned()];
-    let mut from = vec![format!("{METRICS_TABLE} AS m")];
+    let mut from = vec![format!("{} AS m", D::ROWS)];
     let mut conditions = vec![format!("m.metric_type = '{}'", view.metric_type)];
     let mut json = D::PAYLOAD;
     let mut descend = |name: &'static str, path: Option<&str>, key: &str, is_object: bool| {

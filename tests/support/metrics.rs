@@ -77,11 +77,13 @@ pub fn spooled_rows(host: &Host) -> usize {
     spooled(host).len()
 }
 
-/// Every row of the SQLite database in the order in which it was stored.
+/// Every row of the SQLite database in the order in which it was stored; those that were laid beside their kind since, which
+/// are the oldest, in the order of their times.
 #[cfg(feature = "sqlite")]
 pub fn stored(host: &Host) -> Vec<(i64, String)> {
     let database = rusqlite::Connection::open(host.path("state/data/hub.db")).unwrap();
-    let mut query = database.prepare("SELECT time, metric_type FROM system_metrics ORDER BY rowid").unwrap();
+    let sql = "SELECT time, metric_type FROM system_metrics ORDER BY sorted DESC, iif(sorted = 1, time, 0), rowid";
+    let mut query = database.prepare(sql).unwrap();
     let rows = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
     rows.map(Result::unwrap).collect()
 }

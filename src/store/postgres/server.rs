@@ -4,6 +4,9 @@ use super::events::Table;
 use crate::store::schema::{Object, SCHEMA_TABLE, Version};
 use crate::store::views;
 
+/// The version of `system_metrics` that here has nothing to be done after the first.
+const FIRST_METRICS: i64 = 2;
+
 /// What kind of server it is, as far as the SQL differs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -146,7 +149,10 @@ pub(super) fn versions(client: &mut impl GenericClient) -> Result<(Vec<Version>,
     let mut versions = Vec::new();
     let mut metrics_adopted = false;
     for row in rows {
-        let version = Version { object: row.try_get(0)?, version: row.try_get(1)?, oldest: row.try_get(2)? };
+        let mut version = Version { object: row.try_get(0)?, version: row.try_get(1)?, oldest: row.try_get(2)? };
+        if version.object == crate::store::METRICS_TABLE {
+            version.version = version.version.max(FIRST_METRICS);
+        }
         metrics_adopted |= row.try_get::<_, bool>(3)? && version.object == crate::store::METRICS_TABLE;
         versions.push(version);
     }

@@ -1,9 +1,11 @@
+use crate::store::METRICS_TABLE;
 use crate::store::views::Dialect;
 
 pub(super) struct Postgres;
 
 impl Dialect for Postgres {
     const HEAD: &'static str = "m.time, m.host, m.os";
+    const ROWS: &'static str = METRICS_TABLE;
     // The cast is for adopted tables whose payload is json or text.
     const PAYLOAD: &'static str = "m.payload::jsonb";
     // What users built on a view would stop it from being dropped; columns are only ever added at its end.

@@ -1,6 +1,6 @@
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 
-use super::{Sqlite, events, views};
+use super::{Sqlite, events, order, views};
 use crate::config::Config;
 use crate::log;
 use crate::store::Error;
@@ -15,7 +15,8 @@ const METRICS: &str = "
         host TEXT NOT NULL,
         os TEXT NOT NULL,
         metric_type TEXT NOT NULL,
-        payload TEXT NOT NULL CHECK (json_valid(payload))
+        payload TEXT NOT NULL CHECK (json_valid(payload)),
+        sorted INTEGER
     ) STRICT;
 ";
 
@@ -78,8 +79,11 @@ fn gone(
         found.iter().any(|version| version.object == object.name() && version.version >= object.version())
     }) {
         match object {
-            Object::Metrics => parts.push(("system_metrics_key".to_owned(), METRICS_KEY.to_owned())),
-            Object::MetricViews => parts.extend(views::each()),
+            Object::Metrics => {
+                let indexes = [("system_metrics_key", METRICS_KEY)].into_iter().chain(order::INDEXES);
+                parts.extend(indexes.map(|(name, sql)| (name.to_owned(), sql.to_owned())));
+            }
+            Object::MetricViews => parts.extend(views::each(has_table(connection, order::UNSORTED)?)),
             Object::Readings(table) => {
                 parts.push((format!("{table}_view"), view(table)));
                 parts.extend(indexes(table));
@@ -175,7 +179,7 @@ fn view(table: &str) -> String {
 /// The SQL that leads from version `from` of an object to its newest, without the views that are `foreign`.
 fn steps(object: &Object, from: i64, foreign: &[&str]) -> String {
     match object {
-        Object::Metrics if from < 1 => [METRICS, METRICS_KEY].concat(),
+        Object::Metrics if from < 1 => [METRICS, METRICS_KEY, order::INDEXES[0].1, order::INDEXES[1].1].concat(),
         Object::MetricViews => views::sql(foreign),
         Object::Events if from < 1 && foreign.is_empty() => events::MAKE.to_owned(),
         Object::Readings(table) if from < 1 => readings(table),
@@ -201,7 +205,11 @@ impl Sqlite {
         let strict = strict(&self.connection).map_err(|error| self.failed("read the schema of", &error))?;
         let gone = gone(&self.connection, &needed, &found);
         let gone = gone.map_err(|error| self.failed("read the schema of", &error))?;
-        if missing(&self.target, &needed, &found)?.is_empty() && strict.is_empty() && gone.is_empty() {
+        let missing_now = missing(&self.target, &needed, &found)?;
+        let is_sorted = missing_now.iter().all(|(object, _)| **object != Object::Metrics);
+        let unmarked = if is_sorted { order::has_unmarked(&self.connection) } else { Ok(false) };
+        let unmarked = unmarked.map_err(|error| self.failed("read", &error))?;
+        if missing_now.is_empty() && strict.is_empty() && gone.is_empty() && !unmarked {
             return Ok(());
         }
         let target = self.target.clone();
@@ -227,6 +235,12 @@ impl Sqlite {
                 log::warn!("schema_incomplete", database = target, without = "some views for panels", error = reason);
             }
             transaction.execute_batch(&steps(object, version, &foreign)).map_err(failed)?;
+            if *object == Object::Metrics {
+                if version == 1 {
+                    order::adopt(&transaction).map_err(failed)?;
+                }
+                views::renew(&transaction).map_err(failed)?;
+            }
             if version == 0 && is_known(&transaction, object).map_err(failed)? {
                 self.again.push(object.name().to_owned());
             }
@@ -241,6 +255,9 @@ impl Sqlite {
                     params![object.name(), object.version(), object.oldest(version == 0)],
                 )
                 .map_err(failed)?;
+        }
+        if order::has_unmarked(&transaction).map_err(failed)? {
+            order::leave_unsorted(&transaction).map_err(failed)?;
         }
         for table in self::strict(&transaction).map_err(failed)? {
             loosen(&transaction, &table).map_err(failed)?;
@@ -310,7 +327,7 @@ fn is_known(connection: &Connection, object: &Object) -> Result<bool, rusqlite::
     Ok(connection.query_row(&sql, [object.name()], |_| Ok(())).optional()?.is_some())
 }
 
-fn has_table(connection: &Connection, name: &str) -> Result<bool, rusqlite::Error> {
+pub(super) fn has_table(connection: &Connection, name: &str) -> Result<bool, rusqlite::Error> {
     let found = connection.query_row("SELECT 1 FROM sqlite_schema WHERE name = ?1", [name], |_| Ok(())).optional()?;
     Ok(found.is_some())
 }

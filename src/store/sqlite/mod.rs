@@ -6,6 +6,7 @@ pub(super) mod copy;
 mod events;
 mod file;
 mod migrate;
+mod order;
 mod pages;
 mod readings;
 mod recover;
@@ -101,7 +102,8 @@ impl Engine for Sqlite {
         {
             let mut insert = transaction
                 .prepare(
-                    "INSERT INTO system_metrics (time, host, os, metric_type, payload) VALUES (?1, ?2, ?3, ?4, ?5)
+                    "INSERT INTO system_metrics (time, host, os, metric_type, payload, sorted)
+                     VALUES (?1, ?2, ?3, ?4, ?5, 0)
                      ON CONFLICT (host, time, metric_type) DO NOTHING",
                 )
                 .map_err(failed)?;
@@ -122,6 +124,7 @@ impl Engine for Sqlite {
         }
         let shipped = events::insert(&transaction, &events).map_err(failed)?;
         transaction.commit().map_err(failed)?;
+        order::sort(&mut self.connection, &mut self.log);
         self.log.write_back(&self.connection, file::SHORT_LOG);
         Ok(shipped)
     }

@@ -1,4 +1,11 @@
+use rusqlite::{Connection, params};
+
+use super::order::UNSORTED;
 use crate::store::views::{self, Dialect, View};
+
+/// The view below all others: the rows as they are found by kind and time. Each part has an index of its own, and the part
+/// without one is there only while rows of earlier versions are.
+const ROWS: &str = "hub_rows";
 
 struct Sqlite;
 
@@ -6,6 +13,7 @@ struct Sqlite;
 /// with `$__from` and `$__to`.
 impl Dialect for Sqlite {
     const HEAD: &'static str = "time/1000 AS time, time AS time_ms, host, os";
+    const ROWS: &'static str = ROWS;
     const PAYLOAD: &'static str = "payload";
     const CREATE: &'static str = "CREATE VIEW";
 
@@ -44,13 +52,38 @@ fn json_path(path: &str) -> String {
     if path.contains('.') { format!("$.{path}") } else { path.to_owned() }
 }
 
+/// The SQL of the view below all others.
+fn rows(has_unsorted: bool) -> String {
+    let part = |rest| format!("SELECT time, host, os, metric_type, payload FROM system_metrics {rest}");
+    let mut parts = vec![part("WHERE sorted = 1"), part("INDEXED BY system_metrics_new WHERE sorted = 0")];
+    parts.extend(has_unsorted.then(|| part("WHERE sorted IS NULL")));
+    format!("CREATE VIEW {ROWS} AS {}", parts.join(" UNION ALL "))
+}
+
 /// The SQL that makes every view anew but those whose names somebody else has taken.
 pub(super) fn sql(foreign: &[&str]) -> String {
     let anew = |view: View| format!("DROP VIEW IF EXISTS {}; {}", view.name, views::statement::<Sqlite>(view));
     views::all().filter(|view| !foreign.contains(&view.name)).map(anew).collect::<Vec<_>>().join(";\n")
 }
 
+/// Makes anew what depends on which rows there are: the view below all others, and those of earlier versions, which read
+/// the table itself.
+pub(super) fn renew(connection: &Connection) -> Result<(), rusqlite::Error> {
+    let has_unsorted = super::migrate::has_table(connection, UNSORTED)?;
+    connection.execute_batch(&format!("DROP VIEW IF EXISTS {ROWS}; {}", rows(has_unsorted)))?;
+    for view in views::all() {
+        let is_old = "SELECT count(*) FROM sqlite_schema
+                      WHERE name = ?1 AND type = 'view' AND sql LIKE '%FROM system_metrics AS m%'";
+        if connection.query_row(is_old, params![view.name], |row| row.get::<_, bool>(0))? {
+            let sql = format!("DROP VIEW {}; {}", view.name, views::statement::<Sqlite>(view));
+            connection.execute_batch(&sql)?;
+        }
+    }
+    Ok(())
+}
+
 /// Every view with the SQL that makes it.
-pub(super) fn each() -> impl Iterator<Item = (String, String)> {
-    views::all().map(|view| (view.name.to_owned(), views::statement::<Sqlite>(view)))
+pub(super) fn each(has_unsorted: bool) -> impl Iterator<Item = (String, String)> {
+    let rows = std::iter::once((ROWS.to_owned(), rows(has_unsorted)));
+    rows.chain(views::all().map(|view| (view.name.to_owned(), views::statement::<Sqlite>(view))))
 }
