@@ -1,5 +1,5 @@
 use std::collections::BTreeSet;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
@@ -10,8 +10,8 @@ use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, pidfd_open, waitid,
 };
 
+use super::queued::queued;
 use super::schedule::Schedule;
-use super::watch::{Request, requests};
 use crate::command::Backoff;
 use crate::{log, program};
 
@@ -39,6 +39,8 @@ pub(super) struct Job {
     /// When it runs.
     pub(super) schedule: Schedule,
     queues: Vec<PathBuf>,
+    /// Why a queue could not be read when it was last looked at.
+    unreadable: Option<String>,
     /// Which names in the queues count.
     counts: fn(&OsStr) -> bool,
     due: Instant,
@@ -53,7 +55,7 @@ struct Running {
     child: Child,
     ended: OwnedFd,
     started: Instant,
-    found: BTreeSet<Request>,
+    found: BTreeSet<OsString>,
     stop_asked: bool,
     kill_at: Option<Instant>,
 }
@@ -66,6 +68,7 @@ impl Job {
             name: name.to_owned(),
             schedule,
             queues: queue.into_iter().collect(),
+            unreadable: None,
             counts: |_| true,
             // What has an hour waits for it; its queue is looked at as soon as the loop runs.
             due: Instant::now() + if let Schedule::Daily(_) = schedule { schedule.pause() } else { Duration::ZERO },
@@ -145,7 +148,7 @@ impl Job {
         }
     }
 
-    fn spawn(&self, launch: &Launch, now: Instant, found: BTreeSet<Request>) -> std::io::Result<Running> {
+    fn spawn(&self, launch: &Launch, now: Instant, found: BTreeSet<OsString>) -> std::io::Result<Running> {
         let mut command = Command::new(&launch.program);
         command.arg0(&self.name).stdin(Stdio::null());
         command.envs(launch.environment.iter().map(|(name, value)| (name, value)));
@@ -285,14 +288,23 @@ impl Job {
         wait
     }
 
-    fn waiting(&self) -> BTreeSet<Request> {
-        let look = |queue: &PathBuf| {
-            requests(queue).unwrap_or_else(|error| {
-                log::warn!("queue_unreadable", path = queue.display().to_string(), error = error.to_string());
-                BTreeSet::new()
-            })
-        };
-        self.queues.iter().flat_map(look).filter(|request| (self.counts)(&request.0)).collect()
+    fn waiting(&mut self) -> BTreeSet<OsString> {
+        let mut waiting = BTreeSet::new();
+        let before = self.unreadable.take();
+        for queue in &self.queues {
+            match queued(queue) {
+                Ok(names) => waiting.extend(names.into_iter().filter(|name| (self.counts)(name))),
+                Err(error) => {
+                    let (path, error) = (queue.display().to_string(), error.to_string());
+                    // It is looked at each second, and told once.
+                    if before.as_ref() != Some(&error) {
+                        log::warn!("queue_unreadable", path = path, error = error);
+                    }
+                    self.unreadable = Some(error);
+                }
+            }
+        }
+        waiting
     }
 }
 

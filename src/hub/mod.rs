@@ -14,6 +14,7 @@ mod init;
 mod job;
 mod log;
 mod page;
+mod queued;
 mod remove;
 mod repository;
 mod rollback;
@@ -26,7 +27,6 @@ mod units;
 mod up;
 mod versions;
 mod voice;
-mod watch;
 mod webhook_test;
 
 use std::ffi::{OsStr, OsString};

@@ -1,11 +1,10 @@
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
 
 use super::job::{Job, Launch};
 use super::schedule::Schedule;
-use super::watch::Watch;
 use super::{Error, Service, up};
 use crate::command::timespec;
 use crate::config::{Config, Look, Renew, Renewal};
@@ -17,15 +16,14 @@ use crate::watch;
 /// How long after the first request to stop a second one means that nobody wants to wait.
 const IMPATIENCE: Duration = Duration::from_secs(1);
 
-/// The one loop of `hub up`: it waits for signals, ended services, queued requests, changed configuration and the next
-/// planned start, all in poll(2).
+/// The one loop of `hub up`: it waits for signals, ended services and the next planned start, all in poll(2), and looks at
+/// the queues and the configuration once a second.
 pub(super) struct Supervisor<'a> {
     services: &'a [Service],
     jobs: Vec<Job>,
     launch: Launch,
     signals: Signals,
-    queue: Watch,
-    /// When the configuration was last looked at.
+    /// When the queues and the configuration were last looked at.
     looked: Instant,
     /// Whether what is on the disk can be used.
     usable: bool,
@@ -42,10 +40,6 @@ impl Renew for Supervisor<'_> {
     /// The proxy and the gate look for themselves; what starts anew reads what is there.
     fn renew(&mut self, config: &Config, (): ()) -> Result<(), String> {
         let now = Instant::now();
-        match Watch::new(watched(config)) {
-            Ok(watch) => self.queue = watch,
-            Err(error) => log::warn!("watch_failed", what = "the inboxes", error = error.to_string()),
-        }
         for job in &mut self.jobs {
             job.forgive();
             match job.schedule {
@@ -62,7 +56,7 @@ impl<'a> Supervisor<'a> {
     /// Prepares the loop for services and a configuration that has been checked; nothing is started yet.
     ///
     /// # Errors
-    /// When the system gives no signal handlers or watches.
+    /// When the system gives no signal handlers.
     pub(super) fn new(
         jobs: Vec<Job>,
         services: &'a [Service],
@@ -83,7 +77,6 @@ impl<'a> Supervisor<'a> {
             // The running program itself, even if another one lies at its path by now.
             launch: Launch { program: "/proc/self/exe".into(), environment },
             signals: Signals::watch().map_err(system("receive signals"))?,
-            queue: Watch::new(watched(config)).map_err(system("watch the queue"))?,
             looked: Instant::now(),
             usable: true,
             stopping: None,
@@ -93,7 +86,7 @@ impl<'a> Supervisor<'a> {
     /// Runs until it is asked to stop; everything it started has ended when it returns.
     ///
     /// # Errors
-    /// When the system does not let it wait or watch any more.
+    /// When the system does not let it wait any more.
     pub(super) fn run(mut self, renewal: &mut Renewal) -> Result<(), Error> {
         let ended = self.turn_until_stopped(renewal);
         if ended.is_err() {
@@ -121,7 +114,7 @@ impl<'a> Supervisor<'a> {
             let due = |job: &Job| may_start(job, usable) && job.due().is_some_and(|due| due <= now);
             self.jobs.iter_mut().filter(|job| due(job)).for_each(|job| job.start(&self.launch, now));
         }
-        let queued = self.wait(renewal.due(self.looked)).map_err(|source| Error::System { act: "wait", source })?;
+        self.wait(renewal.due(self.looked)).map_err(|source| Error::System { act: "wait", source })?;
         let now = Instant::now();
         let asked = self.signals.asked().map_err(|source| Error::System { act: "receive signals", source })?;
         if let Some(asked) = asked {
@@ -134,12 +127,9 @@ impl<'a> Supervisor<'a> {
         if self.stopping.is_some() {
             return Ok(());
         }
-        if queued {
-            renew(&self.queue);
-            self.jobs.iter_mut().for_each(|job| job.look_at_queue(now));
-        }
         if now >= renewal.due(self.looked) {
             self.looked = now;
+            self.jobs.iter_mut().for_each(|job| job.look_at_queue(now));
             let looked = renewal.look(now, self);
             self.usable = renewal.refused().is_none();
             if looked == Look::Judged {
@@ -150,19 +140,13 @@ impl<'a> Supervisor<'a> {
         Ok(())
     }
 
-    /// Waits for the next thing to do, at most until the configuration is to be looked at: whether the queue changed.
-    fn wait(&self, look_at: Instant) -> std::io::Result<bool> {
+    /// Waits for the next thing to do, at most until the disk is to be looked at.
+    fn wait(&self, look_at: Instant) -> std::io::Result<()> {
         let mut fds: Vec<PollFd<'_>> = self.signals.fds().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).into();
-        let queue = fds.len();
-        if self.stopping.is_none() {
-            fds.push(PollFd::new(self.queue.fd(), PollFlags::IN));
-        }
-        let ends = fds.len();
         fds.extend(self.jobs.iter().filter_map(Job::ended_fd).map(|fd| PollFd::new(fd, PollFlags::IN)));
         let timeout = self.next_timer(look_at).map(|at| timespec(at.saturating_duration_since(Instant::now())));
         match poll(&mut fds, timeout.as_ref()) {
-            Ok(_) => Ok(fds[queue..ends].iter().any(|fd| !fd.revents().is_empty())),
-            Err(rustix::io::Errno::INTR) => Ok(false),
+            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
             Err(error) => Err(error.into()),
         }
     }
@@ -198,20 +182,6 @@ impl<'a> Supervisor<'a> {
         let now = Instant::now();
         self.stopping = Some(now);
         self.jobs.iter_mut().for_each(|job| job.stop(now));
-    }
-}
-
-/// The folders whose new names mean work.
-fn watched(config: &Config) -> Vec<PathBuf> {
-    let mut folders = inboxes(config);
-    folders.push(up::queue(&config.state_dir));
-    folders
-}
-
-/// Watches on. What cannot be watched any more is found by the next timer, so that everything else goes on.
-fn renew(queue: &Watch) {
-    if let Err(error) = queue.renew() {
-        log::warn!("watch_failed", what = "the queue", error = error.to_string());
     }
 }
 

@@ -7,9 +7,9 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use serde_json::Value;
 
-use super::watch::Watch;
 use super::{Error, say};
-use crate::config::Config;
+use crate::command::timespec;
+use crate::config::{Config, LOOK_EVERY};
 use crate::records::history::{self, Event};
 use crate::records::{SERVICES, milliseconds, short};
 use crate::text;
@@ -76,23 +76,25 @@ pub(super) fn main(arguments: &Arguments) -> Result<(), Error> {
     }
     let failed = |source| Error::System { act: "wait for what happens", source };
     let paths = SERVICES.map(|(_, folder)| config.state_dir.join(folder).join(history::FILE));
-    let watch = Watch::new(paths.to_vec()).map_err(failed)?;
+    let stamp = |path: &PathBuf| std::fs::metadata(path).ok().map(|file| (file.len(), file.modified().ok()));
+    let mut read = None;
     loop {
-        watch.renew().map_err(failed)?;
-        let (all, _) = self::all(&config);
-        let now_there: HashSet<String> = all.iter().map(Told::json).collect();
-        all.iter().filter(|told| wanted(told) && !shown.contains(&told.json())).for_each(show);
-        // What is forgotten of the oldest need not be remembered.
-        shown = now_there;
+        let there = Some(paths.each_ref().map(stamp));
+        if read != there {
+            let (all, _) = self::all(&config);
+            let now_there: HashSet<String> = all.iter().map(Told::json).collect();
+            all.iter().filter(|told| wanted(told) && !shown.contains(&told.json())).for_each(show);
+            // What is forgotten of the oldest need not be remembered.
+            (shown, read) = (now_there, there);
+        }
         let stdout = std::io::stdout();
-        let mut waited =
-            [PollFd::new(watch.fd(), PollFlags::IN), PollFd::from_borrowed_fd(stdout.as_fd(), PollFlags::empty())];
-        match poll(&mut waited, None) {
+        let mut waited = [PollFd::from_borrowed_fd(stdout.as_fd(), PollFlags::empty())];
+        match poll(&mut waited, Some(&timespec(LOOK_EVERY))) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(failed(error.into())),
         }
         // Whoever read this has gone.
-        if waited[1].revents().intersects(PollFlags::ERR | PollFlags::HUP) {
+        if waited[0].revents().intersects(PollFlags::ERR | PollFlags::HUP) {
             return Ok(());
         }
     }
