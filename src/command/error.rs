@@ -1,5 +1,6 @@
-use std::fmt;
 use std::time::Duration;
+
+use thiserror::Error;
 
 /// True for what programs say when a file system takes nothing more (strerror(3)).
 pub fn is_full_disk(said: &str) -> bool {
@@ -7,11 +8,13 @@ pub fn is_full_disk(said: &str) -> bool {
 }
 
 /// Why a child process did not do its work.
-#[derive(Debug)]
+#[derive(Debug, Error)]
 pub enum Error {
     /// The program is not installed, or not on `PATH`.
+    #[error("{0} is not installed or not on PATH; install it and try again")]
     NotFound(String),
     /// The program could not be started.
+    #[error("cannot start {program}: {source}")]
     Start {
         /// Which program.
         program: String,
@@ -19,6 +22,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// Its input or output could not be moved.
+    #[error("lost contact with {program}: {source}")]
     Pipe {
         /// Which program.
         program: String,
@@ -26,6 +30,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// It ran longer than it may; its process group was killed.
+    #[error("{command} did not end within {} s and was killed{}", .limit.as_secs_f32(), said(.output))]
     Deadline {
         /// Which command.
         command: String,
@@ -35,6 +40,7 @@ pub enum Error {
         output: String,
     },
     /// It wrote more than its caller accepts.
+    #[error("{command} wrote more than {limit} bytes")]
     TooMuchOutput {
         /// Which command.
         command: String,
@@ -42,6 +48,7 @@ pub enum Error {
         limit: usize,
     },
     /// It ended without success.
+    #[error("{command} {}{}", ending(*.code, *.signal), said(.output))]
     Failed {
         /// Which command.
         command: String,
@@ -69,28 +76,16 @@ impl Error {
     }
 }
 
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let said = |output: &str| if output.is_empty() { String::new() } else { format!(": {output}") };
-        match self {
-            Self::NotFound(program) => {
-                write!(f, "{program} is not installed or not on PATH; install it and try again")
-            }
-            Self::Start { program, source } => write!(f, "cannot start {program}: {source}"),
-            Self::Pipe { program, source } => write!(f, "lost contact with {program}: {source}"),
-            Self::Deadline { command, limit, output } => {
-                write!(f, "{command} did not end within {} s and was killed{}", limit.as_secs_f32(), said(output))
-            }
-            Self::TooMuchOutput { command, limit } => write!(f, "{command} wrote more than {limit} bytes"),
-            Self::Failed { command, code: Some(code), output, .. } => {
-                write!(f, "{command} ended with exit code {code}{}", said(output))
-            }
-            Self::Failed { command, signal, output, .. } => {
-                let signal = signal.map_or_else(|| "a signal".to_owned(), |number| format!("signal {number}"));
-                write!(f, "{command} was ended by {signal}{}", said(output))
-            }
-        }
+/// How a child ended.
+fn ending(code: Option<i32>, signal: Option<i32>) -> String {
+    match (code, signal) {
+        (Some(code), _) => format!("ended with exit code {code}"),
+        (None, Some(signal)) => format!("was ended by signal {signal}"),
+        (None, None) => "was ended by a signal".to_owned(),
     }
 }
 
-impl std::error::Error for Error {}
+/// What it wrote, as the end of a sentence.
+fn said(output: &str) -> String {
+    if output.is_empty() { String::new() } else { format!(": {output}") }
+}

@@ -1,14 +1,17 @@
-use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
 
 use crate::text::without_passwords;
 
 /// What is wrong with the configuration.
-#[derive(Debug)]
+#[derive(Debug, Error)]
 pub enum Error {
     /// The file that was asked for does not exist.
+    #[error("{}", missing(.0))]
     Missing(PathBuf),
     /// The file cannot be read.
+    #[error("{path}: cannot be read: {source}")]
     Read {
         /// Which file.
         path: PathBuf,
@@ -16,13 +19,15 @@ pub enum Error {
         source: std::io::Error,
     },
     /// As root: somebody else could change the file.
+    #[error("{path}: {reason}")]
     Untrusted {
         /// Which file.
         path: PathBuf,
         /// Why it is not trusted and what to do.
         reason: String,
     },
-    /// A place in the file is wrong.
+    /// A place in the file is wrong. It is told, shown and kept wherever what is wrong with this host is.
+    #[error("{path}:{line}: {key}{}{}", if .key.is_empty() { "" } else { ": " }, without_passwords(.reason))]
     Line {
         /// Which file.
         path: PathBuf,
@@ -34,6 +39,7 @@ pub enum Error {
         reason: String,
     },
     /// An environment variable is wrong.
+    #[error("environment {name}: {reason}")]
     Environment {
         /// Which one.
         name: &'static str,
@@ -41,6 +47,7 @@ pub enum Error {
         reason: String,
     },
     /// A credential is there and cannot be read.
+    #[error("credential {name}: {source}")]
     Unreadable {
         /// Its name.
         name: String,
@@ -48,6 +55,7 @@ pub enum Error {
         source: crate::state::Error,
     },
     /// A credential is wrong or missing.
+    #[error("credential {name}: {reason}")]
     Credential {
         /// Its name or file.
         name: String,
@@ -55,6 +63,7 @@ pub enum Error {
         reason: String,
     },
     /// What is configured for a repository does not go together.
+    #[error("repository {name}: {reason}")]
     Repository {
         /// Its name.
         name: String,
@@ -62,6 +71,7 @@ pub enum Error {
         reason: String,
     },
     /// A repository that is not configured was named.
+    #[error("{name} is not configured; hub.toml has {}", known_names(.known, "[[repository]]"))]
     UnknownRepository {
         /// The name.
         name: String,
@@ -69,6 +79,7 @@ pub enum Error {
         known: Vec<String>,
     },
     /// A forge's name stands for several repositories of the file.
+    #[error("{name} is there more than once; name one by its id: {}", .meant.join(", "))]
     AmbiguousRepository {
         /// The name.
         name: String,
@@ -76,6 +87,7 @@ pub enum Error {
         meant: Vec<String>,
     },
     /// The state root cannot be found.
+    #[error("{0}")]
     State(String),
 }
 
@@ -90,41 +102,14 @@ impl Error {
     }
 }
 
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Missing(path) if path.as_os_str().is_empty() => {
-                f.write_str("--config is empty; name a file, or leave it out")
-            }
-            Self::Missing(path) => {
-                write!(f, "{}: no such file; --config or HUB_CONFIG names it", path.display())
-            }
-            Self::Read { path, source } => write!(f, "{}: cannot be read: {source}", path.display()),
-            Self::Untrusted { path, reason } => write!(f, "{}: {reason}", path.display()),
-            Self::Line { path, line, key, reason } => {
-                write!(f, "{}:{line}: ", path.display())?;
-                if !key.is_empty() {
-                    write!(f, "{key}: ")?;
-                }
-                // It is told, shown and kept wherever what is wrong with this host is.
-                f.write_str(&without_passwords(reason))
-            }
-            Self::Environment { name, reason } => write!(f, "environment {name}: {reason}"),
-            Self::Unreadable { name, source } => write!(f, "credential {name}: {source}"),
-            Self::Credential { name, reason } => write!(f, "credential {name}: {reason}"),
-            Self::Repository { name, reason } => write!(f, "repository {name}: {reason}"),
-            Self::UnknownRepository { name, known } if known.is_empty() => {
-                write!(f, "{name} is not configured; hub.toml has no [[repository]] yet")
-            }
-            Self::UnknownRepository { name, known } => {
-                write!(f, "{name} is not configured; hub.toml has {}", known.join(", "))
-            }
-            Self::AmbiguousRepository { name, meant } => {
-                write!(f, "{name} is there more than once; name one by its id: {}", meant.join(", "))
-            }
-            Self::State(reason) => f.write_str(reason),
-        }
+fn missing(path: &Path) -> String {
+    if path.as_os_str().is_empty() {
+        return "--config is empty; name a file, or leave it out".to_owned();
     }
+    format!("{}: no such file; --config or HUB_CONFIG names it", path.display())
 }
 
-impl std::error::Error for Error {}
+/// The names that hub.toml has in tables called `table`, as the end of a sentence.
+pub(crate) fn known_names(known: &[String], table: &str) -> String {
+    if known.is_empty() { format!("no {table} yet") } else { known.join(", ") }
+}

@@ -24,6 +24,7 @@ use std::path::{Path, PathBuf};
 pub use credentials::{Credentials, Secret};
 pub use database::DatabaseUrl;
 pub use error::Error;
+pub(crate) use error::known_names;
 pub use limits::Limits;
 pub use notify::{Format, MailAddress, Notify, WebUrl};
 pub use pipeline::{FieldPath, Map, Pipeline, Select};

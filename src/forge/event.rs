@@ -1,9 +1,8 @@
 //! What a verified delivery asks for, whichever forge sent it.
 
-use std::fmt;
-
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use thiserror::Error;
 
 use super::Forge;
 
@@ -13,33 +12,24 @@ const DEEPEST: usize = 128;
 const LONGEST_SHOWN: usize = 200;
 
 /// Why a payload cannot be understood.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Error, PartialEq, Eq)]
 pub enum Error {
     /// It is not UTF-8, as JSON must be (RFC 8259, section 8.1).
+    #[error("the body is not UTF-8 at byte {at}")]
     NotUtf8 {
         /// Offset of the first wrong byte.
         at: usize,
     },
     /// It is nested too deep.
+    #[error("the JSON is nested deeper than {DEEPEST} levels")]
     TooDeep,
     /// It is not JSON, or lacks a key that the event has.
+    #[error("the JSON is not what the event promises: {0}")]
     Json(String),
     /// The header that says which event it is, is not there.
+    #[error("{0} is missing; it says what happened")]
     NoEvent(&'static str),
 }
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotUtf8 { at } => write!(f, "the body is not UTF-8 at byte {at}"),
-            Self::TooDeep => write!(f, "the JSON is nested deeper than {DEEPEST} levels"),
-            Self::Json(reason) => write!(f, "the JSON is not what the event promises: {reason}"),
-            Self::NoEvent(header) => write!(f, "{header} is missing; it says what happened"),
-        }
-    }
-}
-
-impl std::error::Error for Error {}
 
 /// What happened, as far as the hub cares.
 #[derive(Debug, PartialEq, Eq)]

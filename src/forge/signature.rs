@@ -3,55 +3,42 @@
 //! GitHub: docs.github.com, "Validating webhook deliveries". Gitea and Forgejo: docs, "Webhooks". GitLab: docs.gitlab.com,
 //! "Webhooks", secret token. Bitbucket Cloud: support.atlassian.com, "Manage webhooks".
 
-use std::fmt;
-
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
+use thiserror::Error;
 
 use super::{Forge, Headers, Proof};
 use crate::config::Secret;
 use crate::random::hex;
 
 /// Why a delivery is not believed. The texts name headers only: nothing an unknown sender wrote, and no MAC.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum Error {
     /// No signature header.
+    #[error(
+        "no signature: X-Hub-Signature-256 is missing; set the webhook's secret on the forge (SHA-1 is not accepted)"
+    )]
     Missing,
     /// The deciding header came more than once.
+    #[error("{0} came more than once")]
     Doubled(&'static str),
     /// The deciding header does not have the form of a signature.
+    #[error("{} is not {}64 lower-case hex digits", .0, if .0.starts_with("X-Hub-") { "sha256= and " } else { "" })]
     Malformed(&'static str),
     /// The deciding header is there without digits, as Gitea and Forgejo send it where a webhook has no secret.
+    #[error("{0} is empty: the webhook has no secret on the forge; set the hub's webhook-secret there")]
     Empty(&'static str),
     /// No secret made this signature for this body.
+    #[error("{} {}", .0, differs(.0))]
     Wrong(&'static str),
 }
 
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Missing => f.write_str(
-                "no signature: X-Hub-Signature-256 is missing; set the webhook's secret on the forge (SHA-1 is not accepted)",
-            ),
-            Self::Doubled(header) => write!(f, "{header} came more than once"),
-            Self::Malformed(header @ ("X-Hub-Signature-256" | "X-Hub-Signature")) => {
-                write!(f, "{header} is not sha256= and 64 lower-case hex digits")
-            }
-            Self::Malformed(header) => write!(f, "{header} is not 64 lower-case hex digits"),
-            Self::Empty(header) => {
-                write!(f, "{header} is empty: the webhook has no secret on the forge; set the hub's webhook-secret there")
-            }
-            Self::Wrong(header @ "X-Gitlab-Token") => {
-                write!(f, "{header} is not the hub's webhook-secret; set that as the webhook's secret token on the forge")
-            }
-            Self::Wrong(header) => {
-                write!(f, "{header} does not fit the body; the secret on the forge and the hub's webhook-secret differ")
-            }
-        }
+fn differs(header: &str) -> &'static str {
+    match header {
+        "X-Gitlab-Token" => "is not the hub's webhook-secret; set that as the webhook's secret token on the forge",
+        _ => "does not fit the body; the secret on the forge and the hub's webhook-secret differ",
     }
 }
-
-impl std::error::Error for Error {}
 
 /// What GitHub would put into `X-Hub-Signature-256`.
 ///

@@ -1,26 +1,38 @@
-use std::fmt;
+use thiserror::Error;
 
 use crate::command;
 use crate::hint::hint;
 
 /// Why the gate cannot do or cannot know something.
-#[derive(Debug)]
+#[derive(Debug, Error)]
 pub enum Error {
     /// The configuration cannot be served: what is wrong and what would be right.
+    #[error("{0}")]
     Config(String),
     /// The command line tool `tailscale` is missing.
+    #[error("tailscale is not installed or not on PATH; install it from https://tailscale.com/download/linux")]
     NotInstalled,
     /// The tool is older than its present command line.
+    #[error("tailscale {0} is too old: 1.52 or newer is needed; update it")]
     TooOld(String),
     /// The daemon `tailscaled` does not answer.
+    #[error("tailscaled is not running; run: systemctl start tailscaled{ELSEWHERE}")]
     NotRunning,
     /// The node is not connected to its tailnet: its backend state (ipn.State).
+    #[error("{}", not_connected(.0))]
     NotConnected(String),
     /// The daemon does not answer in time, in seconds.
+    #[error("tailscaled does not answer within {0} s; see: systemctl status tailscaled{ELSEWHERE}")]
     NoAnswer(u64),
     /// The node's key has expired.
+    #[error("this node's key has expired; run: tailscale up --force-reauth")]
     Expired,
     /// The node is in another tailnet than the one that it was published in.
+    #[error(
+        "this node is in the tailnet {now} now, and it was published in {first}; if that is meant, run: {}; else go back: \
+         tailscale switch {first}",
+        hint("tailscale-gate", "allow")
+    )]
     OtherTailnet {
         /// Where it was published.
         first: String,
@@ -28,6 +40,10 @@ pub enum Error {
         now: String,
     },
     /// The tool is older than the daemon, and what it writes would lose what it does not know.
+    #[error(
+        "tailscale {client} is older than tailscaled {daemon}, and what it writes deletes settings that it does not know; \
+         update the tailscale that is first on PATH, or restart tailscaled if that was updated"
+    )]
     OldClient {
         /// The tool's version.
         client: String,
@@ -35,12 +51,21 @@ pub enum Error {
         daemon: String,
     },
     /// The gate's own folder cannot be used.
+    #[error("{}; if the file is damaged, run: {}", .0, hint("tailscale-gate", "allow"))]
     State(String),
     /// The tailnet has no HTTPS certificates.
+    #[error("HTTPS is not enabled for the tailnet; enable it in the admin console, see https://tailscale.com/s/https")]
     NoHttps,
     /// The node may not use Funnel.
+    #[error(
+        "Funnel is not enabled for this node; add the node attribute \"funnel\" to the tailnet policy, see \
+         https://tailscale.com/s/no-funnel"
+    )]
     NoFunnel,
     /// Funnel is allowed, but not on this port.
+    #[error(
+        "port {port} is not allowed for Funnel by the tailnet, which allows: {allowed}; choose one of them as [gate] port"
+    )]
     Port {
         /// The port that was asked for.
         port: u16,
@@ -48,6 +73,10 @@ pub enum Error {
         allowed: String,
     },
     /// Something else has the port, without being public.
+    #[error(
+        "port {port} of this node serves something else already: {by}; remove it with \"tailscale serve --https={port} \
+         off\", or choose another [gate] port"
+    )]
     Occupied {
         /// The port.
         port: u16,
@@ -55,10 +84,16 @@ pub enum Error {
         by: String,
     },
     /// tailscaled does not take changes from this user.
+    #[error(
+        "tailscaled does not take changes from this user; run the gate as root, or make its user the operator: tailscale set \
+         --operator=NAME ({0})"
+    )]
     Denied(String),
     /// The tool failed in another way.
+    #[error(transparent)]
     Command(command::Error),
     /// The tool printed what is not its JSON.
+    #[error("{command} did not print what was expected: {reason}")]
     Output {
         /// Which command.
         command: &'static str,
@@ -66,6 +101,11 @@ pub enum Error {
         reason: String,
     },
     /// Everything that closes was tried and the port is still public.
+    #[error(
+        "port {port} is STILL PUBLIC through {by}{}; look at \"tailscale funnel status --json\", try \"tailscale serve \
+         --https={port} off\", and as a last resort stop it all: systemctl stop tailscaled",
+        if .reason.is_empty() { String::new() } else { format!(" ({reason})") }
+    )]
     StillOpen {
         /// The port.
         port: u16,
@@ -110,79 +150,14 @@ impl Error {
 /// Where the daemon listens elsewhere than the tool expects.
 const ELSEWHERE: &str = " (if its socket is elsewhere, name it in hub.toml: [gate] socket = \"/path/tailscaled.sock\")";
 
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Config(reason) => f.write_str(reason),
-            Self::NotInstalled => f.write_str(
-                "tailscale is not installed or not on PATH; install it from https://tailscale.com/download/linux",
-            ),
-            Self::TooOld(version) => write!(f, "tailscale {version} is too old: 1.52 or newer is needed; update it"),
-            Self::NotRunning => write!(f, "tailscaled is not running; run: systemctl start tailscaled{ELSEWHERE}"),
-            Self::NoAnswer(seconds) => {
-                write!(f, "tailscaled does not answer within {seconds} s; see: systemctl status tailscaled{ELSEWHERE}")
-            }
-            Self::Expired => f.write_str("this node's key has expired; run: tailscale up --force-reauth"),
-            Self::OtherTailnet { first, now } => write!(
-                f,
-                "this node is in the tailnet {now} now, and it was published in {first}; if that is meant, run: \
-                 {}; else go back: tailscale switch {first}",
-                hint("tailscale-gate", "allow")
-            ),
-            Self::OldClient { client, daemon } => write!(
-                f,
-                "tailscale {client} is older than tailscaled {daemon}, and what it writes deletes settings that it does \
-                 not know; update the tailscale that is first on PATH, or restart tailscaled if that was updated"
-            ),
-            Self::State(reason) => write!(f, "{reason}; if the file is damaged, run: {}", hint("tailscale-gate", "allow")),
-            Self::NotConnected(state) => match state.as_str() {
-                "Stopped" => f.write_str("tailscale is stopped; run: tailscale up"),
-                "NeedsLogin" => f.write_str("tailscale is logged out; run: tailscale up"),
-                "NeedsMachineAuth" => {
-                    f.write_str("this machine is not approved in the tailnet; approve it in the admin console")
-                }
-                "NoState" | "Starting" => f.write_str("tailscale is starting"),
-                other => write!(f, "tailscale is not connected: its state is {other}; see: tailscale status"),
-            },
-            Self::NoHttps => f.write_str(
-                "HTTPS is not enabled for the tailnet; enable it in the admin console, see https://tailscale.com/s/https",
-            ),
-            Self::NoFunnel => f.write_str(
-                "Funnel is not enabled for this node; add the node attribute \"funnel\" to the tailnet policy, \
-                 see https://tailscale.com/s/no-funnel",
-            ),
-            Self::Port { port, allowed } => {
-                write!(
-                    f,
-                    "port {port} is not allowed for Funnel by the tailnet, which allows: {allowed}; \
-                     choose one of them as [gate] port"
-                )
-            }
-            Self::Occupied { port, by } => write!(
-                f,
-                "port {port} of this node serves something else already: {by}; remove it with \
-                 \"tailscale serve --https={port} off\", or choose another [gate] port"
-            ),
-            Self::Denied(output) => write!(
-                f,
-                "tailscaled does not take changes from this user; run the gate as root, or make its user the \
-                 operator: tailscale set --operator=NAME ({output})"
-            ),
-            Self::Command(error) => error.fmt(f),
-            Self::Output { command, reason } => write!(f, "{command} did not print what was expected: {reason}"),
-            Self::StillOpen { port, by, reason } => {
-                write!(f, "port {port} is STILL PUBLIC through {by}")?;
-                if !reason.is_empty() {
-                    write!(f, " ({reason})")?;
-                }
-                write!(
-                    f,
-                    "; look at \"tailscale funnel status --json\", try \"tailscale serve --https={port} off\", \
-                     and as a last resort stop it all: systemctl stop tailscaled"
-                )
-            }
-        }
-    }
+/// By the backend state of the node.
+fn not_connected(state: &str) -> String {
+    let known = match state {
+        "Stopped" => "tailscale is stopped; run: tailscale up",
+        "NeedsLogin" => "tailscale is logged out; run: tailscale up",
+        "NeedsMachineAuth" => "this machine is not approved in the tailnet; approve it in the admin console",
+        "NoState" | "Starting" => "tailscale is starting",
+        other => return format!("tailscale is not connected: its state is {other}; see: tailscale status"),
+    };
+    known.to_owned()
 }
-
-impl std::error::Error for Error {}

@@ -3,7 +3,6 @@
 //! ureq would block the loop that has to notice the end of the proxy, and a thread for it would have to be waited for;
 //! the whole conversation is one small request and one small answer.
 
-use std::fmt;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -13,6 +12,7 @@ use rustix::event::PollFlags;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with};
 use serde_json::Value;
+use thiserror::Error;
 
 use crate::records::ASKS_ITSELF;
 
@@ -32,21 +32,14 @@ pub(super) enum Question {
 }
 
 /// Why there is no answer to judge.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Error, PartialEq, Eq)]
 pub(super) enum Failure {
     /// It did not come within this time.
+    #[error("the proxy did not answer within {} ms", .0.as_millis())]
     Late(Duration),
     /// The text says what came instead.
+    #[error("{0}")]
     Wrong(String),
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Late(limit) => write!(f, "the proxy did not answer within {} ms", limit.as_millis()),
-            Self::Wrong(reason) => f.write_str(reason),
-        }
-    }
 }
 
 /// What was answered.

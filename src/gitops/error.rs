@@ -1,20 +1,25 @@
-use std::fmt;
+use thiserror::Error;
 
 use crate::program::Exit;
 use crate::{command, config, state};
 
 /// Why a repository was not brought in sync, or why a run could not do its work.
-#[derive(Debug)]
+#[derive(Debug, Error)]
 pub enum Error {
     /// Another run holds the lock.
+    #[error("another gitops-sync is at work; try again when it is done")]
     Busy,
     /// A rule forbids it; the sentence says which and what to do.
+    #[error("{0}")]
     Refused(String),
     /// Somebody else's git is at work in the checkout; worth another try.
+    #[error("{0}")]
     InUse(String),
     /// A look at the checkout was not over in time; worth another try.
+    #[error("{0}")]
     Slow(String),
     /// The remote cannot be reached or does not answer; worth another try.
+    #[error("cannot fetch from {url}: {reason}")]
     Fetch {
         /// From where.
         url: String,
@@ -22,6 +27,7 @@ pub enum Error {
         reason: String,
     },
     /// The remote answers, and what it has cannot be fetched as it is; it is not asked for again until the branch moves.
+    #[error("{reason}")]
     Unfit {
         /// The commit that the branch is at; none where the remote does not say.
         commit: Option<String>,
@@ -29,6 +35,7 @@ pub enum Error {
         reason: String,
     },
     /// Nobody says what others say of a commit; worth another try.
+    #[error("what others say of {commit} cannot be asked, so it is not deployed: {reason}")]
     Checks {
         /// The commit.
         commit: String,
@@ -36,8 +43,10 @@ pub enum Error {
         reason: String,
     },
     /// A file system takes nothing more; the sentence says which.
+    #[error("{0}")]
     Full(String),
     /// The new commit failed in one of its own steps.
+    #[error("{step} failed: {reason}")]
     Step {
         /// `build`, `after` or `health`.
         step: &'static str,
@@ -45,14 +54,19 @@ pub enum Error {
         reason: String,
     },
     /// The owner of the host could not reach it any more.
+    #[error("the host would be out of reach: {0}")]
     LockedOut(String),
     /// A child process failed.
-    Command(command::Error),
+    #[error(transparent)]
+    Command(#[from] command::Error),
     /// The state folder cannot be used.
-    State(state::Error),
+    #[error(transparent)]
+    State(#[from] state::Error),
     /// A credential cannot be used.
-    Config(config::Error),
+    #[error(transparent)]
+    Config(#[from] config::Error),
     /// A child process answered something that git's documentation does not allow for.
+    #[error("{command} answered {output:?}, which is not understood")]
     Unexpected {
         /// Which command.
         command: &'static str,
@@ -82,48 +96,5 @@ impl Error {
 
     pub(super) fn unexpected(command: &'static str, output: &[u8]) -> Self {
         Self::Unexpected { command, output: crate::log::printable(&output[..output.len().min(200)]) }
-    }
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Busy => f.write_str("another gitops-sync is at work; try again when it is done"),
-            Self::Refused(reason)
-            | Self::InUse(reason)
-            | Self::Slow(reason)
-            | Self::Unfit { reason, .. }
-            | Self::Full(reason) => f.write_str(reason),
-            Self::LockedOut(reason) => write!(f, "the host would be out of reach: {reason}"),
-            Self::Fetch { url, reason } => write!(f, "cannot fetch from {url}: {reason}"),
-            Self::Checks { commit, reason } => {
-                write!(f, "what others say of {commit} cannot be asked, so it is not deployed: {reason}")
-            }
-            Self::Step { step, reason } => write!(f, "{step} failed: {reason}"),
-            Self::Command(error) => error.fmt(f),
-            Self::State(error) => error.fmt(f),
-            Self::Config(error) => error.fmt(f),
-            Self::Unexpected { command, output } => write!(f, "{command} answered {output:?}, which is not understood"),
-        }
-    }
-}
-
-impl std::error::Error for Error {}
-
-impl From<command::Error> for Error {
-    fn from(error: command::Error) -> Self {
-        Self::Command(error)
-    }
-}
-
-impl From<state::Error> for Error {
-    fn from(error: state::Error) -> Self {
-        Self::State(error)
-    }
-}
-
-impl From<config::Error> for Error {
-    fn from(error: config::Error) -> Self {
-        Self::Config(error)
     }
 }

@@ -1,11 +1,13 @@
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use thiserror::Error;
+
 /// Why a part of a sample could not be taken or kept.
-#[derive(Debug)]
+#[derive(Debug, Error)]
 pub enum Error {
     /// A file of the kernel or of the host cannot be read.
+    #[error("cannot read {path}: {source}")]
     Read {
         /// Which file.
         path: PathBuf,
@@ -13,6 +15,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// A file does not have the form its documentation gives.
+    #[error("{path} is not as documented: {reason}")]
     Format {
         /// Which file.
         path: PathBuf,
@@ -20,12 +23,16 @@ pub enum Error {
         reason: String,
     },
     /// A child process did not answer.
+    #[error(transparent)]
     Child(crate::command::Error),
     /// Several readers want the same file, and each is told.
+    #[error("{0}")]
     Shared(Arc<Error>),
     /// systemd does not say how its units are, and why.
+    #[error("{0}")]
     Systemd(String),
     /// A collector or a file system did not answer in time.
+    #[error("{what} did not answer within {seconds} s")]
     Late {
         /// What was asked.
         what: String,
@@ -33,10 +40,13 @@ pub enum Error {
         seconds: u64,
     },
     /// A file in the state folder cannot be read or written.
-    State(crate::state::Error),
+    #[error(transparent)]
+    State(#[from] crate::state::Error),
     /// The folder that `--procfs` names cannot be one, and why.
+    #[error("no procfs at {0}: {1}; --procfs names where the host's is mounted")]
     Procfs(PathBuf, String),
     /// The program itself cannot do what it needs.
+    #[error("cannot {act}: {source}")]
     Start {
         /// What was tried.
         act: &'static str,
@@ -66,31 +76,5 @@ impl Error {
             Self::Shared(error) => error.is_absent(),
             _ => false,
         }
-    }
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Read { path, source } => write!(f, "cannot read {}: {source}", path.display()),
-            Self::Format { path, reason } => write!(f, "{} is not as documented: {reason}", path.display()),
-            Self::Child(error) => error.fmt(f),
-            Self::Shared(error) => error.fmt(f),
-            Self::Systemd(reason) => f.write_str(reason),
-            Self::Late { what, seconds } => write!(f, "{what} did not answer within {seconds} s"),
-            Self::State(error) => error.fmt(f),
-            Self::Procfs(path, reason) => {
-                write!(f, "no procfs at {}: {reason}; --procfs names where the host's is mounted", path.display())
-            }
-            Self::Start { act, source } => write!(f, "cannot {act}: {source}"),
-        }
-    }
-}
-
-impl std::error::Error for Error {}
-
-impl From<crate::state::Error> for Error {
-    fn from(error: crate::state::Error) -> Self {
-        Self::State(error)
     }
 }

@@ -3,7 +3,6 @@
 //! Everybody in the group can connect. Places are counted by the user at the other end, and root and the gate's account
 //! have places that nobody else can take, so that nobody can keep the gate out or use up this process's descriptors.
 
-use std::fmt;
 use std::io::{ErrorKind, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -14,6 +13,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::sockopt::socket_peercred;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use thiserror::Error;
 
 use crate::log;
 use crate::state::Folder;
@@ -33,27 +33,20 @@ const UNKNOWN: u32 = 65_534;
 const TELL: Duration = Duration::from_secs(60);
 
 /// Why there is no socket.
-#[derive(Debug)]
+#[derive(Debug, Error)]
 pub(super) enum Error {
     /// Another process answers on it.
+    #[error("another proxy answers on {0}; stop it first")]
     InUse(PathBuf),
     /// Something that is no socket has its name.
+    #[error("{0} is not a socket; remove it")]
     NotASocket(PathBuf),
     /// It cannot be made.
+    #[error("cannot listen on {0}: {1}")]
     Bind(PathBuf, std::io::Error),
     /// Its folder cannot be opened.
+    #[error(transparent)]
     Folder(crate::state::Error),
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::InUse(path) => write!(f, "another proxy answers on {}; stop it first", path.display()),
-            Self::NotASocket(path) => write!(f, "{} is not a socket; remove it", path.display()),
-            Self::Bind(path, error) => write!(f, "cannot listen on {}: {error}", path.display()),
-            Self::Folder(error) => error.fmt(f),
-        }
-    }
 }
 
 /// The socket and the connections that are held open and silent until this process ends.

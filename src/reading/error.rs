@@ -1,66 +1,46 @@
-use std::fmt;
-
 use serde::{Deserialize, Serialize};
+use thiserror::Error;
 
 use crate::program::Exit;
 use crate::{config, state, store};
 
 /// Why one document cannot be stored.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub(super) enum Rejection {
     /// It is no sound BSON.
+    #[error("it is not sound BSON: {0}")]
     Bson(String),
     /// It is no JSON.
+    #[error("it is not sound Extended JSON: {0}")]
     NotJson(String),
     /// It is JSON, but no document, or no Extended JSON.
+    #[error("it is not sound Extended JSON: {0}")]
     Json(String),
     /// It ends before it is complete.
+    #[error("it is not sound Extended JSON: it ends before it is complete")]
     Unfinished,
     /// After the document comes more.
+    #[error("it is not sound Extended JSON: after the document comes more in the same line")]
     More,
     /// In the shape `extended`: it has a number that no type of BSON holds.
+    #[error("it has a number that 64 bits cannot hold, and json = \"extended\" may not round it or make it a text")]
     Number,
     /// It is nested too deeply.
+    #[error("it is nested deeper than {} levels", super::bson::DEPTH)]
     TooDeep,
     /// It would take too much memory.
+    #[error("it has more than {} values, which no document of MongoDB has", super::json_text::VALUES)]
     TooManyValues,
     /// In the shape `extended`, which loses nothing: a text has a NUL character.
+    #[error("a text has a NUL character, which PostgreSQL cannot store and json = \"extended\" may not replace")]
     Nul,
     /// In the shape `extended`: a key is there twice.
+    #[error("the key {0:?} is there twice, which PostgreSQL cannot store and json = \"extended\" may not drop")]
     DuplicateKey(String),
     /// In the shape `extended`: a key of the document's own looks like a type.
+    #[error("it has a key {0:?} of its own, which Extended JSON would take for a type")]
     Ambiguous(String),
 }
-
-impl fmt::Display for Rejection {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Bson(reason) => write!(f, "it is not sound BSON: {reason}"),
-            Self::NotJson(reason) | Self::Json(reason) => write!(f, "it is not sound Extended JSON: {reason}"),
-            Self::Unfinished => f.write_str("it is not sound Extended JSON: it ends before it is complete"),
-            Self::More => f.write_str("it is not sound Extended JSON: after the document comes more in the same line"),
-            Self::Number => f.write_str(
-                "it has a number that 64 bits cannot hold, and json = \"extended\" may not round it or make it a text",
-            ),
-            Self::TooDeep => write!(f, "it is nested deeper than {} levels", super::bson::DEPTH),
-            Self::TooManyValues => {
-                write!(f, "it has more than {} values, which no document of MongoDB has", super::json_text::VALUES)
-            }
-            Self::Nul => f.write_str(
-                "a text has a NUL character, which PostgreSQL cannot store and json = \"extended\" may not replace",
-            ),
-            Self::DuplicateKey(key) => write!(
-                f,
-                "the key {key:?} is there twice, which PostgreSQL cannot store and json = \"extended\" may not drop"
-            ),
-            Self::Ambiguous(key) => {
-                write!(f, "it has a key {key:?} of its own, which Extended JSON would take for a type")
-            }
-        }
-    }
-}
-
-impl std::error::Error for Rejection {}
 
 /// Which side of a pipeline failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,13 +55,16 @@ pub enum Side {
 }
 
 /// Why a run stopped.
-#[derive(Debug)]
+#[derive(Debug, Error)]
 pub enum Error {
     /// The configuration, an environment variable or a credential is wrong.
-    Config(config::Error),
+    #[error(transparent)]
+    Config(#[from] config::Error),
     /// The address of the source: missing, or unusable.
+    #[error(transparent)]
     SourceAddress(config::Error),
     /// No pipeline of this name is configured.
+    #[error("pipeline {name} is not configured; hub.toml has {}", config::known_names(.known, "[[pipeline]]"))]
     UnknownPipeline {
         /// The name.
         name: String,
@@ -89,16 +72,26 @@ pub enum Error {
         known: Vec<String>,
     },
     /// No pipeline is configured at all.
+    #[error("no pipeline is configured; hub.toml has no [[pipeline]] yet (contrib/hub.toml shows one)")]
     NoPipeline,
     /// Another run of the pipeline holds its lock.
+    #[error("a run of {0} is going on already; it drains everything, so wait for it")]
     Busy(String),
     /// The source cannot be reached at the moment.
+    #[error("{0}")]
     SourceDown(String),
     /// The source refuses, or is set up wrongly.
+    #[error("{0}")]
     SourceRefused(String),
     /// The database.
-    Store(store::Error),
+    #[error(transparent)]
+    Store(#[from] store::Error),
     /// The database refuses every document for the same reason, which is then none of theirs.
+    #[error(
+        "the database refuses every document alike, {count} in a row, so the table is to blame: {reason}; nothing of them is \
+         kept as a dead letter, and the source has them as before; change the table (a column of its owner's takes a \
+         default, or has to be allowed to be null) and run again"
+    )]
     RefusedAlike {
         /// How many in a row.
         count: u64,
@@ -106,8 +99,10 @@ pub enum Error {
         reason: String,
     },
     /// The state folder.
-    State(state::Error),
+    #[error(transparent)]
+    State(#[from] state::Error),
     /// Something of this process failed.
+    #[error("{0}")]
     Internal(String),
 }
 
@@ -153,52 +148,5 @@ impl Error {
             Self::Busy(_) => Exit::Busy,
             _ => Exit::Error,
         }
-    }
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Config(error) | Self::SourceAddress(error) => error.fmt(f),
-            Self::UnknownPipeline { name, known } if known.is_empty() => {
-                write!(f, "pipeline {name} is not configured; hub.toml has no [[pipeline]] yet")
-            }
-            Self::UnknownPipeline { name, known } => {
-                write!(f, "pipeline {name} is not configured; hub.toml has {}", known.join(", "))
-            }
-            Self::NoPipeline => {
-                f.write_str("no pipeline is configured; hub.toml has no [[pipeline]] yet (contrib/hub.toml shows one)")
-            }
-            Self::Busy(name) => write!(f, "a run of {name} is going on already; it drains everything, so wait for it"),
-            Self::SourceDown(reason) | Self::SourceRefused(reason) | Self::Internal(reason) => f.write_str(reason),
-            Self::Store(error) => error.fmt(f),
-            Self::RefusedAlike { count, reason } => write!(
-                f,
-                "the database refuses every document alike, {count} in a row, so the table is to blame: {reason}; nothing \
-                 of them is kept as a dead letter, and the source has them as before; change the table (a column of its \
-                 owner's takes a default, or has to be allowed to be null) and run again"
-            ),
-            Self::State(error) => error.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for Error {}
-
-impl From<config::Error> for Error {
-    fn from(error: config::Error) -> Self {
-        Self::Config(error)
-    }
-}
-
-impl From<store::Error> for Error {
-    fn from(error: store::Error) -> Self {
-        Self::Store(error)
-    }
-}
-
-impl From<state::Error> for Error {
-    fn from(error: state::Error) -> Self {
-        Self::State(error)
     }
 }

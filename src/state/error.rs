@@ -1,14 +1,21 @@
-use std::fmt;
 use std::path::{Path, PathBuf};
 
+use thiserror::Error;
+
 /// Why something in the state root could not be read or written.
-#[derive(Debug)]
+#[derive(Debug, Error)]
 pub enum Error {
     /// No environment variable, key or home directory names a state root.
+    #[error("no state folder: set HUB_STATE_DIR, or state_dir in hub.toml, or HOME")]
     NoRoot,
     /// `$HUB_STATE_DIR` is not absolute: which folder it names would depend on where the program was started.
+    #[error(
+        "environment HUB_STATE_DIR: {:?} is not an absolute path; write one such as \"/srv/hub-state\"",
+        .0.display().to_string()
+    )]
     RelativeRoot(PathBuf),
     /// A call on a path failed.
+    #[error("cannot {act} {path}: {source}")]
     Io {
         /// What was tried, as a verb.
         act: &'static str,
@@ -18,6 +25,10 @@ pub enum Error {
         source: std::io::Error,
     },
     /// A file system did not answer.
+    #[error(
+        "{path} did not answer within {} s: {kind} at {mount} hangs; mount it anew (umount -l {mount}), or choose another path",
+        .limit.as_secs()
+    )]
     NoAnswer {
         /// What was asked for.
         path: PathBuf,
@@ -29,10 +40,13 @@ pub enum Error {
         limit: std::time::Duration,
     },
     /// Something other than a regular file stands at the path.
+    #[error("{0} is not a regular file")]
     NotRegular(PathBuf),
     /// Something other than a folder stands at the path.
+    #[error("{0} is no folder of its own; a link is not followed")]
     NotFolder(PathBuf),
     /// The file is longer than its reader accepts.
+    #[error("{path} is longer than {limit} bytes")]
     TooLarge {
         /// Which file.
         path: PathBuf,
@@ -40,6 +54,7 @@ pub enum Error {
         limit: usize,
     },
     /// Another user than those who should can change the path, or where it leads.
+    #[error("{path}: {reason}")]
     Untrusted {
         /// Which part of it.
         path: PathBuf,
@@ -47,6 +62,7 @@ pub enum Error {
         reason: String,
     },
     /// The file's content is not what the hub wrote there.
+    #[error("{path} is damaged: {reason}")]
     Content {
         /// Which file.
         path: PathBuf,
@@ -104,31 +120,3 @@ impl Error {
         matches!(self, Self::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound)
     }
 }
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoRoot => f.write_str("no state folder: set HUB_STATE_DIR, or state_dir in hub.toml, or HOME"),
-            Self::RelativeRoot(path) => write!(
-                f,
-                "environment HUB_STATE_DIR: {:?} is not an absolute path; write one such as \"/srv/hub-state\"",
-                path.display().to_string()
-            ),
-            Self::Io { act, path, source } => write!(f, "cannot {act} {}: {source}", path.display()),
-            Self::NoAnswer { path, mount, kind, limit } => write!(
-                f,
-                "{} did not answer within {} s: {kind} at {} hangs; mount it anew (umount -l {2}), or choose another path",
-                path.display(),
-                limit.as_secs(),
-                mount.display()
-            ),
-            Self::NotRegular(path) => write!(f, "{} is not a regular file", path.display()),
-            Self::NotFolder(path) => write!(f, "{} is no folder of its own; a link is not followed", path.display()),
-            Self::TooLarge { path, limit } => write!(f, "{} is longer than {limit} bytes", path.display()),
-            Self::Untrusted { path, reason } => write!(f, "{}: {reason}", path.display()),
-            Self::Content { path, reason } => write!(f, "{} is damaged: {reason}", path.display()),
-        }
-    }
-}
-
-impl std::error::Error for Error {}

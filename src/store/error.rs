@@ -1,12 +1,15 @@
+use thiserror::Error;
+
 use crate::hint::hint;
-use std::fmt;
 
 /// Why the database did not do what it was asked.
-#[derive(Debug)]
+#[derive(Debug, Error)]
 pub enum Error {
     /// The configuration does not lead to a usable database.
+    #[error("{0}")]
     Config(String),
     /// The database cannot be reached or used at the moment; the same call may succeed later.
+    #[error("{target}: not available: {reason}")]
     Unavailable {
         /// Which database, without secrets.
         target: String,
@@ -14,6 +17,7 @@ pub enum Error {
         reason: String,
     },
     /// The server refuses the login.
+    #[error("{target}: login refused: {reason}")]
     Login {
         /// Which database, without secrets.
         target: String,
@@ -21,6 +25,7 @@ pub enum Error {
         reason: String,
     },
     /// The role, or the file's owner, may not do what is needed.
+    #[error("{target}: {reason}; {remedy}")]
     Rights {
         /// Which database, without secrets.
         target: String,
@@ -30,6 +35,10 @@ pub enum Error {
         remedy: String,
     },
     /// The schema was made by a newer program.
+    #[error(
+        "{target}: the schema of {object} has version {found}, this program knows {known}; install the newer Observability \
+         Hub on this host"
+    )]
     Newer {
         /// Which database, without secrets.
         target: String,
@@ -41,6 +50,11 @@ pub enum Error {
         known: i64,
     },
     /// The file is not a sound SQLite database.
+    #[error(
+        "{target}: damaged: {reason}; {} reads what can be read into a new file; moved away, with its -wal and -shm, it \
+         makes room for an empty one",
+        hint("hub", "database recover FILE")
+    )]
     Damaged {
         /// Which file.
         target: String,
@@ -48,6 +62,7 @@ pub enum Error {
         reason: String,
     },
     /// The database refuses one row of a batch for what is in it.
+    #[error("row {index} of the batch: {reason}")]
     Row {
         /// The row's place in the batch, from 0.
         index: usize,
@@ -57,8 +72,10 @@ pub enum Error {
         reason: String,
     },
     /// The folder of the database cannot be used.
-    State(crate::state::Error),
+    #[error("database folder: {0}")]
+    State(#[from] crate::state::Error),
     /// A statement failed for another reason.
+    #[error("{target}: cannot {act}: {reason}")]
     Statement {
         /// Which database, without secrets.
         target: String,
@@ -78,38 +95,5 @@ impl Error {
     /// True where the same call may succeed later without anybody's help: outage, lock, deadline, full disk.
     pub fn is_unavailable(&self) -> bool {
         matches!(self, Self::Unavailable { .. })
-    }
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Config(reason) => f.write_str(reason),
-            Self::Unavailable { target, reason } => write!(f, "{target}: not available: {reason}"),
-            Self::Login { target, reason } => write!(f, "{target}: login refused: {reason}"),
-            Self::Rights { target, reason, remedy } => write!(f, "{target}: {reason}; {remedy}"),
-            Self::Newer { target, object, found, known } => write!(
-                f,
-                "{target}: the schema of {object} has version {found}, this program knows {known}; \
-                 install the newer Observability Hub on this host"
-            ),
-            Self::Damaged { target, reason } => write!(
-                f,
-                "{target}: damaged: {reason}; {} reads what can be read into a new file; moved away, with its -wal and -shm, \
-                 it makes room for an empty one",
-                hint("hub", "database recover FILE")
-            ),
-            Self::Row { index, reason, .. } => write!(f, "row {index} of the batch: {reason}"),
-            Self::State(error) => write!(f, "database folder: {error}"),
-            Self::Statement { target, act, reason } => write!(f, "{target}: cannot {act}: {reason}"),
-        }
-    }
-}
-
-impl std::error::Error for Error {}
-
-impl From<crate::state::Error> for Error {
-    fn from(error: crate::state::Error) -> Self {
-        Self::State(error)
     }
 }

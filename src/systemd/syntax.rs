@@ -3,7 +3,7 @@
 //!
 //! Whoever decides by a unit file what systemd may do with it must see in it what systemd sees, no more and no less.
 
-use std::fmt;
+use thiserror::Error;
 
 /// What ends lines: any of these, or several different ones together (`read_line()` in systemd's src/basic/fileio.c).
 const LINE_ENDS: [u8; 3] = *b"\n\r\0";
@@ -25,21 +25,14 @@ pub struct Assignment {
 }
 
 /// Why systemd takes nothing from a file.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[error("line {line} {reason}")]
 pub struct SyntaxError {
     /// Where, from 1.
     pub line: usize,
     /// What is wrong, as the end of a sentence.
     pub reason: &'static str,
 }
-
-impl fmt::Display for SyntaxError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "line {} {}", self.line, self.reason)
-    }
-}
-
-impl std::error::Error for SyntaxError {}
 
 /// The assignments of a unit file or drop-in, in its order. What systemd passes over is left out: comments, lines before
 /// the first section, lines without a key.

@@ -33,30 +33,17 @@ const LONGEST: usize = 8 << 20;
 const SENDING: Duration = Duration::from_secs(20);
 
 /// Why a look did not end well.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Another look goes on.
+    #[error("another hub watch runs")]
     Busy,
     /// The folder cannot be used.
-    State(state::Error),
+    #[error(transparent)]
+    State(#[from] state::Error),
     /// The system has no random bytes.
+    #[error("cannot get random bytes: {0}")]
     Random(std::io::Error),
-}
-
-impl std::fmt::Display for Error {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Busy => f.write_str("another hub watch runs"),
-            Self::State(error) => error.fmt(f),
-            Self::Random(error) => write!(f, "cannot get random bytes: {error}"),
-        }
-    }
-}
-
-impl From<state::Error> for Error {
-    fn from(error: state::Error) -> Self {
-        Self::State(error)
-    }
 }
 
 /// What is kept from one look to the next.

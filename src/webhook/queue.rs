@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use rustix::fs::{Access, AtFlags, StatVfsMountFlags};
 use rustix::io::Errno;
+use thiserror::Error;
 
 use crate::command::is_alive;
 use crate::log;
@@ -24,32 +24,21 @@ const LONGEST_FILE: usize = 64 << 10;
 const UNFINISHED_SECONDS: i64 = 60;
 
 /// Why the queue does not take a request.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Error)]
 pub enum Error {
     /// There are too many entries.
+    #[error("{0} has more than {MOST_ENTRIES} entries; is gitops-sync running?")]
     Full(PathBuf),
     /// The file system takes nothing more.
+    #[error("the file system of {0} is full; free some space")]
     NoSpace(PathBuf),
     /// The file system is mounted read-only.
+    #[error("the file system of {0} is read-only")]
     ReadOnly(PathBuf),
     /// Reading or writing failed.
+    #[error("{0}")]
     State(Arc<state::Error>),
 }
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Full(path) => {
-                write!(f, "{} has more than {MOST_ENTRIES} entries; is gitops-sync running?", path.display())
-            }
-            Self::NoSpace(path) => write!(f, "the file system of {} is full; free some space", path.display()),
-            Self::ReadOnly(path) => write!(f, "the file system of {} is read-only", path.display()),
-            Self::State(error) => error.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for Error {}
 
 impl From<state::Error> for Error {
     fn from(error: state::Error) -> Self {

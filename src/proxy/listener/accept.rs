@@ -1,6 +1,5 @@
 //! The accept loop: one thread, any number of listeners, one `poll`.
 
-use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::BorrowedFd;
@@ -11,6 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
+use thiserror::Error;
 
 use super::answer::{Message, refusal};
 use super::connection::Connection;
@@ -31,29 +31,18 @@ const SHORT_REST: Duration = Duration::from_millis(5);
 const LONG_REST: Duration = Duration::from_millis(50);
 
 /// What stops the engine.
-#[derive(Debug)]
+#[derive(Debug, Error)]
 pub enum Error {
     /// A listening socket could not be made ready.
+    #[error("cannot listen on the socket: {0}; is it a listening TCP socket?")]
     Listen(io::Error),
     /// Waiting for the sockets failed.
+    #[error("cannot wait for connections: {0}; restart the service")]
     Poll(io::Error),
     /// A listener gave an error that will not go away.
+    #[error("cannot accept connections on {0}: {1}; restart the service")]
     Accept(SocketAddr, io::Error),
 }
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Error::Listen(error) => write!(f, "cannot listen on the socket: {error}; is it a listening TCP socket?"),
-            Error::Poll(error) => write!(f, "cannot wait for connections: {error}; restart the service"),
-            Error::Accept(address, error) => {
-                write!(f, "cannot accept connections on {address}: {error}; restart the service")
-            }
-        }
-    }
-}
-
-impl std::error::Error for Error {}
 
 /// What the threads of a listener share.
 struct Door {
