@@ -17,6 +17,19 @@ pub fn said(error: &ureq::Error) -> String {
     if let ureq::Error::Io(error) = error { error.to_string() } else { error.to_string() }
 }
 
+/// What to do where nobody who is trusted has signed the server's certificate: `example` names one's own authority. Empty
+/// otherwise.
+pub fn advice(error: &ureq::Error, example: &str) -> String {
+    match error {
+        #[cfg(feature = "tls")]
+        ureq::Error::Io(error) => crate::tls::advice(error, example),
+        _ => {
+            let _ = example;
+            String::new()
+        }
+    }
+}
+
 /// How long a server wants to be left alone: `Retry-After`, seconds or a date (RFC 9110, section 10.2.3); else, where nothing is
 /// left of what it grants, until when (docs.github.com, "Rate limits for the REST API").
 pub fn retry_after<T>(answer: &ureq::http::Response<T>, now: Timestamp) -> Option<SignedDuration> {

@@ -173,11 +173,7 @@ impl Forge {
         result: Result<Response<ureq::Body>, ureq::Error>,
     ) -> Result<(StatusCode, String, Option<SignedDuration>), Unheard> {
         let failed = |error: &ureq::Error| {
-            let words = said(error);
-            let is_unknown = words.contains("UnknownIssuer");
-            let advice =
-                if is_unknown { format!("; name its own authority with {OWN_AUTHORITY}") } else { String::new() };
-            format!("{}: {words}{advice}", self.root)
+            format!("{}: {}{}", self.root, said(error), crate::http::advice(error, OWN_AUTHORITY))
         };
         let mut answer = result.map_err(|error| failed(&error))?;
         let status = answer.status();

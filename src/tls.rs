@@ -3,6 +3,8 @@
 mod expiry;
 mod version;
 
+use std::error::Error;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -128,10 +130,29 @@ fn certificates(name: &str, file: &Path) -> Result<Vec<CertificateDer<'static>>,
     Ok(certificates)
 }
 
-/// What to do where `reason`, rustls's, is that nobody who is trusted has signed the certificate; empty otherwise.
-pub fn advice(reason: &str, key: Key) -> String {
-    let is_unknown = reason.contains("UnknownIssuer") || reason.contains("BadSignature");
-    if is_unknown { format!("; name the server's certificate authority with {}", key.example) } else { String::new() }
+/// What rustls said, where `error` comes of that.
+pub fn cause<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref() {
+            return Some(found);
+        }
+        // What is wrapped in an error of the system is not its source.
+        let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        next = wrapped.map_or_else(|| error.source(), |inner| Some(inner));
+    }
+    None
+}
+
+/// What to do where nobody who is trusted has signed the server's certificate; empty otherwise.
+pub fn advice(error: &(dyn Error + 'static), example: &str) -> String {
+    use CertificateError::{BadSignature, UnknownIssuer};
+    match cause(error) {
+        Some(rustls::Error::InvalidCertificate(UnknownIssuer | BadSignature)) => {
+            format!("; name the server's certificate authority with {example}")
+        }
+        _ => String::new(),
+    }
 }
 
 fn authorities(file: Option<&Path>, key: Key) -> Result<Vec<CertificateDer<'static>>, String> {

@@ -8,7 +8,7 @@ use super::Error;
 use super::exposure::{Look, Seen, ServeConfig};
 use super::home::Home;
 use super::node::{Node, is_older};
-use crate::command::Command;
+use crate::command::{self, Command};
 use crate::config::Gate;
 use crate::log;
 use crate::records::FormerName;
@@ -225,7 +225,12 @@ impl Tailscale {
         for _ in 0..TRIES {
             // Its exit code says little: there may be nothing that it can remove. The next look tells.
             result = self.command(&["serve", "--yes", &port, "off"]).succeed().map(drop).map_err(Error::from);
-            if !result.as_ref().is_err_and(|error| error.to_string().contains("etag")) {
+            // Somebody else wrote in between.
+            let is_overtaken = |error: &Error| match error {
+                Error::Command(command::Error::Failed { output, .. }) => output.contains("etag"),
+                _ => false,
+            };
+            if !result.as_ref().is_err_and(is_overtaken) {
                 break;
             }
         }

@@ -2,7 +2,7 @@ use std::time::{Duration, Instant};
 
 use super::Error;
 use crate::config::Repository;
-use crate::http::Trusting;
+use crate::http::{self, Trusting};
 
 /// The longest one question to a health URL takes.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -33,12 +33,8 @@ pub(super) fn wait_healthy(repository: &Repository, deadline: Instant) -> Result
 
 /// Asks the health URL once.
 fn ask(agent: &ureq::Agent, url: &str) -> Result<u16, String> {
-    let said = |error: ureq::Error| {
-        let reason = error.to_string();
-        let advice = advice(&reason);
-        reason + &advice
-    };
-    agent.get(url).call().map(|answer| answer.status().as_u16()).map_err(said)
+    let answer = agent.get(url).call().map_err(|error| format!("{error}{}", http::advice(&error, CA)))?;
+    Ok(answer.status().as_u16())
 }
 
 /// Whether the health URL can be asked at all, before anything is deployed: no commit is to blame for a missing file.
@@ -56,14 +52,4 @@ const CA: &str = "ca = \"/path/ca.pem\" in health";
 /// What the client of the health URL trusts.
 fn trusting(repository: &Repository, url: &str) -> Result<Trusting, String> {
     Trusting::of(url, repository.health.ca.as_ref().map(|path| path.0.as_path()), CA)
-}
-
-#[cfg(feature = "tls")]
-fn advice(reason: &str) -> String {
-    crate::tls::advice(reason, crate::tls::Key { name: "ca", example: CA })
-}
-
-#[cfg(not(feature = "tls"))]
-fn advice(_: &str) -> String {
-    String::new()
 }

@@ -115,13 +115,18 @@ pub(super) fn main(arguments: &Arguments) -> Result<(), Error> {
             say(&format!("200: pong, the signature holds. {hint}"));
             Ok(())
         }
-        _ => Err(Error::Delivery(refused(&answer, installed, flag))),
+        _ => Err(Error::Delivery(refused(&answer, config.proxy.listen, installed, flag))),
     }
 }
 
 /// Whether somebody listens on the proxy's address.
 fn is_answered(listen: SocketAddr) -> bool {
     TcpStream::connect_timeout(&reachable(listen), TIMEOUT).is_ok()
+}
+
+/// Whether the proxy's queue is full or cannot be written.
+fn takes_nothing(listen: SocketAddr) -> bool {
+    http::agent(TIMEOUT).get(url(listen, "/healthz")).call().is_ok_and(|answer| answer.status() == 503)
 }
 
 /// The secret in force, made where there is none.
@@ -187,7 +192,7 @@ fn start_it(installed: bool, flag: Option<&Path>) -> String {
 }
 
 /// What to do about an answer that is no success.
-fn refused(answer: &Answer, installed: bool, flag: Option<&Path>) -> String {
+fn refused(answer: &Answer, listen: SocketAddr, installed: bool, flag: Option<&Path>) -> String {
     // The proxy takes hub.toml and credentials by itself, within seconds; what it does not take it has refused.
     let look = if installed { "journalctl -u proxy -n 20".to_owned() } else { command_line("hub", "status", flag) };
     let advice = match answer.status {
@@ -196,8 +201,7 @@ fn refused(answer: &Answer, installed: bool, flag: Option<&Path>) -> String {
             "the running proxy has another configuration, and says why it does not take this one, or another program \
              listens there: {look}"
         ),
-        // The proxy's words for a queue that is full or cannot be written.
-        503 if answer.reason.contains("queue") => {
+        503 if takes_nothing(listen) => {
             "the proxy's log says why (queue_failed); a restart does not help before that is mended".to_owned()
         }
         503 => format!("the running proxy does not take the credentials that are there, and says why: {look}"),

@@ -28,7 +28,7 @@ pub(super) struct Context {
     pub deployed: Result<BTreeSet<String>, String>,
     /// What hub watch saw lately.
     pub look: Option<Look>,
-    looked: OnceLock<Result<Looked, String>>,
+    looked: OnceLock<Result<Looked, Arc<Error>>>,
     stat: Result<Stat, Arc<Error>>,
     meminfo: OnceLock<Result<HashMap<String, u64>, Arc<Error>>>,
     vmstat: OnceLock<Result<HashMap<String, u64>, Arc<Error>>>,
@@ -66,8 +66,9 @@ impl Context {
 
     /// What systemd says of its units, asked once; the first to ask may name some.
     pub fn looked(&self, names: &[String]) -> Result<&Looked, Error> {
-        let looked = self.looked.get_or_init(|| crate::systemd::look(names).map_err(|error| error.to_string()));
-        looked.as_ref().map_err(|error| Error::Systemd(error.clone()))
+        let looked =
+            self.looked.get_or_init(|| crate::systemd::look(names).map_err(|error| Arc::new(Error::Child(error))));
+        looked.as_ref().map_err(again)
     }
 
     /// `/proc/stat`, read once for all who need it.

@@ -28,9 +28,6 @@ pub enum Error {
     /// Several readers want the same file, and each is told.
     #[error("{0}")]
     Shared(Arc<Error>),
-    /// systemd does not say how its units are, and why.
-    #[error("{0}")]
-    Systemd(String),
     /// A collector or a file system did not answer in time.
     #[error("{what} did not answer within {seconds} s")]
     Late {

@@ -64,18 +64,17 @@ impl Notice {
         };
         let mut sorted: Vec<&Event> = events.iter().collect();
         sorted.sort_by_key(|event| (!is_there(event), std::cmp::Reverse(event.level)));
-        let mut text = String::new();
+        let (mut text, mut left) = (String::new(), more);
         for (number, event) in sorted.iter().enumerate() {
             let part = paragraph(event, now, zone);
             if text.len() + part.len() > LONGEST {
-                let left = (sorted.len() - number) as u64 + more;
-                text.push_str(&format!("and {left} more; run: hub status"));
+                left += (sorted.len() - number) as u64;
                 break;
             }
             text.push_str(&part);
         }
-        if more > 0 && !text.ends_with("hub status") {
-            text.push_str(&format!("and {more} more; run: hub status"));
+        if left > 0 {
+            text.push_str(&format!("and {left} more; run: hub status"));
         }
         // Lists in records are of so many everywhere; the text has counted the others.
         events.truncate(text::FIRST);

@@ -3,6 +3,7 @@ use std::error::Error as _;
 use postgres::Client;
 use postgres::error::{DbError, SqlState};
 use postgres::types::Type;
+use rustls::CertificateError;
 
 use super::address::Address;
 use super::session::Session;
@@ -16,9 +17,9 @@ pub(super) fn explain(address: &Address, act: &str, error: &postgres::Error) -> 
         let reason = chain(error);
         return match () {
             () if reason.starts_with("error performing TLS handshake") => {
-                Error::Login { target, reason: format!("{reason}{}", tls_advice(&reason)) }
+                Error::Login { target, reason: format!("{reason}{}", tls_advice(error, &reason)) }
             }
-            () if reason.contains("received fatal alert") => {
+            () if matches!(tls::cause(error), Some(rustls::Error::AlertReceived(_))) => {
                 let advice = "the server ends the TLS handshake: it may not trust sslcert (ssl_ca_file on the server), or \
                               speak another TLS";
                 Error::Login { target, reason: format!("{reason}; {advice}") }
@@ -222,7 +223,9 @@ fn login_advice(code: &SqlState, address: &Address) -> String {
 /// How a database's URL names an authority.
 pub(super) const SSLROOTCERT: tls::Key = tls::Key { name: "sslrootcert", example: "sslrootcert=/path/ca.pem" };
 
-fn tls_advice(reason: &str) -> String {
+/// Of what rustls has no type for there is only the text.
+fn tls_advice(error: &postgres::Error, reason: &str) -> String {
+    use CertificateError::{NotValidForName, NotValidForNameContext};
     if reason.contains("does not support TLS") {
         "; set ssl = on in postgresql.conf, or sslmode=disable where the network is trusted".to_owned()
     } else if reason.contains("UnsupportedCertVersion") {
@@ -230,10 +233,12 @@ fn tls_advice(reason: &str) -> String {
          one of version 3, with openssl x509 -req … -copy_extensions copy from a request with -addext \
          subjectAltName=DNS:host, or with openssl req -x509 -addext subjectAltName=DNS:host"
             .to_owned()
-    } else if reason.contains("not valid for name") || reason.contains("NotValidForName") {
+    } else if let Some(rustls::Error::InvalidCertificate(NotValidForName | NotValidForNameContext { .. })) =
+        tls::cause(error)
+    {
         "; use the name that is in the certificate's subjectAltName, or sslmode=verify-ca".to_owned()
     } else {
-        tls::advice(reason, SSLROOTCERT)
+        tls::advice(error, SSLROOTCERT.example)
     }
 }
 
