@@ -3,6 +3,7 @@
 //! journald and `journalctl -o json` keep such a line whole; a longer one would be shown as null. Only `hub up` on a
 //! terminal, and what it starts, write short lines for people instead.
 
+mod level;
 mod short;
 
 use std::io::{IsTerminal, Write};
@@ -11,56 +12,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Map, Value};
 
+pub use self::level::Level;
 use crate::text;
 
 /// A line, its priority prefix and its newline stay below this many bytes (`journalctl -o json` without `--all`).
 const LINE_LIMIT: usize = 4096;
-
-/// How much a line matters; the names are those of the `level` field.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Level {
-    /// For the developer.
-    Debug,
-    /// The normal course of things.
-    Info,
-    /// Something to look at, the work goes on.
-    Warn,
-    /// Work was not done.
-    Error,
-}
-
-impl Level {
-    /// The value of the `level` field.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Debug => "DEBUG",
-            Self::Info => "INFO",
-            Self::Warn => "WARN",
-            Self::Error => "ERROR",
-        }
-    }
-
-    /// The level of a name, in any letter case; `WARNING` and `ERR` are understood too.
-    pub fn from_name(name: &str) -> Option<Self> {
-        match name.to_ascii_uppercase().as_str() {
-            "DEBUG" => Some(Self::Debug),
-            "INFO" => Some(Self::Info),
-            "WARN" | "WARNING" => Some(Self::Warn),
-            "ERROR" | "ERR" => Some(Self::Error),
-            _ => None,
-        }
-    }
-
-    /// The syslog priority that journald reads from the `<N>` prefix (sd-daemon(3)).
-    fn priority(self) -> u8 {
-        match self {
-            Self::Debug => 7,
-            Self::Info => 6,
-            Self::Warn => 4,
-            Self::Error => 3,
-        }
-    }
-}
 
 static SERVICE: OnceLock<String> = OnceLock::new();
 static TO_STDERR: AtomicBool = AtomicBool::new(false);

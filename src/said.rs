@@ -6,7 +6,8 @@ use jiff::{SignedDuration, Timestamp};
 use ureq::http::{Response, StatusCode};
 
 use crate::config::{Config, Error, Repository, Secret};
-use crate::forge::board::{Board, Said, Word, board};
+use crate::forge::board;
+use crate::forge::board::{Board, Said, Word};
 use crate::http::{Trusting, said};
 use crate::text;
 

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
+use super::end::end_child;
 use super::guests::Guest;
 use super::output::{STDERR_KEPT, Stream, Streams, timespec};
-use super::run::end_child;
 use super::{Error, Output};
 
 /// How long a child that closed its output may take to end.

@@ -7,6 +7,7 @@ mod account;
 mod backoff;
 mod conversation;
 mod crowded;
+mod end;
 mod error;
 mod guests;
 mod hanging;

@@ -2,22 +2,21 @@ use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{ErrorKind, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ExitStatus, Stdio};
+use std::process::{Child, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
-use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, pidfd_open, waitid,
-};
+use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, pidfd_open, waitid};
 
+use super::end::{Serving, end_session, hangs, reap};
 use super::guests::{Guest, start_one};
 use super::output::{STDERR_KEPT, Stream, Streams, timespec};
-use super::served::{Server, Serving};
 use super::{Account, Conversation, Error, Output, account, crowded};
 
 /// Where `PATH` is not set.
@@ -25,8 +24,6 @@ const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 /// How long output is still read after the child and its group have ended: whoever holds the pipe now has left the
 /// group and is not waited for.
 const LAST_OUTPUT: Duration = Duration::from_millis(500);
-/// How long a killed child is waited for.
-const LAST_MOMENTS: Duration = Duration::from_secs(5);
 
 /// A command to run. The environment is empty but for `PATH`, `HOME`, `USER`, `LOGNAME`, `LC_ALL=C.UTF-8`, the mark of
 /// `mark_children` and what the caller adds.
@@ -47,6 +44,15 @@ pub struct Command {
     pub(super) errors: Option<OwnedFd>,
     pub(super) server: Option<Server>,
     pub(super) serving: Option<Serving>,
+}
+
+/// The other command, before both are started.
+#[derive(Debug)]
+pub(super) struct Server {
+    pub command: Box<Command>,
+    /// The end of the socket that the first command inherits.
+    pub near: UnixStream,
+    pub far: UnixStream,
 }
 
 /// Where a command's standard input comes from.
@@ -349,50 +355,6 @@ pub(super) struct Started {
     pub input: Vec<u8>,
     /// To be held until it has ended.
     pub guest: Option<Guest>,
-}
-
-/// Takes the status of a child that was killed. One that hangs in the kernel, in a file system that does not answer, is left
-/// to itself: none.
-fn reap(child: &mut Child, ended: &OwnedFd) -> std::io::Result<Option<ExitStatus>> {
-    let until = Instant::now() + LAST_MOMENTS;
-    loop {
-        let left = timespec(until.saturating_duration_since(Instant::now()));
-        match poll(&mut [PollFd::new(ended, PollFlags::IN)], Some(&left)) {
-            Ok(0) => return Ok(None),
-            Ok(_) => return child.wait().map(Some),
-            Err(Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-}
-
-/// Kills a child with its group, if it has not ended, and takes its status.
-///
-/// # Errors
-/// When the child does not end, which says what it hangs in.
-pub(super) fn end_child(child: &mut Child) -> std::io::Result<ExitStatus> {
-    let group = Pid::from_child(child);
-    let ended = pidfd_open(group, PidfdFlags::empty())?;
-    end_session(group)?;
-    reap(child, &ended)?.ok_or_else(hangs)
-}
-
-fn hangs() -> std::io::Error {
-    std::io::Error::new(ErrorKind::TimedOut, "it was killed and hangs in a file system that does not answer")
-}
-
-/// Kills a child that was not waited for yet, so that its number cannot have been given to another process, and what is in
-/// its group. Without the group the child itself: before setsid(1) has done its work there is none.
-pub(super) fn end_session(child: Pid) -> std::io::Result<()> {
-    match kill_process_group(child, Signal::KILL) {
-        Ok(()) => return Ok(()),
-        Err(Errno::SRCH | Errno::PERM) => {}
-        Err(error) => return Err(error.into()),
-    }
-    match kill_process(child, Signal::KILL) {
-        Ok(()) | Err(Errno::SRCH | Errno::PERM) => Ok(()),
-        Err(error) => Err(error.into()),
-    }
 }
 
 /// As `sees_terminal`, asked once: only a session's leader without a terminal could get one later, and no program of the hub

@@ -3,40 +3,15 @@
 use std::net::Shutdown;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::process::{Child, ChildStderr, Stdio};
+use std::process::{ChildStderr, Stdio};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-use super::guests::Guest;
-use super::run::{Input, Started, end_child};
+use super::end::Serving;
+use super::run::{Input, Server, Started};
 use super::{Command, Error, crowded};
-
-/// The other command, before both are started.
-#[derive(Debug)]
-pub(super) struct Server {
-    command: Box<Command>,
-    /// The end of the socket that the first command inherits.
-    near: UnixStream,
-    far: UnixStream,
-}
-
-/// The other command at work; ended when dropped.
-#[derive(Debug)]
-pub(super) struct Serving {
-    child: Child,
-    name: String,
-    _guest: Option<Guest>,
-}
-
-impl Drop for Serving {
-    fn drop(&mut self) {
-        if let Err(error) = end_child(&mut self.child) {
-            crate::log::warn!("child_not_ended", command = self.name, error = error.to_string());
-        }
-    }
-}
 
 impl Command {
     /// Starts `server` together with this command. It serves on its standard input and output; what it says goes where this

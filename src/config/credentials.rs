@@ -4,6 +4,9 @@ use std::path::{Path, PathBuf};
 use super::{Error, WebUrl, environment};
 use crate::state::Folder;
 
+/// Where the installed units' `LoadCredential=` finds credentials (systemd.exec(5)).
+pub const CREDSTORE: &str = "/etc/credstore";
+
 /// A secret shorter than this is guessed too easily to guard a host.
 const SHORTEST_SECRET: usize = 16;
 pub(super) const LONGEST_CREDENTIAL: usize = 64 * 1024;
@@ -53,8 +56,7 @@ pub struct Credentials {
 
 impl Credentials {
     pub(super) fn new(folder: PathBuf) -> Self {
-        let others =
-            if folder == Path::new(super::CREDSTORE) { OTHER_STORES.map(PathBuf::from).into() } else { Vec::new() };
+        let others = if folder == Path::new(CREDSTORE) { OTHER_STORES.map(PathBuf::from).into() } else { Vec::new() };
         Self { folder, others }
     }
 

@@ -231,7 +231,8 @@ impl Parsed {
                 );
                 return Err(wrong(("retention_days", reason)));
             }
-            if let Some(reason) = pipelines.iter().find_map(|other| super::tables::clash(&pipeline, other)) {
+            if let Some(reason) = pipelines.iter().find_map(|other| super::tables::clash(&pipeline.table, &other.table))
+            {
                 return Err(wrong(("table", reason)));
             }
             pipelines.push(pipeline);

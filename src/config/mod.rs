@@ -4,8 +4,10 @@
 
 mod credentials;
 mod database;
+mod environment;
 mod error;
 mod file;
+mod implied;
 mod limits;
 mod mongo;
 mod names;
@@ -14,6 +16,7 @@ mod pipeline;
 mod remote;
 mod renewal;
 mod repository;
+mod sections;
 pub(crate) mod tables;
 mod values;
 mod wording;
@@ -21,8 +24,9 @@ mod wording;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-pub use credentials::{Credentials, Secret};
+pub use credentials::{CREDSTORE, Credentials, Secret};
 pub use database::DatabaseUrl;
+use environment::environment;
 pub use error::Error;
 pub(crate) use error::known_names;
 pub use limits::Limits;
@@ -31,12 +35,11 @@ pub use pipeline::{FieldPath, Map, Pipeline, Select};
 pub use remote::Remote;
 pub use renewal::{InForce, LOOK_EVERY, Look, Refused, Renew, Renewal};
 pub use repository::{Guard, Repository, RestartRule};
+pub use sections::{Database, Gate, Gitops, Metrics, Proxy};
 pub use values::{Json, Source};
 
 /// Where the file is looked for when nothing else is said.
 pub const DEFAULT_PATH: &str = "/etc/observability-hub/hub.toml";
-/// Where the installed units' `LoadCredential=` finds credentials (systemd.exec(5)).
-pub const CREDSTORE: &str = "/etc/credstore";
 
 /// The whole configuration, checked.
 #[derive(Clone, Debug)]
@@ -66,74 +69,6 @@ pub struct Config {
     /// How many documents of a pipeline make a batch: `$BATCH_SIZE`, else 1000.
     pub batch_size: usize,
     credentials_dir: Option<PathBuf>,
-}
-
-/// `[proxy]`
-#[derive(Clone, Debug)]
-pub struct Proxy {
-    /// The public address, which the funnel exposes.
-    pub listen: SocketAddr,
-    /// The admin address, never exposed.
-    pub admin_listen: SocketAddr,
-    /// The longest webhook body that is read, in bytes.
-    pub max_body: u64,
-    /// `Host` names that the admin listener answers to besides localhost and loopback addresses.
-    pub admin_hosts: Vec<String>,
-}
-
-impl Proxy {
-    /// Why `address` cannot be that of one listener, where the key of the other is `other`: who reaches the public one would
-    /// reach the admin one. None where they are apart.
-    fn clash(&self, other: &str, address: SocketAddr) -> Option<String> {
-        let (public, admin) = (self.listen, self.admin_listen);
-        // `::` takes what comes for IPv4, too.
-        let takes = |all: SocketAddr, one: SocketAddr| {
-            all.ip().is_unspecified() && (all.is_ipv6() || all.is_ipv4() == one.is_ipv4())
-        };
-        let is_one = public.ip() == admin.ip() || takes(public, admin) || takes(admin, public);
-        (is_one && public.port() == admin.port() && public.port() != 0)
-            .then(|| format!("{address} reaches {other} too; the two listeners need a port each"))
-    }
-}
-
-/// `[database]`
-#[derive(Clone, Debug)]
-pub struct Database {
-    /// What the file says, else the default `sqlite:hub.db`; `Config::database_url` is what is in force.
-    pub url: DatabaseUrl,
-}
-
-/// `[gitops]`
-#[derive(Clone, Debug)]
-pub struct Gitops {
-    /// Where unit files are installed.
-    pub units_dir: PathBuf,
-    /// Pinned ssh host keys, in the format of ssh's known_hosts (sshd(8)).
-    pub known_hosts: PathBuf,
-    /// The longest one fetch may take, in seconds.
-    pub fetch_timeout_seconds: u64,
-    /// The longest one `build` or `after` command may take, in seconds.
-    pub command_timeout_seconds: u64,
-    /// The most that one fetch may bring, in bytes.
-    pub fetch_max: u64,
-    /// What must answer after a deployment of units as it did before.
-    pub guard: Vec<Guard>,
-}
-
-/// `[gate]`
-#[derive(Clone, Debug)]
-pub struct Gate {
-    /// The funnel's port: 443, 8443 or 10000.
-    pub port: u16,
-    /// tailscaled's socket; none where it is tailscale's usual one.
-    pub socket: Option<PathBuf>,
-}
-
-/// `[metrics]`
-#[derive(Clone, Debug)]
-pub struct Metrics {
-    /// Days that samples are kept; 0 keeps all; none where the file does not say.
-    pub retention_days: Option<u32>,
 }
 
 impl Config {
@@ -178,9 +113,9 @@ impl Config {
         }
         let mut pipelines = file.pipelines()?;
         if pipelines.is_empty() {
-            pipelines.extend(mongo::implied());
+            pipelines.extend(implied::implied());
         }
-        mongo::check_names(&pipelines)?;
+        implied::check_names(&pipelines)?;
         Ok(Self {
             state_dir,
             proxy,
@@ -191,7 +126,7 @@ impl Config {
             limits: file.limits(),
             notify: file.notify(),
             pipelines,
-            batch_size: mongo::batch_size()?,
+            batch_size: implied::batch_size()?,
             repositories: file.repositories()?,
             path,
             credentials_dir: None,
@@ -261,11 +196,6 @@ pub fn user_path() -> Option<PathBuf> {
 /// The file that somebody named; it has to exist.
 fn named_file(flag: Option<&Path>) -> Option<PathBuf> {
     flag.map(Path::to_owned).or_else(|| environment("HUB_CONFIG").map(PathBuf::from))
-}
-
-/// A variable of the environment; an empty one counts as not set.
-fn environment(name: &str) -> Option<String> {
-    std::env::var_os(name).map(|value| value.to_string_lossy().into_owned()).filter(|value| !value.is_empty())
 }
 
 /// Where a listener on this address is reached from this host: one that stands for all becomes loopback.

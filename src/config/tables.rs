@@ -1,7 +1,6 @@
 //! Which names the tables of pipelines may have: none that the hub, SQLite or PostgreSQL has, and none that comes with
 //! another table.
 
-use super::Pipeline;
 use crate::kinds;
 
 /// The hub's own tables and indexes, and what its database calls them; the views of metrics come to them.
@@ -57,8 +56,8 @@ fn along(table: &str, name: &str) -> bool {
 }
 
 /// Why two pipelines cannot have their tables side by side; none where they can.
-pub(super) fn clash(one: &Pipeline, other: &Pipeline) -> Option<String> {
-    let ((schema, name), (other_schema, other_name)) = (parts(&one.table), parts(&other.table));
+pub(super) fn clash(one: &str, other: &str) -> Option<String> {
+    let ((schema, name), (other_schema, other_name)) = (parts(one), parts(other));
     let clashes = schema == other_schema && (along(name, other_name) || along(other_name, name));
-    clashes.then(|| format!("{:?} and {:?} clash: one of them is made along with the other", one.table, other.table))
+    clashes.then(|| format!("{one:?} and {other:?} clash: one of them is made along with the other"))
 }

@@ -4,7 +4,7 @@
 use serde::Deserialize;
 
 use super::event::{self, Error, Event, Moved};
-use super::{Forge, Headers, Proof};
+use super::sender::{Forge, Headers, Proof, first};
 
 pub(super) struct Bitbucket;
 
@@ -88,7 +88,7 @@ impl Forge for Bitbucket {
 
     /// GitHub sends SHA-1 in the header of that name.
     fn sends(&self, headers: &Headers) -> bool {
-        super::first(&[EVENT], headers).is_some()
+        first(&[EVENT], headers).is_some()
     }
 
     fn event_headers(&self) -> &'static [&'static str] {

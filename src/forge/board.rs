@@ -97,42 +97,9 @@ pub trait Board: Sync {
     fn read(&self, answer: &str) -> serde_json::Result<Page>;
 }
 
-/// The board of a repository and the address of the API it is reached at: by that address where hub.toml has one, else by the
-/// host that the repository is fetched from. None where no forge is known to be there.
-pub fn board(api: Option<&str>, url: &str, host: &str) -> Option<(&'static dyn Board, String)> {
-    let mut boards = super::ALL.into_iter().filter_map(|forge| Some((forge, forge.board()?)));
-    if let Some(api) = api.map(|api| api.trim_end_matches('/')) {
-        let is_it = |board: &dyn Board| api.ends_with(board.ending()) || api == board.root("github.com");
-        return boards.map(|(_, board)| board).find(|board| is_it(*board)).map(|board| (board, api.to_owned()));
-    }
-    let (_, board) = boards.find(|(forge, _)| super::is_at(*forge, host))?;
-    // ssh has a port of its own.
-    let authority = url.strip_prefix("https://").and_then(|rest| rest.split('/').next()).unwrap_or(host);
-    Some((board, board.root(authority)))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_board_is_found_by_host_or_address() {
-        for (api, url, host, root) in [
-            (None, "https://github.com/a/b.git", "github.com", Some("https://api.github.com")),
-            (None, "git@github.com:a/b.git", "github.com", Some("https://api.github.com")),
-            (None, "https://github.acme.org:8443/a/b", "github.acme.org", Some("https://github.acme.org:8443/api/v3")),
-            (None, "ssh://git@gitlab.acme.org:22/a/b", "gitlab.acme.org", Some("https://gitlab.acme.org/api/v4")),
-            (None, "https://codeberg.org/a/b", "codeberg.org", Some("https://codeberg.org/api/v1")),
-            (None, "https://git.acme.org/a/b", "git.acme.org", None),
-            (None, "https://bitbucket.org/a/b", "bitbucket.org", None),
-            (Some("https://git.acme.org/x/api/v1/"), "/srv/b.git", "", Some("https://git.acme.org/x/api/v1")),
-            (Some("https://api.github.com"), "/srv/b.git", "", Some("https://api.github.com")),
-            (Some("https://git.acme.org/api"), "https://github.com/a/b", "github.com", None),
-        ] {
-            let found = board(api, url, host).map(|(_, root)| root);
-            assert_eq!(found.as_deref(), root, "{api:?} {url}");
-        }
-    }
 
     #[test]
     fn a_description_is_cut_by_characters() {

@@ -4,8 +4,6 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
-use super::Forge;
-
 /// No forge nests payloads nearly as deep.
 const DEEPEST: usize = 128;
 /// Characters of received text in a reason.
@@ -80,26 +78,6 @@ impl Moved {
 struct Object {}
 
 impl Event {
-    /// Reads a verified body that `forge` sent. `name` is the event's name from its headers. JSON comes first, so that a
-    /// body which is none is refused whatever the event.
-    ///
-    /// # Errors
-    /// When the body is not JSON, lacks a key, or the event has no name.
-    pub fn read(forge: &dyn Forge, name: Option<&str>, body: &[u8]) -> Result<Self, Error> {
-        let text = std::str::from_utf8(body).map_err(|error| Error::NotUtf8 { at: error.valid_up_to() })?;
-        if is_too_deep(text) {
-            return Err(Error::TooDeep);
-        }
-        // serde takes an array for a struct too.
-        if text.trim_ascii_start().starts_with('[') {
-            return Err(Error::Json("it is an array, not an object".to_owned()));
-        }
-        match name {
-            Some(name) => forge.read(name, text),
-            None => any(text).and(Err(Error::NoEvent(forge.event_headers().first().unwrap_or(&"the event's header")))),
-        }
-    }
-
     /// The repository that it concerns, where the hub cares.
     pub fn repository(&self) -> Option<&str> {
         match self {
@@ -189,7 +167,7 @@ pub fn shown(text: &str) -> String {
 }
 
 /// The parser skips what it does not know without recursion, at a byte of memory a level: this bounds it.
-fn is_too_deep(text: &str) -> bool {
+pub(super) fn is_too_deep(text: &str) -> bool {
     let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
     for byte in text.bytes() {
         match byte {

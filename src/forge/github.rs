@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::board::{Board, OWN, Page, Said, State, Word, said_as_status};
 use super::event::{self, Error, Event, Moved};
 use super::gitea::Gitea;
-use super::{Forge, Proof};
+use super::sender::{Forge, Proof};
 
 /// GitHub, or a forge that sends what it sends.
 pub(super) struct GitHub(Proof, &'static [&'static str], &'static dyn Board);

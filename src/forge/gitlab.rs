@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::board::{Board, OWN, Page, Said, State, Word};
 use super::event::{self, Error, Event, Moved};
-use super::{Forge, Proof};
+use super::sender::{Forge, Proof};
 
 pub(super) struct GitLab;
 

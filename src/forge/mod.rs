@@ -10,92 +10,19 @@ pub mod event;
 mod gitea;
 mod github;
 mod gitlab;
+mod sender;
 pub mod signature;
 
 use board::Board;
-use event::{Error, Event};
-
-/// Header fields of a request, names in any letter case.
-pub type Headers<'a> = [(&'a str, &'a str)];
-
-/// How a delivery proves where it comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Proof {
-    /// HMAC-SHA256 of the body under the secret: `prefix` and 64 lower-case hex digits in `header`.
-    Mac {
-        /// The header's name.
-        header: &'static str,
-        /// What stands before the digits.
-        prefix: &'static str,
-    },
-    /// The secret itself in `header`, so that whoever reads one delivery can make others.
-    Token {
-        /// The header's name.
-        header: &'static str,
-    },
-}
-
-impl Proof {
-    /// The name of the header that proves it.
-    pub fn header(&self) -> &'static str {
-        match self {
-            Self::Mac { header, .. } | Self::Token { header } => header,
-        }
-    }
-}
-
-/// A forge that sends deliveries.
-pub trait Forge: Sync {
-    /// How its deliveries prove themselves.
-    fn proof(&self) -> Proof;
-
-    /// Whether a delivery with its proof's header is this forge's: another one's header may have the same name.
-    fn sends(&self, _: &Headers) -> bool {
-        true
-    }
-
-    /// The headers of which the first that is there names the event.
-    fn event_headers(&self) -> &'static [&'static str];
-
-    /// The headers of which the first that is there is the delivery's id. It is not signed.
-    fn id_headers(&self) -> &'static [&'static str];
-
-    /// The name of a delivery's event.
-    fn event<'a>(&self, headers: &Headers<'a>) -> Option<&'a str> {
-        first(self.event_headers(), headers)
-    }
-
-    /// The id of a delivery.
-    fn delivery<'a>(&self, headers: &Headers<'a>) -> Option<&'a str> {
-        first(self.id_headers(), headers)
-    }
-
-    /// What the names of its hosts have in them.
-    fn hosts(&self) -> &'static [&'static str];
-
-    /// What stands between a repository's page and the name of a commit in the address of that commit's page.
-    fn commit_path(&self) -> &'static str {
-        "commit"
-    }
-
-    /// Where it keeps what is said of commits; none where the hub says nothing there.
-    fn board(&self) -> Option<&'static dyn Board> {
-        None
-    }
-
-    /// What the event `name` with the payload `text` asks for.
-    ///
-    /// # Errors
-    /// When `text` is not JSON, or lacks a key that the event has.
-    fn read(&self, name: &str, text: &str) -> Result<Event, Error>;
-}
+use sender::first;
+pub use sender::{Forge, Headers, Proof};
 
 /// All forges, in the order in which they are asked whether a delivery is theirs.
 const ALL: [&dyn Forge; 5] =
     [&github::GITHUB, &github::FORGEJO, &github::GITEA, &bitbucket::Bitbucket, &gitlab::GitLab];
 
 /// The forge whose delivery this claims to be.
-fn sender(headers: &Headers) -> Option<&'static dyn Forge> {
+fn sender_of(headers: &Headers) -> Option<&'static dyn Forge> {
     ALL.into_iter().find(|forge| first(&[forge.proof().header()], headers).is_some() && forge.sends(headers))
 }
 
@@ -124,15 +51,42 @@ pub fn commit_link(url: &str, host: &str, full_name: &str, commit: &str) -> Opti
     Some(format!("{page}/{path}/{commit}"))
 }
 
-/// The value of the first of `names` that is there.
-fn first<'a>(names: &[&str], headers: &Headers<'a>) -> Option<&'a str> {
-    let value = |wanted: &&str| headers.iter().find(|(name, _)| name.eq_ignore_ascii_case(wanted));
-    names.iter().find_map(value).map(|(_, value)| *value)
+/// The board of a repository and the address of the API it is reached at: by that address where hub.toml has one, else by the
+/// host that the repository is fetched from. None where no forge is known to be there.
+pub fn board(api: Option<&str>, url: &str, host: &str) -> Option<(&'static dyn Board, String)> {
+    let mut boards = ALL.into_iter().filter_map(|forge| Some((forge, forge.board()?)));
+    if let Some(api) = api.map(|api| api.trim_end_matches('/')) {
+        let is_it = |board: &dyn Board| api.ends_with(board.ending()) || api == board.root("github.com");
+        return boards.map(|(_, board)| board).find(|board| is_it(*board)).map(|board| (board, api.to_owned()));
+    }
+    let (_, board) = boards.find(|(forge, _)| is_at(*forge, host))?;
+    // ssh has a port of its own.
+    let authority = url.strip_prefix("https://").and_then(|rest| rest.split('/').next()).unwrap_or(host);
+    Some((board, board.root(authority)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_board_is_found_by_host_or_address() {
+        for (api, url, host, root) in [
+            (None, "https://github.com/a/b.git", "github.com", Some("https://api.github.com")),
+            (None, "git@github.com:a/b.git", "github.com", Some("https://api.github.com")),
+            (None, "https://github.acme.org:8443/a/b", "github.acme.org", Some("https://github.acme.org:8443/api/v3")),
+            (None, "ssh://git@gitlab.acme.org:22/a/b", "gitlab.acme.org", Some("https://gitlab.acme.org/api/v4")),
+            (None, "https://codeberg.org/a/b", "codeberg.org", Some("https://codeberg.org/api/v1")),
+            (None, "https://git.acme.org/a/b", "git.acme.org", None),
+            (None, "https://bitbucket.org/a/b", "bitbucket.org", None),
+            (Some("https://git.acme.org/x/api/v1/"), "/srv/b.git", "", Some("https://git.acme.org/x/api/v1")),
+            (Some("https://api.github.com"), "/srv/b.git", "", Some("https://api.github.com")),
+            (Some("https://git.acme.org/api"), "https://github.com/a/b", "github.com", None),
+        ] {
+            let found = board(api, url, host).map(|(_, root)| root);
+            assert_eq!(found.as_deref(), root, "{api:?} {url}");
+        }
+    }
 
     #[test]
     fn a_commit_has_its_page_where_its_forge_has_it() {

@@ -68,7 +68,7 @@ impl Claim {
     /// # Errors
     /// When there is none, or the deciding one is doubled or malformed.
     pub fn read(headers: &Headers) -> Result<Self, Error> {
-        let forge = super::sender(headers).ok_or(Error::Missing)?;
+        let forge = super::sender_of(headers).ok_or(Error::Missing)?;
         let header = forge.proof().header();
         let mut values = headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case(header)).map(|(_, value)| *value);
         let value = values.next().ok_or(Error::Missing)?;

@@ -14,22 +14,23 @@ mod report;
 mod run;
 mod status;
 mod tailscale;
+mod target;
 mod worker;
 
 use std::fmt::Display;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use argh::FromArgs;
 
-use crate::config::{Config, Renewal, reachable};
+use crate::config::{Config, Renewal};
 use crate::log;
 use crate::program::{self, CommandLine, Exit};
 use crate::state::Folder;
 
 pub use alive::instance;
 pub use error::Error;
+use target::{Target, folder, target};
 
 /// Open Tailscale Funnel while the proxy is healthy, and close it in every other case.
 ///
@@ -116,15 +117,6 @@ impl Arguments {
     }
 }
 
-/// What may be published.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Target {
-    address: SocketAddr,
-    url: String,
-    /// The listener that is never published. What it answers tells a proxy that is flooded from one that hangs.
-    admin: SocketAddr,
-}
-
 /// The program `tailscale-gate`.
 pub fn main() -> ExitCode {
     program::run(|arguments: Arguments, renewal: Renewal| {
@@ -159,22 +151,6 @@ pub fn check(config: &Config) -> Result<String, Error> {
     let facts = tailscale.facts();
     let (version, name) = (facts.version.as_deref().unwrap_or_default(), node.name.as_deref().unwrap_or_default());
     Ok(format!("tailscale {version} may publish port {} of {name}", config.gate.port))
-}
-
-/// The proxy's public address as the funnel reaches it; never the admin listener's.
-fn target(config: &Config) -> Result<Target, Error> {
-    let (public, admin) = (config.proxy.listen, config.proxy.admin_listen);
-    if public.port() == 0 {
-        let reason = "proxy.listen has the port 0, which is another one at every start; the gate needs a fixed one";
-        return Err(Error::Config(reason.to_owned()));
-    }
-    let address = reachable(public);
-    Ok(Target { address, url: format!("http://{address}"), admin: reachable(admin) })
-}
-
-/// `<state>/gate`, made where missing.
-fn folder(config: &Config) -> Result<Folder, crate::state::Error> {
-    Folder::open_or_make(&config.state_dir, 0o755)?.sub_or_make("gate", 0o750)
 }
 
 /// Closes whatever the port exposes, without a gate that runs.
@@ -214,31 +190,5 @@ fn allow(config: &Config, target: &Target) -> Exit {
             log::error!("not_allowed", error = error.to_string());
             Exit::Error
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn target_of(text: &str) -> Result<String, String> {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("hub.toml");
-        std::fs::write(&path, text).unwrap();
-        let config = Config::load(Some(&path)).map_err(|error| error.to_string())?;
-        target(&config).map(|target| target.url).map_err(|error| error.to_string())
-    }
-
-    #[test]
-    fn only_the_public_listener_can_be_published() {
-        assert_eq!(target_of("").unwrap(), "http://127.0.0.1:8085");
-        assert_eq!(target_of("[proxy]\nlisten = \"0.0.0.0:80\"").unwrap(), "http://127.0.0.1:80");
-        assert_eq!(target_of("[proxy]\nlisten = \"[::]:80\"").unwrap(), "http://[::1]:80");
-        assert_eq!(target_of("[proxy]\nlisten = \"192.0.2.7:80\"").unwrap(), "http://192.0.2.7:80");
-        for listen in ["0.0.0.0:8086", "127.0.0.1:8086", "[::]:8086"] {
-            let error = target_of(&format!("[proxy]\nlisten = \"{listen}\"")).unwrap_err();
-            assert!(error.contains("proxy.admin_listen"), "{error}");
-        }
-        assert!(target_of("[proxy]\nlisten = \"127.0.0.1:0\"").unwrap_err().contains("port 0"));
     }
 }

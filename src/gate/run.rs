@@ -12,8 +12,8 @@ use super::health::{Answer, Check, Failure, Question};
 use super::machine::{Action, Event, Machine, PERIOD, State};
 use super::report::Reporter;
 use super::tailscale::Tailscale;
+use super::target::{Target, folder, target};
 use super::worker::Worker;
-use super::{Target, folder};
 use crate::command::timespec;
 use crate::config::{Config, Look, Renew, Renewal};
 use crate::program::{Asked, Exit, Signals};
@@ -132,7 +132,7 @@ impl Renew for Gate {
 
     fn prepare(&self, config: &Config) -> Result<Target, String> {
         config.credentials().webhook_secrets().map_err(|error| error.to_string())?;
-        super::target(config).map_err(|error| error.to_string())
+        target(config).map_err(|error| error.to_string())
     }
 
     fn renew(&mut self, config: &Config, target: Target) -> Result<(), String> {

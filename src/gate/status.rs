@@ -4,11 +4,12 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use super::Error;
 use super::exposure::{Look, Seen};
 use super::machine::State;
 use super::report;
 use super::tailscale::Tailscale;
-use super::{Error, Target, folder};
+use super::target::{Target, folder};
 use crate::config::Config;
 use crate::hint::hint;
 use crate::log;

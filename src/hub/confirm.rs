@@ -1,10 +1,11 @@
 use std::path::PathBuf;
 
+use super::Error;
 use super::repository::Target;
-use super::{Error, say};
 use crate::command;
 use crate::hint::hint;
 use crate::log::rfc3339;
+use crate::program::print;
 use crate::records::{Confirmed, LAST_WORD, LONGEST_ENTRY, Open, short};
 
 /// Keep a deployment that is on trial; without this it is taken back (key confirm_minutes of a repository).
@@ -43,7 +44,7 @@ pub(super) fn main(arguments: &Arguments) -> Result<(), Error> {
     }
     let confirmed = Confirmed { commit: to.clone(), at: rfc3339(now), by: command::current().name };
     target.gitops("confirmed")?.publish_json(&target.file, &confirmed)?;
-    say(&format!("{} of {} stays", short(&to), target.name));
+    print(&format!("{} of {} stays", short(&to), target.name));
     // The next run writes it down. Where deployments are suspended that is the one that comes by itself.
     match target.queue_deployment() {
         Err(Error::OnHold(_)) => Ok(()),

@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
-use super::{Error, random_id};
+use super::Error;
 use crate::config::{CREDSTORE, Config, Credentials};
+use crate::random;
 use crate::state::Folder;
 
 const INSTALLED: [&str; 2] = ["/etc/systemd/system/proxy.service", "/usr/lib/systemd/system/proxy.service"];
@@ -27,7 +28,7 @@ impl Store {
     /// # Errors
     /// When a folder on the way cannot be made, or the file cannot be written.
     pub fn make(&self, config: &Config, name: &str) -> Result<(), Error> {
-        let line = format!("{}{}", random_id()?, random_id()?);
+        let line = format!("{}{}", random::id().map_err(Error::no_random)?, random::id().map_err(Error::no_random)?);
         Folder::open_or_make(&config.state_dir, 0o755)?;
         let folder = Folder::open_or_make(self.credentials.folder(), 0o700)?;
         Ok(folder.publish(name, format!("{line}\n").as_bytes(), 0o600)?)

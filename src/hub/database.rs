@@ -1,8 +1,9 @@
 use std::path::{Path, PathBuf};
 
-use super::{Error, say};
+use super::Error;
 use crate::config::Config;
 use crate::hint::quoted;
+use crate::program::print;
 use crate::records::counted;
 use crate::store::care::{self, Recovered};
 
@@ -66,14 +67,14 @@ pub(super) fn main(arguments: &Arguments) -> Result<(), Error> {
         Command::Backup(Backup { file, config }) => {
             let config = Config::load(config.as_deref())?;
             care::backup(&config, file).map_err(Error::Store)?;
-            say(&format!("{} is a copy of {}", file.display(), path(&config)));
+            print(&format!("{} is a copy of {}", file.display(), path(&config)));
             Ok(())
         }
         Command::Recover(Recover { file, config }) => {
             let config = Config::load(config.as_deref())?;
             let recovered = care::recover(&config, file).map_err(Error::Store)?;
             recovery(&recovered);
-            say(&put_in_place(&config, file));
+            print(&put_in_place(&config, file));
             Ok(())
         }
     }
@@ -83,11 +84,11 @@ fn check(config: &Config) -> Result<(), Error> {
     let checked = care::check(config).map_err(Error::Store)?;
     for (table, rows) in &checked.tables {
         let rows = rows.map_or("cannot be counted".to_owned(), |rows| counted(rows, "row"));
-        say(&format!("{table}: {rows}"));
+        print(&format!("{table}: {rows}"));
     }
-    checked.notes.iter().for_each(|note| say(note));
+    checked.notes.iter().for_each(|note| print(note));
     if checked.faults.is_empty() {
-        say(&format!("{} is sound", checked.target));
+        print(&format!("{} is sound", checked.target));
         return Ok(());
     }
     Err(Error::Store(crate::store::Error::Damaged { target: checked.target, reason: checked.faults.join("; ") }))
@@ -95,7 +96,7 @@ fn check(config: &Config) -> Result<(), Error> {
 
 fn recovery(recovered: &Recovered) {
     if let Some(head) = &recovered.head {
-        say(&format!("The file's own list of tables could not be used: {head}."));
+        print(&format!("The file's own list of tables could not be used: {head}."));
     }
     for (name, table) in &recovered.tables {
         let mut line = format!("{name}: {}", counted(table.rows, "row"));
@@ -108,7 +109,7 @@ fn recovery(recovered: &Recovered) {
             let note = "were on pages that nothing led to; rows that had been deleted may be among them";
             line.push_str(&format!("; {} of them {note}", table.strays));
         }
-        say(&line);
+        print(&line);
     }
     if recovered.bad_pages > 0 {
         let rest = if recovered.tables.values().all(|table| table.expected.is_some()) {
@@ -116,15 +117,19 @@ fn recovery(recovered: &Recovered) {
         } else {
             "; how many rows were on them is not known where no index tells"
         };
-        say(&format!("{} of tables could not be read{rest}.", counted(recovered.bad_pages, "page")));
+        print(&format!("{} of tables could not be read{rest}.", counted(recovered.bad_pages, "page")));
     }
     if recovered.homeless > 0 {
-        say(&format!("{} fit no table, or more than one, and are left out.", counted(recovered.homeless, "row")));
+        print(&format!("{} fit no table, or more than one, and are left out.", counted(recovered.homeless, "row")));
     }
     if !recovered.bad_indexes.is_empty() {
-        say(&format!("Indexes that were damaged are made anew: {}.", recovered.bad_indexes.join(", ")));
+        print(&format!("Indexes that were damaged are made anew: {}.", recovered.bad_indexes.join(", ")));
     }
-    say(if recovered.is_whole() { "Nothing is lost, as far as can be told." } else { "Not all of it could be read." });
+    print(if recovered.is_whole() {
+        "Nothing is lost, as far as can be told."
+    } else {
+        "Not all of it could be read."
+    });
 }
 
 /// The path of the file, for messages.

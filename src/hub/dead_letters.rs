@@ -1,10 +1,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use super::{Error, say};
+use super::Error;
 use crate::config::Config;
 use crate::hint::hint;
 use crate::log::rfc3339;
+use crate::program::print;
 use crate::reading::dead_letters::{DeadLetters, Retried};
 use crate::records::counted;
 use crate::store::DeadLetter;
@@ -149,13 +150,13 @@ pub(super) fn main(arguments: &Arguments) -> Result<(), Error> {
                 }
             }
             match &dropped[..] {
-                [id] => say(&format!("Dropped dead letter {id}.")),
-                dropped => say(&format!("Dropped {}.", counted(dropped.len() as u64, "dead letter"))),
+                [id] => print(&format!("Dropped dead letter {id}.")),
+                dropped => print(&format!("Dropped {}.", counted(dropped.len() as u64, "dead letter"))),
             }
         }
     }
     if changes && let Err(error) = letters.recount() {
-        say(&format!("hub status goes on with the old numbers until the pipeline has run: {error}"));
+        print(&format!("hub status goes on with the old numbers until the pipeline has run: {error}"));
     }
     Ok(())
 }
@@ -190,12 +191,12 @@ fn origin(letter: &DeadLetter) -> String {
 fn list(letters: &mut DeadLetters<'_>, pipeline: Option<&str>) -> Result<(), Error> {
     let all = letters.list(pipeline)?;
     if all.is_empty() {
-        say("No dead letters.");
+        print("No dead letters.");
     }
     let mut orphans = BTreeSet::new();
     for letter in &all {
         let is_orphan = !letters.is_configured(&letter.pipeline);
-        say(&format!(
+        print(&format!(
             "{}  {}{}  {}  {} bytes, tried {}x, last {}: {}",
             letter.id,
             letter.pipeline,
@@ -211,7 +212,7 @@ fn list(letters: &mut DeadLetters<'_>, pipeline: Option<&str>) -> Result<(), Err
         }
     }
     for name in orphans {
-        say(&format!(
+        print(&format!(
             "{name} is not configured; as another pipeline's: {}",
             hint("hub", &format!("dead-letters --pipeline {name} retry --as NAME"))
         ));
@@ -220,7 +221,7 @@ fn list(letters: &mut DeadLetters<'_>, pipeline: Option<&str>) -> Result<(), Err
 }
 
 fn show(letter: &DeadLetter, document: &str) {
-    say(&format!(
+    print(&format!(
         "id            {}\npipeline      {}\nplace         {}\nsource id     {}\nreason        {}\nattempts      {}\n\
          first failed  {}\nlast failed   {}\ndocument      {} bytes\n\n{document}",
         letter.id,
@@ -243,7 +244,7 @@ fn retry(letters: &mut DeadLetters<'_>, ids: &[i64], target: Option<&str>) -> Re
             && !letters.give(*id, target)?
             && letters.show(*id)?.is_some()
         {
-            say(&format!("Dead letter {id} stays: {target} has one of the same document; drop one of them."));
+            print(&format!("Dead letter {id} stays: {target} has one of the same document; drop one of them."));
             continue;
         }
         let pipeline = letters.show(*id)?.map(|(letter, _)| letter.pipeline);
@@ -256,10 +257,10 @@ fn retry(letters: &mut DeadLetters<'_>, ids: &[i64], target: Option<&str>) -> Re
         all.stored += retried.stored;
         all.dead += retried.dead;
     }
-    say(&format!("{} stored, {} still dead letters.", all.stored, all.dead));
+    print(&format!("{} stored, {} still dead letters.", all.stored, all.dead));
     for (name, count) in left {
         let count = counted(count, "dead letter");
-        say(&format!("{count} of {name}, which is not configured; name a pipeline for them with: retry --as NAME"));
+        print(&format!("{count} of {name}, which is not configured; name a pipeline for them with: retry --as NAME"));
     }
     Ok(())
 }

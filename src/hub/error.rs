@@ -77,6 +77,17 @@ pub enum Error {
 }
 
 impl Error {
+    /// There are no random bytes.
+    pub(super) fn no_random(source: std::io::Error) -> Self {
+        Self::System { act: "get random bytes", source }
+    }
+
+    /// Says it on standard error.
+    #[expect(clippy::print_stderr, reason = "commands for people answer people")]
+    pub(super) fn complain(&self) {
+        eprintln!("hub: {}", crate::text::shown_lines(&self.to_string()));
+    }
+
     /// The exit code of the program.
     pub fn exit(&self) -> Exit {
         match self {

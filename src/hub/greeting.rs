@@ -1,10 +1,10 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
-use super::say;
 use crate::config::{Config, Repository, reachable};
 use crate::hint::{command_line, quoted};
 use crate::log;
+use crate::program::print;
 
 /// The path that forges deliver to.
 pub(super) const WEBHOOK: &str = "/api/webhook/gitops";
@@ -44,7 +44,7 @@ pub(super) fn greet(config: &Config, flag: Option<&Path>) {
     }
     let absent = if config.path.is_some() { "" } else { " (not there yet: the defaults are in force)" };
     let purpose = if secret { "send a signed test delivery" } else { "make the webhook secret and try it" };
-    say(&format!(
+    print(&format!(
         "Observability Hub is up; Ctrl-C stops it.\n\n  \
          Webhook URL    {webhook}\n  \
          Status page    {status_page}\n  \

@@ -1,13 +1,14 @@
 use std::io::{BufRead, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
+use super::Error;
 use super::credential::Store;
 use super::greeting::as_root;
 use super::webhook_test;
-use super::{Error, say};
 use crate::config::{self, Config};
 use crate::gitops::check::check_access;
 use crate::hint::command_line;
+use crate::program::print;
 use crate::state::{self, Folder};
 
 /// Write the first configuration: asks on a terminal for what the flags leave out, looks at the branch once as the user that
@@ -72,7 +73,7 @@ pub(super) fn main(arguments: &Arguments) -> Result<(), Error> {
     let text = before + &answers.text(own.as_deref());
     let config = Config::of_text(&path, &text).map_err(answered)?;
     let repository = config.repositories.last().ok_or_else(|| Error::Usage("no repository was given".to_owned()))?;
-    say(&format!("Looking at {} of {} ...", repository.branch, repository.remote.url()));
+    print(&format!("Looking at {} of {} ...", repository.branch, repository.remote.url()));
     check_access(&config, repository).map_err(|error| Error::Init(format!("{error}; nothing was written")))?;
 
     let (Some(folder), Some(file)) = (path.parent(), path.file_name().and_then(|name| name.to_str())) else {
@@ -87,7 +88,7 @@ pub(super) fn main(arguments: &Arguments) -> Result<(), Error> {
     } else {
         command_line("hub", "up", flag)
     };
-    say(&format!(
+    print(&format!(
         "Wrote {}; the webhook secret is {}.\n\nNext:\n\n  {start}\n\nand for the settings of the webhook on the forge:\n\n  {}\n",
         path.display(),
         known.source,

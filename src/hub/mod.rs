@@ -19,6 +19,7 @@ mod remove;
 mod repository;
 mod rollback;
 mod schedule;
+mod service;
 mod status;
 mod supervisor;
 mod terminal;
@@ -34,11 +35,11 @@ use std::path::Path;
 use std::process::ExitCode;
 
 pub use error::Error;
+pub use service::Service;
 pub use voice::watch_main;
 
 use argh::SubCommands as _;
 
-use crate::config::{self, Config};
 use crate::program::{self, Exit};
 
 /// Observability Hub: this host updates itself from git.
@@ -91,16 +92,6 @@ enum Command {
     Notify(voice::Notify),
 }
 
-/// A service that the program carries.
-pub struct Service {
-    /// The name of its binary.
-    pub name: &'static str,
-    /// Its main function.
-    pub main: fn() -> ExitCode,
-    /// What it looks at before it starts with a configuration, its credentials for instance.
-    pub check: fn(&Config) -> Result<(), config::Error>,
-}
-
 /// Runs `hub`, or, where the program was called by the name of one of `services`, that service: `hub up` starts them
 /// so, from the one binary that `cargo run --bin hub` builds.
 pub fn main(services: &[Service]) -> ExitCode {
@@ -108,7 +99,7 @@ pub fn main(services: &[Service]) -> ExitCode {
     let called = words.next().unwrap_or_default();
     let called = Path::new(&called).file_name().unwrap_or_default();
     if let Some(service) = services.iter().find(|service| called == service.name) {
-        return as_service(service);
+        return service.run();
     }
     let words: Vec<OsString> = words.collect();
     // What a timer starts is a service.
@@ -165,23 +156,8 @@ fn run(command: Command, services: &[Service]) -> ExitCode {
     match done {
         Ok(()) => Exit::Done.into(),
         Err(error) => {
-            complain(&error);
+            error.complain();
             error.exit().into()
-        }
-    }
-}
-
-fn as_service(service: &Service) -> ExitCode {
-    // What ps(1) and pkill(1) call it; started through /proc/self/exe it would be "exe". Cosmetic, so it may fail.
-    let _ = std::fs::write("/proc/self/comm", service.name);
-    match program::follow_supervisor() {
-        Ok(true) => (service.main)(),
-        // The hub that wanted it has gone; nothing has been begun.
-        Ok(false) => Exit::Error.into(),
-        Err(error) => {
-            crate::log::start(service.name);
-            crate::log::error!("start_failed", error = format!("cannot follow hub up: {error}"));
-            Exit::Error.into()
         }
     }
 }
@@ -193,19 +169,6 @@ fn unknown_command(word: &OsStr) -> Option<ExitCode> {
     if names.contains(&word) || word == "help" {
         return None;
     }
-    complain(&Error::Usage(format!("there is no command {word:?}; write one of {}", names.join(", "))));
+    Error::Usage(format!("there is no command {word:?}; write one of {}", names.join(", "))).complain();
     Some(Exit::Usage.into())
-}
-
-#[expect(clippy::print_stderr, reason = "commands for people answer people")]
-fn complain(error: &Error) {
-    eprintln!("hub: {}", crate::text::shown_lines(&error.to_string()));
-}
-
-fn say(text: &str) {
-    program::print(text);
-}
-
-fn random_id() -> Result<String, Error> {
-    crate::random::id().map_err(|source| Error::System { act: "get random bytes", source })
 }

@@ -6,12 +6,13 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use super::Error;
 use super::credential::Store;
 use super::greeting::url;
-use super::{Error, say};
 use crate::config::{Config, reachable};
 use crate::hint::command_line;
 use crate::http;
+use crate::program::print;
 
 const TOKEN: &str = "admin-token";
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -57,12 +58,12 @@ pub(super) fn admin_token(arguments: &AdminToken) -> Result<(), Error> {
     let is_there = store.credentials.read(TOKEN)?.is_some_and(|token| !token.bytes().trim_ascii().is_empty());
     if is_there && !arguments.new {
         let again = command_line("hub", "admin-token --new", flag);
-        say(&format!("{} is there already, and nothing was changed. To replace it: {again}", path.display()));
+        print(&format!("{} is there already, and nothing was changed. To replace it: {again}", path.display()));
         return Ok(());
     }
     store.make(&config, TOKEN)?;
     let path = store.credentials.path(TOKEN);
-    say(&format!(
+    print(&format!(
         "Wrote {} (mode 0600).\n\n\
          A proxy that runs asks for it within a few seconds.\n\
          In a browser, enter any user name, and the content of that file as the password.\n\
@@ -108,11 +109,11 @@ pub(super) fn page(arguments: &Page) -> Result<(), Error> {
             .stderr(Stdio::null())
             .spawn();
         let act = if opened.is_ok() { "Opening" } else { "Open in your browser:" };
-        say(&format!("{act} {page}{password}"));
+        print(&format!("{act} {page}{password}"));
         return Ok(());
     }
     let address = reachable(config.proxy.admin_listen);
-    say(&format!(
+    print(&format!(
         "This host has no screen here. On your own machine, run\n\n  \
          ssh -N -L {}:{address} {}\n\n\
          and open http://localhost:{}/ there; Ctrl-C ends it.{password}",

@@ -1,8 +1,9 @@
 use std::path::PathBuf;
 
-use super::{Error, say};
+use super::Error;
 use crate::config::Config;
 use crate::hint::hint;
+use crate::program::print;
 use crate::records::Reader;
 use crate::state::Folder;
 use crate::{gitops, log};
@@ -47,6 +48,6 @@ pub(super) fn main(arguments: &Arguments) -> Result<(), Error> {
         let others = if gone.is_empty() { "none".to_owned() } else { gone.join(", ") };
         return Err(Error::Usage(format!("nothing is kept of {name}; gone from hub.toml and with units: {others}")));
     };
-    say(&lines.join("\n"));
+    print(&lines.join("\n"));
     Ok(())
 }

@@ -1,11 +1,13 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use super::{Error, say};
+use super::Error;
 use crate::command;
 use crate::config::Config;
 use crate::hint::command_line;
 use crate::log;
+use crate::program::print;
+use crate::random;
 use crate::records;
 use crate::records::history::{Event, Kind};
 use crate::state::{self, Folder, repository_record};
@@ -131,11 +133,11 @@ impl<'a> Target<'a> {
         if let Ok(Some(hold)) = hold {
             return Err(Error::OnHold(hold));
         }
-        let delivery = format!("manual-{}", super::random_id()?);
+        let delivery = format!("manual-{}", random::id().map_err(Error::no_random)?);
         Queue::open(&self.state)?.push(&self.name, &delivery, None)?;
-        say(&format!("queued a deployment of {} ({delivery})", self.name));
+        print(&format!("queued a deployment of {} ({delivery})", self.name));
         if let Err(error) = hold {
-            say(&format!("whether it is on hold cannot be seen: {error}"));
+            print(&format!("whether it is on hold cannot be seen: {error}"));
         }
         Ok(())
     }
@@ -172,7 +174,7 @@ pub(super) fn hold(arguments: &Hold) -> Result<(), Error> {
     target.gitops("hold")?.publish_json(&target.file, &hold)?;
     target.tell(Kind::Held, "held", arguments.reason.as_ref())?;
     let resume = command_line("hub", &format!("release {}", target.name), target.flag);
-    say(&format!("{} is on hold; resume with: {resume}", target.name));
+    print(&format!("{} is on hold; resume with: {resume}", target.name));
     Ok(())
 }
 
@@ -186,7 +188,7 @@ pub(super) fn release(arguments: &Release) -> Result<(), Error> {
     if was_held {
         target.tell(Kind::Released, "released", None)?;
     }
-    say(&format!("{} {}", target.name, if was_held { "is released" } else { "was not on hold" }));
+    print(&format!("{} {}", target.name, if was_held { "is released" } else { "was not on hold" }));
     // Also where it was not on hold: an earlier release may have been interrupted between the two.
     target.queue_deployment()
 }
@@ -195,9 +197,9 @@ pub(super) fn retry(arguments: &Retry) -> Result<(), Error> {
     let target = Target::find(&arguments.repository, arguments.config.as_deref())?;
     let was_bad = target.gitops("bad")?.remove(OsStr::new(&target.file))?;
     let note = if was_bad { "the failed commit may be tried again" } else { "no commit is marked as failed" };
-    say(&format!("{}: {note}", target.name));
+    print(&format!("{}: {note}", target.name));
     if arguments.rewritten && target.gitops("deployed")?.remove(OsStr::new(&target.file))? {
-        say(&format!("{}: the deployed commit is forgotten; the next run starts from the checkout", target.name));
+        print(&format!("{}: the deployed commit is forgotten; the next run starts from the checkout", target.name));
     }
     target.queue_deployment()
 }

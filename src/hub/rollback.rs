@@ -1,10 +1,10 @@
 use std::path::PathBuf;
 
-use super::{Error, say};
+use super::Error;
 use crate::config::Config;
 use crate::gitops::{self, Back};
 use crate::hint::hint;
-use crate::program::Exit;
+use crate::program::{Exit, print};
 use crate::records::short;
 use crate::{log, text};
 
@@ -53,7 +53,7 @@ pub(super) fn main(arguments: &Arguments) -> Result<Exit, Error> {
     let back = Back { commit, dry_run: arguments.dry_run, user_units: arguments.user_units };
     let done = gitops::rollback(&config, repository, back).map_err(Error::Gitops)?;
     if arguments.json {
-        say(&text::json(&done.record, false));
+        print(&text::json(&done.record, false));
         return Ok(done.exit);
     }
     let name = &repository.name;
@@ -63,12 +63,12 @@ pub(super) fn main(arguments: &Arguments) -> Result<Exit, Error> {
     });
     let from = done.from.as_deref().map_or("nothing", short);
     match done.exit {
-        Exit::Done if arguments.dry_run => say(&format!("{name} would go back from {from} to {to}")),
+        Exit::Done if arguments.dry_run => print(&format!("{name} would go back from {from} to {to}")),
         Exit::Done => {
             let resume = hint("hub", &format!("release {name}"));
-            say(&format!("{name} is back on {to} and on hold; resume with: {resume}"));
+            print(&format!("{name} is back on {to} and on hold; resume with: {resume}"));
         }
-        _ => say(&format!("{name} did not go back: {}", done.reason.as_deref().unwrap_or("the log above says why"))),
+        _ => print(&format!("{name} did not go back: {}", done.reason.as_deref().unwrap_or("the log above says why"))),
     }
     for line in done
         .lines
@@ -76,7 +76,7 @@ pub(super) fn main(arguments: &Arguments) -> Result<Exit, Error> {
         .map(|line| text::shown(line))
         .chain(done.reason.as_deref().filter(|_| done.exit == Exit::Done).map(text::shown))
     {
-        say(&format!("    {line}"));
+        print(&format!("    {line}"));
     }
     Ok(done.exit)
 }

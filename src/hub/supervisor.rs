@@ -3,9 +3,10 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
 
+use super::Error;
 use super::job::{Job, Launch};
 use super::schedule::Schedule;
-use super::{Error, Service, up};
+use super::service::Service;
 use crate::command::timespec;
 use crate::config::{Config, Look, Renew, Renewal};
 use crate::log;
@@ -69,7 +70,7 @@ impl<'a> Supervisor<'a> {
             environment.push((log::LINES, "short".into()));
         }
         if flag.is_some() {
-            environment.push(("HUB_CONFIG", up::absolute(&Config::file_path(flag))?));
+            environment.push(("HUB_CONFIG", absolute(&Config::file_path(flag))?));
         }
         Ok(Self {
             services,
@@ -189,4 +190,13 @@ impl<'a> Supervisor<'a> {
 /// the one it has read, and is started again so that it says itself what is wrong.
 fn may_start(job: &Job, configuration_usable: bool) -> bool {
     configuration_usable || job.schedule == Schedule::Always || job.name == watch::SERVICE
+}
+
+/// `<state>/proxy/queue`
+pub(super) fn queue(state: &Path) -> PathBuf {
+    state.join("proxy/queue")
+}
+
+fn absolute(path: &Path) -> Result<PathBuf, Error> {
+    std::path::absolute(path).map_err(|source| Error::System { act: "see the working folder", source })
 }

@@ -7,9 +7,10 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use serde_json::Value;
 
-use super::{Error, say};
+use super::Error;
 use crate::command::timespec;
 use crate::config::{Config, LOOK_EVERY};
+use crate::program::print;
 use crate::records::history::{self, Event};
 use crate::records::{SERVICES, milliseconds, short};
 use crate::text;
@@ -58,7 +59,7 @@ pub(super) fn main(arguments: &Arguments) -> Result<(), Error> {
         let about = |name: &String| told.service == name || told.event.about.eq_ignore_ascii_case(name);
         is_new && arguments.about.as_ref().is_none_or(about)
     };
-    let show = |told: &Told| say(&if arguments.json { told.json() } else { told.line() });
+    let show = |told: &Told| print(&if arguments.json { told.json() } else { told.line() });
     let (all, unseen) = all(&config);
     let mut shown = HashSet::new();
     for told in all.iter().filter(|told| wanted(told)) {
@@ -69,7 +70,7 @@ pub(super) fn main(arguments: &Arguments) -> Result<(), Error> {
         return Err(error);
     }
     if shown.is_empty() && !arguments.json && !arguments.follow {
-        say(&format!("nothing happened since {since:.0}"));
+        print(&format!("nothing happened since {since:.0}"));
     }
     if !arguments.follow {
         return Ok(());

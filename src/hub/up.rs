@@ -4,8 +4,9 @@ use std::time::{Duration, Instant};
 
 use super::job::Job;
 use super::schedule::Schedule;
-use super::supervisor::Supervisor;
-use super::{Error, Service, complain, greeting};
+use super::service::Service;
+use super::supervisor::{Supervisor, queue};
+use super::{Error, greeting};
 use crate::config::{self, Config, Renewal};
 use crate::program::{self, Exit};
 use crate::reading::{inboxes, is_input};
@@ -66,7 +67,7 @@ pub(super) fn main(arguments: &Arguments, services: &[Service]) -> Exit {
         Err(error) => {
             // A person reads a sentence, a program reads a line.
             if log::is_for_people() {
-                complain(&error);
+                error.complain();
             } else if let Error::Config(error) = &error {
                 return program::configuration_error(error);
             } else {
@@ -88,15 +89,6 @@ fn check(flag: Option<&Path>, services: &[Service]) -> Result<Renewal, config::E
     let renewal = Renewal::load(flag)?;
     services.iter().try_for_each(|service| (service.check)(renewal.config()))?;
     Ok(renewal)
-}
-
-/// `<state>/proxy/queue`
-pub(super) fn queue(state: &Path) -> PathBuf {
-    state.join("proxy/queue")
-}
-
-pub(super) fn absolute(path: &Path) -> Result<PathBuf, Error> {
-    std::path::absolute(path).map_err(|source| Error::System { act: "see the working folder", source })
 }
 
 fn run(mut renewal: Renewal, flag: Option<&Path>, gate: bool, services: &[Service]) -> Result<(), Error> {

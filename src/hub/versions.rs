@@ -1,8 +1,9 @@
 use std::path::PathBuf;
 
+use super::Error;
 use super::repository::Target;
-use super::{Error, say};
 use crate::hint::hint;
+use crate::program::print;
 use crate::records::versions::{Version, Versions};
 use crate::records::{Deployed, Hold, short};
 use crate::text;
@@ -37,11 +38,11 @@ pub(super) fn main(arguments: &Arguments) -> Result<(), Error> {
         let record = serde_json::json!({
             "repository": target.name, "live": live, "hold": hold, "versions": versions,
         });
-        say(&text::json(&record, true));
+        print(&text::json(&record, true));
         return Ok(());
     }
     if versions.is_empty() {
-        say(&format!("nothing of {} was deployed here yet", target.name));
+        print(&format!("nothing of {} was deployed here yet", target.name));
     }
     for Version { commit, at, by, left, about } in &versions {
         let mark = match left {
@@ -51,12 +52,12 @@ pub(super) fn main(arguments: &Arguments) -> Result<(), Error> {
         };
         let by = by.as_ref().map_or_else(String::new, |by| format!(", by {by}"));
         let line = format!("{mark} {}  {at}  {} ({}{by})", short(commit), about.subject, about.author);
-        say(&text::shown(&line));
+        print(&text::shown(&line));
     }
     if let Some(hold) = hold {
         let why = hold.reason.map_or_else(String::new, |reason| format!(" ({reason})"));
         let resume = hint("hub", &format!("release {}", target.name));
-        say(&text::shown(&format!("on hold{why}; {resume} resumes deployments")));
+        print(&text::shown(&format!("on hold{why}; {resume} resumes deployments")));
     }
     Ok(())
 }

@@ -6,11 +6,11 @@ use std::process::ExitCode;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use super::{Error, say, status};
+use super::{Error, status};
 use crate::config::Config;
 use crate::health::Level;
 use crate::log;
-use crate::program::{self, Exit};
+use crate::program::{self, Exit, print};
 use crate::said;
 use crate::watch::{self, Event, Heartbeat, Kind, Notice, SERVICE, run, ways};
 
@@ -133,7 +133,7 @@ pub(super) fn notify(arguments: &Notify) -> Result<(), Error> {
     let mut wrong = Vec::new();
     for way in &ways {
         match way.send(&notice) {
-            Ok(answer) => say(&format!("taken: {}: {answer}", way.shown())),
+            Ok(answer) => print(&format!("taken: {}: {answer}", way.shown())),
             Err(unsent) => wrong.push(format!("not taken: {}", unsent.reason)),
         }
     }

@@ -4,14 +4,16 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use super::Error;
 use super::credential::Store;
 use super::greeting::{WEBHOOK, url};
 use super::repository::find_hold;
-use super::{Error, random_id, say};
 use crate::config::{Config, Secret, reachable};
 use crate::forge::signature::sign;
 use crate::hint::command_line;
 use crate::http;
+use crate::program::print;
+use crate::random;
 
 /// Make the webhook secret when there is none, say what to enter on the forge, and send a signed delivery to the proxy
 /// on this host: a push of the repository's branch, or a ping where no repository is configured.
@@ -67,7 +69,7 @@ pub(super) fn main(arguments: &Arguments) -> Result<(), Error> {
     let installed = store.installed;
     let known = secret(&config, &store)?;
     let target = url(config.proxy.listen, WEBHOOK);
-    say(&format!(
+    print(&format!(
         "For the webhook's settings on the forge:\n\n  \
          Payload URL   {target}\n                \
          (as this host sees it; on the forge write the public host name of the funnel or reverse proxy)\n  \
@@ -77,7 +79,7 @@ pub(super) fn main(arguments: &Arguments) -> Result<(), Error> {
         known.source
     ));
     if known.is_new && !is_answered(config.proxy.listen) {
-        say(&format!(
+        print(&format!(
             "Nothing was sent: no proxy runs on {} yet; {}\nThen try the secret with: {}",
             config.proxy.listen,
             start_it(installed, flag),
@@ -96,8 +98,8 @@ pub(super) fn main(arguments: &Arguments) -> Result<(), Error> {
         ),
         None => ("ping", json!({ "zen": "A ping from hub webhook-test." })),
     };
-    let delivery = format!("test-{}", random_id()?);
-    say(&format!("Sending a signed {event} to {target} ..."));
+    let delivery = format!("test-{}", random::id().map_err(Error::no_random)?);
+    print(&format!("Sending a signed {event} to {target} ..."));
     let answer = deliver(&target, &known, event, &delivery, body.to_string().as_bytes());
     let answer = answer.map_err(|reason| Error::Delivery(format!("{reason}; {}", start_it(installed, flag))))?;
     match (answer.status, repository) {
@@ -107,12 +109,12 @@ pub(super) fn main(arguments: &Arguments) -> Result<(), Error> {
                 Ok(Some(hold)) => hold,
                 Err(error) => format!("gitops-sync looks at it now; whether it is on hold cannot be seen: {error}"),
             };
-            say(&format!("202: accepted. {} is queued as delivery {delivery}; {next}", repository.name));
+            print(&format!("202: accepted. {} is queued as delivery {delivery}; {next}", repository.name));
             Ok(())
         }
         (200, None) => {
             let hint = "Add a [[repository]] to hub.toml to have something to deploy (contrib/hub.toml shows how).";
-            say(&format!("200: pong, the signature holds. {hint}"));
+            print(&format!("200: pong, the signature holds. {hint}"));
             Ok(())
         }
         _ => Err(Error::Delivery(refused(&answer, config.proxy.listen, installed, flag))),

@@ -2,7 +2,7 @@ use std::fmt::Write;
 
 use serde_json::{Map, Value};
 
-use super::Level;
+use super::level::Level;
 use crate::text;
 
 /// The column in which a line begins to speak; the longest service is `system-metrics`.

@@ -2,7 +2,8 @@ use std::process::ExitCode;
 
 use close_fds::CloseFdsBuilder;
 
-use super::{Exit, print};
+use super::Exit;
+use super::answer::print;
 use crate::text;
 
 /// The first descriptor after standard input, output and error.

@@ -2,18 +2,19 @@
 //!
 //! Nothing here knows what a program does in between.
 
+mod answer;
 mod command_line;
 mod exit;
 mod signals;
 
 use std::fmt::Display;
-use std::io::{ErrorKind, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
 use crate::config::{self, Config, DEFAULT_PATH, Renewal};
-use crate::{log, text};
+use crate::log;
 
+pub use answer::print;
 pub use command_line::{arguments, help, parse_arguments};
 pub use exit::Exit;
 pub use signals::{Asked, Signals};
@@ -115,21 +116,6 @@ pub fn follow_supervisor() -> std::io::Result<bool> {
     // Asked after the signal is in force: a supervisor that died between the two is seen here.
     let parent = rustix::process::getppid().map_or(0, rustix::process::Pid::as_raw_pid);
     Ok(supervisor == parent.to_string().as_str())
-}
-
-/// Prints an answer for a person or a script on standard output, with a newline at its end. A reader that has enough and
-/// goes away is no error; where the answer cannot be written, the program ends with 1 and says so.
-pub fn print(text: &str) {
-    let mut stdout = std::io::stdout().lock();
-    let text = text::screen(text);
-    let end = if text.ends_with('\n') { "" } else { "\n" };
-    let written = write!(stdout, "{text}{end}").and_then(|()| stdout.flush());
-    if let Err(error) = written.or_else(|error| if error.kind() == ErrorKind::BrokenPipe { Ok(()) } else { Err(error) })
-    {
-        // Where not even this can be said, the exit code still tells.
-        let _ = writeln!(std::io::stderr(), "the answer cannot be written: {error}");
-        std::process::exit(Exit::Error as i32);
-    }
 }
 
 /// Ends a program whose configuration is unusable: one log line with the reason, exit code 78.

@@ -12,6 +12,7 @@ mod process;
 mod prometheus;
 mod public;
 mod run;
+mod secrets;
 mod sites;
 mod sockets;
 mod status;
@@ -21,11 +22,11 @@ use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use crate::config::{self, Config, Credentials, Renewal, Secret};
+use crate::config::{self, Config, Renewal};
 use crate::program::{self, CommandLine};
 use crate::reading;
 use crate::store::Store;
-use admin::Token;
+use secrets::secrets;
 
 /// The gateway of Observability Hub: takes webhooks, shows the status. Stops on SIGTERM after the requests in flight. Takes a
 /// changed configuration when it has not changed for two seconds, and at once on SIGHUP.
@@ -49,13 +50,6 @@ impl CommandLine for Arguments {
     fn check(&self, config: &Config) -> Result<(), impl Display> {
         secrets(config).map_err(|error| error.to_string()).and_then(|_| check_pipelines(config))
     }
-}
-
-/// Secrets, read and checked.
-struct Secrets {
-    credentials: Credentials,
-    webhook: Vec<Secret>,
-    token: Option<Token>,
 }
 
 /// The program `proxy`.
@@ -92,22 +86,4 @@ fn check_pipelines(config: &Config) -> Result<(), String> {
     }
     Store::check_address(config).map_err(|error| error.to_string())?;
     config.check_mongo().map_err(|error| error.to_string())
-}
-
-fn secrets(config: &Config) -> Result<Secrets, config::Error> {
-    let credentials = config.credentials();
-    let webhook = credentials.webhook_secrets()?;
-    let wrong = |reason: String| config::Error::Credential { name: "admin-token".to_owned(), reason };
-    let token = credentials.admin_token()?.map(|secret| Token::new(&secret)).transpose();
-    let token = token.map_err(|error| wrong(error.to_string()))?;
-    let address = config.proxy.admin_listen;
-    if token.is_none() && config::is_exposed(address) {
-        let reason = format!(
-            "is missing, and proxy.admin_listen = \"{address}\" is not a loopback address: \
-             put a token into {}, or listen on 127.0.0.1",
-            credentials.path("admin-token").display()
-        );
-        return Err(wrong(reason));
-    }
-    Ok(Secrets { credentials, webhook, token })
 }

@@ -3,11 +3,11 @@
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::Secrets;
 use super::admin::Admin;
 use super::deliveries::Deliveries;
 use super::listener::{Counters, Limits, Site};
 use super::public::{self, Public};
+use super::secrets::Secrets;
 use super::status::Sources;
 use super::sync::Syncs;
 use crate::config::{Config, Refused};

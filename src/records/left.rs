@@ -4,6 +4,7 @@ use std::path::Path;
 use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 
+use super::reader::repository_of;
 use super::{Details, Door, Found, Look, Pipeline, Reader, Refusal, Repository, SERVICES, Sample, Totals, Trouble};
 use crate::config::Config;
 use crate::state::{Entry, Folder, Record, lock_holder};
@@ -188,9 +189,4 @@ fn entries(reader: &mut Reader<'_>, folder: &str) -> Option<Vec<Entry>> {
         }
         Found::Damaged(_) | Found::Unreadable(_) => None,
     }
-}
-
-/// The name in a file name such as `acme__infra.json`, as far as it can be told.
-pub(super) fn repository_of(entry: &Entry) -> Option<String> {
-    Some(entry.name.to_str()?.strip_suffix(".json")?.replacen("__", "/", 1))
 }

@@ -5,9 +5,8 @@ use std::path::Path;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::left::repository_of;
 use super::{Found, LONGEST_ENTRY, Repository, Sample, Totals, history};
-use crate::state::{Error, Folder, Record, repository_record};
+use crate::state::{Entry, Error, Folder, Record, repository_record};
 
 /// Reads what is there; what cannot be read goes to `unreadable` and stops nothing.
 #[derive(Debug)]
@@ -190,4 +189,9 @@ impl<'a> Reader<'a> {
         let first = self.root.sub(parts.next().unwrap_or("."))?;
         parts.try_fold(first, |folder, part| folder.sub(part))
     }
+}
+
+/// The name in a file name such as `acme__infra.json`, as far as it can be told.
+pub(super) fn repository_of(entry: &Entry) -> Option<String> {
+    Some(entry.name.to_str()?.strip_suffix(".json")?.replacen("__", "/", 1))
 }

@@ -3,24 +3,24 @@
 //! A path that another user can change is no path but a question to that user. So root walks it part by part, by
 //! descriptor, follows only links of its own in folders of its own, and is told who could have changed a part.
 
+mod part;
 mod walk;
 
 use std::ffi::OsStr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, Mode, OFlags, RenameFlags, Stat, fchown, fstat, getxattr, mkdirat, open, openat, renameat_with, unlinkat,
+    AtFlags, Mode, OFlags, RenameFlags, Stat, fchown, fstat, mkdirat, open, openat, renameat_with, unlinkat,
 };
 use rustix::io::Errno;
 use rustix::process::geteuid;
 use uzers::os::unix::GroupExt;
 
+use self::part::{End, Part, STICKY, name};
 use self::walk::Walk;
 use super::{Error, Folder};
 use crate::command::Account;
-
-const STICKY: u32 = 0o1000;
 
 /// What a path led to, and whose the folders on the way are.
 #[derive(Debug)]
@@ -30,56 +30,6 @@ pub struct Way {
     path: PathBuf,
     /// The folders that were passed, the root folder first; empty where a user other than root went by itself.
     passed: Vec<Part>,
-}
-
-#[derive(Debug)]
-struct Part {
-    path: PathBuf,
-    uid: u32,
-    gid: u32,
-    mode: u32,
-    /// Whether its access list lets others write it whom the mode does not name.
-    is_shared: bool,
-}
-
-impl Part {
-    fn of(path: PathBuf, stat: &Stat, fd: BorrowedFd<'_>) -> Self {
-        let mode = stat.st_mode & 0o7777;
-        // With an access list the group's part of the mode is what anybody in it may have at most (acl(5)).
-        let is_shared = mode & 0o020 != 0 && lets_others_write(fd, stat.st_uid);
-        Self { path, uid: stat.st_uid, gid: stat.st_gid, mode, is_shared }
-    }
-
-    /// True for a folder in which nobody but root can put something in another's place.
-    fn is_roots(&self) -> bool {
-        self.uid == 0 && (self.mode & 0o022 == 0 || self.mode & STICKY != 0)
-    }
-
-    fn takes_from_root(&self, user: &Account) -> Result<(), Error> {
-        if self.is_roots() {
-            return Ok(());
-        }
-        let reason = if self.uid == 0 {
-            let run = format!("run: chmod go-w {}", self.path.display());
-            format!("others than root can write it, so root makes nothing in it for {}; {run}", user.name)
-        } else {
-            let owner = name(self.uid);
-            let whose = format!("it belongs to {owner}, so root makes nothing in it for {}", user.name);
-            let known =
-                Account::by_uid(self.uid).map(|owner| format!("write user = \"{}\" in hub.toml, or ", owner.name));
-            format!("{whose}; {}choose another path, such as one in /srv", known.unwrap_or_default())
-        };
-        Err(Error::Untrusted { path: self.path.clone(), reason })
-    }
-}
-
-/// What is expected at a path's end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
-    /// A folder, opened for reading.
-    Folder,
-    /// Anything, to be looked at only.
-    Any,
 }
 
 impl Way {
@@ -137,7 +87,8 @@ impl Way {
     }
 
     fn go(path: &Path, end: End, make: Option<&Account>) -> Result<Self, Error> {
-        Walk::begin(path, end, make)?.go()
+        let (fd, found, passed) = Walk::begin(path, end, make)?.go()?;
+        Ok(Self { fd, found, path: path.to_owned(), passed })
     }
 
     /// The user id of what is at the end.
@@ -223,29 +174,4 @@ fn is_private_group(user: &Account, gid: u32) -> bool {
     gid == user.gid
         && uzers::get_group_by_gid(gid)
             .is_some_and(|group| is_theirs(group.name()) && group.members().iter().all(|member| is_theirs(member)))
-}
-
-/// Whether the access list of a folder has an entry by which somebody else than its owner may write it. A list that cannot be
-/// read counts as such.
-fn lets_others_write(folder: BorrowedFd<'_>, owner: u32) -> bool {
-    /// acl(5) and linux/posix_acl_xattr.h: a version, then entries of tag, rights and id.
-    const NAMED: [u16; 2] = [0x02, 0x08];
-    const WRITE: u16 = 0o2;
-    let mut list = [0; 4 + 8 * 512];
-    // By its place in /proc: a descriptor that was opened to pass through takes no such question.
-    let path = format!("/proc/self/fd/{}", folder.as_raw_fd());
-    let length = match getxattr(path, c"system.posix_acl_access", &mut list) {
-        Ok(length) => length,
-        Err(Errno::NODATA | Errno::OPNOTSUPP) => return false,
-        Err(_) => return true,
-    };
-    list[..length].get(4..).unwrap_or_default().chunks_exact(8).any(|entry| {
-        let half = |at: usize| u16::from_le_bytes([entry[at], entry[at + 1]]);
-        let id = u32::from_le_bytes([entry[4], entry[5], entry[6], entry[7]]);
-        NAMED.contains(&half(0)) && half(2) & WRITE != 0 && (half(0), id) != (NAMED[0], owner)
-    })
-}
-
-fn name(uid: u32) -> String {
-    Account::by_uid(uid).map_or_else(|| format!("user id {uid}"), |user| user.name)
 }

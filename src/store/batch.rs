@@ -1,4 +1,22 @@
-use super::{Error, MetricRow};
+use super::Error;
+
+/// The table of metrics, as installations of the Go version named it.
+pub const METRICS_TABLE: &str = "system_metrics";
+
+/// One row of `system_metrics`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MetricRow {
+    /// When it was measured; stored in milliseconds, what is finer is cut off.
+    pub time: jiff::Timestamp,
+    /// The host's name.
+    pub host: String,
+    /// The host's operating system.
+    pub os: String,
+    /// What was measured, such as `cpu`.
+    pub metric_type: String,
+    /// The measured values.
+    pub payload: serde_json::Value,
+}
 
 /// Rows as columns, checked for what only one of the two databases would refuse, so that both hold the same.
 #[cfg_attr(not(any(feature = "postgres", feature = "sqlite")), expect(dead_code, reason = "no engine reads it"))]

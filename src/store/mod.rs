@@ -4,8 +4,10 @@
 
 mod batch;
 pub mod care;
+mod engine;
 mod error;
 mod events;
+mod found;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod readings;
@@ -22,52 +24,13 @@ use std::time::Instant;
 
 use crate::config::Config;
 use batch::Batch;
+use engine::Engine;
 use events::Events;
 
+pub use batch::{METRICS_TABLE, MetricRow};
 pub use error::Error;
 pub use events::{EventRow, Shipped};
 pub use readings::{DeadLetter, Keys, Position, Reading, Readings, Rejected};
-
-/// The table of metrics, as installations of the Go version named it.
-pub const METRICS_TABLE: &str = "system_metrics";
-
-/// One row of `system_metrics`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct MetricRow {
-    /// When it was measured; stored in milliseconds, what is finer is cut off.
-    pub time: jiff::Timestamp,
-    /// The host's name.
-    pub host: String,
-    /// The host's operating system.
-    pub os: String,
-    /// What was measured, such as `cpu`.
-    pub metric_type: String,
-    /// The measured values.
-    pub payload: serde_json::Value,
-}
-
-/// What a database must be able to do.
-trait Engine: ReadingStore + Send {
-    fn insert_metrics(&mut self, batch: Batch, events: Events) -> Result<Shipped, Error>;
-    fn delete_old_metrics(&mut self, days: u32) -> Result<u64, Error>;
-    fn check(&mut self) -> Result<(), Error>;
-    /// What whoever opens it should know of it.
-    fn notes(&self) -> Vec<String>;
-}
-
-/// What a database must be able to do for the reading pipeline.
-trait ReadingStore {
-    fn insert_readings(&mut self, batch: &Arc<Readings>) -> Result<u64, Error>;
-    fn dead_letters(&mut self, pipeline: Option<&str>) -> Result<Vec<DeadLetter>, Error>;
-    fn count_dead_letters(&mut self) -> Result<BTreeMap<String, u64>, Error>;
-    fn dead_letter(&mut self, id: i64) -> Result<Option<(DeadLetter, Vec<u8>)>, Error>;
-    fn drop_dead_letter(&mut self, id: i64) -> Result<bool, Error>;
-    fn move_dead_letter(&mut self, id: i64, pipeline: &str) -> Result<bool, Error>;
-    fn keys(&mut self, table: &str) -> Result<Keys, Error>;
-    fn position(&mut self, pipeline: &str) -> Result<Option<Position>, Error>;
-    fn take_back(&mut self, pipeline: &str, ids: &[String], position: Option<&Position>) -> Result<(), Error>;
-    fn delete_old_readings(&mut self, table: &str, days: u32, until: Instant) -> Result<u64, Error>;
-}
 
 /// An open database whose schema is the one this program knows.
 pub struct Store {

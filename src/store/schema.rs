@@ -1,6 +1,7 @@
+use super::Error;
+use super::batch::METRICS_TABLE;
 use super::events::EVENTS_TABLE;
 use super::readings::POSITIONS;
-use super::{Error, METRICS_TABLE};
 use crate::config::{Config, Select};
 
 /// The table that says which steps a database has seen: one row an object.

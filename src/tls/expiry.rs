@@ -11,8 +11,8 @@ use jiff::tz::TimeZone;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, StreamOwned};
 
+use super::client::{Key, Trust, Wants, client};
 use super::version::element;
-use super::{Key, Trust, Wants, client};
 use crate::command::within;
 
 /// When the certificate that this server shows is valid no more, whoever signed it.

@@ -3,7 +3,8 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
-use super::{Finding, Findings, Patient};
+use super::findings::{Finding, Findings, Level};
+use super::patient::Patient;
 use crate::command::{self, Command};
 
 /// How long a program gets to say its version.
@@ -74,11 +75,7 @@ fn size(bytes: u64) -> String {
 fn clock(patient: &Patient<'_>) -> Vec<Finding> {
     let mut findings = Findings::new("clock");
     if patient.units.is_none() {
-        findings.add(
-            super::Level::Skipped,
-            "without systemd nobody can be asked whether the clock is synchronised",
-            None,
-        );
+        findings.add(Level::Skipped, "without systemd nobody can be asked whether the clock is synchronised", None);
         return findings.all;
     }
     let show = Command::new("timedatectl", ANSWER).args(["show", "--property=NTPSynchronized", "--value"]);
@@ -89,7 +86,7 @@ fn clock(patient: &Patient<'_>) -> Vec<Finding> {
         }
         Ok(_) | Err(_) => {
             let what = "timedatectl does not say whether the clock is synchronised";
-            findings.add(super::Level::Skipped, what, Some("timedatectl".to_owned()));
+            findings.add(Level::Skipped, what, Some("timedatectl".to_owned()));
         }
     }
     findings.all

@@ -1,6 +1,7 @@
 use std::net::SocketAddr;
 
-use super::{Finding, Findings, Patient};
+use super::findings::{Finding, Findings};
+use super::patient::Patient;
 use crate::config::{Config, is_exposed};
 use crate::listeners;
 

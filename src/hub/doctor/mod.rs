@@ -2,9 +2,11 @@
 //! Nothing is mended here. What gate, gitops, reading and store need is asked of them, not guessed at.
 //! Every look has a deadline, and one that fails costs its own finding only.
 
+mod findings;
 mod host;
 mod listeners;
 mod past;
+mod patient;
 mod report;
 mod repositories;
 mod running;
@@ -16,17 +18,15 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::OnceLock;
 
-use serde::Serialize;
-
-use super::Service;
+use super::service::Service;
 use super::terminal::Terminal;
-use super::units::{Units, look};
-use crate::config::{CREDSTORE, Config, Credentials, DEFAULT_PATH};
-use crate::hint::command_line;
+use super::units::look;
+use crate::config::{CREDSTORE, Config, DEFAULT_PATH};
 use crate::program::print;
 use crate::state::SYSTEM_ROOT;
 use crate::{command, state, systemd};
-use past::Past;
+use findings::{AS_ROOT, Finding, Findings, Level, Report};
+use patient::Patient;
 
 /// Look at configuration, secrets, databases, remotes, tailscale, units and host, and say what to do about what is wrong.
 #[derive(argh::FromArgs)]
@@ -47,123 +47,6 @@ pub(super) struct Arguments {
     /// the configuration file
     #[argh(option, arg_name = "PATH")]
     config: Option<PathBuf>,
-}
-
-/// How bad a finding is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum Level {
-    Ok,
-    /// It could not be looked at.
-    Skipped,
-    Warning,
-    Problem,
-}
-
-/// One thing that was looked at.
-#[derive(Clone, Debug, Serialize)]
-struct Finding {
-    level: Level,
-    /// What it belongs to: `configuration`, `repository acme/infra` …
-    about: String,
-    finding: String,
-    /// The command that mends it; none where nothing is to be done.
-    mend: Option<String>,
-}
-
-/// How to see what another user may not; the program's path and `--config` come to it in the end.
-const AS_ROOT: &str = "sudo hub doctor";
-
-/// What was found so far about one thing.
-#[derive(Debug)]
-struct Findings {
-    about: String,
-    all: Vec<Finding>,
-}
-
-impl Findings {
-    fn new(about: impl Into<String>) -> Self {
-        Self { about: about.into(), all: Vec::new() }
-    }
-
-    fn add(&mut self, level: Level, finding: impl Into<String>, mend: Option<String>) {
-        self.all.push(Finding { level, about: self.about.clone(), finding: finding.into(), mend });
-    }
-
-    fn ok(&mut self, finding: impl Into<String>) {
-        self.add(Level::Ok, finding, None);
-    }
-
-    fn skipped(&mut self, finding: impl Into<String>) {
-        self.add(Level::Skipped, finding, Some(AS_ROOT.to_owned()));
-    }
-
-    fn warning(&mut self, finding: impl Into<String>, mend: impl Into<String>) {
-        self.add(Level::Warning, finding, Some(mend.into()));
-    }
-
-    fn problem(&mut self, finding: impl Into<String>, mend: impl Into<String>) {
-        self.add(Level::Problem, finding, Some(mend.into()));
-    }
-}
-
-/// What every look starts from.
-struct Patient<'a> {
-    flag: Option<PathBuf>,
-    path: PathBuf,
-    config: Option<Config>,
-    /// Or why it is not known.
-    state_dir: Result<PathBuf, String>,
-    /// None where systemd does not run this host, or does not answer.
-    units: Option<Units>,
-    is_root: bool,
-    /// True for the installation of the whole host, in contrast to one that somebody runs with `hub up`.
-    is_system: bool,
-    services: &'a [Service],
-    past: OnceLock<Past>,
-}
-
-impl Patient<'_> {
-    /// What the services left, read and judged once.
-    fn past(&self) -> &Past {
-        self.past.get_or_init(|| Past::new(self))
-    }
-
-    /// True where the state, and what is in it, can be looked at by this user.
-    fn sees_all(&self) -> bool {
-        self.is_root || !self.is_system
-    }
-
-    /// Where the services find their secrets; where the configuration cannot be read, as far as that is known without it.
-    fn credentials(&self) -> Option<Credentials> {
-        match (&self.config, &self.state_dir) {
-            (Some(config), _) => Some(config.credentials()),
-            (None, _) if self.is_system => Some(Credentials::in_folder(Path::new(CREDSTORE))),
-            (None, state) => state.as_ref().ok().map(|state| Credentials::in_folder(&state.join("credentials"))),
-        }
-    }
-
-    /// The user that the gateway, the pipeline and the metrics run as.
-    fn service_user(&self) -> String {
-        let of_unit =
-            self.units.iter().flatten().find(|(name, _)| *name == "proxy.service").map(|(_, unit)| &unit.user);
-        of_unit.filter(|user| !user.is_empty()).cloned().unwrap_or_else(|| "hub".to_owned())
-    }
-
-    /// Another command of this hub, as it is to be typed for the same state and configuration.
-    fn hub(&self, command: &str) -> String {
-        command_line("hub", command, self.flag.as_deref())
-    }
-}
-
-#[derive(Serialize)]
-struct Report {
-    /// The worst level.
-    status: Level,
-    user: String,
-    configuration: PathBuf,
-    state_dir: Option<PathBuf>,
-    findings: Vec<Finding>,
 }
 
 /// Looks, shows what was found, and returns the exit code: 0 nothing, 1 warnings, 2 problems.

@@ -1,9 +1,10 @@
 //! What the services left that is not well: the reasons that `health` gives, as findings of what they are about.
 
-use super::{Finding, Findings, Level, Patient};
+use super::findings::{Finding, Findings, Level};
+use super::patient::{Past, Patient};
 use crate::config::{self, Config, InForce, Pipeline, Repository};
 use crate::gate;
-use crate::health::{Answer, Reason, Seen, judge};
+use crate::health::{Answer, Seen, judge};
 use crate::hub::greeting::url;
 use crate::hub::status::ways;
 use crate::records::{self, Details, Found, Left, Metrics, Wanted, ago, run_of};
@@ -16,14 +17,6 @@ const AGAIN: &str = "systemctl restart reading-sync";
 /// not hold that capability.
 const LET_IN: &str = "systemctl edit system-metrics   # [Service] AmbientCapabilities=CAP_DAC_READ_SEARCH \
                       CapabilityBoundingSet=CAP_DAC_READ_SEARCH PrivateUsers=no, each on a line of its own";
-
-/// What the past says of this host.
-pub(super) struct Past {
-    /// Whether a proxy holds alive.sock.
-    lives: bool,
-    reasons: Vec<Reason>,
-    left: Left,
-}
 
 /// These are worth a look, and hold up nothing.
 const WARNINGS: [&str; 3] = ["/gone", "/dead-letters", "/damaged-files"];

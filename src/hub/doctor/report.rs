@@ -1,6 +1,6 @@
 use std::fmt::Write;
 
-use super::{Level, Report};
+use super::findings::{Level, Report};
 use crate::hub::terminal::{Terminal, Tone};
 use crate::text;
 

@@ -1,7 +1,8 @@
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
-use super::{Finding, Findings, Patient};
+use super::findings::{Finding, Findings};
+use super::patient::Patient;
 use crate::command::{self, Command};
 use crate::config::{Config, Repository};
 use crate::gitops::Error;

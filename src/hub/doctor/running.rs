@@ -5,7 +5,8 @@ use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use super::{Finding, Findings, Patient};
+use super::findings::{Finding, Findings};
+use super::patient::Patient;
 use crate::hint::command_line;
 use crate::hub::units;
 use crate::state::{Folder, lock_holder};

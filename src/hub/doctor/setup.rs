@@ -1,7 +1,8 @@
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
-use super::{Finding, Findings, Patient};
+use super::findings::{Finding, Findings};
+use super::patient::Patient;
 use crate::command::{Account, current};
 use crate::config::{self, Config, Credentials, DEFAULT_PATH};
 use crate::state::require_roots;

@@ -1,6 +1,8 @@
 use std::path::Path;
 
-use super::{Finding, Findings, Patient, running};
+use super::findings::{Finding, Findings};
+use super::patient::Patient;
+use super::running;
 use crate::config::{Config, Pipeline, Source};
 use crate::reading::{self, check_source};
 use crate::state::become_owner;

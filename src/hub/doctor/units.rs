@@ -1,4 +1,5 @@
-use super::{Finding, Findings, Patient};
+use super::findings::{Finding, Findings};
+use super::patient::Patient;
 use crate::command;
 use crate::config::Config;
 use crate::gate;
@@ -152,7 +153,7 @@ fn mend(error: &gate::Error, port: u16) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Level;
+    use super::super::findings::Level;
     use super::*;
 
     #[test]

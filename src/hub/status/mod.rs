@@ -4,6 +4,7 @@
 //! Whatever is missing, unreadable or damaged becomes a line; the rest is shown all the same.
 
 mod facts;
+mod shown;
 mod table;
 mod waits;
 
@@ -11,18 +12,18 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use jiff::Timestamp;
-use serde::Serialize;
 
 use super::terminal::Terminal;
 use crate::config::Config;
-use crate::health::{self, Funnel, Level, Reason, Service};
+use crate::health::{self, Level, Reason};
 use crate::log::rfc3339;
 use crate::program::print;
-use crate::records::{self, Found, Look, Pipeline, Queue, Trouble};
+use crate::records::{self, Found, Look};
 use crate::text;
 use crate::watch::{self, Limits};
 use facts::Facts;
 pub(super) use facts::ways;
+use shown::{Configuration, Repository, Status};
 
 /// Show how the services, repositories, queue, funnel and metrics of this host are.
 #[derive(argh::FromArgs)]
@@ -46,44 +47,6 @@ pub(super) struct Arguments {
     /// the configuration file
     #[argh(option, arg_name = "PATH")]
     config: Option<PathBuf>,
-}
-
-#[derive(Debug, Serialize)]
-struct Status {
-    status: Level,
-    reasons: Vec<Reason>,
-    time: String,
-    host: String,
-    version: &'static str,
-    configuration: Configuration,
-    state_dir: Option<PathBuf>,
-    services: Vec<Service>,
-    repositories: Vec<Repository>,
-    queue: Queue,
-    pipelines: Vec<Pipeline>,
-    funnel: Found<Funnel>,
-    /// Files and folders that are there and cannot be read.
-    unreadable: Vec<Trouble>,
-    #[serde(skip)]
-    now: Timestamp,
-    /// Nothing has run here, and nothing is configured.
-    #[serde(skip)]
-    is_fresh: bool,
-}
-
-#[derive(Debug, Serialize)]
-struct Repository {
-    level: Level,
-    #[serde(flatten)]
-    known: records::Repository,
-}
-
-#[derive(Debug, Serialize)]
-struct Configuration {
-    path: PathBuf,
-    /// None where the file does not exist and the defaults are in force.
-    found: bool,
-    error: Option<String>,
 }
 
 /// Shows it and returns the exit code: 0 healthy, 1 degraded, 2 failed.

@@ -1,6 +1,7 @@
 use std::fmt::Write;
 
-use super::{Level, Service, Status};
+use super::shown::Status;
+use crate::health::{Level, Service};
 use crate::hint::hint;
 use crate::hub::terminal::{Terminal, Tone, fit};
 use crate::records::{Repository, ago, counted, ended_ago, milliseconds, not_read, short, span};

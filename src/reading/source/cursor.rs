@@ -8,9 +8,9 @@ use mongodb::bson::{Bson, DateTime, Document, RawBsonRef, RawDocument, RawDocume
 use mongodb::error::{Error as DriverError, ErrorKind};
 use mongodb::sync::Collection;
 
-use super::mongodb::{Connected, SAFE_REPLY, SERVER_TIME, batch, explain};
+use super::batch::{Acknowledge, Batch, Limits, Read, Total};
+use super::connection::{Connected, SAFE_REPLY, SERVER_TIME, batch, explain};
 use super::position::{self, Mark, earlier, is_before, is_equal};
-use super::{Acknowledge, Batch, Limits, Read, Total};
 use crate::config::FieldPath;
 use crate::log;
 use crate::reading::Error;

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use rustix::fs::{Access, AtFlags, Mode, OFlags};
 
+use super::batch::{Acknowledge, Batch, Finished, Identity, Limits, Opened, Read, Total, identity};
 use super::input::Input;
-use super::{Acknowledge, Batch, Finished, Identity, Limits, Opened, Read, Total, identity};
 use crate::command::Account;
 use crate::log;
 use crate::reading::Error;

@@ -1,5 +1,8 @@
 //! What a file is by its first bytes, where it is no text that can be read.
 
+/// U+FEFF in UTF-8.
+pub(super) const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+
 /// Beginnings of files of other kinds, and what to do with them.
 const KINDS: [(&[u8], &str); 8] = [
     (b"\xff\xfe\0\0", "it is UTF-32; write UTF-8: iconv -f UTF-32 -t UTF-8"),
@@ -26,7 +29,7 @@ pub(super) fn unreadable(beginning: &[u8]) -> Option<&'static str> {
     // JSON has no NUL; without a mark, every second byte of UTF-16 is one where the text is English.
     let zero = beginning.iter().position(|byte| *byte == 0)?;
     let is_wide = beginning.iter().skip(zero).step_by(2).take(8).all(|byte| *byte == 0) && beginning.len() > zero + 2;
-    let text = beginning.strip_prefix(super::input::BYTE_ORDER_MARK).unwrap_or(beginning);
+    let text = beginning.strip_prefix(BYTE_ORDER_MARK).unwrap_or(beginning);
     match text.trim_ascii_start().first() {
         _ if zero < 2 && is_wide => Some(UTF_16),
         // Zeros that a crash of the host left in a text. Of BSON one of the first four bytes is zero, whatever it begins with.

@@ -8,17 +8,15 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use flate2::bufread::MultiGzDecoder;
 
-use super::format::unreadable;
+use super::batch::{Batch, Finished, Identity, Limits, identity};
+use super::format::{BYTE_ORDER_MARK, unreadable};
 use super::scan::{Scan, Step};
 use super::text::{Line, Text, Value};
-use super::{Batch, Finished, Identity, Limits, identity};
 use crate::reading::Rejection;
 use crate::reading::columns::Rules;
 use crate::reading::transform::{Form, Oddities, Outcome, transform};
 use crate::text::exact;
 
-/// U+FEFF in UTF-8.
-pub(super) const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 /// What a document of a JSON text sequence begins with (RFC 7464), as those of `journalctl -o json-seq`.
 const RECORD_SEPARATOR: &[u8] = b"\x1e";
 const BUFFER: usize = 256 << 10;

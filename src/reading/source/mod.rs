@@ -2,6 +2,9 @@
 //! No source knows tables or JSON shapes; a document passes through as it came, beside its transformed row.
 //! What a source has not got back is read again by the next run.
 
+mod batch;
+#[cfg(feature = "mongodb")]
+mod connection;
 #[cfg(feature = "mongodb")]
 mod cursor;
 mod folder;
@@ -9,6 +12,7 @@ mod format;
 mod input;
 #[cfg(feature = "mongodb")]
 mod mongodb;
+mod patience;
 #[cfg(feature = "mongodb")]
 mod position;
 mod scan;
@@ -17,113 +21,18 @@ mod text;
 mod uri;
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
+use super::Error;
 use super::columns::Rules;
-use super::transform::{Oddities, Outcome};
-use super::{Error, Rejection};
-use crate::command::{Backoff, within};
+use crate::command::within;
 use crate::config::{Config, Pipeline, Source};
-use crate::log;
-use crate::store::{Position, Reading};
+use crate::store::Position;
 
+use batch::Opened;
+pub(super) use batch::{Acknowledge, Batch, Document, Limits, Read, Total};
 pub use folder::is_input;
-
-/// When a batch is full.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Limits {
-    pub documents: usize,
-    pub bytes: usize,
-}
-
-/// A document as it came, and what became of it.
-pub(super) struct Document {
-    pub raw: Vec<u8>,
-    /// The file and the line; none for MongoDB.
-    pub place: Option<String>,
-    pub outcome: Result<Arc<Reading>, (String, Rejection)>,
-}
-
-/// What is stored in one transaction and then given back to the source.
-#[derive(Default)]
-pub(super) struct Batch {
-    pub documents: Vec<Document>,
-    pub bytes: usize,
-    pub oddities: Oddities,
-    /// What was read for it, in the unit of the source.
-    pub advanced: u64,
-    /// Files that end in this batch.
-    pub finished: Vec<Finished>,
-    /// How far the source is read with it, where it keeps a position.
-    pub position: Option<Position>,
-}
-
-impl Batch {
-    pub(super) fn add(&mut self, raw: Vec<u8>, place: Option<String>, outcome: Outcome) {
-        self.bytes += raw.len();
-        self.documents.push(Document { raw, place, outcome: outcome.map(Arc::new) });
-    }
-
-    pub(super) fn is_full(&self, limits: Limits) -> bool {
-        self.documents.len() >= limits.documents || self.bytes >= limits.bytes
-    }
-}
-
-/// Inode, size and time of change of a file.
-pub(super) type Identity = [i64; 4];
-
-fn identity(metadata: &std::fs::Metadata) -> Identity {
-    use std::os::unix::fs::MetadataExt;
-    [metadata.ino().cast_signed(), metadata.size().cast_signed(), metadata.mtime(), metadata.mtime_nsec()]
-}
-
-/// A file that was read to its end.
-#[derive(Clone, Debug)]
-pub(super) struct Finished {
-    pub name: std::ffi::OsString,
-    /// When it was opened: another file of the name must stay.
-    pub identity: Identity,
-    /// Why its rest could not be read.
-    pub damage: Option<String>,
-}
-
-/// How much there is to do, as far as the source knows.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Total {
-    pub amount: u64,
-    /// `documents` or `bytes`.
-    pub unit: &'static str,
-}
-
-/// Gives documents in batches.
-pub(super) trait Read: Send {
-    /// How much there is to do now.
-    fn total(&mut self) -> Result<Total, Error>;
-
-    /// Whether the next batch may be read before the last one is acknowledged. Where not, a batch is what the source
-    /// has not got back, and the pass ends when nothing of it was.
-    fn reads_ahead(&self) -> bool;
-
-    /// The next batch of this pass; none at the end of it. After that a new pass begins.
-    fn next(&mut self, limits: Limits) -> Result<Option<Batch>, Error>;
-}
-
-/// Takes note that a batch is stored.
-pub(super) trait Acknowledge {
-    /// Marks the documents, or moves the files, so that they are not read again. Returns how many documents are done;
-    /// the others have changed meanwhile and are read once more.
-    fn acknowledge(&mut self, batch: &Batch) -> Result<u64, Error>;
-
-    /// The batches so far stay as they are: nothing of them is taken back any more.
-    fn settle(&mut self);
-
-    /// Makes the documents that were acknowledged since the last `settle` wait again.
-    fn take_back(&mut self) -> Result<(), Error>;
-}
-
-/// A reader and its receipts.
-pub(super) type Opened = (Box<dyn Read>, Box<dyn Acknowledge>);
+pub(super) use patience::{PATIENCE, patiently};
 
 /// Opens the source of a pipeline; `position` is how far an earlier run has read it.
 pub(super) fn open(
@@ -135,27 +44,6 @@ pub(super) fn open(
     match &pipeline.source {
         Source::Folder(path) => folder::open(path, rules),
         Source::MongoDb => open_mongodb(config, pipeline, rules, position),
-    }
-}
-
-/// How long a side that is away, a restart or an election for instance, is waited for before the run gives up.
-pub(super) const PATIENCE: Duration = Duration::from_secs(45);
-
-/// Asks the source until it answers, for as long as a database is waited for.
-pub(super) fn patiently<T>(mut ask: impl FnMut() -> Result<T, Error>) -> Result<T, Error> {
-    let until = std::time::Instant::now() + PATIENCE;
-    let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(3));
-    loop {
-        let error = match ask() {
-            Err(error @ Error::SourceDown(_)) => error,
-            other => return other,
-        };
-        let wait = backoff.next_wait();
-        if std::time::Instant::now() + wait > until {
-            return Err(error);
-        }
-        log::warn!("source_away", error = error.to_string(), again_in_ms = wait.as_millis() as u64);
-        std::thread::sleep(wait);
     }
 }
 

@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use mongodb::bson::{Bson, DateTime, Document, RawDocument, RawDocumentBuf, doc};
 use sha2::{Digest, Sha256};
 
-use super::mongodb::id;
+use super::connection::id;
 use crate::random::hex;
 use crate::reading::bson;
 use crate::reading::json::{Shape, value_text};

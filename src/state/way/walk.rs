@@ -11,7 +11,7 @@ use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat, fstat, mkdirat, ope
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
-use super::{End, Part, Way, name};
+use super::part::{End, Part, name};
 use crate::command::{self, Account, Command};
 use crate::state::owner::act_as;
 use crate::state::{Error, mounts};
@@ -35,6 +35,9 @@ pub(super) struct Walk<'a> {
     /// What is still to be passed, the next one last.
     waiting: Vec<OsString>,
 }
+
+/// What is at the end, and the folders on the way.
+type Arrived = (OwnedFd, Stat, Vec<Part>);
 
 /// Where a step led.
 enum Step {
@@ -83,7 +86,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Goes to the end.
-    pub fn go(mut self) -> Result<Way, Error> {
+    pub fn go(mut self) -> Result<Arrived, Error> {
         loop {
             let Some(name) = self.waiting.pop() else {
                 // The root folder, or a link that ended in `..`.
@@ -115,9 +118,8 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn arrived(self, fd: OwnedFd, found: Stat) -> Way {
-        let passed = self.passed.into_iter().map(|(_, part)| part).collect();
-        Way { fd, found, path: self.path.to_owned(), passed }
+    fn arrived(self, fd: OwnedFd, found: Stat) -> Arrived {
+        (fd, found, self.passed.into_iter().map(|(_, part)| part).collect())
     }
 
     fn step(&mut self, name: &OsStr) -> Result<Step, Error> {

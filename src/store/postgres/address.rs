@@ -4,10 +4,13 @@ use std::time::Duration;
 use postgres::config::{Host, SslMode};
 
 use super::options::Options;
-use super::{CONNECT_LIMIT, passfile};
+use super::passfile::{self, hosts};
 use crate::config::DatabaseUrl;
 use crate::store::Error;
 use crate::tls::{Trust, Version};
+
+/// From the first packet to the end of the login.
+pub(super) const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 
 /// A URL that was understood.
 pub(super) struct Address {
@@ -134,20 +137,6 @@ fn complete(config: &mut postgres::Config) {
     if config.get_application_name().is_none() {
         config.application_name("observability-hub");
     }
-}
-
-/// The hosts, or folders of sockets, and their ports.
-pub(super) fn hosts(config: &postgres::Config) -> Vec<(String, u16)> {
-    let ports = config.get_ports();
-    let host = |(index, host): (usize, &Host)| {
-        let port = ports.get(index).or_else(|| ports.first()).copied().unwrap_or(5432);
-        let name = match host {
-            Host::Tcp(name) => name.clone(),
-            Host::Unix(folder) => folder.display().to_string(),
-        };
-        (name, port)
-    };
-    config.get_hosts().iter().enumerate().map(host).collect()
 }
 
 fn shown(config: &postgres::Config, role: &str) -> String {

@@ -5,7 +5,7 @@ use postgres::types::{ToSql, Type};
 use postgres::{Client, GenericClient, Row};
 
 use super::explain::{quoted, refusal, said};
-use super::server::unique;
+use super::keys::unique;
 use crate::store::events::{EVENTS_TABLE, Events, Shipped};
 
 /// The columns, as the catalogs call their types.

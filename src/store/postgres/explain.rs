@@ -6,7 +6,6 @@ use postgres::types::Type;
 use rustls::CertificateError;
 
 use super::address::Address;
-use super::session::Session;
 use crate::store::Error;
 use crate::tls;
 
@@ -71,32 +70,6 @@ pub(super) fn explain(address: &Address, act: &str, error: &postgres::Error) -> 
         }
         _ => Error::Statement { target, act: act.to_owned(), reason },
     }
-}
-
-/// As `explain`, where the session can be asked for more.
-pub(super) fn explain_on(session: &mut Session, address: &Address, act: &str, error: &postgres::Error) -> Error {
-    if error.code() == Some(&SqlState::READ_ONLY_SQL_TRANSACTION) {
-        let is_standby = session.call(super::LOOK_LIMIT, |client| {
-            client.query_typed_one("SELECT pg_is_in_recovery()", &[]).and_then(|row| row.try_get::<_, bool>(0))
-        });
-        // A standby may become the primary; this one would be read-only for ever.
-        if let Ok(Ok(false)) = is_standby {
-            let (role, database) = (quoted(&address.role), quoted(address.database()));
-            return Error::Rights {
-                target: address.target.clone(),
-                reason: format!(
-                    "cannot {act}: {}; it is no standby, so default_transaction_read_only is on",
-                    said(error)
-                ),
-                remedy: format!(
-                    "where the role or the database has it, run as a superuser: ALTER ROLE {role} RESET \
-                     default_transaction_read_only; ALTER DATABASE {database} RESET default_transaction_read_only; else \
-                     look at postgresql.conf"
-                ),
-            };
-        }
-    }
-    explain(address, act, error)
 }
 
 /// The SQLSTATE and the reason where the server refuses a row for what is in it; none where the error is of another kind.

@@ -5,16 +5,18 @@ use postgres::types::Type;
 use postgres::{Client, Transaction};
 
 use super::address::Address;
-use super::explain::{explain_on, quoted, said, table_name};
+use super::explain::{quoted, said, table_name};
 use super::server::{self, Metrics, Server};
-use super::session::Session;
+use super::session::{LOOK_LIMIT, Session, explain_on};
 use super::steps::{self, Statement};
-use super::{LOOK_LIMIT, MIGRATE_LOCK};
 use crate::config::Config;
 use crate::log;
 use crate::store::Error;
 use crate::store::schema::{self, Object, SCHEMA_TABLE, Version};
 use crate::store::views;
+
+/// The keys of the hub's advisory locks; any number that nobody else is likely to use.
+pub(super) const MIGRATE_LOCK: i64 = 0x6f62_735f_6875_6201;
 
 /// The whole update, with the wait for other hosts that do the same.
 const MIGRATE_LIMIT: Duration = Duration::from_secs(8);

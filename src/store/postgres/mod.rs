@@ -6,6 +6,7 @@ mod address;
 mod escape;
 mod events;
 mod explain;
+mod keys;
 mod metrics;
 mod migrate;
 mod options;
@@ -22,27 +23,25 @@ use std::time::{Duration, Instant};
 use postgres::types::Type;
 use postgres::{Client, GenericClient};
 
+use super::Error;
+use super::batch::Batch;
+use super::engine::Engine;
+use super::events::{Events, Shipped};
 use super::schema::SCHEMA_TABLE;
-use super::{Batch, Engine, Error, Events, Shipped};
 use crate::config::{Config, DatabaseUrl};
 use crate::log;
 use address::Address;
 use explain::Lack;
+use migrate::MIGRATE_LOCK;
 use server::{Kind, Metrics, Server};
-use session::Session;
+use session::{LOOK_LIMIT, Session, explain_on};
 
-/// From the first packet to the end of the login.
-const CONNECT_LIMIT: Duration = Duration::from_secs(5);
-/// One look at the catalogs.
-const LOOK_LIMIT: Duration = Duration::from_secs(3);
 /// One statement, or one short transaction.
 const CALL_LIMIT: Duration = Duration::from_secs(6);
 /// How long one call of `delete_old_metrics` begins new batches.
 const DELETE_TIME: Duration = Duration::from_secs(2);
 /// Rows that one transaction of `delete_old_metrics` deletes.
 const DELETE_ROWS: i64 = 5000;
-/// The keys of the hub's advisory locks; any number that nobody else is likely to use.
-const MIGRATE_LOCK: i64 = 0x6f62_735f_6875_6201;
 const DELETE_LOCK: i64 = MIGRATE_LOCK + 1;
 
 pub(super) struct Postgres {
@@ -81,7 +80,7 @@ impl Postgres {
     }
 
     fn failed(&mut self, act: &str, error: &postgres::Error) -> Error {
-        explain::explain_on(&mut self.session, &self.address, act, error)
+        explain_on(&mut self.session, &self.address, act, error)
     }
 
     /// An error on tables, with what the role lacks on them.

@@ -3,7 +3,7 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::address::hosts;
+use postgres::config::Host;
 
 /// A longer one is none.
 const LONGEST: u64 = 1 << 20;
@@ -67,6 +67,20 @@ fn fields(line: &str) -> Option<[String; 5]> {
         }
     }
     fields.try_into().ok()
+}
+
+/// The hosts, or folders of sockets, and their ports.
+pub(super) fn hosts(config: &postgres::Config) -> Vec<(String, u16)> {
+    let ports = config.get_ports();
+    let host = |(index, host): (usize, &Host)| {
+        let port = ports.get(index).or_else(|| ports.first()).copied().unwrap_or(5432);
+        let name = match host {
+            Host::Tcp(name) => name.clone(),
+            Host::Unix(folder) => folder.display().to_string(),
+        };
+        (name, port)
+    };
+    config.get_hosts().iter().enumerate().map(host).collect()
 }
 
 #[cfg(test)]

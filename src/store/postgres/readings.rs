@@ -9,9 +9,10 @@ use super::Postgres;
 use super::escape::{escaped, unescaped};
 use super::explain::table_name;
 use super::refused::Stop;
+use crate::store::Error;
+use crate::store::engine::ReadingStore;
 use crate::store::readings::{DeadLetter, Keys, MOST_DAYS, POSITIONS, Position, Reading, Readings, TABLE};
 use crate::store::schema::{KEYS_OF_VALUES, SCHEMA_TABLE};
-use crate::store::{Error, ReadingStore};
 
 /// One batch; its bytes are bounded by the pipeline, but a slow disk may take them slowly.
 const BATCH_LIMIT: Duration = Duration::from_secs(60);

@@ -1,6 +1,7 @@
 use postgres::{GenericClient, Row};
 
 use super::events::Table;
+use super::keys::unique;
 use crate::store::schema::{Object, SCHEMA_TABLE, Version};
 use crate::store::views;
 
@@ -114,20 +115,6 @@ fn read(row: &Row) -> Result<(Server, Metrics), postgres::Error> {
     };
     let (taken_views, encoding, events) = (row.try_get(7)?, row.try_get(8)?, Table::read(row, 9)?);
     Ok((Server { kind, has_schema_table, taken_views, encoding, events }, metrics))
-}
-
-/// Whether a table, by its oid, has a unique key on these columns, in any order, that stops a row while it is inserted.
-pub(super) fn unique(oid: &str, columns: &[&str]) -> String {
-    let names: Vec<String> = columns.iter().map(|column| format!("'{column}'")).collect();
-    format!(
-        "EXISTS (SELECT FROM pg_index AS i WHERE i.indrelid = {oid} AND i.indisunique AND i.indisvalid AND i.indimmediate \
-         AND i.indpred IS NULL AND i.indexprs IS NULL AND i.indnkeyatts = {count} \
-         AND ARRAY(SELECT k.attname::text FROM pg_attribute AS k WHERE k.attrelid = {oid} \
-                   AND k.attnum = ANY (i.indkey[0:{count} - 1]) ORDER BY k.attname::text COLLATE \"C\") \
-             = ARRAY(SELECT name FROM unnest(ARRAY[{names}]) AS name ORDER BY name COLLATE \"C\"))",
-        count = columns.len(),
-        names = names.join(", ")
-    )
 }
 
 /// The rows of `hub_schema` whose objects are there, as one that somebody dropped is made again, and whether `system_metrics` was there before the hub.

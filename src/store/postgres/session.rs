@@ -5,12 +5,14 @@ use postgres::error::SqlState;
 use postgres::{CancelToken, Client};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::address::Address;
-use super::explain::SSLROOTCERT;
-use super::{CONNECT_LIMIT, explain};
+use super::address::{Address, CONNECT_LIMIT};
+use super::explain::{SSLROOTCERT, explain, quoted, said};
 use crate::command::Backoff;
 use crate::store::Error;
 use crate::tls;
+
+/// One look at the catalogs.
+pub(super) const LOOK_LIMIT: Duration = Duration::from_secs(3);
 
 type Job = Box<dyn FnOnce(&mut Client) + Send>;
 
@@ -68,7 +70,7 @@ impl Session {
         let limit = left(CONNECT_LIMIT, until);
         let cancel = match connection.recv_timeout(limit) {
             Ok(Ok(cancel)) => cancel,
-            Ok(Err(error)) => return Err(explain::explain(address, "log in", &error)),
+            Ok(Err(error)) => return Err(explain(address, "log in", &error)),
             Err(RecvTimeoutError::Timeout) => {
                 return Err(unavailable(format!("no login within {:.0} s", limit.as_secs_f64())));
             }
@@ -158,4 +160,30 @@ fn connect(config: &postgres::Config, tls: &MakeRustlsConnect) -> Result<Client,
         }
         std::thread::sleep(wait);
     }
+}
+
+/// As `explain`, where the session can be asked for more.
+pub(super) fn explain_on(session: &mut Session, address: &Address, act: &str, error: &postgres::Error) -> Error {
+    if error.code() == Some(&SqlState::READ_ONLY_SQL_TRANSACTION) {
+        let is_standby = session.call(LOOK_LIMIT, |client| {
+            client.query_typed_one("SELECT pg_is_in_recovery()", &[]).and_then(|row| row.try_get::<_, bool>(0))
+        });
+        // A standby may become the primary; this one would be read-only for ever.
+        if let Ok(Ok(false)) = is_standby {
+            let (role, database) = (quoted(&address.role), quoted(address.database()));
+            return Error::Rights {
+                target: address.target.clone(),
+                reason: format!(
+                    "cannot {act}: {}; it is no standby, so default_transaction_read_only is on",
+                    said(error)
+                ),
+                remedy: format!(
+                    "where the role or the database has it, run as a superuser: ALTER ROLE {role} RESET \
+                     default_transaction_read_only; ALTER DATABASE {database} RESET default_transaction_read_only; else \
+                     look at postgresql.conf"
+                ),
+            };
+        }
+    }
+    explain(address, act, error)
 }

@@ -10,8 +10,9 @@ use rusqlite::backup::{Backup, StepResult};
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
+use super::file::LOCK_WAIT;
 use super::recover::Failed;
-use super::{LOCK_WAIT, Sqlite, file};
+use super::{Sqlite, file};
 use crate::config::Config;
 use crate::state::{self, Folder, Way, become_owner};
 use crate::store::Error;

@@ -6,12 +6,14 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-use super::LOCK_WAIT;
 use crate::command::Backoff;
 use crate::config::Config;
 use crate::log;
 use crate::state::{self, Folder};
 use crate::store::Error;
+
+/// How long to wait for a lock that another program holds.
+pub(super) const LOCK_WAIT: Duration = Duration::from_secs(5);
 
 /// How long the log may get before the program that runs every minute writes it back. The log outlives the program (see
 /// `open`), and the next one reads it whole, so it stays short.

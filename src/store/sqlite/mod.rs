@@ -16,12 +16,13 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, TransactionBehavior, params};
 
+use super::Error;
+use super::batch::Batch;
+use super::engine::Engine;
+use super::events::{Events, Shipped};
 use super::schema::SCHEMA_TABLE;
-use super::{Batch, Engine, Error, Events, Shipped};
 use crate::config::Config;
 
-/// How long to wait for a lock that another program holds.
-const LOCK_WAIT: Duration = Duration::from_secs(5);
 /// How long one call of `delete_old_metrics` works.
 const DELETE_TIME: Duration = Duration::from_secs(2);
 /// Rows that one transaction of `delete_old_metrics` deletes.

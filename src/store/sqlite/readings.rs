@@ -5,9 +5,10 @@ use std::time::Instant;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior, params};
 
 use super::{Sqlite, file};
+use crate::store::Error;
+use crate::store::engine::ReadingStore;
 use crate::store::readings::{DeadLetter, Keys, MOST_DAYS, POSITIONS, Position, Readings, TABLE};
 use crate::store::schema::{KEYS_OF_VALUES, SCHEMA_TABLE};
-use crate::store::{Error, ReadingStore};
 
 const COLUMNS: &str = "id, pipeline, source_id, reason, attempts, first_failed, last_failed, length(document), place";
 /// Now, as every time in this database.

@@ -9,7 +9,7 @@ use rusqlite::{Connection, Statement, params_from_iter};
 
 use super::file::refusal;
 use super::pages::{Pages, Row, Tree};
-use crate::store::care::{Recovered, Table};
+use crate::store::found::{Recovered, Table};
 use crate::store::schema::SCHEMA_TABLE;
 
 /// A table or an index of the damaged file, by its own schema.

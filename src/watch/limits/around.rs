@@ -8,7 +8,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::Reading;
+use super::reading::Reading;
 use crate::command::{self, Command};
 use crate::config::{Config, Limits, Repository};
 use crate::host::{MountLine, is_read_only, mount_lines};

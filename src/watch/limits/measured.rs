@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::Reading;
+use super::reading::Reading;
 use crate::config::Limits;
 use crate::hint::quoted;
 use crate::records::{Sample, counted};

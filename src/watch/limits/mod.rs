@@ -2,6 +2,7 @@
 
 mod around;
 mod measured;
+mod reading;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -13,6 +14,7 @@ use crate::config::{self, Config};
 use crate::records::{Over, Sample, seconds_between, span};
 
 pub(super) use around::Around;
+use reading::Reading;
 
 /// What is beyond its limit no more is told to be so after this, or after as long as it took to be told.
 const BACK: SignedDuration = SignedDuration::from_mins(5);
@@ -24,28 +26,6 @@ const FRESH: u64 = 5 * 60;
 const FORGOTTEN: SignedDuration = SignedDuration::from_hours(1);
 /// More are not watched: a host with as many file systems is told by some of them.
 const MOST: usize = 500;
-
-/// A value at one moment, the higher the worse.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Reading {
-    /// What names it: `disk//var/full`.
-    pub key: String,
-    pub about: String,
-    pub value: f64,
-    /// From where on it is told; none where it is not.
-    pub bad: Option<f64>,
-    /// From where on it is a failure.
-    pub failed: Option<f64>,
-    /// How far below it has to be to be well again.
-    pub margin: f64,
-    /// For how long it has to be so.
-    pub hold: SignedDuration,
-    /// A sentence.
-    pub reason: String,
-    pub mend: String,
-    /// True of what is not told anew.
-    pub is_old: bool,
-}
 
 /// What is known of a value.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde_json::json;
 use sha2::Sha256;
 
-use super::Parts;
+use super::sent::Parts;
 use crate::health::Level;
 use crate::watch::{Kind, Notice};
 

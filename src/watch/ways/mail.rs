@@ -11,7 +11,7 @@ use lettre::transport::smtp::Error;
 use lettre::transport::smtp::extension::ClientId;
 use lettre::{Address, Message, SmtpTransport, Transport as _};
 
-use super::{LIMIT, Unsent};
+use super::sent::{LIMIT, Unsent};
 use crate::command::within;
 use crate::config::MailAddress;
 use crate::host;

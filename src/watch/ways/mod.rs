@@ -3,13 +3,13 @@
 mod json;
 mod mail;
 mod ntfy;
+mod sent;
 mod slack;
 
 use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use ureq::http::{Response, StatusCode};
 
 use super::Notice;
@@ -18,33 +18,14 @@ use crate::config::{Config, Error, Format, Notify, Secret, WebUrl};
 use crate::http::{Trusting, retry_after, said};
 use crate::text;
 
-/// The longest one try takes.
-const LIMIT: Duration = Duration::from_secs(10);
+use sent::LIMIT;
+pub use sent::Unsent;
+
 /// As much of an answer as a reason needs.
 pub(super) const MOST_OF_ANSWER: u64 = 2000;
 
-/// Why a notice was not taken.
-#[derive(Debug)]
-pub struct Unsent {
-    /// For a person; without the URL's path, which may be a secret.
-    pub reason: String,
-    /// How long the server does not want to be asked.
-    pub retry_after: Option<SignedDuration>,
-    /// True where the server will not take this notice later either, for what is in it.
-    pub is_final: bool,
-}
-
-impl From<String> for Unsent {
-    fn from(reason: String) -> Self {
-        Self { reason, retry_after: None, is_final: false }
-    }
-}
-
 /// A part of a URL that is shorter is a word as any other.
 const SHORTEST_SECRET: usize = 5;
-
-/// The headers and the body of a request.
-type Parts = (Vec<(&'static str, String)>, String);
 
 /// One way out.
 #[derive(Debug)]

@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::Parts;
+use super::sent::Parts;
 use crate::health::Level;
 use crate::watch::Notice;
 

@@ -1,7 +1,7 @@
 //! Incoming webhooks as Slack has them (docs.slack.dev, "Sending messages using incoming webhooks"), which Mattermost,
 //! Rocket.Chat and Discord's `/slack` take as well.
 
-use super::Parts;
+use super::sent::Parts;
 use crate::watch::Notice;
 
 pub(super) fn request(notice: &Notice) -> Parts {

@@ -1,0 +1,33 @@
+//! What each engine can do.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::Error;
+use super::batch::Batch;
+use super::events::{Events, Shipped};
+use super::readings::{DeadLetter, Keys, Position, Readings};
+
+/// What a database must be able to do.
+pub(super) trait Engine: ReadingStore + Send {
+    fn insert_metrics(&mut self, batch: Batch, events: Events) -> Result<Shipped, Error>;
+    fn delete_old_metrics(&mut self, days: u32) -> Result<u64, Error>;
+    fn check(&mut self) -> Result<(), Error>;
+    /// What whoever opens it should know of it.
+    fn notes(&self) -> Vec<String>;
+}
+
+/// What a database must be able to do for the reading pipeline.
+pub(super) trait ReadingStore {
+    fn insert_readings(&mut self, batch: &Arc<Readings>) -> Result<u64, Error>;
+    fn dead_letters(&mut self, pipeline: Option<&str>) -> Result<Vec<DeadLetter>, Error>;
+    fn count_dead_letters(&mut self) -> Result<BTreeMap<String, u64>, Error>;
+    fn dead_letter(&mut self, id: i64) -> Result<Option<(DeadLetter, Vec<u8>)>, Error>;
+    fn drop_dead_letter(&mut self, id: i64) -> Result<bool, Error>;
+    fn move_dead_letter(&mut self, id: i64, pipeline: &str) -> Result<bool, Error>;
+    fn keys(&mut self, table: &str) -> Result<Keys, Error>;
+    fn position(&mut self, pipeline: &str) -> Result<Option<Position>, Error>;
+    fn take_back(&mut self, pipeline: &str, ids: &[String], position: Option<&Position>) -> Result<(), Error>;
+    fn delete_old_readings(&mut self, table: &str, days: u32, until: Instant) -> Result<u64, Error>;
+}
