@@ -201,7 +201,7 @@ mod tests {
 
     #[test]
     fn what_is_not_in_the_first_store_is_read_from_the_others() {
-        assert_eq!(Credentials::in_folder(Path::new(crate::config::CREDSTORE)).others.len(), 2);
+        assert_eq!(Credentials::in_folder(Path::new(CREDSTORE)).others.len(), 2);
         let [first, second] = [(); 2].map(|()| tempfile::tempdir().unwrap());
         let credentials =
             Credentials { others: vec![second.path().to_owned()], ..Credentials::in_folder(first.path()) };
