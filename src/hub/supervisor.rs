@@ -1,4 +1,4 @@
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -190,11 +190,6 @@ impl<'a> Supervisor<'a> {
 /// the one it has read, and is started again so that it says itself what is wrong.
 fn may_start(job: &Job, configuration_usable: bool) -> bool {
     configuration_usable || job.schedule == Schedule::Always || job.name == watch::SERVICE
-}
-
-/// `<state>/proxy/queue`
-pub(super) fn queue(state: &Path) -> PathBuf {
-    state.join("proxy/queue")
 }
 
 fn absolute(path: &Path) -> Result<PathBuf, Error> {

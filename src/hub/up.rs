@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::job::Job;
 use super::schedule::Schedule;
 use super::service::Service;
-use super::supervisor::{Supervisor, queue};
+use super::supervisor::Supervisor;
 use super::{Error, greeting};
 use crate::config::{self, Config, Renewal};
 use crate::program::{self, Exit};
@@ -89,6 +89,11 @@ fn check(flag: Option<&Path>, services: &[Service]) -> Result<Renewal, config::E
     let renewal = Renewal::load(flag)?;
     services.iter().try_for_each(|service| (service.check)(renewal.config()))?;
     Ok(renewal)
+}
+
+/// `<state>/proxy/queue`
+fn queue(state: &Path) -> PathBuf {
+    state.join("proxy/queue")
 }
 
 fn run(mut renewal: Renewal, flag: Option<&Path>, gate: bool, services: &[Service]) -> Result<(), Error> {

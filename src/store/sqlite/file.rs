@@ -2,7 +2,7 @@ use std::path::{Component, Path};
 use std::time::{Duration, Instant};
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, ErrorCode, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
@@ -221,4 +221,10 @@ pub(super) fn explain(target: &str, act: &str, error: &rusqlite::Error) -> Error
         },
         _ => Error::Statement { target, act: act.to_owned(), reason: error.to_string() },
     }
+}
+
+/// Whether there is something of this name.
+pub(super) fn has_table(connection: &Connection, name: &str) -> Result<bool, rusqlite::Error> {
+    let found = connection.query_row("SELECT 1 FROM sqlite_schema WHERE name = ?1", [name], |_| Ok(())).optional()?;
+    Ok(found.is_some())
 }

@@ -1,5 +1,6 @@
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 
+use super::file::has_table;
 use super::{Sqlite, events, order, views};
 use crate::config::Config;
 use crate::log;
@@ -83,7 +84,7 @@ fn gone(
                 let indexes = [("system_metrics_key", METRICS_KEY)].into_iter().chain(order::INDEXES);
                 parts.extend(indexes.map(|(name, sql)| (name.to_owned(), sql.to_owned())));
             }
-            Object::MetricViews => parts.extend(views::each(has_table(connection, order::UNSORTED)?)),
+            Object::MetricViews => parts.extend(views::each(has_table(connection, views::UNSORTED)?)),
             Object::Readings(table) => {
                 parts.push((format!("{table}_view"), view(table)));
                 parts.extend(indexes(table));
@@ -325,11 +326,6 @@ fn versions(connection: &Connection) -> Result<Vec<Version>, rusqlite::Error> {
 fn is_known(connection: &Connection, object: &Object) -> Result<bool, rusqlite::Error> {
     let sql = format!("SELECT 1 FROM {SCHEMA_TABLE} WHERE object = ?1");
     Ok(connection.query_row(&sql, [object.name()], |_| Ok(())).optional()?.is_some())
-}
-
-pub(super) fn has_table(connection: &Connection, name: &str) -> Result<bool, rusqlite::Error> {
-    let found = connection.query_row("SELECT 1 FROM sqlite_schema WHERE name = ?1", [name], |_| Ok(())).optional()?;
-    Ok(found.is_some())
 }
 
 /// The names that the hub has not used for an object up to version `from`, but that are there; of objects without which the hub

@@ -10,12 +10,9 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
 
-use super::migrate::has_table;
-use super::{file, views};
+use super::file::{self, has_table};
+use super::views::{self, UNSORTED};
 use crate::log;
-
-/// The table that is there while the file has rows of earlier versions; its number is the last of them.
-pub(super) const UNSORTED: &str = "hub_unsorted";
 
 /// Rows that lie as they came before they are laid in order, and that one transaction lays: an hour of a small host.
 const ROWS: u32 = 1000;

@@ -1,7 +1,10 @@
 use rusqlite::{Connection, params};
 
-use super::order::UNSORTED;
+use super::file::has_table;
 use crate::store::views::{self, Dialect, View};
+
+/// The table that is there while the file has rows of earlier versions; its number is the last of them.
+pub(super) const UNSORTED: &str = "hub_unsorted";
 
 /// The view below all others: the rows as they are found by kind and time. Each part has an index of its own, and the part
 /// without one is there only while rows of earlier versions are.
@@ -69,7 +72,7 @@ pub(super) fn sql(foreign: &[&str]) -> String {
 /// Makes anew what depends on which rows there are: the view below all others, and those of earlier versions, which read
 /// the table itself.
 pub(super) fn renew(connection: &Connection) -> Result<(), rusqlite::Error> {
-    let has_unsorted = super::migrate::has_table(connection, UNSORTED)?;
+    let has_unsorted = has_table(connection, UNSORTED)?;
     connection.execute_batch(&format!("DROP VIEW IF EXISTS {ROWS}; {}", rows(has_unsorted)))?;
     for view in views::all() {
         let is_old = "SELECT count(*) FROM sqlite_schema
