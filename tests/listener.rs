@@ -10,6 +10,7 @@
     reason = "a test and its helpers: failing is their way to report"
 )]
 
+#[allow(dead_code, reason = "the benchmarks use the rest")]
 #[path = "support/http_attack.rs"]
 mod http_attack;
 #[path = "support/listener_site.rs"]

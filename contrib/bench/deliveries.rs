@@ -7,8 +7,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
 mod figures;
-#[path = "../../tests/support/http_attack.rs"]
-mod http_attack;
 #[path = "../../tests/support/mod.rs"]
 mod support;
 
@@ -20,7 +18,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use figures::{figure, ms, quantile, setting};
-use http_attack::{Crowd, slow_ways, slowly};
+use support::http_attack::{Crowd, slow_ways, slowly};
 use support::{Host, PATIENCE, free_address, signature};
 
 const SECRET: &str = "0123456789abcdef-secret";
@@ -291,7 +289,7 @@ fn main() {
         let durable = ours.rate() / best(&[durable_kept, durable_new]);
         println!("  {:<58} {durable:>12.2}", "rate to webhook's better one that is as durable");
     }
-    http_attack::raise_descriptor_limit();
+    support::http_attack::raise_descriptor_limit();
     slow_ones(&proxy, &body, &sign, "at rest");
     let full = Duration::from_secs(3);
     for rate in [100, 1_000] {

@@ -3,19 +3,15 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
 mod figures;
-#[path = "../../tests/support/notice_server.rs"]
-mod notice_server;
-#[path = "../../tests/support/status.rs"]
-mod status;
 #[path = "../../tests/support/mod.rs"]
 mod support;
 
 use std::process::{Command, Stdio};
 
 use figures::{Runs, figure, median, ms, setting};
-use notice_server::Server;
 use serde_json::json;
-use status::record;
+use support::notice_server::Server;
+use support::status::record;
 use support::{Host, free_address};
 
 fn main() {

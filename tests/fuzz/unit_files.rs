@@ -1,6 +1,6 @@
 //! Unit files: whatever is in them, what is read of them lies in them, and a link never leaves the folder of units.
 //!
-//! That systemd reads them alike is tests/unit_files.rs's, with `systemctl enable`.
+//! That systemd reads them alike is tests/it/unit_files.rs's, with `systemctl enable`.
 
 use super::{Form, Install, Name};
 use crate::fuzz::fuzz;

@@ -1,5 +1,4 @@
 //! A certificate authority of a test's own.
-#![allow(dead_code, reason = "every test crate uses its own part of this")]
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 

@@ -1,5 +1,4 @@
 //! `hub doctor` as tests ask it.
-#![allow(dead_code, reason = "every test crate uses its own part of this")]
 
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;

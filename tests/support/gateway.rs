@@ -1,5 +1,4 @@
 //! A running gateway and the deliveries that tests send to it.
-#![allow(dead_code, reason = "every test crate uses its own part of this")]
 #![allow(clippy::print_stdout, reason = "a skipped test says so")]
 
 use std::io::{Read, Write};

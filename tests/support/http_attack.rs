@@ -1,7 +1,5 @@
 //! Hostile HTTP clients, and an honest one to compare with. Each takes the address of any server.
 //! Nothing here knows the server's routes: paths come from the test.
-#![allow(dead_code, reason = "every test crate uses its own part of this")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail anywhere")]
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};

@@ -1,16 +1,33 @@
 //! What the tests share: a host in a folder, services running in it, and real git repositories.
 //! Every test binary uses a part of it.
-#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
+pub mod authority;
+pub mod doctor;
+#[path = "../fuzz/engine.rs"]
+pub mod engine;
+pub mod gateway;
 pub mod gitops;
+pub mod http_attack;
 pub mod metrics;
-
+#[cfg(feature = "mongodb")]
+pub mod mongo;
+#[cfg(feature = "mongodb")]
+pub mod mongo_errors;
+pub mod notice_server;
+#[cfg(all(feature = "mongodb", feature = "postgres"))]
+pub mod pair;
+pub mod postfix;
 #[cfg(feature = "postgres")]
 pub mod postgres;
+pub mod reading;
 pub mod rows;
 pub mod skip;
+pub mod status;
+pub mod tailnet;
 pub mod tree;
 pub mod twice;
+pub mod unit_files;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};

@@ -1,5 +1,4 @@
 //! A MongoDB-wire server: `MONGO_TEST_URI`, else `mongod` on PATH, else FerretDB built with Go from PATH.
-#![allow(dead_code, reason = "every test crate uses its own part of this")]
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};

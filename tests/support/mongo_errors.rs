@@ -1,5 +1,4 @@
 //! MongoDB servers of a few lines: one that answers every question with one error, two that are a replica set.
-#![allow(dead_code, reason = "every test crate uses its own part of this")]
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};

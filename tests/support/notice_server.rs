@@ -1,5 +1,4 @@
 //! A server that takes notices and heartbeats, and answers as it is told.
-#![allow(dead_code, reason = "every test crate uses its own part of this")]
 
 use std::collections::VecDeque;
 use std::io::{Read as _, Write as _};

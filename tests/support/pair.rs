@@ -1,12 +1,11 @@
 //! A pipeline from a MongoDB collection to a PostgreSQL database, and documents for it.
-#![allow(dead_code, reason = "every test crate uses its own part of this")]
 
 use mongodb::bson::spec::BinarySubtype;
 use mongodb::bson::{Binary, Bson, DateTime, Document, Regex, Timestamp, doc, oid::ObjectId};
 use mongodb::sync::Collection;
 
-use crate::mongo::Mongo;
-use crate::reading::Site;
+use super::mongo::Mongo;
+use super::reading::Site;
 use crate::support::Host;
 use crate::support::postgres::{Cluster, Database};
 

@@ -1,5 +1,4 @@
 //! A proxy with pipelines, and what they are fed with.
-#![allow(dead_code, reason = "every test crate uses its own part of this")]
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};

@@ -1,5 +1,4 @@
 //! `hub status` as tests ask it.
-#![allow(dead_code, reason = "every test crate uses its own part of this")]
 
 use std::path::Path;
 use std::process::Command;

@@ -1,5 +1,4 @@
 //! A stand-in tailnet, and a gate and a proxy that live in it.
-#![allow(dead_code, reason = "every test crate uses its own part of this")]
 
 use std::fs::File;
 use std::net::SocketAddr;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::gitops::{SOON, show};
 use crate::machine::Machine;
-use crate::tailnet::{HUNG, KILLED, PORT, config_in, is_public_in, stand_in};
+use crate::support::tailnet::{HUNG, KILLED, PORT, config_in, is_public_in, stand_in};
 
 const TAILNET: &str = "/var/lib/observability-hub/gate/tailnet";
 const GATE: &str = "tailscale-gate.service";

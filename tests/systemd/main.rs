@@ -78,14 +78,5 @@ mod voice;
 mod whole;
 mod without_systemd;
 
-#[path = "../support/authority.rs"]
-mod authority;
-#[cfg(feature = "mongodb")]
-#[path = "../support/mongo.rs"]
-mod mongo;
-#[path = "../support/reading.rs"]
-mod reading;
 #[path = "../support/mod.rs"]
 mod support;
-#[path = "../support/tailnet.rs"]
-mod tailnet;

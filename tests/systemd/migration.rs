@@ -6,12 +6,12 @@ use std::process::{Command, Stdio};
 use mongodb::bson::{DateTime, Document, doc, oid::ObjectId};
 use mongodb::sync::Client;
 
-use crate::authority::Authority;
 use crate::gate::Node;
 use crate::gitops::{SOON, show};
 use crate::machine::{Machine, PACKAGE, describe};
 use crate::package::{failed_units, install};
 use crate::pipelines::{postgres, start_postgres};
+use crate::support::authority::Authority;
 use crate::support::{eventually, free_address, skip};
 
 /// The checkout of the Go version.
@@ -51,7 +51,7 @@ fn document(number: u8) -> Document {
 
 /// A MongoDB-wire server in the machine, on its usual port, with documents 0 to 19; false, said aloud, where there is none.
 fn start_mongodb(machine: &Machine) -> bool {
-    let Some(ferretdb) = crate::mongo::ferretdb() else {
+    let Some(ferretdb) = crate::support::mongo::ferretdb() else {
         skip::skip("the migration from the Go version", "go cannot build FerretDB; install Go");
         return false;
     };

@@ -1,11 +1,11 @@
 //! Pipelines and metrics in their packaged units: reading-sync asks the packaged proxy, whose sandbox must let the run
 //! reach inboxes and databases on every way there is, and say what is wrong where it cannot.
 
-use crate::authority::Authority;
 use crate::gitops::show;
 use crate::journal::{complains, fails, nothing_denied};
 use crate::machine::Machine;
-use crate::reading::line;
+use crate::support::authority::Authority;
+use crate::support::reading::line;
 
 const SYNC: &str = "reading-sync.service";
 /// An inbox that needs no drop-in: it lies in the pipelines' own folder.

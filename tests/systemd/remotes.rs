@@ -1,10 +1,10 @@
 //! Private repositories on real servers, through the packaged worker's sandbox: sshd, and git's own HTTP backend behind
 //! a web server with TLS. Keys and tokens come by `LoadCredential=`.
 
-use crate::authority::Authority;
 use crate::gitops::{SOON, Text, configure, deliver, push, repository, service, show, start_hub, wait_deployed};
 use crate::journal::{complains, nothing_denied};
 use crate::machine::Machine;
+use crate::support::authority::Authority;
 
 const WORKER: &str = "gitops-sync.service";
 const TOKEN: &str = "tok3n-of-the-test";
