@@ -110,15 +110,8 @@ fn ssh(port: u16, name: &str) -> String {
     format!("ssh://git@127.0.0.1:{port}/{name}.git")
 }
 
-/// The shortest of some times, which other work on the machine meets least.
-fn shortest(times: impl Iterator<Item = Duration>) -> Duration {
-    times.min().unwrap()
-}
-
 #[test]
 fn a_delivery_is_applied_while_other_remotes_hang() {
-    let alone = Hanging::new(&[], http);
-    let alone = shortest((0..5).map(|number| alone.deliver(number, None)));
     for (url, queued) in [(http as fn(u16, &str) -> String, false), (http, true), (ssh, false), (ssh, true)] {
         let site = Hanging::new(&["a", "c", "d", "e"], url);
         if queued {
@@ -127,10 +120,9 @@ fn a_delivery_is_applied_while_other_remotes_hang() {
         // As path unit or timer start it; three of those that are only due have a place.
         let run = site.start();
         let _held = site.silent.wait(if queued { 4 } else { 3 });
-        let meanwhile = shortest((0..5).map(|number| site.deliver(number, Some(&run))));
-        // A few fsyncs of other work on the machine, so short are both.
-        let most = alone * 3 / 2 + Duration::from_millis(50);
-        assert!(meanwhile < most, "{meanwhile:?} while others hang, {alone:?} alone ({queued})");
+        // It waits for none of them: they hang for much longer, and contrib/bench has how long it takes.
+        let meanwhile = (0..5).map(|number| site.deliver(number, Some(&run))).min().unwrap();
+        assert!(meanwhile < Duration::from_secs(5), "{meanwhile:?} while others hang ({queued})");
         // By hand too, and a hung one says that it is at work.
         let commit = site.origin.push(&[("README", "by hand\n")]);
         let by_hand = ran(hanging_command(&site.host, &["--json", "acme/b"]));
