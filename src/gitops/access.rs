@@ -55,7 +55,7 @@ pub(super) fn folder_of(gitops: &Folder, name: &str, user: &Account) -> Result<F
 ///
 /// # Errors
 /// `Refused`, with who can change it.
-pub(super) fn known_hosts(config: &Config) -> Result<&Path, Error> {
+pub fn known_hosts(config: &Config) -> Result<&Path, Error> {
     let path = &config.gitops.known_hosts;
     match if geteuid().is_root() { require_roots(path) } else { Ok(()) } {
         Err(error) if !error.is_missing() => Err(Error::Refused(format!("known_hosts: {error}"))),

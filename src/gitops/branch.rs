@@ -7,7 +7,6 @@ use crate::records::Deployed;
 
 /// A branch that hub.toml does not name any more, in a checkout.
 pub(super) struct Renamed {
-    /// The branch that is checked out.
     old: String,
     head: String,
     /// Where the branch is that hub.toml names; none where it is not there yet.

@@ -1,13 +1,15 @@
 //! What `hub doctor` asks of this room: whether a repository could be deployed, without deploying or fetching anything.
 
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
 use std::time::Duration;
 
 use super::checkout::Checkout;
 use super::mirror::Mirror;
-use super::{Error, access, owner, signatures};
+use super::{Error, owner};
 use crate::config::{Config, Repository};
+
+pub use super::access::known_hosts as check_known_hosts;
+pub use super::signatures::look as check_signers;
 
 /// How long a remote gets to answer.
 const ANSWER: Duration = Duration::from_secs(20);
@@ -47,20 +49,4 @@ pub fn check_checkout(config: &Config, repository: &Repository) -> Result<Owned,
     let is_own = std::fs::metadata(&config.state_dir).is_ok_and(|found| found.uid() == uid);
     let is_services = repository.user.is_none() && !is_own && owner::is_services(config, repository, uid)?;
     Ok(Owned { user: checkout.user.name, is_services })
-}
-
-/// The file of pinned host keys, which may be missing.
-///
-/// # Errors
-/// Who else than root can change it, and what to do.
-pub fn check_known_hosts(config: &Config) -> Result<&Path, Error> {
-    access::known_hosts(config)
-}
-
-/// Whether the lists of signers are trusted and readable; what they are. Empty where none is asked for.
-///
-/// # Errors
-/// What is wrong with one, and what to do.
-pub fn check_signers(repository: &Repository) -> Result<Vec<String>, Error> {
-    signatures::look(repository)
 }

@@ -113,7 +113,6 @@ impl<'a> Checkout<'a> {
         Ok(way.into_folder().staying())
     }
 
-    /// True where there is something at the path.
     pub fn is_there(&self) -> bool {
         !matches!(Way::to_folder(&self.repository.path), Err(error) if error.is_missing())
     }

@@ -71,7 +71,7 @@ impl Run<'_> {
             Judged::Unknown(error) => return Err(error),
         };
         if !self.dry_run {
-            self.store.set_bad(repository, commit, &reason, true)?;
+            self.store.set_bad(repository, commit, &reason, (true, false))?;
         }
         let retry = hint("hub", &format!("retry {}", repository.name));
         Err(Error::Refused(format!("{reason}; it is skipped until the branch moves, or: {retry}")))

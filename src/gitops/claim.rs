@@ -75,7 +75,6 @@ impl Claims {
         Ok(())
     }
 
-    /// The queue, where there is one.
     pub fn queue(&self) -> Option<&Folder> {
         self.queue.as_ref()
     }

@@ -75,7 +75,6 @@ pub(super) fn run(
     Ok(())
 }
 
-/// The transient unit of a step.
 fn unit(step: &str, repository: &str) -> String {
     format!("hub-{step}-{}.service", repository_file_name(repository))
 }

@@ -89,7 +89,6 @@ impl<'a> Job<'a> {
     }
 }
 
-/// A job that a thread is at work on.
 struct AtWork<'scope, 'a> {
     job: Job<'a>,
     since: Instant,

@@ -117,7 +117,7 @@ impl Run<'_> {
             // The mark is for the tip of the branch.
             return;
         }
-        if let Err(error) = self.store.set_bad(repository, commit, &reason.to_string(), refused) {
+        if let Err(error) = self.store.set_bad(repository, commit, &reason.to_string(), (refused, false)) {
             log::error!("state_not_written", repo = repository.name, error = error.to_string());
         }
     }

@@ -109,7 +109,6 @@ impl Checkout<'_> {
         Ok(())
     }
 
-    /// True where the checkout has a commit.
     pub fn has(&self, commit: &str) -> Result<bool, Error> {
         let output = self.git().args(["cat-file", "-e", &format!("{commit}^{{commit}}")]).run()?;
         Ok(output.status.success())

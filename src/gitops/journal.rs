@@ -8,11 +8,10 @@ use crate::state::{Error, Folder, give_up_half_of_reserve, give_up_reserve_if_fu
 
 /// A deployment under way. It is on disk before the first change to the host and gone after the last; a run that finds
 /// one undoes it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Entry {
     pub repository: String,
     /// The branch that was checked out; none where an older hub wrote it.
-    #[serde(default)]
     pub branch: Option<String>,
     /// The checkout's commit before; none where the branch had none.
     pub from: Option<String>,
@@ -21,16 +20,14 @@ pub(super) struct Entry {
     pub step: Step,
     pub started: String,
     /// How the host's units were before; none where they are not deployed.
-    #[serde(default)]
     pub units: Option<Before>,
     /// Files that were a person's when the step of a command was begun; none where that is not known.
-    #[serde(default)]
     pub local: Option<Vec<String>>,
     /// True where files that `build` and `after` had written were put back first.
     #[serde(default)]
     pub restored: bool,
     /// Until when somebody has to confirm it, RFC 3339; none where nobody has to.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub confirm_until: Option<String>,
     /// Whether somebody goes back to a commit that was live before.
     #[serde(default)]
@@ -56,9 +53,10 @@ impl Entry {
 }
 
 /// The steps of a deployment, in their order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Step {
+    #[default]
     Checkout,
     Build,
     /// Verification of the units, the build being done.
@@ -101,15 +99,10 @@ impl Journal {
             branch: Some(repository.branch.clone()),
             from: from.map(str::to_owned),
             to: to.to_owned(),
-            step: Step::Checkout,
             started: log::now(),
             units,
-            local: None,
-            restored: false,
-            confirm_until: None,
             goes_back,
-            own: Vec::new(),
-            ignored: Vec::new(),
+            ..Entry::default()
         };
         self.folder.publish_json(&repository.record(), &entry)?;
         Ok(entry)
@@ -143,7 +136,6 @@ impl Journal {
         self.folder.forget(repository.record().as_ref()).map(|_| ())
     }
 
-    /// The interrupted deployment of a repository.
     pub fn interrupted(&self, repository: &Repository) -> Result<Option<Entry>, Error> {
         self.read(&repository.record())
     }

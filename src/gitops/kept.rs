@@ -9,9 +9,7 @@ use crate::state::{Entry, Error, Folder, Kind, repository_file_name};
 
 /// Where what could not be taken is kept under names of its own.
 const FAILED: &str = "failed";
-/// Where mirrors are.
 const MIRRORS: &str = "mirror";
-/// Where the locks of repositories are.
 const LOCKS: &str = "locks";
 /// Where others' versions of unit files are.
 const SAVED: &str = "saved";
@@ -81,7 +79,6 @@ impl Kept {
         self.remove()
     }
 
-    /// Removes it.
     fn remove(&self) -> Result<(), Error> {
         if self.entry.kind != Kind::Folder {
             return self.folder.remove(&self.entry.name).map(|_| ());

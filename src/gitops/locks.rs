@@ -57,7 +57,6 @@ impl Locks {
         Lock::attempt(&self.gitops, "lock")?.map(|lock| self.held(lock, None)).transpose()
     }
 
-    /// Waits for the right to write the record of runs.
     pub fn record(&self) -> Result<Lock, Error> {
         Lock::wait(&self.gitops, "record.lock").map_err(Into::into)
     }

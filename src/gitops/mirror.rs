@@ -154,7 +154,6 @@ impl<'a> Mirror<'a> {
             || !indexes.is_empty() && !well(&verify)
     }
 
-    /// The repository that it mirrors.
     pub fn repository(&self) -> &Repository {
         self.repository
     }
@@ -202,14 +201,13 @@ impl<'a> Mirror<'a> {
             // It is the word of the mirrors' user, and an older commit must not be made live for it.
             Some(0) => self.objects()?.has_ancestor(new, old),
             Some(1) => Ok(false),
-            _ if !self.knows(old)? => Ok(false),
+            _ if !self.has(old)? => Ok(false),
             _ => output.require_success("git merge-base --is-ancestor").map(|_| false).map_err(Into::into),
         }
     }
 
-    fn knows(&self, commit: &str) -> Result<bool, Error> {
-        let output = self.git().args(["cat-file", "-e", &format!("{commit}^{{commit}}")]).run()?;
-        Ok(output.status.success())
+    pub fn has(&self, commit: &str) -> Result<bool, Error> {
+        Ok(self.objects()?.resolve(commit)?.is_some())
     }
 
     /// Checks the signatures that the configuration asks for: every first-parent commit since `from`, or `to` alone

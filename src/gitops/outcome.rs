@@ -10,7 +10,7 @@ use crate::records::{Looked, Uptime, Waiting};
 use crate::text;
 
 /// What became of one repository in a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
     /// A new commit is live.
@@ -26,6 +26,7 @@ pub enum Status {
     /// Another run is at work on it.
     Busy,
     /// It could not be done now.
+    #[default]
     Failed,
     /// A rule forbids it.
     Refused,
@@ -66,11 +67,10 @@ impl Status {
 }
 
 /// One repository's result, as run record and `--json` show it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub(super) struct Outcome {
     /// `owner/name`
     pub repository: String,
-    /// What became of it.
     pub status: Status,
     /// The commit that was live before; none where there was none.
     pub from: Option<String>,
@@ -111,7 +111,6 @@ pub(super) struct Outcome {
     /// Whether the host was changed, be it that all was put back.
     #[serde(skip)]
     pub touched: bool,
-    /// Wall time in milliseconds.
     pub duration_ms: u64,
     /// Whether another try later may succeed.
     #[serde(skip)]
@@ -130,33 +129,9 @@ pub(super) struct Outcome {
 impl Outcome {
     /// A result that nothing is known of yet.
     pub fn new(repository: &str) -> Self {
-        Self {
-            repository: repository.to_owned(),
-            status: Status::Failed,
-            from: None,
-            to: None,
-            about: None,
-            by: None,
-            reason: None,
-            plan: Vec::new(),
-            units: Vec::new(),
-            restarts: Vec::new(),
-            noticed: Vec::new(),
-            not_deployed: None,
-            left_out: None,
-            not_there: Vec::new(),
-            plan_file: None,
-            touched: false,
-            duration_ms: 0,
-            retry: false,
-            is_untidy: false,
-            waiting: None,
-            is_behind: false,
-        }
+        Self { repository: repository.to_owned(), ..Self::default() }
     }
-}
 
-impl Outcome {
     /// Whether what others say of the commit is waited for, and no longer than `limit`.
     pub fn is_waiting_newly(&self, limit: Duration) -> bool {
         let Some(waiting) = self.waiting.as_ref().filter(|_| self.status == Status::Waiting) else { return false };

@@ -30,9 +30,7 @@ pub(super) fn may_not_enter(user: &str, who: &str, folder: &Path) -> String {
 pub(super) struct Owner {
     /// The path, as hub.toml had it.
     pub path: PathBuf,
-    /// Login name.
     pub user: String,
-    /// User id.
     pub uid: u32,
 }
 

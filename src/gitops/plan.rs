@@ -25,7 +25,6 @@ const FRESH: Duration = Duration::from_secs(1);
 pub(super) struct Fetched<'a> {
     pub mirror: Mirror<'a>,
     pub checkout: Checkout<'a>,
-    /// When the fetch began.
     pub began: Instant,
     /// How the checkout looked then; none where nobody looked.
     pub look: Option<Result<Look, Error>>,
@@ -59,6 +58,11 @@ impl Plan<'_> {
     /// True where the commit is live already, by record and checkout.
     pub fn is_live(&self) -> bool {
         self.deployed.as_deref() == Some(&self.to) && self.look.head.as_deref() == Some(&self.to)
+    }
+
+    /// True where there is nothing to do.
+    pub fn is_idle(&self) -> bool {
+        self.is_live() && self.units.as_ref().is_none_or(|(_, units)| units.is_idle())
     }
 
     /// True where the commit takes away more than unit files.

@@ -10,7 +10,6 @@ use std::time::Instant;
 use serde_json::json;
 
 use super::checkout::Checkout;
-use super::mirror::Mirror;
 use super::plan::Fetched;
 use super::run::{self, End, Request, Run};
 use super::turn::{Place, Turn};
@@ -22,8 +21,8 @@ use crate::hint::hint;
 use crate::log;
 use crate::program::Exit;
 use crate::records::history::{Event, Kind};
-use crate::records::short;
 use crate::records::versions::{Unfound, Versions};
+use crate::records::{Hold, short};
 
 /// What became of a wish to go back.
 #[derive(Debug)]
@@ -145,21 +144,20 @@ impl Run<'_> {
         let began = Instant::now();
         let fetched = Fetched { mirror, checkout, began, look: None, transfer: None, deployed, to: to.clone() };
         let mut plan = self.plan(repository, fetched, outcome)?;
-        let is_idle = plan.is_live() && plan.units.as_ref().is_none_or(|(_, units)| units.is_idle());
         if self.dry_run {
             outcome.plan = describe::plan(&plan, outcome.not_deployed.as_deref())?;
             return Ok((Status::Planned, None));
         }
         let earlier = self.store.hold(repository)?;
         self.hold_for(repository, outcome, &to)?;
-        let end = if is_idle { Ok((Status::Unchanged, None)) } else { self.deploy(&mut plan, &turn, outcome) };
+        let end = if plan.is_idle() { Ok((Status::Unchanged, None)) } else { self.deploy(&mut plan, &turn, outcome) };
         let is_back = matches!(end, Ok((Status::Deployed | Status::Unchanged, _)));
         if is_back {
             outcome.left_out = self.left_out(&plan);
         } else if !matches!(end, Ok((Status::RollbackFailed, _))) {
             // Everything is as it was.
             match earlier {
-                Some(earlier) => self.store.set_hold(repository, &json!(earlier))?,
+                Some(earlier) => self.store.set_hold(repository, &earlier)?,
                 None => self.store.forget_hold(repository)?,
             }
         }
@@ -185,7 +183,8 @@ impl Run<'_> {
 
     /// Suspends deployments before anything changes: a run that is cut off then leaves the branch alone.
     fn hold_for(&self, repository: &Repository, outcome: &Outcome, to: &str) -> Result<(), Error> {
-        let hold = json!({ "since": log::now(), "by": outcome.by, "reason": hold_reason(outcome, to) });
+        let by = outcome.by.clone().unwrap_or_default();
+        let hold = Hold { since: log::now(), by, reason: Some(hold_reason(outcome, to)) };
         self.store.set_hold(repository, &hold).map_err(Into::into)
     }
 
@@ -207,7 +206,6 @@ fn hold_reason(outcome: &Outcome, to: &str) -> String {
     }
 }
 
-/// The commit to go back to.
 fn choose(repository: &Repository, all: &Versions, live: Option<&str>, wanted: Option<&str>) -> Result<String, Error> {
     let name = &repository.name;
     let list = format!("{} lists what was", hint("hub", &format!("versions {name}")));
@@ -228,11 +226,4 @@ fn choose(repository: &Repository, all: &Versions, live: Option<&str>, wanted: O
             Unfound::Several => format!("{wanted} stands for several commits; write more of it; {list}"),
         })
     })
-}
-
-impl Mirror<'_> {
-    /// True where the mirror has a commit.
-    fn has(&self, commit: &str) -> Result<bool, Error> {
-        Ok(self.objects()?.resolve(commit)?.is_some())
-    }
 }

@@ -19,7 +19,6 @@ const LONGEST_LIST: u64 = 16 << 20;
 /// Commits alone, which are a few hundred bytes each.
 const LARGEST_PACK: u64 = 1 << 30;
 
-/// True where a repository lists signers.
 pub(super) fn are_asked_for(repository: &Repository) -> bool {
     repository.allowed_signers.is_some() || repository.gpg_keyring.is_some()
 }
@@ -110,9 +109,12 @@ fn user_or_warn(mirrors: &Account) -> Account {
     })
 }
 
-/// Whether the lists of signers that a repository names can be used. Returns the keys' names in hub.toml and how many lines
-/// or bytes each list has.
-pub(super) fn look(repository: &Repository) -> Result<Vec<String>, Error> {
+/// Whether the lists of signers that a repository names are trusted and readable. Returns the keys' names in hub.toml and how
+/// many lines or bytes each list has; nothing where none is asked for.
+///
+/// # Errors
+/// What is wrong with one, and what to do.
+pub fn look(repository: &Repository) -> Result<Vec<String>, Error> {
     let mut found = Vec::new();
     for (key, path) in [("allowed_signers", &repository.allowed_signers), ("gpg_keyring", &repository.gpg_keyring)] {
         let Some(path) = path else { continue };

@@ -89,13 +89,7 @@ impl Store {
 
     /// The commits that were live; a damaged list is begun anew.
     pub fn versions(&self, repository: &Repository) -> Versions {
-        match self.versions.read_json(&repository.record()) {
-            Ok(versions) => versions.unwrap_or_default(),
-            Err(error) => {
-                log::warn!("state_damaged", repo = repository.name, error = error.to_string());
-                Versions::default()
-            }
-        }
+        undamaged(repository, self.versions.read_json(&repository.record())).unwrap_or_default()
     }
 
     pub fn set_versions(&self, repository: &Repository, versions: &Versions) -> Result<(), Error> {
@@ -104,14 +98,9 @@ impl Store {
 
     /// Tracked files as `build` and `after` left them, where they changed some.
     pub fn built(&self, repository: &Repository) -> Vec<Found> {
-        match self.built.read_json_within::<Built>(&repository.record(), MOST_BUILT) {
-            Ok(built) => built.unwrap_or_default().files,
-            Err(error) => {
-                // Then those files count as a person's.
-                log::warn!("state_damaged", repo = repository.name, error = error.to_string());
-                Vec::new()
-            }
-        }
+        // Where that is not known, those files count as a person's.
+        let built = self.built.read_json_within::<Built>(&repository.record(), MOST_BUILT);
+        undamaged(repository, built).unwrap_or_default().files
     }
 
     pub fn set_built(&self, repository: &Repository, files: Vec<Found>) -> Result<(), Error> {
@@ -129,22 +118,13 @@ impl Store {
             .map_err(|error: Error| error.remedied(|| format!("run: {}", hint("hub", &format!("retry {name}")))))
     }
 
-    pub fn set_bad(&self, repository: &Repository, commit: &str, reason: &str, refused: bool) -> Result<(), Error> {
-        self.note_bad(repository, commit, reason, refused, false)
-    }
-
-    /// Remembers a commit that could not be fetched for its own fault.
-    pub fn set_unfit(&self, repository: &Repository, commit: &str, reason: &str) -> Result<(), Error> {
-        self.note_bad(repository, commit, reason, true, true)
-    }
-
-    fn note_bad(
+    /// Remembers a commit that failed; `refused` before anything of it ran, `unfit` where it could not even be fetched.
+    pub fn set_bad(
         &self,
         repository: &Repository,
         commit: &str,
         reason: &str,
-        refused: bool,
-        unfit: bool,
+        (refused, unfit): (bool, bool),
     ) -> Result<(), Error> {
         let reason = text::cut(reason, text::LONGEST_REASON).into_owned();
         let bad = Bad { commit: commit.to_owned(), reason, at: log::now(), refused, unfit };
@@ -179,7 +159,7 @@ impl Store {
     }
 
     /// Suspends deployments.
-    pub fn set_hold(&self, repository: &Repository, hold: &serde_json::Value) -> Result<(), Error> {
+    pub fn set_hold(&self, repository: &Repository, hold: &Hold) -> Result<(), Error> {
         self.hold.publish_json(&repository.record(), hold)
     }
 
@@ -264,13 +244,7 @@ impl Store {
     /// last look refused or failed, its table in hub.toml is another one by now, the clock went back, or the file is
     /// damaged (the next look replaces it).
     pub fn looked_at_until(&self, repository: &Repository) -> Option<Timestamp> {
-        let checked = match self.checked.read_json::<Checked>(&repository.record()) {
-            Ok(checked) => checked?,
-            Err(error) => {
-                log::warn!("state_damaged", repo = repository.name, error = error.to_string());
-                return None;
-            }
-        };
+        let checked = undamaged::<Checked>(repository, self.checked.read_json(&repository.record()))?;
         // Somebody may have done what the reason says, and others may have said their word. A commit that was rolled back needs more than that.
         let is_open =
             [Status::Refused, Status::Failed, Status::Waiting].iter().any(|status| status.word() == checked.status);
@@ -281,6 +255,12 @@ impl Store {
         let at: Timestamp = checked.at.parse().ok().filter(|at| *at <= now)?;
         at.checked_add(SignedDuration::from_mins(repository.poll_minutes.into())).ok().filter(|until| *until > now)
     }
+}
+
+/// What was read; of a damaged file nothing, and that is told.
+fn undamaged<T>(repository: &Repository, read: Result<Option<T>, Error>) -> Option<T> {
+    let damaged = |error: Error| log::warn!("state_damaged", repo = repository.name, error = error.to_string());
+    read.map_err(damaged).ok().flatten()
 }
 
 /// What tells one table of hub.toml from another. Where an upgrade of the hub writes it otherwise, that costs one look.

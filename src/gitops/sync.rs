@@ -132,10 +132,11 @@ impl Run<'_> {
         if let Err(Error::Unfit { commit: Some(commit), reason }) = &fetched
             && !self.dry_run
         {
-            self.store.set_unfit(repository, commit, reason)?;
+            self.store.set_bad(repository, commit, reason, (true, true))?;
         }
         let fetched = fetched?;
-        if fetched.deployed.as_ref() != Some(&fetched.to) {
+        let is_new = fetched.deployed.as_ref() != Some(&fetched.to);
+        if is_new {
             self.describe(&fetched.mirror, outcome);
         }
         self.note_missing(repository, &fetched.mirror)?;
@@ -147,13 +148,11 @@ impl Run<'_> {
             return Ok(end);
         }
         self.follows(repository, &fetched)?;
-        if fetched.deployed.as_deref() != Some(&fetched.to) {
+        if is_new {
             fetched.mirror.verify(fetched.deployed.as_deref(), &fetched.to)?;
-        }
-        if fetched.deployed.as_deref() != Some(&fetched.to)
-            && let Some(end) = self.wait_for_checks(repository, &fetched.to, asked.place, outcome)?
-        {
-            return Ok(end);
+            if let Some(end) = self.wait_for_checks(repository, &fetched.to, asked.place, outcome)? {
+                return Ok(end);
+            }
         }
         let turn = Turn::wait(&self.locks, asked.place, &repository.name)?;
         // While the remote was asked, somebody may have suspended the repository, or gone back to an older commit.
@@ -178,7 +177,7 @@ impl Run<'_> {
         if outcome.from.is_none() {
             outcome.from.clone_from(&plan.look.head);
         }
-        if plan.is_live() && plan.units.as_ref().is_none_or(|(_, units)| units.is_idle()) {
+        if plan.is_idle() {
             if let (false, Some((host, units))) = (self.dry_run, &plan.units) {
                 host.record(units, None)?;
             }

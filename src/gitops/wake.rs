@@ -48,7 +48,6 @@ impl Wake {
         }
     }
 
-    /// Wakes the waiting thread.
     pub fn ring(&self) {
         if let Err(error) = rustix::io::write(&self.bell, &1_u64.to_ne_bytes()) {
             log::error!("bell_not_rung", error = error.to_string());

@@ -201,7 +201,6 @@ fn candidates(look: &Look) -> Vec<Changed> {
     look.changed.iter().cloned().chain(untracked).collect()
 }
 
-/// True for as many files as are remembered.
 fn are_few(files: &[Changed]) -> bool {
     files.len() <= MOST && files.iter().map(|file| file.path.len()).sum::<usize>() <= MOST_PATH_BYTES
 }

@@ -80,7 +80,6 @@ impl Applied {
         self.actions.push(Restart { unit, action, reason, file, from, to });
     }
 
-    /// True where something was done to this unit.
     pub(super) fn has_touched(&self, unit: &str) -> bool {
         self.actions.iter().any(|done| done.unit == unit)
     }

@@ -73,7 +73,6 @@ impl UnitsFolder {
         self.folder.remove_empty_folder(drop_ins).map(|_| ())
     }
 
-    /// Puts a link into a file's place.
     pub fn link(&self, file: &str, target: &Path) -> Result<(), Error> {
         self.remove(file)?;
         match file.split_once('/') {

@@ -34,7 +34,6 @@ pub(in crate::gitops) struct Host {
 }
 
 impl Host {
-    /// Opens the units folder of a manager.
     pub fn open(found: &Found, config: &Config, gitops: &Path) -> Result<Self, Error> {
         let manager = found.manager;
         let (path, enablement) = match manager {

@@ -28,7 +28,6 @@ pub(in crate::gitops) enum Manager {
 #[derive(Clone, Debug)]
 pub(in crate::gitops) struct Found {
     pub manager: Manager,
-    /// The folders that it loads units from.
     pub unit_path: Vec<PathBuf>,
 }
 
@@ -108,7 +107,6 @@ impl Manager {
         command.output_limit(MOST_OUTPUT).succeed().map(|output| output.text())
     }
 
-    /// The units that have failed.
     pub fn failed(self) -> Result<BTreeSet<String>, Error> {
         let text = self.list(&["--state=failed"])?;
         Ok(text.lines().filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect())
@@ -159,7 +157,6 @@ impl Manager {
         Ok(up.map(|columns| columns[0].to_owned()).collect())
     }
 
-    /// Stops those of these units that are active.
     pub fn stop_active(self, units: &[String]) -> Result<(), Error> {
         let states = self.show(units)?;
         let active = |unit: &&String| states.get(*unit).is_some_and(UnitState::is_active);
@@ -177,7 +174,6 @@ impl Manager {
         self.set(&["start", "--no-block"], &this).map(|()| true)
     }
 
-    /// Makes the manager read all unit files again.
     pub fn reload(self) -> Result<(), Error> {
         self.systemctl(CHANGE, &["daemon-reload"]).succeed().map(|_| ())
     }

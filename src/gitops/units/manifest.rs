@@ -63,7 +63,6 @@ impl Manifest {
         self.files.values_mut().filter(move |owned| is_former(&owned.repository))
     }
 
-    /// The files of one repository.
     pub fn of<'a>(&'a self, repository: &'a str) -> impl Iterator<Item = (&'a String, &'a Owned)> {
         self.files.iter().filter(move |(_, owned)| owned.repository == repository)
     }

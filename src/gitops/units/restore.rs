@@ -28,7 +28,6 @@ pub(in crate::gitops) struct Before {
     units: BTreeSet<String>,
     /// All units of the host that were active, each with the id of its present run; none where no unit is touched.
     active: BTreeMap<String, String>,
-    /// All units that had failed.
     failed: BTreeSet<String>,
     /// The boot that all this is of.
     #[serde(default)]
@@ -71,7 +70,6 @@ impl Before {
         Self { units: plan.units(), ..Self::default() }
     }
 
-    /// The units that were active.
     pub(super) fn active(&self) -> impl Iterator<Item = &String> {
         self.active.keys()
     }
@@ -104,7 +102,6 @@ impl Before {
         !now.is_active() && (!now.is_failed() || self.invocation(unit) == Some(&now.invocation))
     }
 
-    /// True where a unit had failed already.
     pub(super) fn had_failed(&self, unit: &str) -> bool {
         self.failed.contains(unit)
     }

@@ -178,7 +178,6 @@ impl Host {
         self.manager.act(&[verb], &in_order(units, looks), limit).map_err(step)
     }
 
-    /// Makes systemd forget that units failed.
     pub(super) fn forget_failures(&self, units: &[String]) -> Result<(), Error> {
         self.forget(units, |state| state.active == "failed")
     }

@@ -11,7 +11,6 @@ pub(super) fn is_last(unit: &str) -> bool {
     Own::named(GITOPS_SYNC).is_some_and(|worker| worker.units().any(|last| last == unit))
 }
 
-/// True for the worker itself.
 pub(super) fn is_worker(unit: &str) -> bool {
     Own::named(GITOPS_SYNC).is_some_and(|worker| worker.unit == unit)
 }
