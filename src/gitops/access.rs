@@ -27,7 +27,7 @@ pub(super) const DOCTORS: &str = "doctor-";
 /// argument. Dropping it removes the folder.
 #[derive(Debug, Default)]
 pub(super) struct Access {
-    folder: Option<Private>,
+    _folder: Option<Private>,
     ssh_command: Option<String>,
     credential_helper: Option<String>,
     global: Option<PathBuf>,
@@ -75,9 +75,17 @@ impl Access {
         user: &Account,
     ) -> Result<Self, Error> {
         let mut access = Self::default();
+        let mut folder = None;
+        let mut lay = |file: &str, content: &[u8]| {
+            let private = folder.insert(Private::make((parent, name), user)?);
+            private.write(file, content)
+        };
         match repository.remote.protocol() {
-            "ssh" => access.prepare_ssh(config, repository, (parent, name), user)?,
-            "https" | "http" => access.prepare_token(config, repository, (parent, name), user)?,
+            "ssh" => {
+                access.known_hosts.clone_from(&config.gitops.known_hosts);
+                access.ssh_command = Some(ssh_command(config, repository, &mut lay)?);
+            }
+            "https" | "http" => access.credential_helper = credential_helper(config, repository, &mut lay)?,
             _ => {}
         }
         if let Some(path) = repository.remote.local_path() {
@@ -94,21 +102,15 @@ impl Access {
                 let quoted = path.to_string_lossy().replace('\\', "\\\\").replace('"', "\\\"");
                 content += &format!("\tdirectory = \"{quoted}\"\n");
             }
-            let folder = Private::make((parent, name), user)?;
-            access.global = Some(folder.write("config", content.as_bytes())?);
-            access.folder = Some(folder);
+            access.global = Some(lay("config", content.as_bytes())?);
         }
-        Ok(access)
+        Ok(Self { _folder: folder, ..access })
     }
 
     /// Adds it to a git command; call before the subcommand is added.
     pub fn apply(&self, mut command: Command) -> Command {
-        for name in ["https_proxy", "HTTPS_PROXY", "http_proxy", "all_proxy", "ALL_PROXY", "no_proxy", "NO_PROXY"] {
-            if let Some(value) = std::env::var_os(name) {
-                command = command.env(name, value);
-            }
-        }
-        for name in ["SSL_CERT_FILE", "SSL_CERT_DIR", "GIT_SSL_CAINFO"] {
+        let proxies = ["https_proxy", "HTTPS_PROXY", "http_proxy", "all_proxy", "ALL_PROXY", "no_proxy", "NO_PROXY"];
+        for name in proxies.into_iter().chain(["SSL_CERT_FILE", "SSL_CERT_DIR", "GIT_SSL_CAINFO"]) {
             if let Some(value) = std::env::var_os(name) {
                 command = command.env(name, value);
             }
@@ -154,52 +156,34 @@ impl Access {
         says("Authentication failed")
             .then(|| "the forge does not take the token; put a valid one into the credential".to_owned())
     }
+}
 
-    fn prepare_ssh(
-        &mut self,
-        config: &Config,
-        repository: &Repository,
-        place: (&Folder, &str),
-        user: &Account,
-    ) -> Result<(), Error> {
-        let known_hosts = word(known_hosts(config)?)?;
-        self.known_hosts.clone_from(&config.gitops.known_hosts);
-        let mut ssh = format!(
-            "ssh -F /dev/null -o BatchMode=yes -o StrictHostKeyChecking=yes -o UserKnownHostsFile={known_hosts} \
-             -o ConnectTimeout=15 -o ServerAliveInterval=15 -o ServerAliveCountMax=2 -o PermitLocalCommand=no"
-        );
-        if let Some(name) = &repository.ssh_key {
-            let key = config.credentials().require(name)?;
-            let folder = Private::make(place, user)?;
-            // ssh wants a key file to end with a newline, and credentials are often written without.
-            let key = [key.bytes().trim_ascii_end(), b"\n"].concat();
-            ssh += &format!(" -o IdentitiesOnly=yes -i {}", word(&folder.write("key", &key)?)?);
-            self.folder = Some(folder);
-        }
-        self.ssh_command = Some(ssh);
-        Ok(())
-    }
+/// What lays a file down for the mirrors' user, in a folder of its own, and says where it is.
+type Lay<'a> = &'a mut dyn FnMut(&str, &[u8]) -> Result<PathBuf, Error>;
 
-    fn prepare_token(
-        &mut self,
-        config: &Config,
-        repository: &Repository,
-        place: (&Folder, &str),
-        user: &Account,
-    ) -> Result<(), Error> {
-        let Some(name) = &repository.token else { return Ok(()) };
-        let token = config.credentials().require(name)?;
-        let folder = Private::make(place, user)?;
-        let url = repository.remote.url();
-        let (scheme, rest) = url.split_once("://").unwrap_or(("https", url));
-        let authority = rest.split('/').next().unwrap_or(rest);
-        // The format of git-credential-store(1), which hands it to this host only.
-        let line =
-            format!("{scheme}://x-access-token:{}@{authority}\n", text::percent_encoded(token.bytes().trim_ascii()));
-        self.credential_helper = Some(format!("store --file={}", word(&folder.write("token", line.as_bytes())?)?));
-        self.folder = Some(folder);
-        Ok(())
+fn ssh_command(config: &Config, repository: &Repository, lay: Lay) -> Result<String, Error> {
+    let known_hosts = word(known_hosts(config)?)?;
+    let mut ssh = format!(
+        "ssh -F /dev/null -o BatchMode=yes -o StrictHostKeyChecking=yes -o UserKnownHostsFile={known_hosts} \
+         -o ConnectTimeout=15 -o ServerAliveInterval=15 -o ServerAliveCountMax=2 -o PermitLocalCommand=no"
+    );
+    if let Some(name) = &repository.ssh_key {
+        // ssh wants a key file to end with a newline, and credentials are often written without.
+        let key = [config.credentials().require(name)?.bytes().trim_ascii_end(), b"\n"].concat();
+        ssh += &format!(" -o IdentitiesOnly=yes -i {}", word(&lay("key", &key)?)?);
     }
+    Ok(ssh)
+}
+
+fn credential_helper(config: &Config, repository: &Repository, lay: Lay) -> Result<Option<String>, Error> {
+    let Some(name) = &repository.token else { return Ok(None) };
+    let token = config.credentials().require(name)?;
+    let url = repository.remote.url();
+    let (scheme, rest) = url.split_once("://").unwrap_or(("https", url));
+    let authority = rest.split('/').next().unwrap_or(rest);
+    // The format of git-credential-store(1), which hands it to this host only.
+    let line = format!("{scheme}://x-access-token:{}@{authority}\n", text::percent_encoded(token.bytes().trim_ascii()));
+    Ok(Some(format!("store --file={}", word(&lay("token", line.as_bytes())?)?)))
 }
 
 /// A folder that only one user can read, for a time; dropping it removes it.
@@ -224,8 +208,16 @@ impl Private {
 
     /// Writes a file of the user's; returns where it is.
     pub fn write(&self, name: &str, content: &[u8]) -> Result<PathBuf, Error> {
-        write_private(&self.folder, name, content, &self.user)?;
-        Ok(self.path().join(name))
+        let path = self.path().join(name);
+        let failed = |source: std::io::Error| state::Error::io("write", &path, source);
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd =
+            openat(self.folder.fd(), name, flags, Mode::from_raw_mode(0o600)).map_err(|error| failed(error.into()))?;
+        give(&fd, &path, &self.user)?;
+        let mut file = File::from(fd);
+        file.set_permissions(std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
+        file.write_all(content).map_err(failed)?;
+        Ok(path)
     }
 }
 
@@ -271,17 +263,6 @@ pub(super) fn remove(path: &Path) -> Result<bool, Error> {
     let (parent, mut budget) = (Folder::open(parent)?, REMOVED);
     let is_whole = parent.clear_away(name, &mut budget)?;
     Ok(parent.remove_left_trees(&mut budget)? && is_whole)
-}
-
-fn write_private(folder: &Folder, name: &str, content: &[u8], user: &Account) -> Result<(), Error> {
-    let path = folder.path().join(name);
-    let failed = |source: std::io::Error| state::Error::io("write", &path, source);
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let fd = openat(folder.fd(), name, flags, Mode::from_raw_mode(0o600)).map_err(|error| failed(error.into()))?;
-    give(&fd, &path, user)?;
-    let mut file = File::from(fd);
-    file.set_permissions(std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
-    file.write_all(content).map_err(|source| failed(source).into())
 }
 
 pub(super) fn give(fd: impl std::os::fd::AsFd, path: &Path, user: &Account) -> Result<(), Error> {

@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use super::Error;
 use super::checkout::Checkout;
+use super::journal::Step;
 use super::units::Manager;
 use crate::command::{self, Command};
 use crate::config::{Config, Repository};
@@ -11,13 +12,6 @@ use crate::state::repository_file_name;
 
 const BUILD: &str = "build";
 const AFTER: &str = "after";
-
-/// A step that is a command of the repository's own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum OwnStep {
-    Build,
-    After,
-}
 
 /// Runs one of the repository's own commands (`build`, `after`) in the checkout, as its user. An empty one is done.
 ///
@@ -28,12 +22,13 @@ pub(super) fn run(
     repository: &Repository,
     checkout: &Checkout,
     manager: Option<Manager>,
-    step: OwnStep,
+    step: Step,
     commit: &str,
 ) -> Result<(), Error> {
     let (step, argv) = match step {
-        OwnStep::Build => (BUILD, &repository.build),
-        OwnStep::After => (AFTER, &repository.after),
+        Step::Build => (BUILD, &repository.build),
+        Step::After => (AFTER, &repository.after),
+        _ => return Ok(()),
     };
     let Some((program, arguments)) = argv.split_first() else { return Ok(()) };
     let started = std::time::Instant::now();

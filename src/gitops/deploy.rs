@@ -1,7 +1,6 @@
 use std::time::{Duration, Instant};
 
 use super::checkout::Checkout;
-use super::commands::OwnStep;
 use super::guard::Reached;
 use super::journal::{Entry, Step};
 use super::lent::Lent;
@@ -163,12 +162,7 @@ impl Run<'_> {
         }
         if !repository.after.is_empty() && !live {
             let host = plan.units.as_ref().map(|(host, _)| host);
-            let command = || {
-                entry.local = checkout.persons(&self.store.built(repository))?;
-                self.journal.reach(repository, entry, Step::After)?;
-                self.command(repository, checkout, OwnStep::After, &plan.to, entry.local.as_deref())
-            };
-            let (done, seen) = turn.aside(command, || host.map(Host::look))?;
+            let (done, seen) = turn.aside(|| self.own_step(plan, entry, Step::After), || host.map(Host::look))?;
             let mut noted = Ok(());
             if let (Some(host), Some(before), Some(Some(seen))) = (host, &entry.units, seen) {
                 let newer = seen.and_then(|seen| host.before_others(before, &seen, &repository.name));
@@ -214,12 +208,7 @@ impl Run<'_> {
             has_passed |= passed.is_some();
         }
         if !repository.build.is_empty() && !plan.is_live() {
-            let build = || {
-                entry.local = checkout.persons(&self.store.built(repository))?;
-                self.journal.reach(repository, entry, Step::Build)?;
-                self.command(repository, checkout, OwnStep::Build, &plan.to, entry.local.as_deref())
-            };
-            let (built, passed) = turn.aside(build, || ())?;
+            let (built, passed) = turn.aside(|| self.own_step(plan, entry, Step::Build), || ())?;
             built?;
             has_passed |= passed.is_some();
         }
@@ -303,12 +292,19 @@ impl Run<'_> {
         })
     }
 
+    fn own_step(&self, plan: &Plan, entry: &mut Entry, step: Step) -> Result<(), Error> {
+        let (repository, checkout) = (plan.repository, &plan.checkout);
+        entry.local = checkout.persons(&self.store.built(repository))?;
+        self.journal.reach(repository, entry, step)?;
+        self.command(repository, checkout, step, &plan.to, entry.local.as_deref())
+    }
+
     /// Runs one of the repository's own commands and remembers what it left in files that were no person's before.
     pub(super) fn command(
         &self,
         repository: &Repository,
         checkout: &Checkout,
-        step: OwnStep,
+        step: Step,
         commit: &str,
         persons: Option<&[String]>,
     ) -> Result<(), Error> {

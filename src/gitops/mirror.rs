@@ -20,7 +20,7 @@ pub(super) const USER: &str = "hub-git";
 /// The fetched tip of the configured branch.
 const TIP: &str = "refs/hub/tip";
 /// What was deployed, each commit under its own name.
-const DEPLOYED: &str = "refs/hub/deployed/";
+const DEPLOYED: &str = "refs/hub/deployed";
 /// How far back an ancestor is looked for before git is asked.
 const FIRST_PARENTS: usize = 50;
 /// So many names are removed at once of a mirror that is made anew; the next one to be made goes on.
@@ -160,8 +160,8 @@ impl<'a> Mirror<'a> {
 
     /// Keeps a commit from git's tidying, and others, which need not be there any more, no longer.
     pub fn keep(&self, commit: &str, gone: &[String]) -> Result<(), Error> {
-        let mut update = format!("update {DEPLOYED}{commit} {commit}\n");
-        update.extend(gone.iter().map(|gone| format!("delete {DEPLOYED}{gone}\n")));
+        let mut update = format!("update {DEPLOYED}/{commit} {commit}\n");
+        update.extend(gone.iter().map(|gone| format!("delete {DEPLOYED}/{gone}\n")));
         self.git().args(["update-ref", "--stdin"]).input(update.into_bytes()).succeed()?;
         Ok(())
     }

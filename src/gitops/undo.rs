@@ -1,7 +1,7 @@
 //! The way back of a deployment that failed, was cut off, or was not confirmed.
 
 use super::checkout::Checkout;
-use super::commands::{self, OwnStep};
+use super::commands;
 use super::journal::{Entry, Step};
 use super::run::Run;
 use super::turn::Turn;
@@ -64,14 +64,12 @@ impl Run<'_> {
             && let Some(good) = &entry.from
         {
             // What these commands made for the failed commit is made again for the last good one.
-            let commands =
-                [(Step::Build, OwnStep::Build, &repository.build), (Step::After, OwnStep::After, &repository.after)];
-            for (step, own, argv) in commands {
+            for (step, argv) in [(Step::Build, &repository.build), (Step::After, &repository.after)] {
                 // Of an interrupted command nobody knows how far it came.
                 let ran = step < entry.step || interrupted && step == entry.step || entry.restored;
                 if ran && !argv.is_empty() {
                     let persons = checkout.persons(&self.store.built(repository))?;
-                    self.command(repository, checkout, own, good, persons.as_deref())?;
+                    self.command(repository, checkout, step, good, persons.as_deref())?;
                 }
             }
         }

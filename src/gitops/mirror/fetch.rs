@@ -1,5 +1,6 @@
 //! Fetching: what it takes to bring a branch into the mirror, and what is said where that fails.
 
+use std::fs::DirEntry;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -32,6 +33,9 @@ const HARMLESS: [&str; 12] = [
     "zeroPaddedDate",
     "zeroPaddedFilemode",
 ];
+
+/// As many files of killed processes are removed at once.
+const MOST_LEFT: usize = 1000;
 
 /// What a `git fetch` or `git gc` holds that is killed; git itself would wait for it for ever.
 const LOCKS: [&str; 10] = [
@@ -227,43 +231,37 @@ impl Mirror<'_> {
     fn remove_left(&self) -> Result<u64, Error> {
         let is_there = |name: &&str| std::fs::symlink_metadata(self.path.join(*name)).is_ok();
         let mut left: Vec<String> = LOCKS.into_iter().filter(is_there).map(str::to_owned).collect();
-        let packs = std::fs::read_dir(self.path.join("objects/pack")).into_iter().flatten().flatten();
         let (mut count, mut received) = (0, 0);
-        for entry in packs {
-            let Ok(name) = entry.file_name().into_string() else { continue };
+        for (name, entry) in self.names("objects/pack") {
             count += usize::from(name.ends_with(".pack"));
-            // `git index-pack` writes the first, `git repack` the second.
-            let is_received = name.starts_with("tmp_");
-            if is_received {
+            if name.starts_with("tmp_") {
                 received = received.max(entry.metadata().map_or(0, |found| found.len()));
-            }
-            if (is_received || name.starts_with(".tmp-")) && left.len() < 1000 {
-                left.push(format!("objects/pack/{name}"));
             }
         }
         self.packs.set(count);
-        for entry in std::fs::read_dir(self.path.join(DEPLOYED)).into_iter().flatten().flatten() {
-            let Ok(name) = entry.file_name().into_string() else { continue };
-            if name.ends_with(".lock") && left.len() < 1000 {
-                left.push(format!("{DEPLOYED}{name}"));
-            }
-        }
+        let mut note = |folder: &str, is_left: &dyn Fn(&str) -> bool| {
+            let names = self.names(folder).map(|(name, _)| name).filter(|name| is_left(name));
+            let room = MOST_LEFT.saturating_sub(left.len());
+            left.extend(names.take(room).map(|name| format!("{folder}/{name}")));
+        };
+        // `git index-pack` writes the first, `git repack` the second.
+        note("objects/pack", &|name| name.starts_with("tmp_") || name.starts_with(".tmp-"));
+        note(DEPLOYED, &|name| name.ends_with(".lock"));
         // What git writes for itself; a `git gc` that is killed leaves it.
-        let objects = self.path.join("objects");
-        let folders = std::fs::read_dir(&objects).into_iter().flatten().flatten().map(|entry| entry.file_name());
-        for folder in folders.filter(|name| name.len() == 2).chain(["".into()]) {
-            for entry in std::fs::read_dir(objects.join(&folder)).into_iter().flatten().flatten() {
-                let name = entry.file_name();
-                if name.as_encoded_bytes().starts_with(b"tmp_obj_") && left.len() < 1000 {
-                    left.extend(Path::new("objects").join(&folder).join(&name).into_os_string().into_string());
-                }
-            }
+        for (folder, _) in self.names("objects").filter(|(name, _)| name.len() == 2) {
+            note(&format!("objects/{folder}"), &|name| name.starts_with("tmp_obj_"));
         }
+        note("objects", &|name| name.starts_with("tmp_obj_"));
         if !left.is_empty() {
             let remove = Command::new("rm", LOCAL).user(&self.user).folder(&self.path).args(["-f", "--"]);
             remove.args(left).name("rm").succeed()?;
         }
         Ok(received)
+    }
+
+    fn names(&self, folder: &str) -> impl Iterator<Item = (String, DirEntry)> {
+        let entries = std::fs::read_dir(self.path.join(folder)).into_iter().flatten().flatten();
+        entries.filter_map(|entry| Some((entry.file_name().into_string().ok()?, entry)))
     }
 
     /// Why the remote cannot be fetched from, with what to do where that is known.
