@@ -22,7 +22,6 @@ pub struct MountLine<'a> {
     pub device: &'a [u8],
     /// What part of the file system is mounted.
     pub part: &'a [u8],
-    /// Where.
     pub point: &'a [u8],
     /// The options of the mount.
     pub options: &'a [u8],

@@ -7,34 +7,40 @@
 /// The version, with the day and the commit that this was built from where they are known: `0.1.0+20261129.891e73b`.
 pub const VERSION: &str = env!("HUB_VERSION");
 
-pub mod command;
+mod command;
 pub mod config;
-pub mod forge;
+mod forge;
 pub mod gate;
 pub mod gitops;
-pub mod health;
-pub mod hint;
+mod health;
+mod hint;
 mod host;
 mod http;
 pub mod hub;
 mod kinds;
 mod listeners;
-pub mod log;
+mod log;
 pub mod metrics;
-pub mod program;
+mod program;
 pub mod proxy;
 mod random;
 pub mod reading;
-pub mod records;
+mod records;
 mod said;
-pub mod state;
+mod state;
 pub mod store;
-pub mod systemd;
-pub mod text;
+mod systemd;
+mod text;
 #[cfg(feature = "tls")]
 mod tls;
-pub mod watch;
-pub mod webhook;
+mod watch;
+mod webhook;
+
+// What the tests need of the ground floor.
+pub use log::rfc3339;
+pub use records::history;
+pub use state::Folder;
+pub use systemd::install;
 
 #[cfg(test)]
 #[path = "../tests/fuzz/engine.rs"]

@@ -5,11 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 /// A listening socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Listener {
-    /// Where.
     pub address: SocketAddr,
     /// The user that made it, as this process's user namespace calls it.
     pub uid: u32,
-    /// Its inode.
     pub inode: u64,
 }
 

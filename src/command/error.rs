@@ -16,7 +16,6 @@ pub enum Error {
     /// The program could not be started.
     #[error("cannot start {program}: {source}")]
     Start {
-        /// Which program.
         program: String,
         /// What the system said.
         source: std::io::Error,
@@ -24,7 +23,6 @@ pub enum Error {
     /// Its input or output could not be moved.
     #[error("lost contact with {program}: {source}")]
     Pipe {
-        /// Which program.
         program: String,
         /// What the system said.
         source: std::io::Error,
@@ -32,7 +30,6 @@ pub enum Error {
     /// It ran longer than it may; its process group was killed.
     #[error("{command} did not end within {} s and was killed{}", .limit.as_secs_f32(), said(.output))]
     Deadline {
-        /// Which command.
         command: String,
         /// How long it was given.
         limit: Duration,
@@ -42,7 +39,6 @@ pub enum Error {
     /// It wrote more than its caller accepts.
     #[error("{command} wrote more than {limit} bytes")]
     TooMuchOutput {
-        /// Which command.
         command: String,
         /// The limit in bytes.
         limit: usize,
@@ -50,7 +46,6 @@ pub enum Error {
     /// It ended without success.
     #[error("{command} {}{}", ending(*.code, *.signal), said(.output))]
     Failed {
-        /// Which command.
         command: String,
         /// Its exit code; none where a signal ended it.
         code: Option<i32>,

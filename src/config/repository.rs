@@ -159,7 +159,6 @@ impl Default for Health {
     }
 }
 
-/// A health URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HealthUrl(pub String);
 

@@ -36,7 +36,6 @@ pub enum Error {
     OtherTailnet {
         /// Where it was published.
         first: String,
-        /// Where it is now.
         now: String,
     },
     /// The tool is older than the daemon, and what it writes would lose what it does not know.
@@ -78,7 +77,6 @@ pub enum Error {
          off\", or choose another [gate] port"
     )]
     Occupied {
-        /// The port.
         port: u16,
         /// What serves there.
         by: String,
@@ -95,7 +93,6 @@ pub enum Error {
     /// The tool printed what is not its JSON.
     #[error("{command} did not print what was expected: {reason}")]
     Output {
-        /// Which command.
         command: &'static str,
         /// What is wrong with it.
         reason: String,
@@ -107,7 +104,6 @@ pub enum Error {
         if .reason.is_empty() { String::new() } else { format!(" ({reason})") }
     )]
     StillOpen {
-        /// The port.
         port: u16,
         /// What exposes it.
         by: String,

@@ -42,7 +42,6 @@ pub(super) enum Failure {
     Wrong(String),
 }
 
-/// What was answered.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Answer {
     /// HTTP status.

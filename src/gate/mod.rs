@@ -29,7 +29,7 @@ use crate::program::{self, CommandLine, Exit};
 use crate::state::Folder;
 
 pub use alive::instance;
-pub use error::Error;
+pub(crate) use error::Error;
 use target::{Target, folder, target};
 
 /// Open Tailscale Funnel while the proxy is healthy, and close it in every other case.

@@ -64,7 +64,7 @@ use crate::program::{self, CommandLine, Exit};
 use crate::said;
 use crate::systemd::GITOPS_SYNC;
 
-pub use error::Error;
+pub(crate) use error::Error;
 use outcome::{Outcome, Status};
 pub use remove::remove;
 pub use rollback::{Back, rollback};

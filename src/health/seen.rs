@@ -76,7 +76,6 @@ pub struct Ways {
 }
 
 impl Ways {
-    /// A command of the hub.
     pub fn hub(&self, command: &str) -> String {
         format!("{}{command}{}", self.hub.0, self.hub.1)
     }

@@ -40,7 +40,6 @@ pub enum Error {
     Listen {
         /// The key that names it.
         key: &'static str,
-        /// The address.
         address: SocketAddr,
         /// What the system said.
         source: std::io::Error,

@@ -128,7 +128,6 @@ impl Job {
         self.running.is_some()
     }
 
-    /// Starts it.
     pub(super) fn start(&mut self, launch: &Launch, now: Instant) {
         let found = self.waiting();
         match self.spawn(launch, now, found) {

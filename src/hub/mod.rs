@@ -34,7 +34,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::process::ExitCode;
 
-pub use error::Error;
+pub(crate) use error::Error;
 pub use service::Service;
 pub use voice::watch_main;
 

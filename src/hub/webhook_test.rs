@@ -38,7 +38,6 @@ pub(super) struct Arguments {
     config: Option<PathBuf>,
 }
 
-/// The credential with the secret.
 pub(super) const CREDENTIAL: &str = "webhook-secret";
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a proxy is given to take up a new secret, and the time between two attempts.

@@ -67,9 +67,7 @@ pub enum Each {
 /// What a key in a row is called, as a column of a view and as a label of a metric.
 #[derive(Clone, Copy, Debug)]
 pub struct Name {
-    /// The column.
     pub column: &'static str,
-    /// The label.
     pub label: &'static str,
 }
 

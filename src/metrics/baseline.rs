@@ -41,7 +41,6 @@ impl Moment {
 pub(super) struct Baseline {
     /// When the counters were read.
     pub moment: Moment,
-    /// The counters.
     pub counters: Counters,
     /// File systems that did not answer.
     #[serde(default)]

@@ -38,7 +38,7 @@ use crate::program::{self, CommandLine, Exit};
 use crate::store::Store;
 use argh::FromArgs;
 
-pub use error::Error;
+pub(crate) use error::Error;
 use roots::Roots;
 
 /// The longest a run may take, whatever hangs.

@@ -43,7 +43,6 @@ pub(super) struct Sample {
     pub host: String,
     /// The host's operating system.
     pub os: String,
-    /// The rows.
     pub rows: Vec<(&'static str, Payload)>,
 }
 

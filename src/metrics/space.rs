@@ -29,7 +29,6 @@ pub(super) struct Space {
     pub available: i64,
     /// All inodes; 0 where the file system makes them as needed.
     pub inodes: u64,
-    /// Free inodes.
     pub inodes_free: i64,
 }
 
@@ -42,7 +41,6 @@ pub(super) enum Answer {
     NotAllowed,
     /// It was not answered in time.
     Stuck,
-    /// It failed.
     Failed(Error),
 }
 

@@ -21,7 +21,6 @@ pub(super) fn error(status: u16, reason: &str) -> Response {
     json(status, &json!({"status": "error", "reason": reason}))
 }
 
-/// 404.
 pub(super) fn not_found() -> Response {
     error(404, "there is nothing at this path")
 }

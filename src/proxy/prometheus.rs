@@ -49,7 +49,6 @@ fn timestamp(text: &str) -> Option<f64> {
     text.parse::<jiff::Timestamp>().ok().map(|instant| instant.as_millisecond() as f64 / 1000.0)
 }
 
-/// Formats a status.
 pub(super) fn format(status: &Status) -> String {
     let mut text = Text(String::new());
     let proxy = &status.proxy;

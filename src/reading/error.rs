@@ -66,7 +66,6 @@ pub enum Error {
     /// No pipeline of this name is configured.
     #[error("pipeline {name} is not configured; hub.toml has {}", config::known_names(.known, "[[pipeline]]"))]
     UnknownPipeline {
-        /// The name.
         name: String,
         /// The configured ones.
         known: Vec<String>,

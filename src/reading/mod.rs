@@ -26,7 +26,7 @@ mod wording;
 use error::Rejection;
 use transform::Oddities;
 
-pub use error::Error;
+pub(crate) use error::Error;
 pub use run::{RUN, record_death, run_main};
 pub use source::{check_source, inboxes, is_input};
 pub use sync::main;

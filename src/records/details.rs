@@ -73,7 +73,6 @@ pub struct Door {
 /// A name that the node had.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FormerName {
-    /// The name.
     pub dns_name: String,
     /// When it changed, RFC 3339.
     pub until: String,

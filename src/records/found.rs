@@ -4,10 +4,8 @@ use serde::{Serialize, Serializer};
 /// may not see it are three different answers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Found<T> {
-    /// There is none.
     #[default]
     Missing,
-    /// This is it.
     There(T),
     /// It is there, and is not what its writer left. A sentence says why.
     Damaged(String),
@@ -16,7 +14,6 @@ pub enum Found<T> {
 }
 
 impl<T> Found<T> {
-    /// It, where it is there.
     pub fn get(&self) -> Option<&T> {
         if let Self::There(found) = self { Some(found) } else { None }
     }

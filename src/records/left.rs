@@ -63,7 +63,6 @@ pub struct Queue {
 pub struct Wanted {
     /// Repositories with their branches; none where the configuration cannot be read.
     pub repositories: Option<Vec<(String, String)>>,
-    /// Pipelines.
     pub pipelines: Option<Vec<String>>,
 }
 

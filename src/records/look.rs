@@ -36,7 +36,6 @@ pub struct Look {
 pub struct Over {
     /// What names it from one look to the next: `disk//var/full`.
     pub key: String,
-    /// What it is about.
     pub about: String,
     /// Whether it is a failure.
     pub is_failed: bool,
@@ -60,7 +59,6 @@ pub struct FailedUnits {
     pub is_crowd: bool,
 }
 
-/// A unit that has failed.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct FailedUnit {

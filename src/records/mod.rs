@@ -175,7 +175,6 @@ pub enum Outcome {
     Done,
     /// There was nothing to do.
     Nothing,
-    /// It failed.
     Failed,
 }
 

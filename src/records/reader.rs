@@ -21,7 +21,6 @@ pub struct Reader<'a> {
 pub struct Trouble {
     /// What it is, from the state root on; empty where that is not known.
     pub path: String,
-    /// A sentence.
     pub sentence: String,
     /// True where this user may not.
     pub is_denied: bool,

@@ -60,7 +60,6 @@ pub struct Deployed {
     /// `owner/name`
     #[serde(default)]
     pub repository: String,
-    /// The commit.
     pub commit: String,
     /// Since when, RFC 3339.
     pub at: String,
@@ -99,7 +98,6 @@ pub struct Checked {
 /// A commit that waits for what others say of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Waiting {
-    /// The commit.
     pub commit: String,
     /// Since when, RFC 3339; for people.
     pub since: String,
@@ -114,7 +112,6 @@ pub struct Waiting {
 /// `gitops/bad/<file>.json`: the commit that failed and is not tried again until the branch moves.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Bad {
-    /// The commit.
     pub commit: String,
     /// What failed.
     #[serde(default)]
@@ -138,7 +135,6 @@ pub struct Hold {
     pub since: String,
     /// Whose doing it is.
     pub by: String,
-    /// What for.
     pub reason: Option<String>,
 }
 
@@ -158,7 +154,6 @@ impl Hold {
 /// `gitops/confirmed/<file>.json`: that a deployment on trial stays, as `hub confirm` writes it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Confirmed {
-    /// Its commit.
     pub commit: String,
     /// When it was said, RFC 3339.
     pub at: String,

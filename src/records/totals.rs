@@ -10,7 +10,6 @@ use crate::state::{Error, Folder, Lock};
 /// lines, and a count that is to be told to Prometheus must not become less.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Totals {
-    /// By repository.
     pub repositories: BTreeMap<String, Total>,
 }
 

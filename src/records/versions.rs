@@ -60,7 +60,6 @@ pub enum Unfound {
     NoName,
     /// No commit with it was ever live here.
     Never,
-    /// There are several.
     Several,
 }
 

@@ -32,7 +32,6 @@ pub enum Error {
     NoAnswer {
         /// What was asked for.
         path: PathBuf,
-        /// Where it is mounted.
         mount: PathBuf,
         /// Its type.
         kind: String,

@@ -19,7 +19,6 @@ const KINDS: [&str; 14] = [
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Mount {
     id: String,
-    /// Where it is.
     pub point: PathBuf,
     /// Its type, such as `nfs4`.
     pub kind: String,

@@ -20,7 +20,6 @@ pub struct Run {
     pub duration_ms: u64,
     /// One word that the service's documentation lists, such as `unchanged` or `failed`.
     pub status: String,
-    /// What was counted.
     #[serde(default)]
     pub counts: Map<String, Value>,
     /// What went wrong, for the person who reads it.

@@ -3,7 +3,6 @@
 pub struct Own {
     /// Its name, in logs and records.
     pub name: &'static str,
-    /// Its unit.
     pub unit: &'static str,
     /// What is enabled so that it runs, and what for: itself, where it is always on, or what starts it.
     pub enabled: &'static [(&'static str, &'static str)],

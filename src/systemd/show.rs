@@ -37,7 +37,6 @@ impl<'a> Block<'a> {
         Self(lines)
     }
 
-    /// The properties.
     pub fn properties(self) -> impl Iterator<Item = (&'a str, &'a str)> {
         self.0.lines().filter_map(|line| line.split_once('='))
     }

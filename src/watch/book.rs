@@ -44,7 +44,6 @@ pub struct Event {
     pub key: String,
     /// How bad it is, or was.
     pub level: Level,
-    /// What it is about.
     pub about: String,
     /// Why.
     pub reason: String,

@@ -32,11 +32,9 @@ pub struct Outbox {
 /// What became of a try.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Sent {
-    /// It was taken.
     Taken,
     /// It was given up.
     Lost,
-    /// It waits.
     Waits,
 }
 

@@ -49,7 +49,6 @@ impl From<state::Error> for Error {
 /// How much is queued.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Depth {
-    /// Requests.
     pub requests: u64,
     /// Last change of the file that has waited longest, in seconds since 1970.
     pub oldest: Option<i64>,

@@ -11,8 +11,8 @@ use std::sync::atomic::Ordering;
 use crate::support::Host;
 use crate::support::metrics::{command, kill_at_every_step, nobody, run, tree_of};
 use crate::support::postgres::{Cluster, Database, counting_relay, shared};
-use observability_hub::records::history::{Event, Kind};
-use observability_hub::state::Folder;
+use observability_hub::Folder;
+use observability_hub::history::{Event, Kind};
 use serde_json::{Value, json};
 
 const SERVICES: [(&str, &str); 6] = [

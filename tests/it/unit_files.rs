@@ -11,7 +11,7 @@ use std::process::Command;
 
 use crate::support::engine::Dice;
 use crate::support::unit_files::{Maker, UNITS};
-use observability_hub::systemd::install::Install;
+use observability_hub::install::Install;
 
 /// What the hub expects of `enable`; an error where it would not deploy the unit.
 fn expected(unit: &str, content: &[u8], drop_ins: &[(String, Vec<u8>)]) -> Result<BTreeMap<String, String>, String> {

@@ -82,7 +82,7 @@ fn an_upgrade_under_traffic_keeps_the_configuration_restarts_what_runs_and_loses
                 // A forge that is told 202 has done its part, one that is not tells its user, who tries again.
                 machine.wait_for("the delivery to be taken", SOON, || match delivered(&machine, name) {
                     Some(id) => {
-                        let time = observability_hub::log::rfc3339(jiff::Timestamp::now());
+                        let time = observability_hub::rfc3339(jiff::Timestamp::now());
                         taken.push(Taken { repo: format!("acme/{name}"), id, time });
                         true
                     }

@@ -31,7 +31,6 @@ pub(in crate::gate) enum Event {
 /// What the worker found.
 #[derive(Debug)]
 pub(in crate::gate) enum Report {
-    /// Of `Look`.
     Looked(Result<Look, String>),
     /// Of `Prepare`; `Nothing` means that the funnel can be opened.
     Prepared(Result<Seen, String>),

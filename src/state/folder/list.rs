@@ -17,7 +17,6 @@ const MOST_UNFINISHED: usize = 100_000;
 pub enum Kind {
     /// A regular file.
     File,
-    /// A folder.
     Folder,
     /// A link, socket, pipe or device.
     Other,

@@ -21,7 +21,6 @@ const COLUMNS: [(&str, &str); 8] = [
 ];
 const KEY: [&str; 5] = ["host", "service", "time", "kind", "about"];
 
-/// What there is of the table.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Table {
     /// Its columns with their types; of those that the hub does not know, the ones that every row must fill. None where there

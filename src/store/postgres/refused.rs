@@ -9,7 +9,6 @@ use crate::store::readings::TABLE;
 
 /// Why a batch was not stored.
 pub(super) enum Stop {
-    /// For its rows.
     Rows(postgres::Error),
     /// So many rows are not in the table though nothing was refused.
     LeftOut(i64),

@@ -43,7 +43,6 @@ impl Server {
 /// What is known of `system_metrics`.
 #[derive(Clone, Debug)]
 pub(super) struct Metrics {
-    /// It is there.
     pub exists: bool,
     /// It is an ordinary table, not a partitioned one, a foreign one or a hypertable.
     pub plain: bool,

@@ -46,7 +46,6 @@ pub struct Around {
 struct Certificate {
     /// When it was asked for.
     at: Timestamp,
-    /// Of which server.
     server: String,
     /// Until when it is valid; none where that is not known.
     until: Option<Timestamp>,

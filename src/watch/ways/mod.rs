@@ -30,7 +30,6 @@ const SHORTEST_SECRET: usize = 5;
 /// One way out.
 #[derive(Debug)]
 pub enum Way {
-    /// A server.
     Server(Server),
     /// A command that gets the notice as JSON on stdin.
     Command(Vec<String>),
