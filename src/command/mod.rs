@@ -28,5 +28,5 @@ pub use orphans::{end_orphans, mark_children, note_sessions};
 pub use output::Output;
 pub(crate) use output::timespec;
 pub use prepared::Prepared;
-pub use process::{is_alive, is_called, name_of};
+pub use process::{ended, is_alive, is_called, name_of};
 pub use run::{Command, sees_terminal};

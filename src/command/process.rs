@@ -1,5 +1,17 @@
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+
 use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
+
+/// How a process ended, in words.
+pub fn ended(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("exit code {code}"),
+        (None, Some(signal)) => format!("signal {signal}"),
+        (None, None) => status.to_string(),
+    }
+}
 
 /// True for a process that is there and does not only wait to be reaped; also where it cannot be looked at.
 pub fn is_alive(pid: u32) -> bool {

@@ -61,6 +61,14 @@ impl WebUrl {
         &self.0
     }
 
+    /// Its scheme, who is named in it, its host with the port, and what follows; empty where there is none.
+    pub fn parts(&self) -> [&str; 4] {
+        let (scheme, rest) = self.0.split_once("://").unwrap_or_default();
+        let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+        let (person, host) = authority.rsplit_once('@').unwrap_or(("", authority));
+        [scheme, person, host, path]
+    }
+
     /// Checks the text of a URL.
     ///
     /// # Errors
@@ -75,9 +83,7 @@ impl WebUrl {
 
 impl fmt::Display for WebUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (scheme, rest) = self.0.split_once("://").unwrap_or_default();
-        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-        let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+        let [scheme, _, host, _] = self.parts();
         write!(f, "{scheme}://{host}/…")
     }
 }

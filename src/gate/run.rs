@@ -12,7 +12,7 @@ use super::health::{Answer, Check, Failure, Question};
 use super::machine::{Action, Event, Machine, PERIOD, State};
 use super::report::Reporter;
 use super::tailscale::Tailscale;
-use super::target::{Target, folder, target};
+use super::target::{Target, folder, publishable};
 use super::worker::Worker;
 use crate::command::timespec;
 use crate::config::{Config, Look, Renew, Renewal};
@@ -131,8 +131,7 @@ impl Renew for Gate {
     type Prepared = Target;
 
     fn prepare(&self, config: &Config) -> Result<Target, String> {
-        config.credentials().webhook_secrets().map_err(|error| error.to_string())?;
-        target(config).map_err(|error| error.to_string())
+        publishable(config)
     }
 
     fn renew(&mut self, config: &Config, target: Target) -> Result<(), String> {

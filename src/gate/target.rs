@@ -26,6 +26,12 @@ pub(super) fn target(config: &Config) -> Result<Target, Error> {
     Ok(Target { address, url: format!("http://{address}"), admin: reachable(admin) })
 }
 
+/// The target, where the proxy starts with its secrets, too.
+pub(super) fn publishable(config: &Config) -> Result<Target, String> {
+    config.credentials().webhook_secrets().map_err(|error| error.to_string())?;
+    target(config).map_err(|error| error.to_string())
+}
+
 /// `<state>/gate`, made where missing.
 pub(super) fn folder(config: &Config) -> Result<Folder, state::Error> {
     Folder::open_or_make(&config.state_dir, 0o755)?.sub_or_make("gate", 0o750)

@@ -17,12 +17,12 @@ use crate::store::care::{self, Recovered};
 )]
 pub(super) struct Arguments {
     #[argh(subcommand)]
-    command: Command,
+    command: Care,
 }
 
 #[derive(argh::FromArgs)]
 #[argh(subcommand)]
-enum Command {
+enum Care {
     Check(Check),
     Backup(Backup),
     Recover(Recover),
@@ -63,14 +63,14 @@ struct Recover {
 
 pub(super) fn main(arguments: &Arguments) -> Result<(), Error> {
     match &arguments.command {
-        Command::Check(Check { config }) => check(&Config::load(config.as_deref())?),
-        Command::Backup(Backup { file, config }) => {
+        Care::Check(Check { config }) => check(&Config::load(config.as_deref())?),
+        Care::Backup(Backup { file, config }) => {
             let config = Config::load(config.as_deref())?;
             care::backup(&config, file).map_err(Error::Store)?;
             print(&format!("{} is a copy of {}", file.display(), path(&config)));
             Ok(())
         }
-        Command::Recover(Recover { file, config }) => {
+        Care::Recover(Recover { file, config }) => {
             let config = Config::load(config.as_deref())?;
             let recovered = care::recover(&config, file).map_err(Error::Store)?;
             recovery(&recovered);

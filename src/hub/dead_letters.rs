@@ -28,16 +28,16 @@ pub(super) struct Arguments {
     #[argh(option, arg_name = "PATH")]
     config: Option<PathBuf>,
     #[argh(subcommand)]
-    command: Option<Command>,
+    command: Option<Deed>,
 }
 
 #[derive(argh::FromArgs)]
 #[argh(subcommand)]
-enum Command {
+enum Deed {
     List(List),
     Show(Show),
-    Retry(Retry),
-    Drop(Drop),
+    Retry(TryAgain),
+    Drop(Discard),
 }
 
 /// List dead letters, oldest first.
@@ -67,7 +67,7 @@ struct Show {
 /// Transform and store some again, or all.
 #[derive(argh::FromArgs)]
 #[argh(subcommand, name = "retry")]
-struct Retry {
+struct TryAgain {
     #[argh(positional, arg_name = "ID")]
     /// their numbers in the list; default: all
     ids: Vec<i64>,
@@ -88,7 +88,7 @@ struct Retry {
 /// Remove some for good.
 #[derive(argh::FromArgs)]
 #[argh(subcommand, name = "drop")]
-struct Drop {
+struct Discard {
     #[argh(positional, arg_name = "ID")]
     /// their numbers in the list
     ids: Vec<i64>,
@@ -103,43 +103,43 @@ struct Drop {
     config: Option<PathBuf>,
 }
 
-impl Command {
+impl Deed {
     fn config(&self) -> Option<&Path> {
         let (Self::List(List { config, .. })
         | Self::Show(Show { config, .. })
-        | Self::Retry(Retry { config, .. })
-        | Self::Drop(Drop { config, .. })) = self;
+        | Self::Retry(TryAgain { config, .. })
+        | Self::Drop(Discard { config, .. })) = self;
         config.as_deref()
     }
 
     fn pipeline(&self) -> Option<&str> {
         match self {
             Self::List(List { pipeline, .. })
-            | Self::Retry(Retry { pipeline, .. })
-            | Self::Drop(Drop { pipeline, .. }) => pipeline.as_deref(),
+            | Self::Retry(TryAgain { pipeline, .. })
+            | Self::Drop(Discard { pipeline, .. }) => pipeline.as_deref(),
             Self::Show(_) => None,
         }
     }
 }
 
 pub(super) fn main(arguments: &Arguments) -> Result<(), Error> {
-    let flag = arguments.command.as_ref().and_then(Command::config);
+    let flag = arguments.command.as_ref().and_then(Deed::config);
     let config = Config::load(flag.or(arguments.config.as_deref()))?;
     let mut letters = DeadLetters::open(&config)?;
-    let pipeline = arguments.command.as_ref().and_then(Command::pipeline).or(arguments.pipeline.as_deref());
-    let changes = matches!(&arguments.command, Some(Command::Retry(_) | Command::Drop(_)));
+    let pipeline = arguments.command.as_ref().and_then(Deed::pipeline).or(arguments.pipeline.as_deref());
+    let changes = matches!(&arguments.command, Some(Deed::Retry(_) | Deed::Drop(_)));
     match &arguments.command {
-        None | Some(Command::List(_)) => list(&mut letters, pipeline)?,
-        Some(Command::Show(Show { id, .. })) => {
+        None | Some(Deed::List(_)) => list(&mut letters, pipeline)?,
+        Some(Deed::Show(Show { id, .. })) => {
             let id = chosen(&mut letters, pipeline, &[*id], false)?[0];
             let (letter, document) = letters.show(id)?.ok_or_else(|| unknown(id))?;
             show(&letter, &document);
         }
-        Some(Command::Retry(Retry { ids, all, target, .. })) => {
+        Some(Deed::Retry(TryAgain { ids, all, target, .. })) => {
             let ids = chosen(&mut letters, pipeline, ids, *all || ids.is_empty())?;
             retry(&mut letters, &ids, target.as_deref())?;
         }
-        Some(Command::Drop(Drop { ids, all, .. })) => {
+        Some(Deed::Drop(Discard { ids, all, .. })) => {
             if ids.is_empty() && !all {
                 return Err(Error::Usage("name the numbers of dead letters, or --all".to_owned()));
             }

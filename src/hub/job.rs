@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use rustix::process::{
 
 use super::queued::queued;
 use super::schedule::Schedule;
-use crate::command::Backoff;
+use crate::command::{Backoff, ended};
 use crate::{log, program};
 
 /// How long a service may take to stop before it is killed.
@@ -228,7 +228,7 @@ impl Job {
     }
 
     fn log_stop(&self, status: ExitStatus) {
-        log::info!("service_stopped", child = self.name, ended = describe(status));
+        log::info!("service_stopped", child = self.name, ended = ended(status));
     }
 
     fn plan(&mut self, status: ExitStatus, running: &Running, now: Instant) {
@@ -244,7 +244,7 @@ impl Job {
             }
             Schedule::Always => {
                 let seconds = self.hold(now).as_secs();
-                let ended = describe(status);
+                let ended = ended(status);
                 log::warn!("service_ended", child = self.name, ended = ended, again_in_seconds = seconds);
             }
             Schedule::Every(_) | Schedule::Daily(_) => self.plan_run(status, running, now),
@@ -263,7 +263,7 @@ impl Job {
         } else {
             self.hold(now);
         }
-        let ended = describe(status);
+        let ended = ended(status);
         if status.success() && untouched == 0 {
             log::info!("run_ended", child = self.name, ended = ended, duration_ms = duration);
         } else {
@@ -313,14 +313,6 @@ fn signal(name: &str, child: &Child, signal: Signal) {
         // PERM: nobody is left in the group but the dead leader of a service that changed its user.
         Ok(()) | Err(rustix::io::Errno::SRCH | rustix::io::Errno::PERM) => {}
         Err(error) => log::warn!("service_not_signalled", child = name, error = error.to_string()),
-    }
-}
-
-fn describe(status: ExitStatus) -> String {
-    match (status.code(), status.signal()) {
-        (Some(code), _) => format!("exit code {code}"),
-        (None, Some(signal)) => format!("signal {signal}"),
-        (None, None) => status.to_string(),
     }
 }
 

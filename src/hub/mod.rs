@@ -62,12 +62,12 @@ use crate::program::{self, Exit};
 )]
 struct Arguments {
     #[argh(subcommand)]
-    command: Command,
+    command: Order,
 }
 
 #[derive(argh::FromArgs)]
 #[argh(subcommand)]
-enum Command {
+enum Order {
     Init(init::Arguments),
     Up(up::Arguments),
     Status(status::Arguments),
@@ -125,33 +125,33 @@ pub fn main(services: &[Service]) -> ExitCode {
     }
 }
 
-fn run(command: Command, services: &[Service]) -> ExitCode {
+fn run(command: Order, services: &[Service]) -> ExitCode {
     let done = match command {
-        Command::Up(arguments) => return up::main(&arguments, services).into(),
-        Command::Status(arguments) => return status::main(&arguments),
-        Command::Doctor(arguments) => return doctor::main(&arguments, services),
-        Command::Init(arguments) => init::main(&arguments),
-        Command::WebhookTest(arguments) => webhook_test::main(&arguments),
-        Command::Deploy(arguments) => repository::deploy(&arguments),
-        Command::Hold(arguments) => repository::hold(&arguments),
-        Command::Release(arguments) => repository::release(&arguments),
-        Command::Retry(arguments) => repository::retry(&arguments),
-        Command::Confirm(arguments) => confirm::main(&arguments),
-        Command::Remove(arguments) => remove::main(&arguments),
-        Command::Versions(arguments) => versions::main(&arguments),
-        Command::Rollback(arguments) => match rollback::main(&arguments) {
+        Order::Up(arguments) => return up::main(&arguments, services).into(),
+        Order::Status(arguments) => return status::main(&arguments),
+        Order::Doctor(arguments) => return doctor::main(&arguments, services),
+        Order::Init(arguments) => init::main(&arguments),
+        Order::WebhookTest(arguments) => webhook_test::main(&arguments),
+        Order::Deploy(arguments) => repository::deploy(&arguments),
+        Order::Hold(arguments) => repository::hold(&arguments),
+        Order::Release(arguments) => repository::release(&arguments),
+        Order::Retry(arguments) => repository::retry(&arguments),
+        Order::Confirm(arguments) => confirm::main(&arguments),
+        Order::Remove(arguments) => remove::main(&arguments),
+        Order::Versions(arguments) => versions::main(&arguments),
+        Order::Rollback(arguments) => match rollback::main(&arguments) {
             Ok(exit) => return exit.into(),
             Err(error) => Err(error),
         },
-        Command::Timeline(arguments) => timeline::main(&arguments),
-        Command::DeadLetters(arguments) => dead_letters::main(&arguments),
-        Command::Page(arguments) => page::page(&arguments),
-        Command::AdminToken(arguments) => page::admin_token(&arguments),
-        Command::Database(arguments) => database::main(&arguments),
-        Command::Credentials(arguments) => return fresh_credentials::main(&arguments, services).into(),
-        Command::Watch(arguments) => return voice::watch(&arguments),
-        Command::Notify(arguments) => voice::notify(&arguments),
-        Command::Log(arguments) => log::main(&arguments),
+        Order::Timeline(arguments) => timeline::main(&arguments),
+        Order::DeadLetters(arguments) => dead_letters::main(&arguments),
+        Order::Page(arguments) => page::page(&arguments),
+        Order::AdminToken(arguments) => page::admin_token(&arguments),
+        Order::Database(arguments) => database::main(&arguments),
+        Order::Credentials(arguments) => return fresh_credentials::main(&arguments, services).into(),
+        Order::Watch(arguments) => return voice::watch(&arguments),
+        Order::Notify(arguments) => voice::notify(&arguments),
+        Order::Log(arguments) => log::main(&arguments),
     };
     match done {
         Ok(()) => Exit::Done.into(),
@@ -165,7 +165,7 @@ fn run(command: Command, services: &[Service]) -> ExitCode {
 /// argh says of a wrong command only that it does not know it.
 fn unknown_command(word: &OsStr) -> Option<ExitCode> {
     let word = word.to_str().filter(|word| !word.starts_with('-'))?;
-    let names: Vec<&str> = Command::COMMANDS.iter().map(|command| command.name).collect();
+    let names: Vec<&str> = Order::COMMANDS.iter().map(|command| command.name).collect();
     if names.contains(&word) || word == "help" {
         return None;
     }

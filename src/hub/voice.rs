@@ -12,7 +12,7 @@ use crate::health::Level;
 use crate::log;
 use crate::program::{self, Exit, print};
 use crate::said;
-use crate::watch::{self, Event, Heartbeat, Kind, Notice, SERVICE, run, ways};
+use crate::watch::{self, Change, Heartbeat, News, Notice, SERVICE, run, ways};
 
 /// Judge this host once, send what is to be told, and the heartbeat. hub-watch.timer starts it every minute, `hub up` too.
 #[derive(argh::FromArgs)]
@@ -118,8 +118,8 @@ pub(super) fn notify(arguments: &Notify) -> Result<(), Error> {
         ));
     }
     let now = Timestamp::now();
-    let event = Event {
-        kind: Kind::Raised,
+    let event = News {
+        kind: Change::Raised,
         key: "watch/test".to_owned(),
         level: Level::Degraded,
         about: "hub notify test".to_owned(),

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::io::{self, Read};
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -14,6 +14,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::{Value, json};
 
 use super::answer;
+use crate::command;
 use crate::config::Config;
 use crate::reading::{RUN, record_death};
 use crate::{log, program};
@@ -29,11 +30,11 @@ pub(super) struct Syncs {
     names: Mutex<Vec<String>>,
     state_dir: PathBuf,
     environment: Vec<(&'static str, PathBuf)>,
-    running: Mutex<HashMap<String, Arc<Sync>>>,
+    running: Mutex<HashMap<String, Arc<Ongoing>>>,
 }
 
 /// One run.
-struct Sync {
+struct Ongoing {
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -98,17 +99,17 @@ impl Syncs {
             return of_result(sync.result());
         }
         let mut response = Response::from_data(LINES, Vec::new()).with_additional_header("Cache-Control", "no-store");
-        response.data = ResponseBody::from_reader(Lines { sync, number: 0, piece: Vec::new(), done: false });
+        response.data = ResponseBody::from_reader(Progress { sync, number: 0, piece: Vec::new(), done: false });
         response
     }
 
     /// Starts a run; none where one is going on. Its thread lives as long as the process does, which dies with it.
-    fn start(self: &Arc<Self>, name: &str) -> Option<Arc<Sync>> {
+    fn start(self: &Arc<Self>, name: &str) -> Option<Arc<Ongoing>> {
         let mut running = locked(&self.running);
         if running.contains_key(name) {
             return None;
         }
-        let sync = Arc::new(Sync { state: Mutex::default(), changed: Condvar::new() });
+        let sync = Arc::new(Ongoing { state: Mutex::default(), changed: Condvar::new() });
         running.insert(name.to_owned(), Arc::clone(&sync));
         drop(running);
         let (syncs, thread_sync, name) = (Arc::clone(self), Arc::clone(&sync), name.to_owned());
@@ -148,7 +149,7 @@ struct Said {
     is_result: bool,
 }
 
-impl Sync {
+impl Ongoing {
     /// Runs the process to its end; returns its result, or how it ended without one.
     fn attend(&self, name: &str, environment: &[(&'static str, PathBuf)]) -> Result<Value, String> {
         let mut command = Command::new("/proc/self/exe");
@@ -181,11 +182,7 @@ impl Sync {
             (Err(error), _) => Err(format!("the run was ended: {error}")),
             (_, Err(error)) => Err(format!("the run was lost: {error}")),
             (_, Ok(status)) => {
-                let how = match (ended, status.signal(), status.code()) {
-                    (Some(reason), _, _) => reason.to_owned(),
-                    (_, Some(signal), _) => format!("signal {signal}"),
-                    (_, _, code) => format!("exit code {}", code.unwrap_or(-1)),
-                };
+                let how = ended.map_or_else(|| command::ended(status), str::to_owned);
                 Err(format!("the run ended early: {how}"))
             }
         }
@@ -281,14 +278,14 @@ fn of_result(mut result: Value) -> Response {
 }
 
 /// The lines of a run as the body of an answer.
-struct Lines {
-    sync: Arc<Sync>,
+struct Progress {
+    sync: Arc<Ongoing>,
     number: u64,
     piece: Vec<u8>,
     done: bool,
 }
 
-impl Read for Lines {
+impl Read for Progress {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.piece.is_empty() && !self.done {
             let mut said = self.sync.wait(self.number);

@@ -10,7 +10,7 @@ use std::time::Instant;
 use serde_json::{Map, Value, json};
 
 use super::load::{Loaded, Loader};
-use super::source::{self, Acknowledge, Batch, Limits, Read, Total};
+use super::source::{self, Acknowledge, Batch, Documents, Limits, Total};
 use super::transform::Oddities;
 use super::{Error, SERVICE};
 use crate::config::{Config, Pipeline};
@@ -130,7 +130,7 @@ fn kept(pipeline: &Pipeline, loader: &mut Loader<'_>) -> Result<Option<BTreeMap<
 /// Passes over the source until one does nothing.
 fn drain(
     name: &str,
-    reader: &mut dyn Read,
+    reader: &mut dyn Documents,
     receipts: &mut dyn Acknowledge,
     loader: &mut Loader<'_>,
     limits: Limits,
@@ -164,7 +164,7 @@ pub(super) fn pipeline<'a>(config: &'a Config, name: &str) -> Result<&'a Pipelin
 
 /// Reads the source to its end. While one batch is stored, the next is read and transformed.
 fn pass(
-    reader: &mut dyn Read,
+    reader: &mut dyn Documents,
     receipts: &mut dyn Acknowledge,
     loader: &mut Loader<'_>,
     limits: Limits,

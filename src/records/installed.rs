@@ -1,25 +1,34 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 
 use crate::state::{Error, Folder};
 
-/// The longest manifest that is read: that of some thousand units.
-const LONGEST: usize = 1 << 20;
+/// What gitops-sync says of the unit files that it installed.
+#[derive(Deserialize)]
+pub(super) struct Manifest {
+    pub files: BTreeMap<String, Owned>,
+}
 
 #[derive(Deserialize)]
-struct Manifest {
-    files: BTreeMap<String, IgnoredAny>,
+pub(super) struct Owned {
+    pub repository: String,
+}
+
+impl Manifest {
+    /// # Errors
+    /// When it cannot be read, is longer than it ever is, or is none.
+    pub(super) fn read(gitops: &Folder) -> Result<Option<Self>, Error> {
+        gitops.read_json_within("manifest.json", 16 << 20)
+    }
 }
 
 /// The unit files that gitops-sync's manifest says the hub installed, without drop-ins; none before the first deployment.
 ///
 /// # Errors
-/// When the manifest cannot be read, is longer than a mebibyte, or is none.
+/// As `Manifest::read`.
 pub fn installed_units(root: &Folder) -> Result<BTreeSet<String>, Error> {
-    let read = root.sub("gitops").and_then(|gitops| gitops.read_json_within::<Manifest>("manifest.json", LONGEST));
-    match read {
+    match root.sub("gitops").and_then(|gitops| Manifest::read(&gitops)) {
         Ok(manifest) => Ok(manifest
             .into_iter()
             .flat_map(|manifest| manifest.files.into_keys())

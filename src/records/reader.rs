@@ -5,6 +5,7 @@ use std::path::Path;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize, Serializer};
 
+use super::installed::Manifest;
 use super::{Found, LONGEST_ENTRY, Repository, Sample, Totals, history};
 use crate::state::{Entry, Error, Folder, Record, repository_record};
 
@@ -120,16 +121,8 @@ impl<'a> Reader<'a> {
     /// The unit files that gitops-sync installed, by the repository that they belong to; with those of a deployment that was
     /// cut off.
     pub fn owners(&mut self) -> BTreeMap<String, Vec<String>> {
-        #[derive(Deserialize)]
-        struct Manifest {
-            files: BTreeMap<String, Owned>,
-        }
-        #[derive(Deserialize)]
-        struct Owned {
-            repository: String,
-        }
-        let found = self.open("gitops").and_then(|folder| folder.read_json_within("manifest.json", 16 << 20));
-        let manifest: Option<Manifest> = self.heard(found).take().flatten();
+        let found = self.open("gitops").and_then(|folder| Manifest::read(&folder));
+        let manifest = self.heard(found).take().flatten();
         let mut owners: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for (file, owned) in manifest.into_iter().flat_map(|manifest| manifest.files) {
             owners.entry(owned.repository).or_default().push(file);

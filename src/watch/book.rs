@@ -20,7 +20,7 @@ pub(super) const LONGEST_REASON: usize = 600;
 /// What became of a reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Kind {
+pub enum Change {
     /// It appeared.
     Raised,
     /// It is a failure now and was none.
@@ -37,9 +37,9 @@ pub enum Kind {
 
 /// Something to tell of a reason.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Event {
+pub struct News {
     /// What became of it.
-    pub kind: Kind,
+    pub kind: Change,
     /// The reason's stable key.
     pub key: String,
     /// How bad it is, or was.
@@ -55,9 +55,9 @@ pub struct Event {
     pub at: Timestamp,
 }
 
-impl Event {
+impl News {
     fn is_failure(&self) -> bool {
-        self.level == Level::Failed && !matches!(self.kind, Kind::Cleared | Kind::Passed)
+        self.level == Level::Failed && !matches!(self.kind, Change::Cleared | Change::Passed)
     }
 }
 
@@ -78,7 +78,7 @@ struct Open {
 #[serde(default)]
 pub struct Book {
     open: BTreeMap<String, Open>,
-    untold: Vec<Event>,
+    untold: Vec<News>,
     /// How many more there were than `untold` has room for.
     uncounted: u64,
     /// When the last messages were made.
@@ -91,18 +91,18 @@ impl Book {
     /// Takes in a look at the host: what is wrong at `now`. What is wrong still is told again after `repeat`. Returns what
     /// appeared and what went. `speaks` is false where nobody is to be told; who is to be told first hears of all that is
     /// open.
-    pub fn look(&mut self, reasons: &[Reason], now: Timestamp, repeat: SignedDuration, speaks: bool) -> Vec<Event> {
+    pub fn look(&mut self, reasons: &[Reason], now: Timestamp, repeat: SignedDuration, speaks: bool) -> Vec<News> {
         let changes = self.compare(reasons, now, repeat);
         if !speaks {
             (self.untold, self.uncounted) = (Vec::new(), 0);
         } else if self.is_silent {
-            self.untold = self.open.iter().map(|(key, open)| event(Kind::Raised, key, open, now)).collect();
+            self.untold = self.open.iter().map(|(key, open)| event(Change::Raised, key, open, now)).collect();
         }
         self.is_silent = !speaks;
         changes
     }
 
-    fn compare(&mut self, reasons: &[Reason], now: Timestamp, repeat: SignedDuration) -> Vec<Event> {
+    fn compare(&mut self, reasons: &[Reason], now: Timestamp, repeat: SignedDuration) -> Vec<News> {
         let mut changes = Vec::new();
         for reason in reasons {
             // A reason that knows since when it holds may have begun before anybody looked.
@@ -110,10 +110,10 @@ impl Book {
             let since = since.filter(|since| *since <= now).unwrap_or(now);
             let known = self.open.get(&reason.key);
             let kind = match known {
-                None => Some(Kind::Raised),
-                Some(known) if known.level < reason.level => Some(Kind::Worse),
+                None => Some(Change::Raised),
+                Some(known) if known.level < reason.level => Some(Change::Worse),
                 // A clock that was set back must not make a silence of years.
-                Some(known) if now.duration_since(known.told).abs() >= repeat => Some(Kind::Still),
+                Some(known) if now.duration_since(known.told).abs() >= repeat => Some(Change::Still),
                 Some(_) => None,
             };
             let open = Open {
@@ -126,7 +126,7 @@ impl Book {
             };
             if let Some(kind) = kind {
                 let event = event(kind, &reason.key, &open, now);
-                if kind != Kind::Still {
+                if kind != Change::Still {
                     changes.push(event.clone());
                 }
                 self.note(event);
@@ -137,7 +137,7 @@ impl Book {
         let gone: Vec<String> = self.open.keys().filter(|key| !is_there(key)).cloned().collect();
         for key in gone {
             if let Some(open) = self.open.remove(&key) {
-                let event = event(Kind::Cleared, &key, &open, now);
+                let event = event(Change::Cleared, &key, &open, now);
                 changes.push(event.clone());
                 self.note(event);
             }
@@ -146,24 +146,24 @@ impl Book {
     }
 
     /// Takes in what is to be told and is nothing wrong.
-    pub fn news(&mut self, events: Vec<Event>) {
+    pub fn news(&mut self, events: Vec<News>) {
         events.into_iter().for_each(|event| self.note(event));
     }
 
     /// Puts something on the list of what is to be told; what it makes untrue goes from there.
-    fn note(&mut self, mut event: Event) {
+    fn note(&mut self, mut event: News) {
         if let Some(place) =
-            self.untold.iter().position(|untold| untold.key == event.key && untold.kind != Kind::Passed)
+            self.untold.iter().position(|untold| untold.key == event.key && untold.kind != Change::Passed)
         {
             let untold = self.untold.remove(place);
             match (untold.kind, event.kind) {
-                (Kind::Raised, Kind::Cleared) => event.kind = Kind::Passed,
+                (Change::Raised, Change::Cleared) => event.kind = Change::Passed,
                 // That it went was not told, so that it is as it was told last: there.
-                (Kind::Cleared, Kind::Raised) => {
+                (Change::Cleared, Change::Raised) => {
                     event.since = untold.since;
-                    event.kind = if untold.level < event.level { Kind::Worse } else { Kind::Still };
+                    event.kind = if untold.level < event.level { Change::Worse } else { Change::Still };
                 }
-                (Kind::Raised, _) => event.kind = Kind::Raised,
+                (Change::Raised, _) => event.kind = Change::Raised,
                 _ => {}
             }
         }
@@ -176,10 +176,10 @@ impl Book {
 
     /// What is to be told now, in one message, with the number of those beyond; nothing where the hour is full.
     /// In quiet hours, what is no failure waits.
-    pub fn tell(&mut self, now: Timestamp, is_quiet: bool) -> Option<(Vec<Event>, u64)> {
+    pub fn tell(&mut self, now: Timestamp, is_quiet: bool) -> Option<(Vec<News>, u64)> {
         // What lies ahead is of a clock that was set back.
         self.messages.retain(|made| *made <= now && now.duration_since(*made) < HOUR);
-        let is_due = |event: &Event| !is_quiet || event.is_failure();
+        let is_due = |event: &News| !is_quiet || event.is_failure();
         if self.messages.len() >= MOST_AN_HOUR || !self.untold.iter().any(is_due) {
             return None;
         }
@@ -195,8 +195,8 @@ impl Book {
     }
 }
 
-fn event(kind: Kind, key: &str, open: &Open, at: Timestamp) -> Event {
-    Event {
+fn event(kind: Change, key: &str, open: &Open, at: Timestamp) -> News {
+    News {
         kind,
         key: key.to_owned(),
         level: open.level,

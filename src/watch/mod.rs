@@ -16,7 +16,7 @@ mod run;
 mod unseen;
 mod ways;
 
-pub use book::{Book, Event, Kind};
+pub use book::{Book, Change, News};
 pub use causes::Causes;
 pub use heartbeat::Heartbeat;
 pub use journal::look_into_logs;

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
-use super::{Event, Kind};
+use super::{Change, News};
 use crate::health::Level;
 use crate::records::{counted, seconds_between, span};
 use crate::text;
@@ -32,7 +32,7 @@ pub struct Notice {
     /// What, since when, why, and what mends it.
     pub text: String,
     /// What it tells, for programs.
-    pub events: Vec<Event>,
+    pub events: Vec<News>,
 }
 
 impl Notice {
@@ -40,21 +40,15 @@ impl Notice {
     ///
     /// # Errors
     /// When the system has no random bytes for the id.
-    pub fn new(
-        host: &str,
-        mut events: Vec<Event>,
-        more: u64,
-        now: Timestamp,
-        zone: &TimeZone,
-    ) -> std::io::Result<Self> {
-        let is_there = |event: &&Event| !matches!(event.kind, Kind::Cleared | Kind::Passed | Kind::Deployed);
+    pub fn new(host: &str, mut events: Vec<News>, more: u64, now: Timestamp, zone: &TimeZone) -> std::io::Result<Self> {
+        let is_there = |event: &&News| !matches!(event.kind, Change::Cleared | Change::Passed | Change::Deployed);
         let level = events.iter().filter(is_there).map(|event| event.level).max().unwrap_or(Level::Healthy);
         let there = events.iter().filter(is_there).count();
         let title = match events.as_slice() {
             [event] if more == 0 => format!("{host}: {} {}", event.about, word(event)),
             _ => {
                 let problems = (there > 0).then(|| counted(there as u64 + more, "problem"));
-                let deployed = events.iter().filter(|event| event.kind == Kind::Deployed).count();
+                let deployed = events.iter().filter(|event| event.kind == Change::Deployed).count();
                 let gone = events.len() - there - deployed;
                 let gone = (gone > 0).then(|| format!("{gone} gone"));
                 let deployed = (deployed > 0).then(|| format!("{deployed} deployed"));
@@ -62,7 +56,7 @@ impl Notice {
                 format!("{host}: {}", all.join(", "))
             }
         };
-        let mut sorted: Vec<&Event> = events.iter().collect();
+        let mut sorted: Vec<&News> = events.iter().collect();
         sorted.sort_by_key(|event| (!is_there(event), std::cmp::Reverse(event.level)));
         let (mut text, mut left) = (String::new(), more);
         for (number, event) in sorted.iter().enumerate() {
@@ -94,29 +88,29 @@ impl Notice {
 }
 
 /// What became of a reason, in a word.
-fn word(event: &Event) -> &'static str {
+fn word(event: &News) -> &'static str {
     match event.kind {
-        Kind::Cleared => "is well again",
-        Kind::Passed => "was not well",
-        Kind::Deployed => "deployed",
+        Change::Cleared => "is well again",
+        Change::Passed => "was not well",
+        Change::Deployed => "deployed",
         _ if event.level == Level::Failed => "failed",
         _ => "needs a look",
     }
 }
 
-fn paragraph(event: &Event, now: Timestamp, zone: &TimeZone) -> String {
+fn paragraph(event: &News, now: Timestamp, zone: &TimeZone) -> String {
     let time = |at: Timestamp| at.to_zoned_datetime(zone.clone()).strftime("%Y-%m-%d %H:%M").to_string();
     let lasted = |until: Timestamp| span(seconds_between(event.since, until));
     let when = match event.kind {
-        Kind::Cleared | Kind::Passed => {
+        Change::Cleared | Change::Passed => {
             format!("from {} for {}, until {}", time(event.since), lasted(event.at), time(event.at))
         }
-        Kind::Still => format!("since {}, for {}", time(event.since), lasted(now)),
-        Kind::Raised | Kind::Worse => format!("since {}", time(event.since)),
-        Kind::Deployed => format!("at {}", time(event.since)),
+        Change::Still => format!("since {}, for {}", time(event.since), lasted(now)),
+        Change::Raised | Change::Worse => format!("since {}", time(event.since)),
+        Change::Deployed => format!("at {}", time(event.since)),
     };
     let mut lines = vec![format!("{} {}: {}", event.about, word(event), event.reason), when];
-    if let Some(mend) = event.mend.as_ref().filter(|_| !matches!(event.kind, Kind::Cleared | Kind::Passed)) {
+    if let Some(mend) = event.mend.as_ref().filter(|_| !matches!(event.kind, Change::Cleared | Change::Passed)) {
         lines.push(text::cut(mend, LONGEST / 4).into_owned());
     }
     let lines: Vec<String> = lines.iter().map(|line| text::shown(line).into_owned()).collect();

@@ -58,19 +58,19 @@ impl Past {
 }
 
 /// What is to be told of deployments that went well.
-pub fn deployments(news: &[Event], now: Timestamp) -> Vec<super::Event> {
+pub fn deployments(news: &[Event], now: Timestamp) -> Vec<super::News> {
     let deployed = news.iter().filter(|event| event.kind == "deployed");
     deployed.map(|event| deployment(event, now)).collect()
 }
 
-fn deployment(event: &Event, now: Timestamp) -> super::Event {
+fn deployment(event: &Event, now: Timestamp) -> super::News {
     let field = |key: &str| event.more.get(key).and_then(serde_json::Value::as_str).filter(|text| !text.is_empty());
     let to = field("to").map_or("a commit", short);
     let subject = field("subject").map(|subject| format!(": {subject}")).unwrap_or_default();
     let author = field("author").map(|author| format!(", by {author}")).unwrap_or_default();
     let before = field("from").map(|from| format!("; before it {}", short(from))).unwrap_or_default();
-    super::Event {
-        kind: super::Kind::Deployed,
+    super::News {
+        kind: super::Change::Deployed,
         key: name(event),
         level: Level::Healthy,
         about: event.about.clone(),

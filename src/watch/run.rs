@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::journal::Journal;
 use super::past::{self, Past};
 use super::results::{self, All, Results};
-use super::{Book, Causes, Event, Heartbeat, Kind, Limits, Notice, Outbox, Sent, Unseen, Unsent, Way, ways};
+use super::{Book, Causes, Change, Heartbeat, Limits, News, Notice, Outbox, Sent, Unseen, Unsent, Way, ways};
 use crate::config::{Config, Notify, Repository};
 use crate::health::{Level, Reason};
 use crate::host;
@@ -74,7 +74,7 @@ struct Saying<'a> {
 
 impl State {
     /// Takes in what is wrong; returns what appeared and what went.
-    fn hear(&mut self, reasons: &[Reason], saying: &Saying<'_>) -> Vec<Event> {
+    fn hear(&mut self, reasons: &[Reason], saying: &Saying<'_>) -> Vec<News> {
         let repeat = SignedDuration::from_hours(i64::from(saying.config.repeat_hours));
         let speaks = saying.ways.as_ref().is_none_or(|ways| !ways.is_empty());
         let merged = self.causes.merge(worth_telling(reasons));
@@ -356,7 +356,7 @@ fn worth_telling(reasons: &[Reason]) -> Vec<Reason> {
 }
 
 /// Takes down what the journal knows.
-fn read_journal(folder: &Folder, journal: &mut Journal, changes: &[Event], now: Timestamp) {
+fn read_journal(folder: &Folder, journal: &mut Journal, changes: &[News], now: Timestamp) {
     let calls = changes.iter().any(|event| event.key.starts_with("unit"));
     match journal.read(now, calls) {
         Ok(events) => events.iter().for_each(|event| event.append(folder)),
@@ -365,8 +365,8 @@ fn read_journal(folder: &Folder, journal: &mut Journal, changes: &[Event], now: 
 }
 
 /// Takes down what appeared and what went.
-fn note(folder: &Folder, event: &Event) {
-    let kind = if event.kind == Kind::Cleared {
+fn note(folder: &Folder, event: &News) {
+    let kind = if event.kind == Change::Cleared {
         log::info!("reason_cleared", key = event.key, about = event.about, since = log::rfc3339(event.since));
         history::Kind::Cleared
     } else {
@@ -380,13 +380,13 @@ fn note(folder: &Folder, event: &Event) {
 fn record(
     folder: &Folder,
     state: &State,
-    changes: &[Event],
+    changes: &[News],
     sent: u64,
     reasons: &[Reason],
     now: Timestamp,
     begin: Instant,
 ) -> Result<(), state::Error> {
-    let cleared = changes.iter().filter(|event| event.kind == Kind::Cleared).count();
+    let cleared = changes.iter().filter(|event| event.kind == Change::Cleared).count();
     let waiting: usize = state.outboxes.values().map(Outbox::waiting).sum();
     let words: usize = state.results.values().map(Results::waiting).sum();
     let notices = state.outboxes.values().filter_map(Outbox::failing).map(|(_, reason)| format!("notice: {reason}"));

@@ -308,12 +308,12 @@ fn week(seed: u64) {
 fn check(seed: u64, world: &World, phone: &Phone, made: &[Notice], jumps: &[i64]) {
     let ids = |notices: &[Notice]| notices.iter().map(|notice| notice.id.clone()).collect::<Vec<_>>();
     assert_eq!(ids(&phone.notices), ids(made), "seed {seed}: each arrives, in order");
-    let mut told: BTreeMap<Fault, Vec<(Kind, String)>> = BTreeMap::new();
+    let mut told: BTreeMap<Fault, Vec<(Change, String)>> = BTreeMap::new();
     let mut crowds = Vec::new();
     for notice in &phone.notices {
         if is_night(notice.at) {
             let is_failure =
-                |event: &Event| event.level == Level::Failed && !matches!(event.kind, Kind::Cleared | Kind::Passed);
+                |event: &News| event.level == Level::Failed && !matches!(event.kind, Change::Cleared | Change::Passed);
             assert!(notice.events.iter().all(is_failure), "seed {seed}: at night {notice:#?}");
         }
         for event in &notice.events {
@@ -328,17 +328,17 @@ fn check(seed: u64, world: &World, phone: &Phone, made: &[Notice], jumps: &[i64]
             told.entry(fault).or_default().push((event.kind, event.key.clone()));
         }
     }
-    assert_eq!(crowds, [Kind::Raised, Kind::Cleared], "seed {seed}: 300 units at once");
+    assert_eq!(crowds, [Change::Raised, Change::Cleared], "seed {seed}: 300 units at once");
     for (fault, spans) in &world.faults {
         let told = told.remove(fault).unwrap_or_default();
         // What repeats is told again; what got worse is no other cause.
-        let ends: Vec<Kind> =
-            told.iter().map(|(kind, _)| *kind).filter(|kind| !matches!(kind, Kind::Still | Kind::Worse)).collect();
+        let ends: Vec<Change> =
+            told.iter().map(|(kind, _)| *kind).filter(|kind| !matches!(kind, Change::Still | Change::Worse)).collect();
         let mut count = 0;
         let mut rest = ends.as_slice();
         while !rest.is_empty() {
             rest = match rest {
-                [Kind::Raised, Kind::Cleared, rest @ ..] | [Kind::Passed, rest @ ..] => rest,
+                [Change::Raised, Change::Cleared, rest @ ..] | [Change::Passed, rest @ ..] => rest,
                 _ => panic!("seed {seed}: {fault:?} {spans:?} {told:#?}"),
             };
             count += 1;

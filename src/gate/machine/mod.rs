@@ -32,7 +32,7 @@ const BLIND: u8 = 3;
 const STABLE: Duration = Duration::from_secs(60);
 
 #[derive(Debug, PartialEq, Eq)]
-enum Child {
+enum Held {
     None,
     Opening(Instant),
     Open(Instant),
@@ -45,7 +45,7 @@ pub(super) struct Machine {
     proxy: Proxy,
     turned: Instant,
 
-    child: Child,
+    child: Held,
     ended: Option<Instant>,
     /// When the child last changed: a look that began before is out of date.
     changed: Instant,
@@ -78,7 +78,7 @@ impl Machine {
         Self {
             proxy: Proxy::new(now),
             turned: now,
-            child: Child::None,
+            child: Held::None,
             ended: None,
             changed: now,
             drift: None,
@@ -109,7 +109,7 @@ impl Machine {
             Event::Health(answer) => self.proxy.judge(answer),
             Event::Probed(answered) => self.proxy.probed(answered),
             Event::Guarded(answer) => self.proxy.guards(answer, now),
-            Event::Spoke if matches!(self.child, Child::Opening(_)) => self.look_due = now,
+            Event::Spoke if matches!(self.child, Held::Opening(_)) => self.look_due = now,
             Event::Spoke => {}
             Event::Ended(why) => self.child_ended(why, now),
             Event::Done(report) => return self.done(report, now),
@@ -125,7 +125,7 @@ impl Machine {
 
     /// When to call `step` with `Tick` even if nothing happens.
     pub fn wake(&self) -> Instant {
-        let looks = self.job.is_none() && self.child != Child::Ending && !self.stopped;
+        let looks = self.job.is_none() && self.child != Held::Ending && !self.stopped;
         let dues = [self.proxy.due().filter(|_| !self.stopping), looks.then_some(self.look_due)];
         dues.into_iter().flatten().fold(self.turned + PERIOD, Instant::min)
     }
@@ -150,17 +150,17 @@ impl Machine {
     }
 
     fn child_ended(&mut self, why: String, now: Instant) {
-        if !matches!(self.child, Child::Ending | Child::None) {
+        if !matches!(self.child, Held::Ending | Held::None) {
             self.obstacle = Some(why);
             self.rest_before_reopening(now);
         }
-        (self.child, self.drift, self.ended) = (Child::None, None, Some(now));
+        (self.child, self.drift, self.ended) = (Held::None, None, Some(now));
         self.changed = now;
         self.look_due = now;
     }
 
     fn rest_before_reopening(&mut self, now: Instant) {
-        if let Child::Open(since) = self.child
+        if let Held::Open(since) = self.child
             && now.duration_since(since) >= STABLE
         {
             self.reopen.reset();
@@ -185,7 +185,7 @@ impl Machine {
                 self.looked(&Seen::Nothing.into(), begun, now);
                 self.retry.reset();
                 if self.wants_open() {
-                    self.child = Child::Opening(now);
+                    self.child = Held::Opening(now);
                     self.changed = now;
                     self.look_due = now + LOOK_AGAIN;
                     return vec![Action::Start];
@@ -217,18 +217,18 @@ impl Machine {
         self.blind = 0;
         self.stray = false;
         match (seen, &self.child) {
-            (Seen::Nothing, Child::Opening(_)) => self.look_due = now + LOOK_AGAIN,
+            (Seen::Nothing, Held::Opening(_)) => self.look_due = now + LOOK_AGAIN,
             (Seen::Nothing, child) => {
-                if matches!(child, Child::Open(_)) {
+                if matches!(child, Held::Open(_)) {
                     self.drift = Some("the funnel was removed by somebody else".to_owned());
                 }
                 self.state = State::Closed;
                 self.not_closed = None;
-                self.stopped = self.stopping && self.child == Child::None;
+                self.stopped = self.stopping && self.child == Held::None;
             }
-            (Seen::Ours, Child::Opening(_) | Child::Open(_)) => {
-                if let Child::Opening(_) = self.child {
-                    self.child = Child::Open(now);
+            (Seen::Ours, Held::Opening(_) | Held::Open(_)) => {
+                if let Held::Opening(_) = self.child {
+                    self.child = Held::Open(now);
                     self.obstacle = None;
                 }
                 (self.state, self.cause) = match away {
@@ -237,7 +237,7 @@ impl Machine {
                 };
             }
             // tailscaled is about to drop the session of the process that has just ended.
-            (Seen::Ours, Child::None) if self.ended.is_some_and(|at| begun < at + SESSION_ENDS) => {
+            (Seen::Ours, Held::None) if self.ended.is_some_and(|at| begun < at + SESSION_ENDS) => {
                 self.look_due = now + SESSION_ENDS / 10;
             }
             (seen, child) => {
@@ -249,7 +249,7 @@ impl Machine {
                 let away = away.as_ref().map_or_else(String::new, |reason| format!("; {reason}"));
                 self.cause = Cause::Lasting(format!("not opened by this gate: {what}{failed}{away}"));
                 self.state = if away.is_empty() { State::Open } else { State::Unreachable };
-                if *child == Child::None {
+                if *child == Held::None {
                     self.stray = true;
                     self.stopped = self.stopping && self.not_closed.is_some();
                 } else {
@@ -261,7 +261,7 @@ impl Machine {
 
     fn not_seen(&mut self, reason: String, now: Instant) {
         self.blind = self.blind.saturating_add(1);
-        if self.child == Child::None && !self.stopping {
+        if self.child == Held::None && !self.stopping {
             self.look_due = now + self.retry.next_wait().min(LOOK_EVERY);
         } else {
             self.look_due = now + LOOK_AGAIN;
@@ -272,18 +272,18 @@ impl Machine {
         self.state = State::Unknown;
         self.cause = Cause::Lasting(reason);
         // Not by the first one that fails: systemd's SIGTERM goes to the whole control group, a look under way among it.
-        self.stopped = self.stopping && self.child == Child::None && self.blind >= BLIND;
+        self.stopped = self.stopping && self.child == Held::None && self.blind >= BLIND;
     }
 
     fn wants_open(&self) -> bool {
-        self.proxy.objection().is_none() && !self.stopping && self.child == Child::None
+        self.proxy.objection().is_none() && !self.stopping && self.child == Held::None
     }
 
     /// Why the funnel's process must not go on; none where it may.
     fn must_end(&mut self, now: Instant) -> Option<Cause> {
         let obstacle = match self.child {
-            Child::None | Child::Ending => return None,
-            Child::Opening(since) if now.duration_since(since) >= OPEN_WITHIN => {
+            Held::None | Held::Ending => return None,
+            Held::Opening(since) if now.duration_since(since) >= OPEN_WITHIN => {
                 Some("tailscale funnel did not open within 10 s; it may wait for a person: run it by hand once".into())
             }
             _ => self.drift.take(),
@@ -300,7 +300,7 @@ impl Machine {
         let mut actions = Vec::new();
         if let Some(cause) = self.must_end(now) {
             self.rest_before_reopening(now);
-            self.child = Child::Ending;
+            self.child = Held::Ending;
             self.changed = now;
             // What holds until the next look: still open as far as anybody knows, and on its way to be closed.
             self.cause = cause;
@@ -310,7 +310,7 @@ impl Machine {
             actions.extend(self.proxy.questions(now));
         }
         if self.job.is_none()
-            && self.child != Child::Ending
+            && self.child != Held::Ending
             && !self.stopped
             && let Some(job) = self.next_job(now)
         {

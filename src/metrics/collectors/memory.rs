@@ -35,14 +35,14 @@ fn estimate(fields: &HashMap<String, u64>, reserve: u64) -> u64 {
 }
 
 /// The cache of ZFS (ARC): its size in bytes, and how much of it the kernel can have back.
-struct Arc {
+struct ZfsArc {
     size: u64,
     reclaimable: u64,
 }
 
 /// Reads `/proc/spl/kstat/zfs/arcstats`: `name type value`. The cache shrinks down to `c_min`; it is no page cache, so that
 /// the kernel does not count it as available.
-fn arc(bytes: &[u8]) -> Option<Arc> {
+fn arc(bytes: &[u8]) -> Option<ZfsArc> {
     let text = roots::text(bytes);
     let value = |name: &str| {
         text.lines().find_map(|line| {
@@ -51,7 +51,7 @@ fn arc(bytes: &[u8]) -> Option<Arc> {
         })
     };
     let size = value("size")?;
-    Some(Arc { size, reclaimable: size.saturating_sub(value("c_min")?) })
+    Some(ZfsArc { size, reclaimable: size.saturating_sub(value("c_min")?) })
 }
 
 /// The `memory` row, in bytes. `used` is what is neither free nor to be had back: total less available, and less what ZFS
@@ -59,7 +59,7 @@ fn arc(bytes: &[u8]) -> Option<Arc> {
 ///
 /// # Errors
 /// When the total is missing or 0.
-fn row(fields: &HashMap<String, u64>, reserve: u64, arc: Option<Arc>) -> Result<Payload, Error> {
+fn row(fields: &HashMap<String, u64>, reserve: u64, arc: Option<ZfsArc>) -> Result<Payload, Error> {
     let total = fields.get("MemTotal").copied().filter(|total| *total > 0);
     let total = total.ok_or_else(|| Error::format("meminfo", "no MemTotal"))?;
     let stated = fields.get("MemAvailable").copied();
@@ -126,7 +126,7 @@ mod tests {
     fn a_cache_of_zfs_larger_than_the_memory_is_not_of_it() {
         let fields = proc::meminfo(b"MemTotal: 1000 kB\nMemAvailable: 250 kB\n");
         let used = |size: u64| {
-            let row = row(&fields, 0, Some(Arc { size, reclaimable: 400 * 1024 })).unwrap();
+            let row = row(&fields, 0, Some(ZfsArc { size, reclaimable: 400 * 1024 })).unwrap();
             (row["used"].clone(), row.get("zfs_arc").cloned())
         };
         assert_eq!(used(1000 * 1024), ((350 * 1024).into(), Some((1000 * 1024).into())));

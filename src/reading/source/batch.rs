@@ -73,7 +73,7 @@ pub(in crate::reading) struct Total {
 }
 
 /// Gives documents in batches.
-pub(in crate::reading) trait Read: Send {
+pub(in crate::reading) trait Documents: Send {
     /// How much there is to do now.
     fn total(&mut self) -> Result<Total, Error>;
 
@@ -99,4 +99,4 @@ pub(in crate::reading) trait Acknowledge {
 }
 
 /// A reader and its receipts.
-pub(in crate::reading) type Opened = (Box<dyn Read>, Box<dyn Acknowledge>);
+pub(in crate::reading) type Opened = (Box<dyn Documents>, Box<dyn Acknowledge>);

@@ -8,7 +8,7 @@ use mongodb::bson::{Bson, DateTime, Document, RawBsonRef, RawDocument, RawDocume
 use mongodb::error::{Error as DriverError, ErrorKind};
 use mongodb::sync::Collection;
 
-use super::batch::{Acknowledge, Batch, Limits, Read, Total};
+use super::batch::{Acknowledge, Batch, Documents, Limits, Total};
 use super::connection::{Connected, SAFE_REPLY, SERVER_TIME, batch, explain};
 use super::position::{self, Mark, earlier, is_before, is_equal};
 use crate::config::FieldPath;
@@ -241,7 +241,7 @@ impl Cursor {
     }
 }
 
-impl Read for Cursor {
+impl Documents for Cursor {
     fn total(&mut self) -> Result<Total, Error> {
         let count = |mark: &Mark| {
             let counted = self.documents.count_documents(self.beyond(mark)).max_time(COUNT_TIME).run();

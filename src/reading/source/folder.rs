@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use rustix::fs::{Access, AtFlags, Mode, OFlags};
 
-use super::batch::{Acknowledge, Batch, Finished, Identity, Limits, Opened, Read, Total, identity};
+use super::batch::{Acknowledge, Batch, Documents, Finished, Identity, Limits, Opened, Total, identity};
 use super::input::Input;
 use crate::command::Account;
 use crate::log;
@@ -155,7 +155,7 @@ struct Inbox {
     problem: Option<Error>,
 }
 
-impl Read for Inbox {
+impl Documents for Inbox {
     fn total(&mut self) -> Result<Total, Error> {
         let mut amount = 0;
         for name in self.names()? {

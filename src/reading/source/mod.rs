@@ -30,7 +30,7 @@ use crate::config::{Config, Pipeline, Source};
 use crate::store::Position;
 
 use batch::Opened;
-pub(super) use batch::{Acknowledge, Batch, Document, Limits, Read, Total};
+pub(super) use batch::{Acknowledge, Batch, Document, Documents, Limits, Total};
 pub use folder::is_input;
 pub(super) use patience::{PATIENCE, patiently};
 

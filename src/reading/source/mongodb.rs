@@ -8,7 +8,7 @@ use mongodb::bson::{Bson, Document, RawDocument, RawDocumentBuf, doc};
 use mongodb::error::{Error as DriverError, ErrorKind};
 use mongodb::sync::Collection;
 
-use super::batch::{Acknowledge, Batch, Limits, Opened, Read, Total};
+use super::batch::{Acknowledge, Batch, Documents, Limits, Opened, Total};
 use super::connection::{Connected, SAFE_REPLY, SERVER_TIME, batch, connect, explain, id};
 use super::cursor::{self, Cursor};
 use super::patience::patiently;
@@ -101,7 +101,7 @@ struct Reader {
     target: String,
 }
 
-impl Read for Reader {
+impl Documents for Reader {
     fn total(&mut self) -> Result<Total, Error> {
         // Without an index it may take long, and it is only for the progress bar.
         let counted = self.documents.count_documents(ingested()).max_time(Duration::from_secs(5)).run();

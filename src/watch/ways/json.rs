@@ -9,7 +9,7 @@ use sha2::Sha256;
 
 use super::sent::Parts;
 use crate::health::Level;
-use crate::watch::{Kind, Notice};
+use crate::watch::{Change, Notice};
 
 /// A key to sign with.
 #[derive(Clone)]
@@ -37,7 +37,7 @@ impl Key {
 
 pub(super) fn request(notice: &Notice, key: Option<&Key>, now: Timestamp) -> Result<Parts, serde_json::Error> {
     let kind = match notice.level {
-        Level::Healthy if notice.events.iter().all(|event| event.kind == Kind::Deployed) => "host.deployed",
+        Level::Healthy if notice.events.iter().all(|event| event.kind == Change::Deployed) => "host.deployed",
         Level::Healthy => "host.recovered",
         Level::Degraded | Level::Failed => "host.problem",
     };

@@ -165,9 +165,7 @@ fn bearer(token: &Secret) -> Result<String, String> {
 /// What a server said, without parts of the URL that it was asked at: its path is a secret, and servers name what they do not
 /// have, in one way of writing or another.
 fn without_url(words: String, url: &WebUrl) -> String {
-    let address = url.secret().split_once("://").map_or(url.secret(), |(_, address)| address);
-    let (authority, path) = address.split_at(address.find(['/', '?', '#']).unwrap_or(address.len()));
-    let person = authority.rsplit_once('@').map_or("", |(person, _)| person);
+    let [_, person, _, path] = url.parts();
     let parts = person.split(':').chain(path.split(['/', '?', '&', '=', '#', ';']));
     let parts = parts.filter(|part| part.len() >= SHORTEST_SECRET);
     parts.fold(words, |words, part| {
