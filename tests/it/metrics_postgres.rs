@@ -88,7 +88,7 @@ fn a_database_that_holds_its_caller_costs_seconds_and_no_sample() {
     spools(&format!("postgres://hub:geheim@{}/hub", silent.local_addr().unwrap()), "no login within 5 s");
 
     let database = cluster.database("holds");
-    drop(support::postgres::open(&database.url()).unwrap());
+    drop(crate::support::postgres::open(&database.url()).unwrap());
     let mut other = database.superuser();
     other.batch_execute("BEGIN; LOCK TABLE system_metrics").unwrap();
     spools(&database.url(), "no answer within 6 s");
