@@ -1,27 +1,24 @@
 //! Rows in SQLite by kind and time: a day of one kind is a few pages, whatever else is in the file, and files of earlier
 //! versions get there a little with each run, whenever that is killed.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail anywhere")]
 #![cfg(feature = "sqlite")]
-
-mod support;
 
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::support::Host;
+use crate::support::rows::row;
 use observability_hub::config::Config;
 use observability_hub::store::{MetricRow, Store};
 use rusqlite::Connection;
 use serde_json::{Value, json};
-use support::Host;
-use support::rows::row;
 
 const MINUTE: i64 = 60_000;
 const DAY: i64 = 24 * 60 * MINUTE;
 
 fn config(host: &Host) -> Config {
-    support::rows::config(host, "sqlite:hub.db", "")
+    crate::support::rows::config(host, "sqlite:hub.db", "")
 }
 
 fn file(host: &Host) -> PathBuf {
@@ -201,7 +198,7 @@ fn a_conversion_that_is_killed_at_any_write_converges() {
     let (host, minutes) = (Host::new(), 300);
     let works = Command::new("strace").args(["-qq", "-o", "/dev/null", "true"]).stderr(Stdio::null()).status();
     if !works.is_ok_and(|status| status.success()) {
-        support::skip::skip(
+        crate::support::skip::skip(
             "a kill at every step",
             "strace is not installed, or may not trace; apt-get install strace",
         );
