@@ -18,7 +18,7 @@ const LIMIT: Duration = Duration::from_secs(8);
 const TOLD: usize = 200;
 
 /// What a collector answered, and how long it took.
-type Answer = (Duration, Result<Report, Error>);
+type Collected = (Duration, Result<Report, Error>);
 
 /// How one collector did.
 #[derive(Debug)]
@@ -83,7 +83,7 @@ pub(super) fn measure(
 }
 
 fn run(context: &Arc<Context>, told: BTreeSet<String>) -> Result<Measured, Error> {
-    let (sender, receiver) = mpsc::channel::<(&'static str, Answer)>();
+    let (sender, receiver) = mpsc::channel::<(&'static str, Collected)>();
     let deadline = Instant::now() + LIMIT;
     let lane = |lane: &'static [(&'static str, Collector)], context: Arc<Context>, sender: mpsc::Sender<_>| {
         for (name, collector) in lane {
@@ -111,7 +111,7 @@ fn run(context: &Arc<Context>, told: BTreeSet<String>) -> Result<Measured, Error
 }
 
 /// What the collectors answered, put together. `told` is what was told in this boot of what stays so for long.
-fn gather(context: &Context, mut answers: BTreeMap<&'static str, Answer>, mut told: BTreeSet<String>) -> Measured {
+fn gather(context: &Context, mut answers: BTreeMap<&'static str, Collected>, mut told: BTreeSet<String>) -> Measured {
     let mut rows: BTreeMap<&'static str, Payload> = BTreeMap::new();
     let mut counters = Counters::default();
     let (mut stuck, mut barred) = (context.stuck.clone(), Barred::new());

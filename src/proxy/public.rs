@@ -22,7 +22,7 @@ const WEBHOOK: &str = "/api/webhook/gitops";
 pub(super) struct Public {
     pub repositories: Vec<Repository>,
     pub max_body: u64,
-    pub secrets: Arc<Secrets>,
+    pub secrets: Arc<WebhookSecrets>,
     pub queue: Arc<Queue>,
     pub deliveries: Arc<Deliveries>,
     pub instance: String,
@@ -30,12 +30,12 @@ pub(super) struct Public {
 
 /// The webhook secrets. Where there are none they are looked for again at each delivery, so that a first one need not
 /// wait until its file rests.
-pub(super) struct Secrets {
+pub(super) struct WebhookSecrets {
     credentials: Credentials,
     known: RwLock<Arc<[Secret]>>,
 }
 
-impl Secrets {
+impl WebhookSecrets {
     pub fn new(credentials: Credentials, known: Vec<Secret>) -> Self {
         Self { credentials, known: RwLock::new(known.into()) }
     }

@@ -52,7 +52,7 @@ impl Shared {
                 reason = "no webhook secret: deliveries get 503 until the credential webhook-secret is there"
             );
         }
-        let webhook = Arc::new(public::Secrets::new(secrets.credentials, secrets.webhook));
+        let webhook = Arc::new(public::WebhookSecrets::new(secrets.credentials, secrets.webhook));
         let [public, admin] = &self.counters;
         let admin = Admin {
             syncs: Arc::clone(&self.syncs),

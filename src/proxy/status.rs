@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::deliveries::{Counts, Deliveries};
 use super::listener::Counters;
-use super::public::Secrets;
+use super::public::WebhookSecrets;
 use crate::config::{Config, DEFAULT_PATH, Refused};
 use crate::health::{self, Answer, Funnel, Level, Reason, Seen, Ways};
 use crate::log;
@@ -23,7 +23,7 @@ use crate::webhook::queue::Queue;
 pub(super) struct Sources {
     pub root: Found<Folder>,
     pub config: Config,
-    pub secrets: Arc<Secrets>,
+    pub secrets: Arc<WebhookSecrets>,
     pub queue: Arc<Queue>,
     pub deliveries: Arc<Deliveries>,
     pub public: Arc<Counters>,

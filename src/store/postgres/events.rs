@@ -22,7 +22,7 @@ const COLUMNS: [(&str, &str); 8] = [
 const KEY: [&str; 5] = ["host", "service", "time", "kind", "about"];
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Table {
+pub(super) struct EventsTable {
     /// Its columns with their types; of those that the hub does not know, the ones that every row must fill. None where there
     /// is no such table.
     columns: Option<Vec<String>>,
@@ -36,7 +36,7 @@ pub(super) struct Table {
     pub not_made: Option<String>,
 }
 
-impl Table {
+impl EventsTable {
     /// What `look` asks the server, four columns of an answer.
     pub(super) fn question() -> String {
         let oid = format!("to_regclass('{EVENTS_TABLE}')");

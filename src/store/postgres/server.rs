@@ -1,6 +1,6 @@
 use postgres::{GenericClient, Row};
 
-use super::events::Table;
+use super::events::EventsTable;
 use super::keys::unique;
 use crate::store::schema::{Object, SCHEMA_TABLE, Version};
 use crate::store::views;
@@ -30,7 +30,7 @@ pub(super) struct Server {
     /// How the database writes characters.
     pub encoding: String,
     /// What there is of `hub_events`.
-    pub events: Table,
+    pub events: EventsTable,
 }
 
 impl Server {
@@ -81,7 +81,7 @@ pub(super) fn look(client: &mut impl GenericClient) -> Result<(Server, Metrics),
              LEFT JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attname = 'time'",
             unique("c.oid", &["host", "time", "metric_type"]),
             views.join(", "),
-            Table::question()
+            EventsTable::question()
         ),
         &[],
     )?;
@@ -112,7 +112,7 @@ fn read(row: &Row) -> Result<(Server, Metrics), postgres::Error> {
         unique_key: row.try_get(6)?,
         hypertable: false,
     };
-    let (taken_views, encoding, events) = (row.try_get(7)?, row.try_get(8)?, Table::read(row, 9)?);
+    let (taken_views, encoding, events) = (row.try_get(7)?, row.try_get(8)?, EventsTable::read(row, 9)?);
     Ok((Server { kind, has_schema_table, taken_views, encoding, events }, metrics))
 }
 

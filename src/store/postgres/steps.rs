@@ -1,7 +1,7 @@
 use super::events;
 use super::explain::{quoted, table_name};
 use super::server::{Kind, Metrics, Server};
-use super::views::Postgres;
+use super::views::PostgresViews;
 use crate::store::readings::POSITIONS;
 use crate::store::schema::Object;
 use crate::store::views::{self, View};
@@ -51,7 +51,7 @@ pub(super) fn steps(object: &Object, from: i64, server: &Server, metrics: &Metri
                 let is_taken = server.taken_views.iter().any(|taken| taken == view.name);
                 from >= view.since && !is_there || !is_taken
             };
-            let views = views::all().filter(is_free).map(views::statement::<Postgres>);
+            let views = views::all().filter(is_free).map(views::statement::<PostgresViews>);
             views.map(|sql| optional(sql, "the newest form of this view")).collect()
         }
         Object::Events if from < 1 && !server.events.is_there() => {
@@ -202,7 +202,7 @@ const DEAD_LETTERS: &str = "CREATE TABLE IF NOT EXISTS dead_letters (\
 
 #[cfg(test)]
 mod tests {
-    use super::super::events::Table;
+    use super::super::events::EventsTable;
     use super::*;
 
     fn sql(kind: Kind, exists: bool, unique_key: bool) -> String {
@@ -211,7 +211,7 @@ mod tests {
             has_schema_table: false,
             taken_views: Vec::new(),
             encoding: "UTF8".to_owned(),
-            events: Table::default(),
+            events: EventsTable::default(),
         };
         let time_type = "timestamp(0) with time zone".to_owned();
         let metrics = Metrics { exists, plain: true, unique_key, hypertable: false, time_type };
@@ -262,7 +262,7 @@ mod tests {
             has_schema_table: false,
             taken_views,
             encoding: "UTF8".to_owned(),
-            events: Table::default(),
+            events: EventsTable::default(),
         };
         let metrics =
             Metrics { exists: false, plain: false, unique_key: false, hypertable: false, time_type: String::new() };

@@ -1,9 +1,9 @@
 use crate::store::METRICS_TABLE;
 use crate::store::views::Dialect;
 
-pub(super) struct Postgres;
+pub(super) struct PostgresViews;
 
-impl Dialect for Postgres {
+impl Dialect for PostgresViews {
     const HEAD: &'static str = "m.time, m.host, m.os";
     const ROWS: &'static str = METRICS_TABLE;
     // The cast is for adopted tables whose payload is json or text.

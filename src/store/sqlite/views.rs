@@ -10,11 +10,11 @@ pub(super) const UNSORTED: &str = "hub_unsorted";
 /// without one is there only while rows of earlier versions are.
 const ROWS: &str = "hub_rows";
 
-struct Sqlite;
+struct SqliteViews;
 
 /// `time` is in seconds since 1970, as Grafana's SQLite source takes it; `time_ms` is the indexed column, to be compared
 /// with `$__from` and `$__to`.
-impl Dialect for Sqlite {
+impl Dialect for SqliteViews {
     const HEAD: &'static str = "time/1000 AS time, time AS time_ms, host, os";
     const ROWS: &'static str = ROWS;
     const PAYLOAD: &'static str = "payload";
@@ -65,7 +65,7 @@ fn rows(has_unsorted: bool) -> String {
 
 /// The SQL that makes every view anew but those whose names somebody else has taken.
 pub(super) fn sql(foreign: &[&str]) -> String {
-    let anew = |view: View| format!("DROP VIEW IF EXISTS {}; {}", view.name, views::statement::<Sqlite>(view));
+    let anew = |view: View| format!("DROP VIEW IF EXISTS {}; {}", view.name, views::statement::<SqliteViews>(view));
     views::all().filter(|view| !foreign.contains(&view.name)).map(anew).collect::<Vec<_>>().join(";\n")
 }
 
@@ -78,7 +78,7 @@ pub(super) fn renew(connection: &Connection) -> Result<(), rusqlite::Error> {
         let is_old = "SELECT count(*) FROM sqlite_schema
                       WHERE name = ?1 AND type = 'view' AND sql LIKE '%FROM system_metrics AS m%'";
         if connection.query_row(is_old, params![view.name], |row| row.get::<_, bool>(0))? {
-            let sql = format!("DROP VIEW {}; {}", view.name, views::statement::<Sqlite>(view));
+            let sql = format!("DROP VIEW {}; {}", view.name, views::statement::<SqliteViews>(view));
             connection.execute_batch(&sql)?;
         }
     }
@@ -88,5 +88,5 @@ pub(super) fn renew(connection: &Connection) -> Result<(), rusqlite::Error> {
 /// Every view with the SQL that makes it.
 pub(super) fn each(has_unsorted: bool) -> impl Iterator<Item = (String, String)> {
     let rows = std::iter::once((ROWS.to_owned(), rows(has_unsorted)));
-    rows.chain(views::all().map(|view| (view.name.to_owned(), views::statement::<Sqlite>(view))))
+    rows.chain(views::all().map(|view| (view.name.to_owned(), views::statement::<SqliteViews>(view))))
 }
