@@ -1,7 +1,7 @@
 //! Values with a form of their own: each says what would be right when it is wrong.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
@@ -205,6 +205,16 @@ pub enum Source {
     MongoDb,
     /// A folder of Extended JSON lines.
     Folder(PathBuf),
+}
+
+impl Source {
+    /// The folder that files are read from, where it is one.
+    pub fn inbox(&self) -> Option<&Path> {
+        match self {
+            Self::MongoDb => None,
+            Self::Folder(path) => Some(path),
+        }
+    }
 }
 
 text_value!(Source, |text| {

@@ -60,6 +60,10 @@ impl Forge for GitLab {
         &["gitlab"]
     }
 
+    fn has_groups(&self) -> bool {
+        true
+    }
+
     fn commit_path(&self) -> &'static str {
         "-/commit"
     }

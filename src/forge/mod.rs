@@ -26,6 +26,11 @@ fn sender_of(headers: &Headers) -> Option<&'static dyn Forge> {
     ALL.into_iter().find(|forge| first(&[forge.proof().header()], headers).is_some() && forge.sends(headers))
 }
 
+/// Whether the forge at a host is one whose names may have more than two parts.
+pub fn has_groups(host: &str) -> bool {
+    ALL.into_iter().any(|forge| forge.has_groups() && is_at(forge, host))
+}
+
 /// Whether a forge is known to be at a host.
 fn is_at(forge: &dyn Forge, host: &str) -> bool {
     forge.hosts().iter().any(|name| host.to_ascii_lowercase().contains(name))

@@ -61,6 +61,11 @@ pub trait Forge: Sync {
     /// What the names of its hosts have in them.
     fn hosts(&self) -> &'static [&'static str];
 
+    /// Whether names have more than two parts: it has groups in groups.
+    fn has_groups(&self) -> bool {
+        false
+    }
+
     /// What stands between a repository's page and the name of a commit in the address of that commit's page.
     fn commit_path(&self) -> &'static str {
         "commit"

@@ -22,22 +22,18 @@ pub enum Error {
     /// The deciding header came more than once.
     #[error("{0} came more than once")]
     Doubled(&'static str),
-    /// The deciding header does not have the form of a signature.
-    #[error("{} is not {}64 lower-case hex digits", .0, if .0.starts_with("X-Hub-") { "sha256= and " } else { "" })]
-    Malformed(&'static str),
+    /// The deciding header does not have the form of a signature; what that begins with.
+    #[error("{} is not {}{}64 lower-case hex digits", .0, .1, if .1.is_empty() { "" } else { " and " })]
+    Malformed(&'static str, &'static str),
     /// The deciding header is there without digits, as Gitea and Forgejo send it where a webhook has no secret.
     #[error("{0} is empty: the webhook has no secret on the forge; set the hub's webhook-secret there")]
     Empty(&'static str),
     /// No secret made this signature for this body.
-    #[error("{} {}", .0, differs(.0))]
+    #[error("{0} does not fit the body; the secret on the forge and the hub's webhook-secret differ")]
     Wrong(&'static str),
-}
-
-fn differs(header: &str) -> &'static str {
-    match header {
-        "X-Gitlab-Token" => "is not the hub's webhook-secret; set that as the webhook's secret token on the forge",
-        _ => "does not fit the body; the secret on the forge and the hub's webhook-secret differ",
-    }
+    /// It is none of the secrets.
+    #[error("{0} is not the hub's webhook-secret; set that as the webhook's secret token on the forge")]
+    WrongToken(&'static str),
 }
 
 /// What GitHub would put into `X-Hub-Signature-256`.
@@ -78,7 +74,7 @@ impl Claim {
         let proof = match forge.proof() {
             Proof::Mac { prefix, .. } if value.is_empty() || value == prefix => return Err(Error::Empty(header)),
             Proof::Mac { prefix, .. } => {
-                Sent::Mac(value.strip_prefix(prefix).and_then(digits).ok_or(Error::Malformed(header))?)
+                Sent::Mac(value.strip_prefix(prefix).and_then(digits).ok_or(Error::Malformed(header, prefix))?)
             }
             Proof::Token { .. } if value.is_empty() => return Err(Error::Empty(header)),
             Proof::Token { .. } => Sent::Token(value.as_bytes().to_owned()),
@@ -101,7 +97,11 @@ impl Claim {
                 mac.chain_update(sent).verify_slice(&right).is_ok()
             }),
         };
-        if secrets.iter().any(fits) { Ok(()) } else { Err(Error::Wrong(self.header)) }
+        match self.proof {
+            _ if secrets.iter().any(fits) => Ok(()),
+            Sent::Mac(_) => Err(Error::Wrong(self.header)),
+            Sent::Token(_) => Err(Error::WrongToken(self.header)),
+        }
     }
 }
 
@@ -181,7 +181,10 @@ mod tests {
         assert_eq!(header(&bitbucket), Ok("X-Hub-Signature"));
         // GitHub sends SHA-1 there, and its other header decides.
         assert_eq!(header(&bitbucket[..1]), Err(Error::Missing));
-        assert_eq!(header(&[("X-Hub-Signature", "sha1=00"), bitbucket[1]]), Err(Error::Malformed("X-Hub-Signature")));
+        assert_eq!(
+            header(&[("X-Hub-Signature", "sha1=00"), bitbucket[1]]),
+            Err(Error::Malformed("X-Hub-Signature", "sha256="))
+        );
         assert_eq!(header(&[("X-Gitlab-Token", "")]), Err(Error::Empty("X-Gitlab-Token")));
         assert_eq!(header(&[("X-Gitlab-Token", "a"), ("x-gitlab-token", "a")]), Err(Error::Doubled("X-Gitlab-Token")));
         let both = [("X-Gitlab-Token", "It's a Secret to Everybody"), ("X-Gitea-Signature", HEX)];
@@ -200,10 +203,10 @@ mod tests {
         for wrong in
             ["It's a Secret to Everybod", "It's a Secret to Everybody ", "it's a secret to everybody", "another"]
         {
-            assert_eq!(verify(wrong), Err(Error::Wrong("X-Gitlab-Token")), "{wrong}");
+            assert_eq!(verify(wrong), Err(Error::WrongToken("X-Gitlab-Token")), "{wrong}");
         }
         // A MAC of the body is no token, nor is one of the secret.
-        assert_eq!(verify(HEX), Err(Error::Wrong("X-Gitlab-Token")));
+        assert_eq!(verify(HEX), Err(Error::WrongToken("X-Gitlab-Token")));
     }
 
     #[test]
@@ -225,11 +228,11 @@ mod tests {
         ] {
             assert_eq!(
                 header(&[("X-Hub-Signature-256", value)]),
-                Err(Error::Malformed("X-Hub-Signature-256")),
+                Err(Error::Malformed("X-Hub-Signature-256", "sha256=")),
                 "{value:?}"
             );
         }
         let prefixed = format!("sha256={HEX}");
-        assert_eq!(header(&[("X-Gitea-Signature", &prefixed)]), Err(Error::Malformed("X-Gitea-Signature")));
+        assert_eq!(header(&[("X-Gitea-Signature", &prefixed)]), Err(Error::Malformed("X-Gitea-Signature", "")));
     }
 }

@@ -1,6 +1,5 @@
 use super::Level;
 use super::judge::Judge;
-use crate::config::Source;
 use crate::records::{self, Details, Outcome, Reading, ago};
 
 const SERVICE: &str = "reading-sync";
@@ -21,8 +20,8 @@ impl Judge<'_> {
                 let mend = seen.ways.hub("dead-letters");
                 self.say(Level::Degraded, format!("reading/{name}/dead-letters"), SERVICE, reason, mend);
             }
-            if let (Some(what), Some(Source::Folder(path))) =
-                (pipeline.damaged_files(), seen.pipeline(name).map(|known| &known.source))
+            if let (Some(what), Some(path)) =
+                (pipeline.damaged_files(), seen.pipeline(name).and_then(|known| known.source.inbox()))
             {
                 let (reason, mend) = (format!("{what} (counted {counted})"), records::look_into_failed(path));
                 self.say(Level::Degraded, format!("reading/{name}/damaged-files"), SERVICE, reason, mend);

@@ -228,7 +228,7 @@ fn name_in(url: &str) -> String {
         Some((_, rest)) => rest.split_once('/').unwrap_or(("", rest)),
         None => url.split_once(':').unwrap_or(("", url)),
     };
-    if host.contains("gitlab") {
+    if crate::forge::has_groups(host) {
         return path.trim_matches('/').to_owned();
     }
     let mut parts = path.rsplit('/');

@@ -67,6 +67,10 @@ pub enum Each {
 /// What a key in a row is called, as a column of a view and as a label of a metric.
 #[derive(Clone, Copy, Debug)]
 pub struct Name {
+    #[cfg_attr(
+        not(any(feature = "postgres", feature = "sqlite")),
+        expect(dead_code, reason = "no engine makes views")
+    )]
     pub column: &'static str,
     pub label: &'static str,
 }
@@ -100,6 +104,10 @@ pub struct Measure {
     /// Its key; dotted where it lies in objects, with `{name}` for keys of any name.
     pub key: &'static str,
     /// Its column in the view; empty where it has none.
+    #[cfg_attr(
+        not(any(feature = "postgres", feature = "sqlite")),
+        expect(dead_code, reason = "no engine makes views")
+    )]
     pub column: &'static str,
     /// True for a text, false for a number.
     pub is_text: bool,

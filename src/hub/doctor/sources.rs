@@ -3,7 +3,7 @@ use std::path::Path;
 use super::findings::{Finding, Findings};
 use super::patient::Patient;
 use super::running;
-use crate::config::{Config, Pipeline, Source};
+use crate::config::{Config, Pipeline};
 use crate::reading::{self, check_source};
 use crate::state::become_owner;
 use crate::store::{self, Store};
@@ -88,7 +88,7 @@ pub(super) fn database(patient: &Patient<'_>, config: &Config) -> Vec<Finding> {
 /// Call it on a thread of its own: as root it becomes the user of an inbox's readers, for good.
 pub(super) fn pipeline(patient: &Patient<'_>, config: &Config, pipeline: &Pipeline) -> Vec<Finding> {
     let mut findings = Findings::new(format!("pipeline {}", pipeline.name));
-    let inbox = if let Source::Folder(path) = &pipeline.source { Some(path) } else { None };
+    let inbox = pipeline.source.inbox();
     if inbox.is_some() && patient.is_system {
         let reader = config.state_dir.join("reading");
         if let Err(error) = become_owner(&reader) {

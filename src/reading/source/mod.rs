@@ -20,7 +20,7 @@ mod text;
 #[cfg(feature = "mongodb")]
 mod uri;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::Error;
@@ -102,25 +102,15 @@ fn left_out(pipeline: &Pipeline) -> Error {
 
 /// The names of files in a pipeline's inbox that are not read, sorted.
 pub(super) fn unread_files(pipeline: &Pipeline) -> Result<Vec<String>, Error> {
-    match &pipeline.source {
-        Source::Folder(path) => folder::unread_files(path),
-        Source::MongoDb => Ok(Vec::new()),
-    }
+    pipeline.source.inbox().map_or(Ok(Vec::new()), folder::unread_files)
 }
 
 /// How many damaged files lie in `failed/` of a pipeline's inbox.
 pub(super) fn failed_files(pipeline: &Pipeline) -> Result<u64, Error> {
-    match &pipeline.source {
-        Source::Folder(path) => folder::failed_files(path),
-        Source::MongoDb => Ok(0),
-    }
+    pipeline.source.inbox().map_or(Ok(0), folder::failed_files)
 }
 
 /// The folders that pipelines read files from.
 pub fn inboxes(config: &Config) -> Vec<PathBuf> {
-    let folder = |pipeline: &Pipeline| match &pipeline.source {
-        Source::Folder(path) => Some(path.clone()),
-        Source::MongoDb => None,
-    };
-    config.pipelines.iter().filter_map(folder).collect()
+    config.pipelines.iter().filter_map(|pipeline| pipeline.source.inbox()).map(Path::to_owned).collect()
 }
