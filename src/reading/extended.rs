@@ -140,14 +140,10 @@ fn element(bytes: &mut Vec<u8>, value: &Json) -> Result<u8, Rejection> {
         }
         Json::Object(members) => {
             let wrapper = members.iter().find(|(key, _)| WRAPPERS.contains(&key.as_str()));
-            match wrapper {
-                _ if let Some([Json::Text(pattern), Json::Text(options)]) =
-                    exactly(members, ["$regex", "$options"]) =>
-                {
-                    regex(bytes, pattern, options)?
-                }
-                Some((wrapper, inner)) => wrapped(bytes, wrapper, inner, members)?,
-                None => {
+            match (exactly(members, ["$regex", "$options"]), wrapper) {
+                (Some([Json::Text(pattern), Json::Text(options)]), _) => regex(bytes, pattern, options)?,
+                (_, Some((wrapper, inner))) => wrapped(bytes, wrapper, inner, members)?,
+                (_, None) => {
                     document(bytes, members.iter().map(|(key, value)| (key.as_str(), value)))?;
                     0x03
                 }
