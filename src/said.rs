@@ -1,4 +1,5 @@
-//! What is said of a commit at its forge: told and asked over HTTP, with a token. How each forge wants it is in `forge/`.
+//! What is said of a commit at its forge: told and asked over HTTP, with a token. How each forge wants it is in `forge/`, and
+//! what comes of an answer is its caller's business.
 
 use std::time::Duration;
 

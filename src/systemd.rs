@@ -1,5 +1,5 @@
 //! systemd as seen from inside a service: readiness, watchdog, sockets kept over a restart, whether it runs this host at
-//! all, which of its units have failed, and how it reads unit files.
+//! all, which of its units have failed, and how it reads unit files. No unit is started, stopped or changed here.
 //!
 //! `$NOTIFY_SOCKET`, `$WATCHDOG_USEC` and `$LISTEN_FDS` are absent outside systemd; every call is then a no-op.
 

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use rustix::fs::{Access, AtFlags, Mode, OFlags};
 
 use super::batch::{Acknowledge, Batch, Documents, Finished, Identity, Limits, Opened, Total, identity};
+use super::format::is_input;
 use super::input::Input;
 use crate::command::Account;
 use crate::log;
@@ -23,13 +24,6 @@ const REST: Duration = Duration::from_secs(10);
 /// How long one run waits for files in the making.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 const MOST_FILES: usize = 100_000;
-const ENDINGS: [&str; 6] = [".jsonl", ".ndjson", ".json", ".jsonl.gz", ".ndjson.gz", ".json.gz"];
-
-/// Whether a name in the inbox is one of a file to read. A name that begins with a dot is unfinished.
-pub fn is_input(name: &OsStr) -> bool {
-    let name = name.as_encoded_bytes();
-    !name.starts_with(b".") && ENDINGS.iter().any(|ending| name.ends_with(ending.as_bytes()))
-}
 
 pub(super) fn open(path: &Path, rules: &Rules) -> Result<Opened, Error> {
     let reader = Inbox {

@@ -1,4 +1,13 @@
-//! What a file is by its first bytes, where it is no text that can be read.
+//! What a file of an inbox is: by its name, and by its first bytes, where it is no text that can be read.
+
+use std::ffi::OsStr;
+use std::io::{BufRead, BufReader, Read};
+
+use flate2::bufread::MultiGzDecoder;
+
+/// What names of files to read end with; each also with `.gz` behind it.
+const ENDINGS: [&[u8]; 3] = [b".jsonl", b".ndjson", b".json"];
+const BUFFER: usize = 256 << 10;
 
 /// U+FEFF in UTF-8.
 pub(super) const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
@@ -19,6 +28,22 @@ const UTF_16: &str = "it is UTF-16; write UTF-8: iconv -f UTF-16 -t UTF-8";
 
 /// How much of the beginning is looked at.
 const LOOKED_AT: usize = 4096;
+
+/// Whether a name in the inbox is one of a file to read. A name that begins with a dot is unfinished.
+pub fn is_input(name: &OsStr) -> bool {
+    let name = name.as_encoded_bytes();
+    let name = name.strip_suffix(b".gz").unwrap_or(name);
+    !name.starts_with(b".") && ENDINGS.iter().any(|ending| name.ends_with(ending))
+}
+
+/// The text of a file, unpacked where its name says that it is compressed.
+pub(super) fn text(name: &OsStr, file: impl Read + Send + 'static) -> Box<dyn BufRead + Send> {
+    let plain = BufReader::with_capacity(BUFFER, file);
+    if name.as_encoded_bytes().ends_with(b".gz") {
+        return Box::new(BufReader::with_capacity(BUFFER, MultiGzDecoder::new(plain)));
+    }
+    Box::new(plain)
+}
 
 /// Why nothing of a file that begins like this can be read; none where it may be.
 pub(super) fn unreadable(beginning: &[u8]) -> Option<&'static str> {

@@ -2,14 +2,12 @@
 
 use std::ffi::OsString;
 use std::fs::{File, Metadata};
-use std::io::{BufRead, BufReader, Read};
+use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use flate2::bufread::MultiGzDecoder;
-
 use super::batch::{Batch, Finished, Identity, Limits, identity};
-use super::format::{BYTE_ORDER_MARK, unreadable};
+use super::format::{self, BYTE_ORDER_MARK, unreadable};
 use super::scan::{Scan, Step};
 use super::text::{Line, Text, Value};
 use crate::reading::Rejection;
@@ -19,7 +17,6 @@ use crate::text::exact;
 
 /// What a document of a JSON text sequence begins with (RFC 7464), as those of `journalctl -o json-seq`.
 const RECORD_SEPARATOR: &[u8] = b"\x1e";
-const BUFFER: usize = 256 << 10;
 
 /// So many lines at the beginning of a file that are no JSON make it another kind of file.
 const UNREAD: usize = 100;
@@ -107,12 +104,7 @@ impl Read for Counted {
 impl Input {
     pub(super) fn new(name: OsString, file: File, metadata: &Metadata) -> Self {
         let taken = Arc::new(AtomicU64::new(0));
-        let plain = BufReader::with_capacity(BUFFER, Counted { file, taken: Arc::clone(&taken) });
-        let text: Box<dyn BufRead + Send> = if name.as_encoded_bytes().ends_with(b".gz") {
-            Box::new(BufReader::with_capacity(BUFFER, MultiGzDecoder::new(plain)))
-        } else {
-            Box::new(plain)
-        };
+        let text = format::text(&name, Counted { file, taken: Arc::clone(&taken) });
         Self {
             identity: identity(metadata),
             text: Text::new(text),

@@ -31,7 +31,7 @@ use crate::store::Position;
 
 use batch::Opened;
 pub(super) use batch::{Acknowledge, Batch, Document, Documents, Limits, Total};
-pub use folder::is_input;
+pub use format::is_input;
 pub(super) use patience::{PATIENCE, patiently};
 
 /// Opens the source of a pipeline; `position` is how far an earlier run has read it.

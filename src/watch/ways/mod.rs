@@ -1,4 +1,5 @@
 //! The ways out of this host: each takes a notice or says why not. A new one is a file here and a word in `[notify]`.
+//! What is told, when, and how often it is tried is decided above; no way knows of another.
 
 mod json;
 mod mail;
