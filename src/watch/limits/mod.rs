@@ -1,5 +1,5 @@
 //! Values that are beyond their limits: since when, and whether for long enough. Pure: values and their times come in.
-//! What is measured, and who is told, is not known here.
+//! Nobody is told anything here.
 
 mod around;
 mod measured;
