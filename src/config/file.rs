@@ -145,10 +145,14 @@ struct GateSection {
     socket: Option<Socket>,
 }
 
+/// Two years.
+const HOURLY_DAYS: u32 = 730;
+
 #[derive(Deserialize, Default)]
 #[serde(default, deny_unknown_fields)]
 struct MetricsSection {
     retention_days: Option<u32>,
+    hourly_days: Option<u32>,
 }
 
 impl Parsed {
@@ -196,7 +200,8 @@ impl Parsed {
     }
 
     pub(super) fn metrics(&self) -> Metrics {
-        Metrics { retention_days: self.content.metrics.retention_days }
+        let section = &self.content.metrics;
+        Metrics { retention_days: section.retention_days, hourly_days: section.hourly_days.unwrap_or(HOURLY_DAYS) }
     }
 
     pub(super) fn limits(&self) -> Limits {

@@ -71,4 +71,6 @@ pub struct Gate {
 pub struct Metrics {
     /// Days that samples are kept; 0 keeps all; none where the file does not say.
     pub retention_days: Option<u32>,
+    /// Days that the hours of samples are kept; 0 keeps all.
+    pub hourly_days: u32,
 }

@@ -91,6 +91,7 @@ mod tests {
             ("metrics = 30", "1: metrics: is the number 30; write [metrics]"),
             ("[metrics]\nretention_days = \"30\"", &format!("2: metrics.retention_days: is the text \"30\"; {days}")),
             ("[metrics]\nretention_days = -1", &format!("2: metrics.retention_days: is the number -1; {days}")),
+            ("[metrics]\nhourly_days = \"2y\"", &format!("2: metrics.hourly_days: is the text \"2y\"; {days}")),
             ("[metrics]\nretention_days = 1.5", &format!("2: metrics.retention_days: is the number 1.5; {days}")),
             (
                 "[gitops]\nfetch_timeout_seconds = 0",

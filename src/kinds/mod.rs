@@ -19,6 +19,8 @@ pub mod network;
 pub mod power;
 pub mod pressure;
 pub mod run;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod series;
 pub mod swap;
 pub mod systemd;
 pub mod temperature;
@@ -27,6 +29,8 @@ pub mod time;
 pub mod unit;
 
 pub use exposition::exposition;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+pub use series::each_number;
 
 /// A kind of rows.
 #[derive(Clone, Copy, Debug)]

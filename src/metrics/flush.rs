@@ -33,20 +33,22 @@ impl Flushed {
 }
 
 /// Stores what waits and then this run's rows, in this order, or adds them to what waits. `spool` is none where its
-/// folder cannot be used; `events` go with this run's rows, or not yet; `retention` are the days to keep where old rows are to be deleted now.
+/// folder cannot be used; `events` go with this run's rows, or not yet; `retention` are the days to keep
+/// rows and hours where old ones are to be deleted now.
 pub(super) fn flush(
     config: &Config,
     spool: Option<&Spool>,
     (rows, events): (Vec<MetricRow>, Vec<EventRow>),
     now: jiff::Timestamp,
     deadline: Instant,
-    retention: Option<u32>,
+    retention: Option<(u32, u32)>,
 ) -> Flushed {
     let mut database = Database::new(config, deadline);
     let flushed = store_or_spool(&mut database, spool, rows, &events, now);
-    if let Some(days) = retention
+    if let Some((days, hourly)) = retention
         && flushed.error.is_none()
-        && let Err(Failure::Unavailable(error) | Failure::Refused { reason: error, .. }) = database.delete_old(days)
+        && let Err(Failure::Unavailable(error) | Failure::Refused { reason: error, .. }) =
+            database.delete_old(days, hourly)
     {
         log::warn!("retention_failed", error = error);
     }

@@ -25,7 +25,7 @@ const DATABASE_LIMIT: Duration = Duration::from_secs(13);
 /// How often old rows are deleted, in seconds.
 const RETENTION_EVERY: f64 = 6.0 * 3600.0;
 /// Days that rows are kept where hub.toml does not say.
-const RETENTION_DAYS: u32 = 30;
+const RETENTION_DAYS: u32 = 14;
 /// How many problems of one collector are told.
 const PROBLEMS: usize = 5;
 
@@ -262,7 +262,7 @@ pub(super) fn store(config: &Config, roots: Roots) -> Exit {
     let now = time.as_millisecond() as f64 / 1000.0;
     let due = (now - baseline.retention).abs() > RETENTION_EVERY;
     let days = config.metrics.retention_days.unwrap_or(RETENTION_DAYS);
-    let retention = (due && days > 0).then_some(days);
+    let retention = due.then_some((days, config.metrics.hourly_days));
     let deadline = started + DATABASE_LIMIT;
     let outgoing = Outgoing::gather(config, place.folder.as_ref(), &sample.host, time);
     let rows = (sample.into_rows(), outgoing.rows.clone());

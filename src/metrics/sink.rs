@@ -35,12 +35,12 @@ impl<'a> Database<'a> {
         Self { config, until, open: None }
     }
 
-    /// Deletes rows older than these days.
+    /// Deletes rows older than `days`, and hours older than `hourly` days.
     ///
     /// # Errors
     /// When the database cannot be used, or does not answer in time.
-    pub(super) fn delete_old(&mut self, days: u32) -> Result<u64, Failure> {
-        self.ask(|store| store.delete_old_metrics(days))
+    pub(super) fn delete_old(&mut self, days: u32, hourly: u32) -> Result<u64, Failure> {
+        self.ask(|store| Ok(store.delete_old_metrics(days)? + store.delete_old_hours(hourly)?))
     }
 
     fn ask<T>(&mut self, request: impl FnOnce(&mut Store) -> Result<T, store::Error>) -> Result<T, Failure> {

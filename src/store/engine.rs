@@ -13,6 +13,7 @@ use super::readings::{DeadLetter, Keys, Position, Readings};
 pub(super) trait Engine: ReadingStore + Send {
     fn insert_metrics(&mut self, batch: Batch, events: Events) -> Result<Shipped, Error>;
     fn delete_old_metrics(&mut self, days: u32) -> Result<u64, Error>;
+    fn delete_old_hours(&mut self, days: u32) -> Result<u64, Error>;
     fn check(&mut self) -> Result<(), Error>;
     /// What whoever opens it should know of it.
     fn notes(&self) -> Vec<String>;

@@ -8,6 +8,8 @@ mod engine;
 mod error;
 mod events;
 mod found;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod hourly;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod readings;
@@ -79,7 +81,8 @@ impl Store {
     }
 
     /// Stores rows, all or none, in one short transaction (one round trip on PostgreSQL). A row that is there already,
-    /// by host, time and `metric_type`, is left as it is, so a batch may be sent again. Takes at most 6.5 seconds on
+    /// by host, time and `metric_type`, is left as it is, so a batch may be sent again. What is new is counted in
+    /// `metrics_hourly` along with it. Takes at most 6.5 seconds on
     /// PostgreSQL (after that the call is given up and the store must be opened anew), and 5 on SQLite.
     ///
     /// What happened on the host goes with them; an event that is there already, by host, service, time, kind and what it is
@@ -97,13 +100,22 @@ impl Store {
     }
 
     /// Deletes metrics older than `days`, in batches with a transaction each, for at most two seconds; what is left is
-    /// for the next call. 0 keeps all. A table that the hub did not create is trimmed only where hub.toml has
+    /// for the next call. 0 keeps all, and so does a database whose rows of earlier versions are not all in `metrics_hourly`
+    /// yet. A table that the hub did not create is trimmed only where hub.toml has
     /// `metrics.retention_days`. Returns how many rows went; where TimescaleDB drops whole chunks, 0.
     ///
     /// # Errors
     /// When the database cannot be used or the role may not delete.
     pub fn delete_old_metrics(&mut self, days: u32) -> Result<u64, Error> {
         if days == 0 { Ok(0) } else { self.engine.delete_old_metrics(days) }
+    }
+
+    /// Deletes hours of `metrics_hourly` that are older than `days`, as `delete_old_metrics` does it with minutes.
+    ///
+    /// # Errors
+    /// When the database cannot be used or the role may not delete.
+    pub fn delete_old_hours(&mut self, days: u32) -> Result<u64, Error> {
+        if days == 0 { Ok(0) } else { self.engine.delete_old_hours(days) }
     }
 
     /// Stores a batch of readings and dead letters, all or none, durably, in one transaction. A row that is there

@@ -1,6 +1,7 @@
 use super::Error;
 use super::batch::METRICS_TABLE;
 use super::events::EVENTS_TABLE;
+use super::hourly::HOURLY;
 use super::readings::POSITIONS;
 use crate::config::{Config, Select};
 
@@ -23,6 +24,8 @@ pub(super) enum Object {
     Metrics,
     /// The views with typed columns over it.
     MetricViews,
+    /// The course of every number, hour by hour.
+    Hourly,
     /// The table of what happened.
     Events,
     /// The table of a pipeline, by its name in hub.toml.
@@ -43,6 +46,7 @@ impl Object {
         match self {
             Self::Metrics => METRICS_TABLE,
             Self::MetricViews => "metric_views",
+            Self::Hourly => HOURLY,
             Self::Events => EVENTS_TABLE,
             Self::Readings(table) => table,
             Self::DeadLetters => "dead_letters",
@@ -57,7 +61,7 @@ impl Object {
             Self::Readings(_) | Self::DeadLetters => 2,
             // The second version is for SQLite alone; on PostgreSQL the first is as good.
             Self::Metrics => 2,
-            Self::Events | Self::Positions => 1,
+            Self::Hourly | Self::Events | Self::Positions => 1,
         }
     }
 
@@ -69,6 +73,7 @@ impl Object {
             Self::Readings(_) if made => KEYS_OF_VALUES,
             Self::Metrics
             | Self::MetricViews
+            | Self::Hourly
             | Self::Events
             | Self::Readings(_)
             | Self::DeadLetters
@@ -79,7 +84,7 @@ impl Object {
 
 /// What a configuration needs.
 pub(super) fn needed(config: &Config) -> Vec<Object> {
-    let mut objects = vec![Object::Metrics, Object::MetricViews, Object::Events];
+    let mut objects = vec![Object::Metrics, Object::MetricViews, Object::Hourly, Object::Events];
     if !config.pipelines.is_empty() {
         objects.push(Object::DeadLetters);
     }
@@ -136,7 +141,14 @@ mod tests {
 
     #[test]
     fn no_pipeline_may_have_a_table_with_a_name_of_the_hub_s_own() {
-        let objects = [Object::Metrics, Object::MetricViews, Object::Events, Object::DeadLetters, Object::Positions];
+        let objects = [
+            Object::Metrics,
+            Object::MetricViews,
+            Object::Hourly,
+            Object::Events,
+            Object::DeadLetters,
+            Object::Positions,
+        ];
         let names = objects.iter().map(Object::name).chain([SCHEMA_TABLE]);
         for name in names.chain(crate::store::views::all().map(|view| view.name)) {
             assert!(crate::config::tables::refusal(name).is_some(), "{name}");

@@ -79,6 +79,7 @@ mod reading_sync;
 mod reload;
 mod signatures;
 mod store_config;
+mod store_hourly;
 mod store_order;
 mod store_outages;
 mod store_postgres;

@@ -346,7 +346,7 @@ fn pipelines_bring_their_tables_and_keep_those_of_the_go_version() {
     assert_eq!(database.number("SELECT count(*) FROM reading_analytics"), 1);
     assert_eq!(database.number("SELECT count(*) FROM lab.\"order\""), 0);
     assert_eq!(database.number("SELECT count(*) FROM dead_letters"), 0);
-    assert_eq!(database.number("SELECT count(*) FROM hub_schema"), 6);
+    assert_eq!(database.number("SELECT count(*) FROM hub_schema"), 7);
 }
 
 #[test]

@@ -3,33 +3,71 @@
 use postgres::types::Type;
 use postgres::{Client, GenericClient, Row};
 
+use super::hourly::Numbers;
 use super::server::{Kind, Metrics};
-use super::{CALL_LIMIT, Postgres, SCHEMA_TABLE, events, explain};
+use super::{CALL_LIMIT, Postgres, SCHEMA_TABLE, events, explain, hourly};
+use crate::log;
 use crate::store::batch::Batch;
 use crate::store::events::{Events, Shipped};
 use crate::store::{Error, METRICS_TABLE};
 
+/// What one call stores.
+#[derive(Clone)]
+struct Job {
+    kind: Kind,
+    metrics: Metrics,
+    batch: Batch,
+    /// None where no hours can be kept.
+    numbers: Option<Numbers>,
+    events: Option<Events>,
+}
+
 impl Postgres {
-    /// Stores a batch of metrics, with what happened in the same transaction.
+    /// Stores a batch of metrics, with what happened and its hours in the same transaction.
     pub(super) fn store(&mut self, batch: Batch, events: Events) -> Result<Shipped, Error> {
         let unusable = (!events.times.is_empty()).then(|| self.server.events.problem(&self.address.role)).flatten();
-        if events.times.is_empty() || unusable.is_some() {
-            self.insert_alone(batch)?;
-            return Ok(Shipped { unusable, ..Shipped::default() });
-        }
-        let (sql, kind) = (insert_statement(&self.metrics), self.server.kind);
-        let job = {
-            let (batch, events) = (batch.clone(), events.clone());
-            move |client: &mut Client| insert_both(client, kind, &sql, &batch, &events)
+        let has_events = !events.times.is_empty() && unusable.is_none();
+        let mut job = Job {
+            kind: self.server.kind,
+            metrics: self.metrics.clone(),
+            numbers: self.server.hourly.is_usable.then(|| Numbers::of(&batch)),
+            events: has_events.then_some(events),
+            batch,
         };
-        match self.session.call(CALL_LIMIT, job)? {
-            Ok(new) => return Ok(Shipped { new, ..Shipped::default() }),
-            Err(error) if error.as_db_error().is_none() => return Err(self.failed("store metrics", &error)),
-            // One of the two tables refuses something; the metrics must not wait for events.
-            Err(_) => {}
+        // One of the tables may refuse something. The metrics must not wait for events, nor for hours.
+        let mut shipped = Shipped { unusable, ..Shipped::default() };
+        match self.try_job(&job)? {
+            Ok(new) => shipped.new = new,
+            Err(error) => match job.events.take() {
+                None => self.store_rows(job, &error)?,
+                Some(events) => {
+                    if let Err(error) = self.try_job(&job)? {
+                        self.store_rows(job, &error)?;
+                    }
+                    shipped = self.call("store events", move |client| events::insert_each(client, &events))?;
+                }
+            },
         }
-        self.insert_alone(batch)?;
-        self.call("store events", move |client| events::insert_each(client, &events))
+        self.fill();
+        Ok(shipped)
+    }
+
+    /// Tries all of it; what the server refuses is for the caller.
+    fn try_job(&mut self, job: &Job) -> Result<Result<Vec<usize>, postgres::Error>, Error> {
+        let job = job.clone();
+        match self.session.call(CALL_LIMIT, move |client| insert_all(client, &job))? {
+            Err(error) if error.as_db_error().is_none() => Err(self.failed("store metrics", &error)),
+            done => Ok(done),
+        }
+    }
+
+    /// Stores the rows alone. Where that is what failed, it says so; else their hours are not counted.
+    fn store_rows(&mut self, job: Job, error: &postgres::Error) -> Result<(), Error> {
+        self.insert_alone(job.batch)?;
+        if job.numbers.is_some() {
+            log::warn!("hours_not_kept", database = self.address.target, error = explain::said(error));
+        }
+        Ok(())
     }
 
     fn insert_alone(&mut self, batch: Batch) -> Result<(), Error> {
@@ -76,24 +114,59 @@ fn insert_statement(metrics: &Metrics) -> String {
     )
 }
 
-/// Stores a batch with events: in one round trip where the server is known to take a change of two tables in one statement,
-/// which distributed tables and hypertables may not. Returns the places of the events that are new.
-fn insert_both(
-    client: &mut Client,
-    kind: Kind,
-    sql: &str,
-    batch: &Batch,
-    events: &Events,
-) -> Result<Vec<usize>, postgres::Error> {
-    if kind != Kind::Plain {
+/// Stores a batch with its hours and events: in one round trip where the server is known to take a change of several tables
+/// in one statement, which distributed tables and hypertables may not. Returns the places of the events that are new.
+fn insert_all(client: &mut Client, job: &Job) -> Result<Vec<usize>, postgres::Error> {
+    let Job { kind, metrics, batch, numbers, events } = job;
+    let (sql, all) = (insert_statement(metrics), 0..batch.times.len());
+    if *kind != Kind::Plain && (numbers.is_some() || events.is_some()) {
         let mut transaction = client.transaction()?;
-        insert(&mut transaction, sql, batch, 0..batch.times.len())?;
-        let new = events::insert(&mut transaction, events)?;
-        return transaction.commit().map(|()| new);
+        let rows = run(&mut transaction, &format!("{sql} {}", hourly::returning()), batch, all, Vec::new())?;
+        if let Some(numbers) = numbers {
+            count_rows(&mut transaction, metrics, numbers, &rows)?;
+        }
+        let new = events.as_ref().map(|events| events::insert(&mut transaction, events)).transpose()?;
+        return transaction.commit().map(|()| new.unwrap_or_default());
     }
-    let insert_events = events::insert_statement(6);
-    let sql = format!("WITH metrics AS ({sql}), events AS ({insert_events}) {} FROM events", events::NEW);
-    events.places(&run(client, &sql, batch, 0..batch.times.len(), events.parameters().to_vec())?)
+    let mut parts = vec![format!("metrics AS ({sql} {})", hourly::returning())];
+    let mut more = Vec::new();
+    if let Some(numbers) = numbers {
+        parts.push(format!("hourly AS ({})", hourly::insert_statement("metrics", times(metrics), 6)));
+        more.extend(numbers.parameters());
+    }
+    let mut select = "SELECT WHERE FALSE".to_owned();
+    if let Some(events) = events {
+        parts.push(format!("events AS ({})", events::insert_statement(6 + more.len())));
+        more.extend(events.parameters());
+        select = format!("{} FROM events", events::NEW);
+    }
+    let rows = run(client, &format!("WITH {} {select}", parts.join(", ")), batch, all, more)?;
+    events.as_ref().map_or(Ok(Vec::new()), |events| events.places(&rows))
+}
+
+/// How a time is written for its column, and the column's type.
+fn times(metrics: &Metrics) -> (&str, &str) {
+    (if metrics.has_zone() { "TIMESTAMPTZ" } else { "TIMESTAMP" }, &metrics.time_type)
+}
+
+/// Counts the numbers of rows that were new, in a statement of its own.
+fn count_rows(
+    client: &mut impl GenericClient,
+    metrics: &Metrics,
+    numbers: &Numbers,
+    rows: &[Row],
+) -> Result<(), postgres::Error> {
+    let (mut hosts, mut kinds, mut millis): (Vec<String>, Vec<String>, Vec<i64>) = Default::default();
+    for row in rows {
+        hosts.push(row.try_get(0)?);
+        kinds.push(row.try_get(1)?);
+        millis.push(row.try_get(2)?);
+    }
+    let new = "(SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[]) AS r (host, metric_type, millis))";
+    let mut parameters: Vec<events::Parameter<'_>> =
+        vec![(&hosts, Type::TEXT_ARRAY), (&kinds, Type::TEXT_ARRAY), (&millis, Type::INT8_ARRAY)];
+    parameters.extend(numbers.parameters());
+    client.execute_typed(&hourly::insert_statement(new, times(metrics), 4), &parameters).map(drop)
 }
 
 fn insert(

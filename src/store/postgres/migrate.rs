@@ -12,6 +12,7 @@ use super::steps::{self, Statement};
 use crate::config::Config;
 use crate::log;
 use crate::store::Error;
+use crate::store::hourly::{HOURLY, UNFILLED};
 use crate::store::schema::{self, Object, SCHEMA_TABLE, Version};
 use crate::store::views;
 
@@ -55,7 +56,7 @@ pub(super) fn migrate(
         looked.map_err(|error| explain_on(session, address, "read the schema", &error))?;
     let missing = missing(&needed, &versions, adopted, &server, &metrics)
         .map_err(|version| schema::newer(&address.target, &needed, version))?;
-    if missing.iter().all(|(object, _)| **object == Object::Events && server.events.cannot_be_made()) {
+    if missing.iter().all(|(object, _)| cannot_be_made(object, &server)) {
         return Ok((server, metrics, adopted, Vec::new()));
     }
     let foreign_table = metrics.exists;
@@ -72,7 +73,7 @@ pub(super) fn migrate(
             let reason = format!("role {role} may not make what is missing: {}", said(&error));
             // Rows are stored without the newest views too, without what somebody dropped, and without what happened.
             let is_spared = |object: &Object, version| {
-                matches!(object, Object::MetricViews | Object::Events) || version == object.version()
+                matches!(object, Object::MetricViews | Object::Hourly | Object::Events) || version == object.version()
             };
             if missing.iter().all(|(object, version)| is_spared(object, *version)) {
                 let mut server = server;
@@ -125,7 +126,7 @@ fn missing<'a>(
     let lacks = |object: &Object| match object {
         Object::Metrics => !adopted && metrics.exists && !metrics.unique_key,
         Object::MetricViews => views::all().any(|view| !server.taken_views.iter().any(|taken| taken == view.name)),
-        Object::Events | Object::Readings(_) | Object::DeadLetters | Object::Positions => false,
+        Object::Hourly | Object::Events | Object::Readings(_) | Object::DeadLetters | Object::Positions => false,
     };
     for object in needed.iter().filter(|object| lacks(object)) {
         let version = versions.iter().find(|version| version.object == object.name()).map(|version| version.version);
@@ -134,6 +135,15 @@ fn missing<'a>(
         }
     }
     Ok(missing)
+}
+
+/// Whether an object is missing and stays so, and the hub goes on without it.
+fn cannot_be_made(object: &Object, server: &Server) -> bool {
+    match object {
+        Object::Events => server.events.cannot_be_made(),
+        Object::Hourly => server.hourly.cannot_be_made(),
+        _ => false,
+    }
 }
 
 /// What an update went on without.
@@ -166,7 +176,7 @@ fn update(client: &mut Client, needed: &[Object]) -> Result<Updated, Stop> {
     let (mut warnings, mut again) = (Vec::new(), Vec::new());
     let missing = missing(needed, &versions, adopted, &server, &metrics).map_err(Stop::Newer)?;
     for (object, version) in missing {
-        if *object == Object::Events && server.events.cannot_be_made() {
+        if cannot_be_made(object, &server) {
             continue;
         }
         let was_there = version == 0 && *object == Object::Metrics && metrics.exists;
@@ -255,17 +265,18 @@ fn record(object: &Object, adopted: bool, made: bool) -> String {
     )
 }
 
-/// What the owner of the tables runs in psql where the role of the hub may not. The views come last: they are long, a
-/// log line is cut, and rows are stored without them.
+/// What the owner of the tables runs in psql where the role of the hub may not. The views and hours come last: they are long,
+/// a log line is cut, and rows are stored without them.
 fn script(missing: &[(&Object, i64)], server: &Server, metrics: &Metrics, role: &str) -> String {
     let role = quoted(role);
     let mut lines = vec![schema_table(), format!("GRANT SELECT, INSERT, UPDATE ON {SCHEMA_TABLE} TO {role}")];
     let (views, tables): (Vec<(&Object, i64)>, Vec<_>) =
-        missing.iter().copied().partition(|(object, _)| **object == Object::MetricViews);
+        missing.iter().copied().partition(|(object, _)| matches!(object, Object::MetricViews | Object::Hourly));
     for (object, version) in tables.into_iter().chain(views) {
         lines.extend(steps::steps(object, version, server, metrics).into_iter().map(|statement| statement.sql));
         let table = match object {
             Object::MetricViews => None,
+            Object::Hourly => Some(format!("{HOURLY}, {UNFILLED}")),
             Object::Readings(table) => Some(table_name(table)),
             other => Some(other.name().to_owned()),
         };

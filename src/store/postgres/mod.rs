@@ -6,6 +6,7 @@ mod address;
 mod escape;
 mod events;
 mod explain;
+mod hourly;
 mod keys;
 mod metrics;
 mod migrate;
@@ -27,6 +28,7 @@ use super::Error;
 use super::batch::Batch;
 use super::engine::Engine;
 use super::events::{Events, Shipped};
+use super::readings::MOST_DAYS;
 use super::schema::SCHEMA_TABLE;
 use crate::config::{Config, DatabaseUrl};
 use crate::log;
@@ -123,6 +125,12 @@ impl Engine for Postgres {
         if !self.may_trim {
             return Ok(0);
         }
+        // Nothing goes before its hour is counted.
+        self.fill();
+        let is_usable = self.server.hourly.is_usable;
+        if is_usable && self.call("read what is counted", hourly::has_unfilled)? {
+            return Ok(0);
+        }
         let days = i32::try_from(days).unwrap_or(i32::MAX);
         if self.server.kind == Kind::Timescale && self.metrics.hypertable {
             return self.call("drop old chunks", move |client| drop_old_chunks(client, days)).map(|()| 0);
@@ -145,6 +153,27 @@ impl Engine for Postgres {
         }
     }
 
+    fn delete_old_hours(&mut self, days: u32) -> Result<u64, Error> {
+        if !self.server.hourly.is_usable {
+            return Ok(0);
+        }
+        let days = i32::try_from(days.min(MOST_DAYS)).unwrap_or(i32::MAX);
+        let until = Instant::now() + DELETE_TIME;
+        let mut deleted = 0;
+        loop {
+            let batch = self.call("delete old hours", move |client| {
+                let mut transaction = client.transaction()?;
+                let may = may_delete(&mut transaction)?;
+                let gone = if may { hourly::delete(&mut transaction, days, DELETE_ROWS)? } else { 0 };
+                transaction.commit().map(|()| gone)
+            })?;
+            deleted += batch;
+            if batch < DELETE_ROWS.unsigned_abs() || Instant::now() >= until {
+                return Ok(deleted);
+            }
+        }
+    }
+
     fn notes(&self) -> Vec<String> {
         let encoding = &self.server.encoding;
         let encoding = (!self.server.is_utf8()).then(|| {
@@ -154,7 +183,9 @@ impl Engine for Postgres {
                 self.address.target
             )
         });
-        encoding.into_iter().chain(super::schema::again(&self.address.target, &self.again)).collect()
+        let hours = self.server.hourly.problem(&self.address.role);
+        let hours = hours.map(|problem| format!("{}: {problem}", self.address.target));
+        encoding.into_iter().chain(hours).chain(super::schema::again(&self.address.target, &self.again)).collect()
     }
 
     fn check(&mut self) -> Result<(), Error> {

@@ -1,6 +1,7 @@
 use postgres::{GenericClient, Row};
 
 use super::events::EventsTable;
+use super::hourly::Tables;
 use super::keys::unique;
 use crate::store::schema::{Object, SCHEMA_TABLE, Version};
 use crate::store::views;
@@ -31,6 +32,8 @@ pub(super) struct Server {
     pub encoding: String,
     /// What there is of `hub_events`.
     pub events: EventsTable,
+    /// What there is of `metrics_hourly`.
+    pub hourly: Tables,
 }
 
 impl Server {
@@ -75,13 +78,15 @@ pub(super) fn look(client: &mut impl GenericClient) -> Result<(Server, Metrics),
                     {}, \
                     ARRAY(SELECT name FROM unnest(ARRAY[{}]) AS name WHERE to_regclass(name) IS NOT NULL), \
                     current_setting('server_encoding'), \
+                    {}, \
                     {} \
              FROM (SELECT to_regclass('system_metrics') AS oid) AS wanted \
              LEFT JOIN pg_class AS c ON c.oid = wanted.oid \
              LEFT JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attname = 'time'",
             unique("c.oid", &["host", "time", "metric_type"]),
             views.join(", "),
-            EventsTable::question()
+            EventsTable::question(),
+            Tables::question()
         ),
         &[],
     )?;
@@ -113,7 +118,8 @@ fn read(row: &Row) -> Result<(Server, Metrics), postgres::Error> {
         hypertable: false,
     };
     let (taken_views, encoding, events) = (row.try_get(7)?, row.try_get(8)?, EventsTable::read(row, 9)?);
-    Ok((Server { kind, has_schema_table, taken_views, encoding, events }, metrics))
+    let hourly = Tables::read(row, 13)?;
+    Ok((Server { kind, has_schema_table, taken_views, encoding, events, hourly }, metrics))
 }
 
 /// The rows of `hub_schema` whose objects are there, as one that somebody dropped is made again, and whether `system_metrics` was there before the hub.

@@ -1,7 +1,7 @@
-use super::events;
 use super::explain::{quoted, table_name};
 use super::server::{Kind, Metrics, Server};
 use super::views::PostgresViews;
+use super::{events, hourly};
 use crate::store::readings::POSITIONS;
 use crate::store::schema::Object;
 use crate::store::views::{self, View};
@@ -53,6 +53,11 @@ pub(super) fn steps(object: &Object, from: i64, server: &Server, metrics: &Metri
             };
             let views = views::all().filter(is_free).map(views::statement::<PostgresViews>);
             views.map(|sql| optional(sql, "the newest form of this view")).collect()
+        }
+        Object::Hourly if from < 1 => {
+            let made = hourly::statements().into_iter().map(required);
+            let history = optional(hourly::leave_unfilled(), "the hours before this version");
+            made.chain(metrics.exists.then_some(history)).collect()
         }
         Object::Events if from < 1 && !server.events.is_there() => {
             let made = |sql| Statement { for_the_owner: true, ..optional(sql, "what happened on this host") };
@@ -212,6 +217,7 @@ mod tests {
             taken_views: Vec::new(),
             encoding: "UTF8".to_owned(),
             events: EventsTable::default(),
+            hourly: hourly::Tables::default(),
         };
         let time_type = "timestamp(0) with time zone".to_owned();
         let metrics = Metrics { exists, plain: true, unique_key, hypertable: false, time_type };
@@ -263,6 +269,7 @@ mod tests {
             taken_views,
             encoding: "UTF8".to_owned(),
             events: EventsTable::default(),
+            hourly: hourly::Tables::default(),
         };
         let metrics =
             Metrics { exists: false, plain: false, unique_key: false, hypertable: false, time_type: String::new() };

@@ -1,7 +1,7 @@
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 
 use super::file::has_table;
-use super::{Sqlite, events, order, views};
+use super::{Sqlite, events, hourly, order, views};
 use crate::config::Config;
 use crate::log;
 use crate::store::Error;
@@ -89,7 +89,7 @@ fn gone(
                 parts.push((format!("{table}_view"), view(table)));
                 parts.extend(indexes(table));
             }
-            Object::Events | Object::DeadLetters | Object::Positions => {}
+            Object::Hourly | Object::Events | Object::DeadLetters | Object::Positions => {}
         }
     }
     let mut statement = connection.prepare("SELECT name FROM sqlite_schema")?;
@@ -182,6 +182,7 @@ fn steps(object: &Object, from: i64, foreign: &[&str]) -> String {
     match object {
         Object::Metrics if from < 1 => [METRICS, METRICS_KEY, order::INDEXES[0].1, order::INDEXES[1].1].concat(),
         Object::MetricViews => views::sql(foreign),
+        Object::Hourly if from < 1 => hourly::MAKE.to_owned(),
         Object::Events if from < 1 && foreign.is_empty() => events::MAKE.to_owned(),
         Object::Readings(table) if from < 1 => readings(table),
         Object::Readings(table) if from < 2 => {
@@ -236,6 +237,9 @@ impl Sqlite {
                 log::warn!("schema_incomplete", database = target, without = "some views for panels", error = reason);
             }
             transaction.execute_batch(&steps(object, version, &foreign)).map_err(failed)?;
+            if *object == Object::Hourly {
+                hourly::leave_unfilled(&transaction).map_err(failed)?;
+            }
             if *object == Object::Metrics {
                 if version == 1 {
                     order::adopt(&transaction).map_err(failed)?;
@@ -259,6 +263,7 @@ impl Sqlite {
         }
         if order::has_unmarked(&transaction).map_err(failed)? {
             order::leave_unsorted(&transaction).map_err(failed)?;
+            hourly::leave_unfilled(&transaction).map_err(failed)?;
         }
         for table in self::strict(&transaction).map_err(failed)? {
             loosen(&transaction, &table).map_err(failed)?;

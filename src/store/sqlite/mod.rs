@@ -5,6 +5,7 @@
 pub(super) mod copy;
 mod events;
 mod file;
+mod hourly;
 mod migrate;
 mod order;
 mod pages;
@@ -20,8 +21,10 @@ use super::Error;
 use super::batch::Batch;
 use super::engine::Engine;
 use super::events::{Events, Shipped};
+use super::hourly::{HOUR, Hours, count, hour_of};
 use super::schema::SCHEMA_TABLE;
 use crate::config::Config;
+use crate::log;
 
 /// How long one call of `delete_old_metrics` works.
 const DELETE_TIME: Duration = Duration::from_secs(2);
@@ -58,19 +61,33 @@ impl Sqlite {
 
     /// Deletes one batch; how many rows went.
     fn delete_older(&self, before: i64) -> Result<usize, rusqlite::Error> {
-        // The hosts are found by skipping through the index (one seek each), then its range of times is read.
         self.connection.execute(
-            "WITH RECURSIVE hosts(host) AS (
-                SELECT min(host) FROM system_metrics
-                UNION ALL
-                SELECT (SELECT min(host) FROM system_metrics WHERE host > hosts.host) FROM hosts WHERE host IS NOT NULL
-             )
-             DELETE FROM system_metrics WHERE rowid IN (
-                SELECT old.rowid FROM hosts CROSS JOIN system_metrics AS old
-                WHERE old.host = hosts.host AND old.time < ?1 LIMIT ?2
-             )",
+            &format!(
+                "WITH RECURSIVE {}
+                 DELETE FROM system_metrics WHERE rowid IN (
+                    SELECT old.rowid FROM hosts CROSS JOIN system_metrics AS old
+                    WHERE old.host = hosts.host AND old.time < ?1 LIMIT ?2
+                 )",
+                hourly::HOSTS
+            ),
             params![before, DELETE_ROWS],
         )
+    }
+
+    /// Deletes batch after batch for a while, and gives the space back; how many rows went.
+    fn delete_old(&self, batch: impl Fn(&Self) -> Result<usize, rusqlite::Error>) -> Result<u64, Error> {
+        let failed = |error| self.failed("delete old metrics", &error);
+        let until = Instant::now() + DELETE_TIME;
+        let mut deleted = 0;
+        loop {
+            let gone = batch(self).map_err(failed)?;
+            deleted += gone as u64;
+            if gone < usize::from(DELETE_ROWS) || Instant::now() >= until {
+                break;
+            }
+        }
+        self.give_space_back(until).map_err(failed)?;
+        Ok(deleted)
     }
 
     /// Gives space back once a quarter of the file is unused: less is soon used again, and moving pages for it would
@@ -95,11 +112,17 @@ impl Sqlite {
     }
 }
 
+/// The hour so many days ago, in milliseconds since 1970.
+fn days_ago(days: u32) -> i64 {
+    hour_of(jiff::Timestamp::now().as_millisecond() - i64::from(days) * 24 * HOUR)
+}
+
 impl Engine for Sqlite {
     fn insert_metrics(&mut self, batch: Batch, events: Events) -> Result<Shipped, Error> {
         let target = self.target.clone();
         let failed = |error: rusqlite::Error| file::explain(&target, "store metrics", &error);
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
+        let mut hours = Hours::new();
         {
             let mut insert = transaction
                 .prepare(
@@ -109,7 +132,7 @@ impl Engine for Sqlite {
                 )
                 .map_err(failed)?;
             for index in 0..batch.times.len() {
-                insert
+                let new = insert
                     .execute(params![
                         batch.times[index],
                         batch.hosts[index],
@@ -121,29 +144,38 @@ impl Engine for Sqlite {
                         Some((code, reason)) => Error::Row { index, code, reason },
                         None => failed(error),
                     })?;
+                if new > 0 {
+                    let [host, kind, payload] =
+                        [&batch.hosts, &batch.types, &batch.payloads].map(|column| &column[index]);
+                    count(&mut hours, host, kind, batch.times[index], payload);
+                }
             }
         }
+        hourly::add(&transaction, hours).map_err(failed)?;
         let shipped = events::insert(&transaction, &events).map_err(failed)?;
         transaction.commit().map_err(failed)?;
+        // The rows are safe, and the next run goes on with it: what is wrong is told, and no error.
+        if let Err(error) = hourly::fill(&mut self.connection) {
+            log::warn!("hours_not_filled", database = self.target, error = error.to_string());
+        }
         order::sort(&mut self.connection, &mut self.log);
         self.log.write_back(&self.connection, file::SHORT_LOG);
         Ok(shipped)
     }
 
     fn delete_old_metrics(&mut self, days: u32) -> Result<u64, Error> {
-        let before = jiff::Timestamp::now().as_millisecond() - i64::from(days) * 24 * 3600 * 1000;
-        let failed = |error| self.failed("delete old metrics", &error);
-        let until = Instant::now() + DELETE_TIME;
-        let mut deleted = 0;
-        loop {
-            let batch = self.delete_older(before).map_err(failed)?;
-            deleted += batch as u64;
-            if batch < usize::from(DELETE_ROWS) || Instant::now() >= until {
-                break;
-            }
+        // Nothing goes before its hour is counted, and hours go whole, so that they can be counted again.
+        let filled = hourly::fill(&mut self.connection).and_then(|()| hourly::has_unfilled(&self.connection));
+        if filled.map_err(|error| self.failed("delete old metrics", &error))? {
+            return Ok(0);
         }
-        self.give_space_back(until).map_err(failed)?;
-        Ok(deleted)
+        let before = days_ago(days);
+        self.delete_old(|sqlite| sqlite.delete_older(before))
+    }
+
+    fn delete_old_hours(&mut self, days: u32) -> Result<u64, Error> {
+        let before = days_ago(days);
+        self.delete_old(|sqlite| hourly::delete_older(&sqlite.connection, before, DELETE_ROWS))
     }
 
     fn notes(&self) -> Vec<String> {
