@@ -22,6 +22,7 @@ mod happened;
 mod history;
 mod in_the_way;
 mod incoming;
+mod job;
 mod journal;
 mod kept;
 mod left_out;

@@ -4,7 +4,8 @@ use serde_json::Map;
 
 use super::attempts::Attempts;
 use super::claim::Claims;
-use super::crew::{Crew, Job};
+use super::crew::Crew;
+use super::job::Job;
 use super::run::{self, Request, Run};
 use super::units::{Host, Manager};
 use super::{Error, Outcome, Status, outcome};

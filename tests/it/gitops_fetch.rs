@@ -22,8 +22,10 @@ struct Daemon {
 impl Daemon {
     fn start(base: &Path) -> Self {
         let port = support::free_address().port();
-        let child = Command::new("git")
-            .args(["daemon", "--export-all", "--listen=127.0.0.1", "--reuseaddr", "--informative-errors"])
+        // `git daemon` would start it as a child of its own, which nobody ends.
+        let programs = git(base, &["--exec-path"]);
+        let child = Command::new(Path::new(programs.trim()).join("git-daemon"))
+            .args(["--export-all", "--listen=127.0.0.1", "--reuseaddr", "--informative-errors"])
             .arg(format!("--port={port}"))
             .arg(format!("--base-path={}", base.display()))
             .env("GIT_CONFIG_COUNT", "1")
