@@ -1,7 +1,6 @@
 //! `metrics_hourly` in PostgreSQL: a table, filled along with the rows of a run in one round trip.
 
 use std::collections::HashSet;
-use std::time::Instant;
 
 use postgres::types::Type;
 use postgres::{Client, GenericClient};
@@ -9,10 +8,8 @@ use postgres::{Client, GenericClient};
 use super::events::Parameter;
 use super::explain::quoted;
 use super::keys::unique;
-use super::{CALL_LIMIT, Postgres};
-use crate::log;
 use crate::store::batch::Batch;
-use crate::store::hourly::{self, FILL_TIME, HOUR, HOURLY, Hours, UNFILLED};
+use crate::store::hourly::{self, HOUR, HOURLY, Hours, UNFILLED};
 
 const KEY: [&str; 5] = ["host", "kind", "label", "key", "hour"];
 
@@ -189,28 +186,8 @@ impl Numbers {
     }
 }
 
-impl Postgres {
-    /// Counts hours of earlier versions for a while. The rows of the run are safe, and the next run goes on: what is wrong is
-    /// told, and no error.
-    pub(super) fn fill(&mut self) {
-        let until = Instant::now() + FILL_TIME;
-        while self.server.hourly.has_unfilled && Instant::now() < until {
-            let zone = if self.metrics.has_zone() { "TIMESTAMPTZ" } else { "TIMESTAMP" };
-            match self.session.call(CALL_LIMIT, move |client| fill_hour(client, zone)) {
-                Ok(Ok(true)) => {}
-                Ok(Ok(false)) => return,
-                Ok(Err(error)) => {
-                    let error = self.failed("count hours", &error);
-                    return log::warn!("hours_not_filled", error = error.to_string());
-                }
-                Err(error) => return log::warn!("hours_not_filled", error = error.to_string()),
-            }
-        }
-    }
-}
-
 /// Counts one hour of a host that nobody else is at; false where there is none.
-fn fill_hour(client: &mut Client, zone: &str) -> Result<bool, postgres::Error> {
+pub(super) fn fill_hour(client: &mut Client, zone: &str) -> Result<bool, postgres::Error> {
     let mut transaction = client.transaction()?;
     transaction.batch_execute("SET LOCAL statement_timeout = '2s'")?;
     let next = format!(

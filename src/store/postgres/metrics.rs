@@ -1,5 +1,7 @@
 //! Metrics, and what happened, in one transaction.
 
+use std::time::Instant;
+
 use postgres::types::Type;
 use postgres::{Client, GenericClient, Row};
 
@@ -9,6 +11,7 @@ use super::{CALL_LIMIT, Postgres, SCHEMA_TABLE, events, explain, hourly};
 use crate::log;
 use crate::store::batch::Batch;
 use crate::store::events::{Events, Shipped};
+use crate::store::hourly::FILL_TIME;
 use crate::store::{Error, METRICS_TABLE};
 
 /// What one call stores.
@@ -23,6 +26,24 @@ struct Job {
 }
 
 impl Postgres {
+    /// Counts hours of earlier versions for a while. The rows of the run are safe, and the next run goes on: what is wrong is
+    /// told, and no error.
+    pub(super) fn fill(&mut self) {
+        let until = Instant::now() + FILL_TIME;
+        while self.server.hourly.has_unfilled && Instant::now() < until {
+            let zone = if self.metrics.has_zone() { "TIMESTAMPTZ" } else { "TIMESTAMP" };
+            match self.session.call(CALL_LIMIT, move |client| hourly::fill_hour(client, zone)) {
+                Ok(Ok(true)) => {}
+                Ok(Ok(false)) => return,
+                Ok(Err(error)) => {
+                    let error = self.failed("count hours", &error);
+                    return log::warn!("hours_not_filled", error = error.to_string());
+                }
+                Err(error) => return log::warn!("hours_not_filled", error = error.to_string()),
+            }
+        }
+    }
+
     /// Stores a batch of metrics, with what happened and its hours in the same transaction.
     pub(super) fn store(&mut self, batch: Batch, events: Events) -> Result<Shipped, Error> {
         let unusable = (!events.times.is_empty()).then(|| self.server.events.problem(&self.address.role)).flatten();
