@@ -271,7 +271,9 @@ fn child(host: &Host, name: &str, wrapper: &[&str]) -> std::process::Command {
         }
         None => std::process::Command::new(me),
     };
-    command.args(["--ignored", "--exact", name, "--nocapture"]).env("HUB_TEST_HOST", host.path(""));
+    command
+        .args(["--ignored", "--exact", &format!("store_sqlite::{name}"), "--nocapture"])
+        .env("HUB_TEST_HOST", host.path(""));
     command
 }
 
