@@ -49,7 +49,7 @@ fn stored(database: &Database<'_>) -> Vec<(i64, String)> {
 #[test]
 fn an_outage_of_five_runs_is_replayed_in_order_and_once() {
     let Some(cluster) = Cluster::start(&[]) else { return };
-    let database = cluster.database("outage");
+    let database = cluster.database("metrics_outage");
     let site = Site::new();
     assert!(site.run(&database.url()).contains("metrics_stored"));
     let kinds = database.count() as usize;
@@ -128,7 +128,7 @@ fn a_database_that_holds_its_caller_costs_seconds_and_no_sample() {
 #[test]
 fn killed_at_every_step_of_a_replay_nothing_is_lost_or_doubled() {
     let Some(cluster) = shared() else { return };
-    let database = cluster.database("killed");
+    let database = cluster.database("metrics_killed");
     let site = Site::new();
     site.run(&database.url());
     let waiting = RefCell::new(Vec::new());

@@ -92,7 +92,7 @@ fn files_killed_at_any_moment_are_there_once() {
 fn documents_of_mongodb_killed_at_any_moment_are_there_once() {
     let Some(cluster) = support::postgres::shared() else { return };
     let Some(mongo) = Mongo::start() else { return };
-    let database = cluster.database("killed");
+    let database = cluster.database("reading_killed");
     let documents = amount("HUB_TEST_READING_DOCUMENTS", 2000);
     let kills = amount("HUB_TEST_READING_KILLS", 12);
     // FerretDB reads a whole collection for every batch, so that one of 50,000 documents takes it too long.

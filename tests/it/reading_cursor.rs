@@ -158,7 +158,7 @@ fn a_collection_that_was_made_anew_is_told() {
 #[test]
 fn values_of_every_kind_are_moved_each_in_its_order() {
     servers!(cluster, mongo);
-    let pair = Pair::new(&cluster, &mongo, "kinds");
+    let pair = Pair::new(&cluster, &mongo, "cursor_kinds");
     let host = pair.host(&mongo, "select = { cursor = \"_id\" }");
     let log = host.path("log");
     let site = Site::on(host, |command| {
@@ -258,7 +258,7 @@ fn what_is_no_cursor_is_refused_with_its_reason() {
 #[test]
 fn a_killed_run_goes_on_from_the_position_that_its_rows_were_stored_with() {
     servers!(cluster, mongo);
-    let pair = Pair::new(&cluster, &mongo, "killed");
+    let pair = Pair::new(&cluster, &mongo, "cursor_killed");
     pair.events.insert_many(events(0..2000)).run().unwrap();
     let mut site = pair.site(&mongo, "select = { cursor = \"_id\" }");
     let (mut kills, mut runs) = (0, 0);

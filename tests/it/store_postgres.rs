@@ -68,7 +68,7 @@ fn views_have_typed_columns() {
 #[test]
 fn every_kind_has_a_view() {
     let Some(cluster) = shared() else { return };
-    let database = cluster.database("kinds");
+    let database = cluster.database("store_kinds");
     open(&database.url()).unwrap().insert_metrics(&more_kinds("web", 1_700_000_000_000), &[]).unwrap();
     for (sql, expected) in VIEW_QUERIES {
         let sql = format!("SELECT ({sql})::double precision");
@@ -163,7 +163,7 @@ fn a_refused_row_is_named_and_the_others_are_fine() {
 #[test]
 fn old_rows_go_in_batches() {
     let Some(cluster) = shared() else { return };
-    let database = cluster.database("retention");
+    let database = cluster.database("store_retention");
     let mut store = open(&database.url()).unwrap();
     database
         .superuser()
