@@ -1,12 +1,13 @@
 //! Observability Hub: the library behind its small binaries.
 //!
-//! Arrows run one way: `bin` → capability (`proxy`, `gitops`, `metrics`, `gate`, `reading`, `hub`, `watch`, `webhook`) → `said` → `forge`, `store`, `health` →
+//! Arrows run one way: `bin` → capability (`proxy`, `gitops`, `metrics`, `gate`, `reading`, `hub`, `watch`, `webhook`) → `said` → `charts`, `forge`, `store`, `health` →
 //! ground floor (`config`, `log`, `state`, `records`, `kinds`, `program`, `systemd`, `http`, `listeners`, `tls`, `random`, `command`,
 //! `hint`, `host`, `text`).
 
 /// The version, with the day and the commit that this was built from where they are known: `0.1.0+20261129.891e73b`.
 pub const VERSION: &str = env!("HUB_VERSION");
 
+mod charts;
 mod command;
 pub mod config;
 mod forge;

@@ -189,6 +189,18 @@ pub fn first_lines(lines: &[String]) -> Vec<String> {
     lines.iter().take(FIRST).cloned().chain(more).collect()
 }
 
+/// A number of bytes as a person writes it.
+pub fn size(bytes: f64) -> String {
+    let units = ["B", "kB", "MB", "GB", "TB", "PB"];
+    let power = units.iter().enumerate().rposition(|(power, _)| bytes >= 1000f64.powi(power as i32)).unwrap_or(0);
+    let number = bytes / 1000f64.powi(power as i32);
+    if power > 0 && number < 10.0 {
+        format!("{number:.1} {}", units[power])
+    } else {
+        format!("{number:.0} {}", units[power])
+    }
+}
+
 /// The beginning of a text, at most `limit` bytes of it; what was cut is counted.
 pub fn cut(text: &str, limit: usize) -> Cow<'_, str> {
     if text.len() <= limit {

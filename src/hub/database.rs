@@ -66,13 +66,13 @@ pub(super) fn main(arguments: &Arguments) -> Result<(), Error> {
         Care::Check(Check { config }) => check(&Config::load(config.as_deref())?),
         Care::Backup(Backup { file, config }) => {
             let config = Config::load(config.as_deref())?;
-            care::backup(&config, file).map_err(Error::Store)?;
+            care::backup(&config, file)?;
             print(&format!("{} is a copy of {}", file.display(), path(&config)));
             Ok(())
         }
         Care::Recover(Recover { file, config }) => {
             let config = Config::load(config.as_deref())?;
-            let recovered = care::recover(&config, file).map_err(Error::Store)?;
+            let recovered = care::recover(&config, file)?;
             recovery(&recovered);
             print(&put_in_place(&config, file));
             Ok(())
@@ -81,7 +81,7 @@ pub(super) fn main(arguments: &Arguments) -> Result<(), Error> {
 }
 
 fn check(config: &Config) -> Result<(), Error> {
-    let checked = care::check(config).map_err(Error::Store)?;
+    let checked = care::check(config)?;
     for (table, rows) in &checked.tables {
         let rows = rows.map_or("cannot be counted".to_owned(), |rows| counted(rows, "row"));
         print(&format!("{table}: {rows}"));

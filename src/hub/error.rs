@@ -63,13 +63,16 @@ pub enum Error {
     Init(String),
     /// The database cannot be used, or is damaged.
     #[error(transparent)]
-    Store(store::Error),
+    Store(#[from] store::Error),
     /// The test delivery was not accepted: what happened and what to do.
     #[error("{0}")]
     Delivery(String),
     /// A notice was not taken: what came back and what to do.
     #[error("{0}")]
     Notice(String),
+    /// There are no metrics to show: why.
+    #[error("{0}")]
+    Metrics(String),
     /// The status page does not answer: what happened and what to do.
     #[error("{0}")]
     Page(String),

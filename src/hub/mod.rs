@@ -11,8 +11,10 @@ mod error;
 mod fresh_credentials;
 mod greeting;
 mod init;
+mod instant;
 mod job;
 mod log;
+mod metrics;
 mod page;
 mod queued;
 mod remove;
@@ -56,6 +58,7 @@ use crate::program::{self, Exit};
     example = "{command_name} deploy acme/infra           bring the host to the branch's newest commit",
     example = "{command_name} rollback acme/infra         go back to what was deployed before",
     example = "{command_name} timeline                    what happened here",
+    example = "{command_name} metrics --at 03:00          how the host was at three in the night",
     error_code(1, "It could not be done; the message says why."),
     error_code(2, "The command line is wrong."),
     error_code(78, "The configuration is wrong.")
@@ -82,6 +85,7 @@ enum Order {
     Versions(versions::Arguments),
     Rollback(rollback::Arguments),
     Timeline(timeline::Arguments),
+    Metrics(metrics::Arguments),
     Credentials(fresh_credentials::Arguments),
     DeadLetters(dead_letters::Arguments),
     Page(page::Page),
@@ -144,6 +148,7 @@ fn run(command: Order, services: &[Service]) -> ExitCode {
             Err(error) => Err(error),
         },
         Order::Timeline(arguments) => timeline::main(&arguments),
+        Order::Metrics(arguments) => metrics::main(&arguments),
         Order::DeadLetters(arguments) => dead_letters::main(&arguments),
         Order::Page(arguments) => page::page(&arguments),
         Order::AdminToken(arguments) => page::admin_token(&arguments),

@@ -2,12 +2,12 @@ use std::collections::HashSet;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 
-use jiff::{SignedDuration, Timestamp};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use serde_json::Value;
 
 use super::Error;
+use super::instant::{Clock, instant};
 use crate::command::timespec;
 use crate::config::{Config, LOOK_EVERY};
 use crate::program::print;
@@ -26,7 +26,7 @@ use crate::text;
     example = "hub timeline --json | jq -r 'select(.kind == \"rolled_back\") | .reason'"
 )]
 pub(super) struct Arguments {
-    /// how far back: 30m, 12h, 2d, 4w, or an instant such as 2026-01-31T12:00:00Z (default: 7d)
+    /// how far back: 30m, 12h, 2d, 4w, 03:00, "yesterday 22:10", 2026-01-31T12:00:00Z (default: 7d)
     #[argh(option, arg_name = "TIME")]
     since: Option<String>,
     /// a repository, a pipeline, or a service
@@ -44,14 +44,13 @@ pub(super) struct Arguments {
 }
 
 /// Something that happened, and whose history has it.
-struct Told {
-    service: &'static str,
-    event: Event,
+pub(super) struct Told {
+    pub service: &'static str,
+    pub event: Event,
 }
 
 pub(super) fn main(arguments: &Arguments) -> Result<(), Error> {
-    let now = Timestamp::now();
-    let since = since(arguments.since.as_deref().unwrap_or("7d"), now)?;
+    let since = instant("--since", arguments.since.as_deref().unwrap_or("7d"), &Clock::here())?;
     let config = Config::load(arguments.config.as_deref())?;
     let wanted = |told: &Told| {
         // What has no time that can be read may be of any.
@@ -102,7 +101,7 @@ pub(super) fn main(arguments: &Arguments) -> Result<(), Error> {
 }
 
 /// What all services tell, oldest first, and why one of them cannot be read.
-fn all(config: &Config) -> (Vec<Told>, Option<Error>) {
+pub(super) fn all(config: &Config) -> (Vec<Told>, Option<Error>) {
     let (mut all, mut unseen) = (Vec::new(), None);
     for (service, folder) in SERVICES {
         match history::folder(&config.state_dir, folder).and_then(|folder| history::read(&folder)) {
@@ -116,17 +115,27 @@ fn all(config: &Config) -> (Vec<Told>, Option<Error>) {
 }
 
 impl Told {
-    fn json(&self) -> String {
+    /// As an object.
+    pub(super) fn value(&self) -> Value {
         let mut value = serde_json::json!({ "service": self.service });
         if let (Some(object), Value::Object(event)) = (value.as_object_mut(), serde_json::json!(self.event)) {
             object.extend(event);
         }
-        text::json(&value, false)
+        value
+    }
+
+    fn json(&self) -> String {
+        text::json(&self.value(), false)
     }
 
     /// For people: when, whose, about what, what, and what is known of it.
     fn line(&self) -> String {
-        let Event { at, kind, about, reason, more, .. } = &self.event;
+        self.line_at(&self.event.at)
+    }
+
+    /// The same with the time written in another way.
+    pub(super) fn line_at(&self, at: &str) -> String {
+        let Event { kind, about, reason, more, .. } = &self.event;
         let part = |key: &str| more.get(key).and_then(Value::as_str);
         let mut line = format!("{at}  {:<14}  ", self.service);
         if !about.is_empty() {
@@ -159,52 +168,5 @@ impl Told {
             line += &format!("  {reason}");
         }
         text::shown(&line).into_owned()
-    }
-}
-
-/// The instant that a person means.
-fn since(text: &str, now: Timestamp) -> Result<Timestamp, Error> {
-    let unclear = || {
-        let reason = format!(
-            "--since {text:?} is no time; write 30m, 12h, 2d or 4w, or an instant such as 2026-01-31T12:00:00Z"
-        );
-        Error::Usage(reason)
-    };
-    if let Ok(instant) = text.parse() {
-        return Ok(instant);
-    }
-    let hours = match text.chars().last() {
-        Some('m') => None,
-        Some('h') => Some(1),
-        Some('d') => Some(24),
-        Some('w') => Some(7 * 24),
-        _ => return Err(unclear()),
-    };
-    let number: i64 = text[..text.len() - 1].parse().map_err(|_| unclear())?;
-    let minutes =
-        number.checked_mul(hours.map_or(1, |hours| hours * 60)).filter(|minutes| (0..1 << 30).contains(minutes));
-    let back = SignedDuration::from_mins(minutes.ok_or_else(unclear)?);
-    Ok(now.saturating_sub(back).unwrap_or(Timestamp::MIN))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn people_write_times_in_many_ways() {
-        let now: Timestamp = "2026-01-31T12:00:00Z".parse().unwrap();
-        for (text, instant) in [
-            ("30m", "2026-01-31T11:30:00Z"),
-            ("12h", "2026-01-31T00:00:00Z"),
-            ("2d", "2026-01-29T12:00:00Z"),
-            ("4w", "2026-01-03T12:00:00Z"),
-            ("2026-01-30T12:00:00+01:00", "2026-01-30T11:00:00Z"),
-        ] {
-            assert_eq!(since(text, now).unwrap(), instant.parse().unwrap(), "{text}");
-        }
-        for text in ["", "d", "2", "2y", "-1d", "2 d", "99999999999999999d", "yesterday", "ä"] {
-            assert!(since(text, now).is_err(), "{text}");
-        }
     }
 }

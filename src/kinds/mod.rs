@@ -68,6 +68,17 @@ pub enum Each {
     Nested(Name, Name),
 }
 
+impl Part {
+    /// Every number that a row has under one of the table's keys, with the names of what it belongs to.
+    pub fn numbers<'a>(
+        &self,
+        key: &str,
+        payload: &'a serde_json::Map<String, serde_json::Value>,
+    ) -> Vec<(Vec<&'a str>, f64)> {
+        exposition::numbers(self.each, key, payload)
+    }
+}
+
 /// What a key in a row is called, as a column of a view and as a label of a metric.
 #[derive(Clone, Copy, Debug)]
 pub struct Name {

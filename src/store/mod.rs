@@ -10,6 +10,7 @@ mod events;
 mod found;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod hourly;
+mod look;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod readings;
@@ -32,6 +33,7 @@ use events::Events;
 pub use batch::{METRICS_TABLE, MetricRow};
 pub use error::Error;
 pub use events::{EventRow, Shipped};
+pub use look::{Look, Stored};
 pub use readings::{DeadLetter, Keys, Position, Reading, Readings, Rejected};
 
 /// An open database whose schema is the one this program knows.

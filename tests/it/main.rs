@@ -40,6 +40,7 @@ mod hub_doctor_data;
 mod hub_doctor_repositories;
 mod hub_log;
 mod hub_mail;
+mod hub_metrics;
 mod hub_notices;
 mod hub_results;
 mod hub_status;

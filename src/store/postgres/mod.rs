@@ -8,6 +8,7 @@ mod events;
 mod explain;
 mod hourly;
 mod keys;
+mod look;
 mod metrics;
 mod migrate;
 mod options;
@@ -18,6 +19,8 @@ mod server;
 mod session;
 mod steps;
 mod views;
+
+pub(super) use look::Reader;
 
 use std::time::{Duration, Instant};
 

@@ -6,12 +6,15 @@ pub(super) mod copy;
 mod events;
 mod file;
 mod hourly;
+mod look;
 mod migrate;
 mod order;
 mod pages;
 mod readings;
 mod recover;
 mod views;
+
+pub(super) use look::Reader;
 
 use std::time::{Duration, Instant};
 

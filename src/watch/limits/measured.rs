@@ -8,6 +8,7 @@ use super::reading::Reading;
 use crate::config::Limits;
 use crate::hint::quoted;
 use crate::records::{Sample, counted};
+use crate::text;
 
 /// How long a process that the kernel killed is told of.
 const OOM_TOLD: SignedDuration = SignedDuration::from_hours(1);
@@ -37,18 +38,6 @@ pub(super) fn readings(sample: &Sample, limits: &Limits, memory: &mut Memory, no
 
 fn minutes(minutes: i64) -> SignedDuration {
     SignedDuration::from_mins(minutes)
-}
-
-/// A size as a person writes it.
-fn size(bytes: f64) -> String {
-    let units = ["B", "kB", "MB", "GB", "TB", "PB"];
-    let power = units.iter().enumerate().rposition(|(power, _)| bytes >= 1000f64.powi(power as i32)).unwrap_or(0);
-    let number = bytes / 1000f64.powi(power as i32);
-    if power > 0 && number < 10.0 {
-        format!("{number:.1} {}", units[power])
-    } else {
-        format!("{number:.0} {}", units[power])
-    }
 }
 
 /// A value below the objects of a sample; none where it is not there, or no number.
@@ -83,7 +72,7 @@ impl Found<'_> {
             let about = format!("file system {mount}");
             let place = quoted(mount);
             if let Some(used) = field("used_percent") {
-                let free = field("free").map(|free| format!(", {} are free", size(free))).unwrap_or_default();
+                let free = field("free").map(|free| format!(", {} are free", text::size(free))).unwrap_or_default();
                 self.readings.push(Reading {
                     key: format!("disk/{mount}/full"),
                     about: about.clone(),
@@ -131,7 +120,7 @@ impl Found<'_> {
                 bad: self.limits.memory_available_percent.map(|limit| -limit),
                 margin: 2.0,
                 hold: minutes(10),
-                reason: format!("{percent:.0} % of memory is available, {}", size(available)),
+                reason: format!("{percent:.0} % of memory is available, {}", text::size(available)),
                 mend: biggest.clone(),
                 ..Reading::default()
             });

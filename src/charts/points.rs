@@ -1,0 +1,252 @@
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+
+use super::table::{ALL, Chart, Source};
+
+/// Names beyond so many are left out while samples are read: a host that starts a unit a second must not fill the memory.
+const MOST_NAMES: usize = 2000;
+
+/// How old a sample may be to say what was at an instant: two runs may have been missed. In milliseconds.
+const NEAR: i64 = 3 * 60_000;
+
+/// The time that charts are of, in parts of equal length that each become a point.
+#[derive(Clone, Copy, Debug)]
+pub struct Window {
+    /// Its begin, in milliseconds since 1970.
+    pub from: i64,
+    /// Its end, which does not belong to it.
+    pub until: i64,
+    /// How many points a line has.
+    pub parts: usize,
+    /// An instant whose values are asked for, too.
+    pub at: Option<i64>,
+}
+
+impl Window {
+    /// Which point a time belongs to; none outside of the window.
+    pub fn part(&self, time: i64) -> Option<usize> {
+        if time < self.from || time >= self.until {
+            return None;
+        }
+        let (passed, length) =
+            (i128::from(time) - i128::from(self.from), i128::from(self.until) - i128::from(self.from));
+        usize::try_from(passed * self.parts as i128 / length).ok().filter(|part| *part < self.parts)
+    }
+
+    /// When a part begins, in milliseconds since 1970.
+    pub fn begin(&self, part: usize) -> i64 {
+        let length = i128::from(self.until) - i128::from(self.from);
+        let passed = length * part as i128 / self.parts.max(1) as i128;
+        i64::try_from(i128::from(self.from) + passed).unwrap_or(self.until)
+    }
+}
+
+/// The values of one part, or of all.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Point {
+    /// The lowest value.
+    pub min: f64,
+    /// The highest value.
+    pub max: f64,
+    /// How many there are.
+    pub samples: u64,
+    sum: f64,
+}
+
+impl Point {
+    fn new(min: f64, mean: f64, max: f64, samples: u64) -> Self {
+        Self { min, max, samples, sum: mean * samples as f64 }
+    }
+
+    /// The arithmetic mean of the samples.
+    pub fn mean(&self) -> f64 {
+        self.sum / self.samples as f64
+    }
+
+    fn join(to: &mut Option<Self>, other: Self) {
+        *to = Some(match *to {
+            None => other,
+            Some(point) => Self {
+                min: point.min.min(other.min),
+                max: point.max.max(other.max),
+                samples: point.samples + other.samples,
+                sum: point.sum + other.sum,
+            },
+        });
+    }
+}
+
+/// A line of a chart.
+#[derive(Clone, Debug)]
+pub struct Line {
+    /// What it is of.
+    pub name: String,
+    /// A point for each part of the window; none where nothing was measured, which is a gap and not 0.
+    pub points: Vec<Option<Point>>,
+    /// All of it.
+    pub all: Point,
+    /// The time of the newest sample, in milliseconds since 1970, and its value.
+    pub last: (i64, f64),
+    /// The same for the newest sample that is not younger than the instant of the window; none where there was none for
+    /// `NEAR`.
+    pub at: Option<(i64, f64)>,
+}
+
+/// Collects samples to the lines of every chart.
+#[derive(Debug)]
+pub struct Lines {
+    window: Window,
+    /// By chart, source and names.
+    lines: BTreeMap<(usize, usize, String), Line>,
+}
+
+impl Lines {
+    /// No lines yet.
+    pub fn new(window: Window) -> Self {
+        Self { window, lines: BTreeMap::new() }
+    }
+
+    /// Takes what a row of a kind has, measured at `time` (milliseconds since 1970).
+    pub fn add(&mut self, time: i64, kind: &str, payload: &Map<String, Value>) {
+        for (chart, sources) in ALL.iter().map(|chart| chart.sources).enumerate() {
+            for (number, source) in sources.iter().enumerate().filter(|(_, source)| source.kind.name == kind) {
+                for (names, value) in source.kind.parts[source.part].numbers(source.key, payload) {
+                    self.put(time, (chart, number, name(source, &names)), Point::new(value, value, value, 1));
+                }
+            }
+        }
+    }
+
+    fn put(&mut self, time: i64, key: (usize, usize, String), point: Point) {
+        let Some(part) = self.window.part(time) else { return };
+        if !self.lines.contains_key(&key) {
+            if self.lines.len() >= MOST_NAMES {
+                return;
+            }
+            let points = vec![None; self.window.parts];
+            // Made of its first sample, which is added below; none is counted yet.
+            let all = Point { samples: 0, sum: 0.0, ..point };
+            self.lines
+                .insert(key.clone(), Line { name: key.2.clone(), points, all, last: (time, point.mean()), at: None });
+        }
+        let Some(line) = self.lines.get_mut(&key) else { return };
+        Point::join(&mut line.points[part], point);
+        let mut all = Some(line.all);
+        Point::join(&mut all, point);
+        line.all = all.unwrap_or(point);
+        if time >= line.last.0 {
+            line.last = (time, point.mean());
+        }
+        let is_near = self.window.at.is_some_and(|at| time <= at && time > at.saturating_sub(NEAR));
+        if is_near && line.at.is_none_or(|(before, _)| time >= before) {
+            line.at = Some((time, point.mean()));
+        }
+    }
+
+    /// The charts that have lines, with the lines in the order in which they are shown, and how many were left out.
+    pub fn finish(self) -> Vec<(&'static Chart, Vec<Line>, usize)> {
+        let mut charts: Vec<(&Chart, Vec<Line>, usize)> = ALL.iter().map(|chart| (chart, Vec::new(), 0)).collect();
+        for ((chart, ..), line) in self.lines {
+            charts[chart].1.push(line);
+        }
+        for (chart, lines, left_out) in &mut charts {
+            *left_out = lines.len().saturating_sub(chart.most);
+            if *left_out == 0 && !chart.busiest_first {
+                continue;
+            }
+            // What was there for a moment counts for a moment.
+            let mut totals: Vec<f64> = lines.iter().map(|line| line.all.sum).collect();
+            totals.sort_by(|a, b| b.total_cmp(a));
+            let least = totals.get(chart.most.wrapping_sub(1)).copied();
+            lines.retain(|line| least.is_none_or(|least| line.all.sum >= least));
+            if chart.busiest_first {
+                lines.sort_by(|a, b| b.all.sum.total_cmp(&a.all.sum));
+            }
+            lines.truncate(chart.most);
+        }
+        charts.retain(|(_, lines, _)| !lines.is_empty());
+        charts
+    }
+}
+
+/// What a line is called.
+fn name(source: &Source, names: &[&str]) -> String {
+    let mut parts = names.to_vec();
+    if !source.name.is_empty() {
+        parts.push(source.name);
+    }
+    parts.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn window() -> Window {
+        Window { from: 0, until: 600_000, parts: 10, at: Some(180_000) }
+    }
+
+    fn add(lines: &mut Lines, time: i64, kind: &str, payload: Value) {
+        lines.add(time, kind, payload.as_object().unwrap());
+    }
+
+    #[test]
+    fn points_have_their_extremes_and_gaps_stay_gaps() {
+        let mut lines = Lines::new(window());
+        for (time, usage) in [(-1, 99.0), (0, 10.0), (59_999, 30.0), (120_000, 5.5), (599_999, 1.0), (600_000, 99.0)] {
+            add(&mut lines, time, "cpu", serde_json::json!({"usage": usage, "modes": {"user": null}}));
+        }
+        let charts = lines.finish();
+        let [(chart, lines, 0)] = charts.as_slice() else { panic!("{charts:?}") };
+        let [line] = lines.as_slice() else { panic!("{lines:?}") };
+        assert_eq!((chart.name, line.name.as_str(), line.last), ("cpu", "used", (599_999, 1.0)));
+        let of = |part: usize| line.points[part].map(|point| (point.min, point.mean(), point.max, point.samples));
+        assert_eq!(of(0), Some((10.0, 20.0, 30.0, 2)));
+        assert_eq!((of(1), of(2), of(9)), (None, Some((5.5, 5.5, 5.5, 1)), Some((1.0, 1.0, 1.0, 1))));
+        // What was measured a minute before the instant is what was then; what was measured after it is not.
+        assert_eq!(line.at, Some((120_000, 5.5)));
+        assert_eq!((line.all.min, line.all.max, line.all.samples), (1.0, 30.0, 4));
+    }
+
+    #[test]
+    fn every_object_is_a_line_and_the_busiest_are_kept() {
+        let mut lines = Lines::new(window());
+        let units: Map<String, Value> = (0..40)
+            .map(|number| (format!("{number:02}.service"), serde_json::json!({"cpu_percent": number})))
+            .collect();
+        lines.add(0, "unit", &units);
+        add(&mut lines, 1, "temperature", serde_json::json!({"nvme": {"Composite": 41}, "k10temp": {"Tctl": 52.5}}));
+        add(
+            &mut lines,
+            1,
+            "disk_io",
+            serde_json::json!({"sda": {"read_bytes_per_second": 5, "written_bytes_per_second": 6}}),
+        );
+        let charts = lines.finish();
+        let shown: Vec<(&str, Vec<&str>, usize)> = charts
+            .iter()
+            .map(|(chart, lines, left_out)| {
+                (chart.name, lines.iter().map(|line| line.name.as_str()).collect(), *left_out)
+            })
+            .collect();
+        let units = vec!["39.service", "38.service", "37.service", "36.service", "35.service", "34.service"];
+        assert_eq!(
+            shown,
+            [
+                ("disk", vec!["sda written", "sda read"], 0),
+                ("temperature", vec!["k10temp Tctl", "nvme Composite"], 0),
+                ("unit_cpu", units, 34),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_hostile_number_of_names_is_bounded() {
+        let mut lines = Lines::new(window());
+        let names: Map<String, Value> =
+            (0..10_000).map(|number| (format!("{number}.service"), serde_json::json!({"memory": number}))).collect();
+        lines.add(0, "unit", &names);
+        assert_eq!(lines.lines.len(), MOST_NAMES);
+    }
+}

@@ -1,0 +1,124 @@
+use crate::kinds::{self, Kind};
+
+/// A chart, with a line for each value that it finds.
+#[derive(Debug)]
+pub struct Chart {
+    /// Its name, for JSON and links.
+    pub name: &'static str,
+    /// Its name, for people.
+    pub title: &'static str,
+    /// What its values are.
+    pub unit: Unit,
+    /// The value at its upper edge; none where the highest value is there.
+    pub top: Option<f64>,
+    /// Where its lines come from.
+    pub(super) sources: &'static [Source],
+    /// Lines beyond so many are left out, those with the lowest values first.
+    pub(super) most: usize,
+    /// Whether the line with the highest values comes first, in place of the order of the sources and of names.
+    pub(super) busiest_first: bool,
+}
+
+/// What values are, as they are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// Percent.
+    Percent,
+    /// Bytes.
+    Bytes,
+    /// Bytes a second.
+    Rate,
+    /// Degrees Celsius.
+    Celsius,
+}
+
+/// A value of a kind, once for each object that the row has it for.
+#[derive(Debug)]
+pub(super) struct Source {
+    pub kind: &'static Kind,
+    /// Which of the kind's parts.
+    pub part: usize,
+    /// The value's key in the part.
+    pub key: &'static str,
+    /// What its line is called, after the names of the object.
+    pub name: &'static str,
+}
+
+const fn source(kind: &'static Kind, part: usize, key: &'static str, name: &'static str) -> Source {
+    Source { kind, part, key, name }
+}
+
+const CPU: &[Source] = &[
+    source(&kinds::cpu::KIND, 0, "usage", "used"),
+    source(&kinds::cpu::KIND, 0, "modes.user", "user"),
+    source(&kinds::cpu::KIND, 0, "modes.system", "system"),
+    source(&kinds::cpu::KIND, 0, "modes.nice", "nice"),
+    source(&kinds::cpu::KIND, 0, "modes.iowait", "iowait"),
+    source(&kinds::cpu::KIND, 0, "modes.steal", "steal"),
+];
+const PRESSURE: &[Source] = &[source(&kinds::pressure::KIND, 0, "some.avg60", "")];
+const MEMORY: &[Source] =
+    &[source(&kinds::memory::KIND, 0, "used_percent", "memory"), source(&kinds::swap::KIND, 0, "used_percent", "swap")];
+const SPACE: &[Source] = &[source(&kinds::disk::KIND, 0, "used_percent", "")];
+const DISK: &[Source] = &[
+    source(&kinds::disk_io::KIND, 0, "read_bytes_per_second", "read"),
+    source(&kinds::disk_io::KIND, 0, "written_bytes_per_second", "written"),
+];
+const NETWORK: &[Source] = &[
+    source(&kinds::network::KIND, 0, "rx_bytes_per_second", "received"),
+    source(&kinds::network::KIND, 0, "tx_bytes_per_second", "sent"),
+];
+const TEMPERATURE: &[Source] =
+    &[source(&kinds::cpu::KIND, 0, "package_temp", "processor"), source(&kinds::temperature::KIND, 0, "", "")];
+const UNIT_CPU: &[Source] = &[source(&kinds::unit::KIND, 0, "cpu_percent", "")];
+const UNIT_MEMORY: &[Source] = &[source(&kinds::unit::KIND, 0, "memory", "")];
+
+/// Every chart, in the order in which they are shown.
+pub(super) const ALL: &[Chart] = &[
+    chart("cpu", "CPU", Unit::Percent, Some(100.0), CPU),
+    chart("pressure", "Pressure (tasks that wait)", Unit::Percent, None, PRESSURE),
+    chart("memory", "Memory", Unit::Percent, Some(100.0), MEMORY),
+    chart("space", "File systems", Unit::Percent, Some(100.0), SPACE),
+    busiest("disk", "Disks", Unit::Rate, DISK),
+    busiest("network", "Network", Unit::Rate, NETWORK),
+    chart("temperature", "Temperature", Unit::Celsius, Some(100.0), TEMPERATURE),
+    busiest("unit_cpu", "Units: CPU", Unit::Percent, UNIT_CPU),
+    busiest("unit_memory", "Units: memory", Unit::Bytes, UNIT_MEMORY),
+];
+
+const fn chart(
+    name: &'static str,
+    title: &'static str,
+    unit: Unit,
+    top: Option<f64>,
+    sources: &'static [Source],
+) -> Chart {
+    Chart { name, title, unit, top, sources, most: 12, busiest_first: false }
+}
+
+const fn busiest(name: &'static str, title: &'static str, unit: Unit, sources: &'static [Source]) -> Chart {
+    Chart { name, title, unit, top: None, sources, most: 6, busiest_first: true }
+}
+
+/// The kinds that the charts are made of, each once.
+pub fn kinds() -> Vec<&'static str> {
+    let mut names: Vec<_> = ALL.iter().flat_map(|chart| chart.sources).map(|source| source.kind.name).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_source_is_a_number_that_its_kind_knows() {
+        for chart in ALL {
+            for Source { kind, part, key, .. } in chart.sources {
+                let known = kind.parts[*part].table.iter().any(|measure| measure.key == *key && !measure.is_text);
+                assert!(known, "{}: {} has no {key:?}", chart.name, kind.name);
+            }
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! Reading metrics, which makes and changes nothing: by whoever may read the database.
+
+use super::Error;
+use crate::config::{Config, DatabaseUrl};
+
+/// What one call of an engine may return: a quarter of a day of one host, some megabytes.
+const PIECE: i64 = 6 * 3_600_000;
+
+/// A stored row: when it was measured (milliseconds since 1970), its `metric_type`, and its payload as JSON text.
+pub type Stored = (i64, String, String);
+
+/// What a database must be able to do for whoever only reads it.
+pub(super) trait Reader {
+    fn hosts(&mut self) -> Result<Vec<String>, Error>;
+    fn samples(&mut self, host: &str, kinds: &[&str], times: (i64, i64)) -> Result<Vec<Stored>, Error>;
+}
+
+/// An open database that is only read, whatever version its schema has.
+pub struct Look {
+    reader: Box<dyn Reader>,
+}
+
+impl Look {
+    /// Opens the database that the configuration names.
+    ///
+    /// # Errors
+    /// When the URL is unusable, this build lacks the engine, or the database is not there or cannot be read.
+    pub fn open(config: &Config) -> Result<Self, Error> {
+        let url = config.database_url().map_err(|error| Error::Config(error.to_string()))?;
+        let reader = match url.sqlite_path() {
+            Some(path) => open_sqlite(config, path)?,
+            None => open_postgres(&url)?,
+        };
+        Ok(Self { reader })
+    }
+
+    /// The hosts that have metrics, in the order of their names.
+    ///
+    /// # Errors
+    /// When the database cannot be read, or has no metrics.
+    pub fn hosts(&mut self) -> Result<Vec<String>, Error> {
+        self.reader.hosts()
+    }
+
+    /// Hands every row of a host to `take`, of these kinds, from one time up to another (milliseconds since 1970, the end
+    /// excluded), in the order of time.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn samples(
+        &mut self,
+        host: &str,
+        kinds: &[&str],
+        (from, until): (i64, i64),
+        mut take: impl FnMut(Stored),
+    ) -> Result<(), Error> {
+        let mut begin = from;
+        while begin < until {
+            let end = begin.saturating_add(PIECE).min(until);
+            self.reader.samples(host, kinds, (begin, end))?.into_iter().for_each(&mut take);
+            begin = end;
+        }
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for Look {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Look").finish_non_exhaustive()
+    }
+}
+
+#[cfg(feature = "sqlite")]
+fn open_sqlite(config: &Config, path: &str) -> Result<Box<dyn Reader>, Error> {
+    Ok(Box::new(super::sqlite::Reader::open(config, path)?))
+}
+
+#[cfg(not(feature = "sqlite"))]
+fn open_sqlite(_: &Config, _: &str) -> Result<Box<dyn Reader>, Error> {
+    Err(super::not_built_in("SQLite", "sqlite"))
+}
+
+#[cfg(feature = "postgres")]
+fn open_postgres(url: &DatabaseUrl) -> Result<Box<dyn Reader>, Error> {
+    Ok(Box::new(super::postgres::Reader::open(url)?))
+}
+
+#[cfg(not(feature = "postgres"))]
+fn open_postgres(_: &DatabaseUrl) -> Result<Box<dyn Reader>, Error> {
+    Err(super::not_built_in("PostgreSQL", "postgres"))
+}
+
+/// The hosts in a table: one seek each through an index that begins with them, in either engine.
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+pub(super) const HOSTS: &str = "WITH RECURSIVE hosts(host) AS (
+    SELECT min(host) FROM system_metrics
+    UNION ALL
+    SELECT (SELECT min(host) FROM system_metrics WHERE host > hosts.host) FROM hosts WHERE host IS NOT NULL
+ )
+ SELECT host FROM hosts WHERE host IS NOT NULL";
