@@ -32,3 +32,21 @@ pub(super) trait ReadingStore {
     fn take_back(&mut self, pipeline: &str, ids: &[String], position: Option<&Position>) -> Result<(), Error>;
     fn delete_old_readings(&mut self, table: &str, days: u32, until: Instant) -> Result<u64, Error>;
 }
+
+/// A stored row: when it was measured (milliseconds since 1970), its `metric_type`, and its payload as JSON text.
+pub type Stored = (i64, String, String);
+
+/// What a database must be able to do for whoever only reads it.
+pub(super) trait Reader {
+    fn hosts(&mut self) -> Result<Vec<String>, Error>;
+    fn samples(&mut self, host: &str, kinds: &[&str], times: (i64, i64)) -> Result<Vec<Stored>, Error>;
+}
+
+/// The hosts in a table: one seek each through an index that begins with them, in either engine.
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+pub(super) const HOSTS: &str = "WITH RECURSIVE hosts(host) AS (
+    SELECT min(host) FROM system_metrics
+    UNION ALL
+    SELECT (SELECT min(host) FROM system_metrics WHERE host > hosts.host) FROM hosts WHERE host IS NOT NULL
+ )
+ SELECT host FROM hosts WHERE host IS NOT NULL";

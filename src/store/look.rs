@@ -1,19 +1,11 @@
 //! Reading metrics, which makes and changes nothing: by whoever may read the database.
 
 use super::Error;
+use super::engine::{Reader, Stored};
 use crate::config::{Config, DatabaseUrl};
 
 /// What one call of an engine may return: a quarter of a day of one host, some megabytes.
 const PIECE: i64 = 6 * 3_600_000;
-
-/// A stored row: when it was measured (milliseconds since 1970), its `metric_type`, and its payload as JSON text.
-pub type Stored = (i64, String, String);
-
-/// What a database must be able to do for whoever only reads it.
-pub(super) trait Reader {
-    fn hosts(&mut self) -> Result<Vec<String>, Error>;
-    fn samples(&mut self, host: &str, kinds: &[&str], times: (i64, i64)) -> Result<Vec<Stored>, Error>;
-}
 
 /// An open database that is only read, whatever version its schema has.
 pub struct Look {
@@ -89,12 +81,3 @@ fn open_postgres(url: &DatabaseUrl) -> Result<Box<dyn Reader>, Error> {
 fn open_postgres(_: &DatabaseUrl) -> Result<Box<dyn Reader>, Error> {
     Err(super::not_built_in("PostgreSQL", "postgres"))
 }
-
-/// The hosts in a table: one seek each through an index that begins with them, in either engine.
-#[cfg(any(feature = "postgres", feature = "sqlite"))]
-pub(super) const HOSTS: &str = "WITH RECURSIVE hosts(host) AS (
-    SELECT min(host) FROM system_metrics
-    UNION ALL
-    SELECT (SELECT min(host) FROM system_metrics WHERE host > hosts.host) FROM hosts WHERE host IS NOT NULL
- )
- SELECT host FROM hosts WHERE host IS NOT NULL";

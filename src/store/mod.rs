@@ -31,9 +31,10 @@ use engine::Engine;
 use events::Events;
 
 pub use batch::{METRICS_TABLE, MetricRow};
+pub use engine::Stored;
 pub use error::Error;
 pub use events::{EventRow, Shipped};
-pub use look::{Look, Stored};
+pub use look::Look;
 pub use readings::{DeadLetter, Keys, Position, Reading, Readings, Rejected};
 
 /// An open database whose schema is the one this program knows.

@@ -7,7 +7,7 @@ use super::server;
 use super::session::{LOOK_LIMIT, Session, explain_on};
 use crate::config::DatabaseUrl;
 use crate::store::Error;
-use crate::store::look::{self, Stored};
+use crate::store::engine::{self, HOSTS, Stored};
 
 /// One piece of what is read.
 const PIECE_LIMIT: Duration = Duration::from_secs(10);
@@ -38,11 +38,9 @@ impl Reader {
     }
 }
 
-impl look::Reader for Reader {
+impl engine::Reader for Reader {
     fn hosts(&mut self) -> Result<Vec<String>, Error> {
-        self.call("read the hosts", |client| {
-            client.query_typed(look::HOSTS, &[])?.iter().map(|row| row.try_get(0)).collect()
-        })
+        self.call("read the hosts", |client| client.query_typed(HOSTS, &[])?.iter().map(|row| row.try_get(0)).collect())
     }
 
     fn samples(&mut self, host: &str, kinds: &[&str], (from, until): (i64, i64)) -> Result<Vec<Stored>, Error> {

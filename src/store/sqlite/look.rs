@@ -5,7 +5,7 @@ use rusqlite::{Connection, params_from_iter, types::Value};
 use super::file;
 use crate::config::Config;
 use crate::store::Error;
-use crate::store::look::{self, Stored};
+use crate::store::engine::{self, HOSTS, Stored};
 
 /// A file that is only read.
 pub(in crate::store) struct Reader {
@@ -33,11 +33,11 @@ fn real(path: &Path) -> std::io::Result<std::path::PathBuf> {
     real.symlink_metadata().map(|_| real)
 }
 
-impl look::Reader for Reader {
+impl engine::Reader for Reader {
     fn hosts(&mut self) -> Result<Vec<String>, Error> {
         let hosts = self
             .connection
-            .prepare(look::HOSTS)
+            .prepare(HOSTS)
             .and_then(|mut statement| statement.query_map([], |row| row.get(0))?.collect::<Result<Vec<String>, _>>());
         hosts.map_err(|error| file::explain(&self.target, "read the hosts", &error))
     }
