@@ -1,13 +1,14 @@
 use std::collections::BTreeMap;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::table::{ALL, Chart, Source};
+use crate::kinds::{self, Hour};
 
 /// Names beyond so many are left out while samples are read: a host that starts a unit a second must not fill the memory.
 const MOST_NAMES: usize = 2000;
 
-/// How old a sample may be to say what was at an instant: two runs may have been missed. In milliseconds.
+/// How old a row may be to say what was at an instant, in milliseconds.
 const NEAR: i64 = 3 * 60_000;
 
 /// The time that charts are of, in parts of equal length that each become a point.
@@ -32,6 +33,11 @@ impl Window {
         let (passed, length) =
             (i128::from(time) - i128::from(self.from), i128::from(self.until) - i128::from(self.from));
         usize::try_from(passed * self.parts as i128 / length).ok().filter(|part| *part < self.parts)
+    }
+
+    /// The times of rows that say what was at the instant: two runs may have been missed.
+    pub fn near(&self) -> Option<(i64, i64)> {
+        self.at.map(|at| (at.saturating_sub(NEAR), at.saturating_add(1)))
     }
 
     /// When a part begins, in milliseconds since 1970.
@@ -88,17 +94,31 @@ pub struct Line {
     pub all: Point,
     /// The time of the newest sample, in milliseconds since 1970, and its value.
     pub last: (i64, f64),
-    /// The same for the newest sample that is not younger than the instant of the window; none where there was none for
-    /// `NEAR`.
+    /// The same of the newest row up to the instant of the window; none where there is none near it.
     pub at: Option<(i64, f64)>,
+}
+
+/// A line by its chart, the place of its source there, and its name.
+type Id = (usize, usize, String);
+
+/// The lines that a value belongs to.
+fn lines_of(kind: &str, label: &str, key: &str) -> Vec<Id> {
+    let sources = ALL
+        .iter()
+        .enumerate()
+        .flat_map(|(chart, of)| of.sources.iter().enumerate().map(move |(place, source)| (chart, place, source)));
+    let is_it = |source: &Source| source.kind.name == kind && source.key == key;
+    sources
+        .filter(|(.., source)| is_it(source))
+        .map(|(chart, place, source)| (chart, place, name(source, label)))
+        .collect()
 }
 
 /// Collects samples to the lines of every chart.
 #[derive(Debug)]
 pub struct Lines {
     window: Window,
-    /// By chart, source and names.
-    lines: BTreeMap<(usize, usize, String), Line>,
+    lines: BTreeMap<Id, Line>,
 }
 
 impl Lines {
@@ -108,18 +128,37 @@ impl Lines {
     }
 
     /// Takes what a row of a kind has, measured at `time` (milliseconds since 1970).
-    pub fn add(&mut self, time: i64, kind: &str, payload: &Map<String, Value>) {
-        for (chart, sources) in ALL.iter().map(|chart| chart.sources).enumerate() {
-            for (number, source) in sources.iter().enumerate().filter(|(_, source)| source.kind.name == kind) {
-                for (names, value) in source.kind.parts[source.part].numbers(source.key, payload) {
-                    self.put(time, (chart, number, name(source, &names)), Point::new(value, value, value, 1));
+    pub fn add(&mut self, time: i64, kind: &str, row: &Value) {
+        kinds::each_number(kind, row, &mut |label, key, value| {
+            self.put(time, (kind, label, key), Point::new(value, value, value, 1));
+        });
+    }
+
+    /// Takes what is known of an hour.
+    pub fn add_hour(&mut self, hour: &Hour) {
+        let point = Point::new(hour.min, hour.mean, hour.max, hour.samples);
+        self.put(hour.time, (&hour.kind, &hour.label, &hour.key), point);
+    }
+
+    /// Takes a row as what was at the instant of the window; it counts nowhere else.
+    pub fn add_instant(&mut self, time: i64, kind: &str, row: &Value) {
+        kinds::each_number(kind, row, &mut |label, key, value| {
+            for id in lines_of(kind, label, key) {
+                if let Some(line) = self.lines.get_mut(&id).filter(|line| line.at.is_none_or(|(at, _)| time >= at)) {
+                    line.at = Some((time, value));
                 }
             }
+        });
+    }
+
+    fn put(&mut self, time: i64, (kind, label, key): (&str, &str, &str), point: Point) {
+        let Some(part) = self.window.part(time).filter(|_| point.samples > 0) else { return };
+        for id in lines_of(kind, label, key) {
+            self.put_into(time, part, id, point);
         }
     }
 
-    fn put(&mut self, time: i64, key: (usize, usize, String), point: Point) {
-        let Some(part) = self.window.part(time) else { return };
+    fn put_into(&mut self, time: i64, part: usize, key: Id, point: Point) {
         if !self.lines.contains_key(&key) {
             if self.lines.len() >= MOST_NAMES {
                 return;
@@ -137,10 +176,6 @@ impl Lines {
         line.all = all.unwrap_or(point);
         if time >= line.last.0 {
             line.last = (time, point.mean());
-        }
-        let is_near = self.window.at.is_some_and(|at| time <= at && time > at.saturating_sub(NEAR));
-        if is_near && line.at.is_none_or(|(before, _)| time >= before) {
-            line.at = Some((time, point.mean()));
         }
     }
 
@@ -171,12 +206,9 @@ impl Lines {
 }
 
 /// What a line is called.
-fn name(source: &Source, names: &[&str]) -> String {
-    let mut parts = names.to_vec();
-    if !source.name.is_empty() {
-        parts.push(source.name);
-    }
-    parts.join(" ")
+fn name(source: &Source, label: &str) -> String {
+    let space = if label.is_empty() || source.name.is_empty() { "" } else { " " };
+    format!("{label}{space}{}", source.name)
 }
 
 #[cfg(test)]
@@ -188,7 +220,7 @@ mod tests {
     }
 
     fn add(lines: &mut Lines, time: i64, kind: &str, payload: Value) {
-        lines.add(time, kind, payload.as_object().unwrap());
+        lines.add(time, kind, &payload);
     }
 
     #[test]
@@ -197,6 +229,10 @@ mod tests {
         for (time, usage) in [(-1, 99.0), (0, 10.0), (59_999, 30.0), (120_000, 5.5), (599_999, 1.0), (600_000, 99.0)] {
             add(&mut lines, time, "cpu", serde_json::json!({"usage": usage, "modes": {"user": null}}));
         }
+        assert_eq!(window().near(), Some((0, 180_001)));
+        for (time, usage) in [(130_000, 7.0), (120_000, 5.5)] {
+            lines.add_instant(time, "cpu", &serde_json::json!({"usage": usage, "package_temp": 40}));
+        }
         let charts = lines.finish();
         let [(chart, lines, 0)] = charts.as_slice() else { panic!("{charts:?}") };
         let [line] = lines.as_slice() else { panic!("{lines:?}") };
@@ -204,15 +240,14 @@ mod tests {
         let of = |part: usize| line.points[part].map(|point| (point.min, point.mean(), point.max, point.samples));
         assert_eq!(of(0), Some((10.0, 20.0, 30.0, 2)));
         assert_eq!((of(1), of(2), of(9)), (None, Some((5.5, 5.5, 5.5, 1)), Some((1.0, 1.0, 1.0, 1))));
-        // What was measured a minute before the instant is what was then; what was measured after it is not.
-        assert_eq!(line.at, Some((120_000, 5.5)));
+        assert_eq!(line.at, Some((130_000, 7.0)));
         assert_eq!((line.all.min, line.all.max, line.all.samples), (1.0, 30.0, 4));
     }
 
     #[test]
     fn every_object_is_a_line_and_the_busiest_are_kept() {
         let mut lines = Lines::new(window());
-        let units: Map<String, Value> = (0..40)
+        let units: Value = (0..40)
             .map(|number| (format!("{number:02}.service"), serde_json::json!({"cpu_percent": number})))
             .collect();
         lines.add(0, "unit", &units);
@@ -244,7 +279,7 @@ mod tests {
     #[test]
     fn a_hostile_number_of_names_is_bounded() {
         let mut lines = Lines::new(window());
-        let names: Map<String, Value> =
+        let names: Value =
             (0..10_000).map(|number| (format!("{number}.service"), serde_json::json!({"memory": number}))).collect();
         lines.add(0, "unit", &names);
         assert_eq!(lines.lines.len(), MOST_NAMES);

@@ -36,42 +36,40 @@ pub enum Unit {
 #[derive(Debug)]
 pub(super) struct Source {
     pub kind: &'static Kind,
-    /// Which of the kind's parts.
-    pub part: usize,
-    /// The value's key in the part.
+    /// The value's key, as `kinds::each_number` has it.
     pub key: &'static str,
-    /// What its line is called, after the names of the object.
+    /// What its line is called, after the label.
     pub name: &'static str,
 }
 
-const fn source(kind: &'static Kind, part: usize, key: &'static str, name: &'static str) -> Source {
-    Source { kind, part, key, name }
+const fn source(kind: &'static Kind, key: &'static str, name: &'static str) -> Source {
+    Source { kind, key, name }
 }
 
 const CPU: &[Source] = &[
-    source(&kinds::cpu::KIND, 0, "usage", "used"),
-    source(&kinds::cpu::KIND, 0, "modes.user", "user"),
-    source(&kinds::cpu::KIND, 0, "modes.system", "system"),
-    source(&kinds::cpu::KIND, 0, "modes.nice", "nice"),
-    source(&kinds::cpu::KIND, 0, "modes.iowait", "iowait"),
-    source(&kinds::cpu::KIND, 0, "modes.steal", "steal"),
+    source(&kinds::cpu::KIND, "usage", "used"),
+    source(&kinds::cpu::KIND, "modes.user", "user"),
+    source(&kinds::cpu::KIND, "modes.system", "system"),
+    source(&kinds::cpu::KIND, "modes.nice", "nice"),
+    source(&kinds::cpu::KIND, "modes.iowait", "iowait"),
+    source(&kinds::cpu::KIND, "modes.steal", "steal"),
 ];
-const PRESSURE: &[Source] = &[source(&kinds::pressure::KIND, 0, "some.avg60", "")];
+const PRESSURE: &[Source] = &[source(&kinds::pressure::KIND, "some.avg60", "")];
 const MEMORY: &[Source] =
-    &[source(&kinds::memory::KIND, 0, "used_percent", "memory"), source(&kinds::swap::KIND, 0, "used_percent", "swap")];
-const SPACE: &[Source] = &[source(&kinds::disk::KIND, 0, "used_percent", "")];
+    &[source(&kinds::memory::KIND, "used_percent", "memory"), source(&kinds::swap::KIND, "used_percent", "swap")];
+const SPACE: &[Source] = &[source(&kinds::disk::KIND, "used_percent", "")];
 const DISK: &[Source] = &[
-    source(&kinds::disk_io::KIND, 0, "read_bytes_per_second", "read"),
-    source(&kinds::disk_io::KIND, 0, "written_bytes_per_second", "written"),
+    source(&kinds::disk_io::KIND, "read_bytes_per_second", "read"),
+    source(&kinds::disk_io::KIND, "written_bytes_per_second", "written"),
 ];
 const NETWORK: &[Source] = &[
-    source(&kinds::network::KIND, 0, "rx_bytes_per_second", "received"),
-    source(&kinds::network::KIND, 0, "tx_bytes_per_second", "sent"),
+    source(&kinds::network::KIND, "rx_bytes_per_second", "received"),
+    source(&kinds::network::KIND, "tx_bytes_per_second", "sent"),
 ];
 const TEMPERATURE: &[Source] =
-    &[source(&kinds::cpu::KIND, 0, "package_temp", "processor"), source(&kinds::temperature::KIND, 0, "", "")];
-const UNIT_CPU: &[Source] = &[source(&kinds::unit::KIND, 0, "cpu_percent", "")];
-const UNIT_MEMORY: &[Source] = &[source(&kinds::unit::KIND, 0, "memory", "")];
+    &[source(&kinds::cpu::KIND, "package_temp", "processor"), source(&kinds::temperature::KIND, "celsius", "")];
+const UNIT_CPU: &[Source] = &[source(&kinds::unit::KIND, "cpu_percent", "")];
+const UNIT_MEMORY: &[Source] = &[source(&kinds::unit::KIND, "memory", "")];
 
 /// Every chart, in the order in which they are shown.
 pub(super) const ALL: &[Chart] = &[
@@ -115,8 +113,9 @@ mod tests {
     #[test]
     fn every_source_is_a_number_that_its_kind_knows() {
         for chart in ALL {
-            for Source { kind, part, key, .. } in chart.sources {
-                let known = kind.parts[*part].table.iter().any(|measure| measure.key == *key && !measure.is_text);
+            for Source { kind, key, .. } in chart.sources {
+                let mut measures = kind.parts.iter().flat_map(|part| part.table);
+                let known = measures.any(|measure| !measure.is_text && (measure.key == *key || measure.column == *key));
                 assert!(known, "{}: {} has no {key:?}", chart.name, kind.name);
             }
         }

@@ -11,7 +11,7 @@ use crate::charts::{self, Chart, Line, Lines, Point, Unit, Window};
 use crate::config::Config;
 use crate::program::print;
 use crate::records::milliseconds;
-use crate::store::{self, Look};
+use crate::store::{self, Look, Stored};
 use crate::{host, text};
 
 /// Columns of a line's name.
@@ -25,6 +25,7 @@ const MOST_EVENTS: usize = 30;
 /// Half of the time that is shown around an instant, in milliseconds.
 const AROUND: i64 = 30 * 60_000;
 const MINUTE: i64 = 60_000;
+const HOUR: i64 = 60 * MINUTE;
 /// From the lowest value to the highest (Unicode, "Block Elements").
 const BLOCKS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
@@ -116,16 +117,54 @@ fn look(config: &Config, wanted: Option<&str>, window: Window, clock: Clock) -> 
         }));
     }
     let mut lines = Lines::new(window);
-    database.samples(&host, &charts::kinds(), (window.from, window.until), |(time, kind, payload)| {
-        // A row that somebody else wrote may hold anything.
-        if let Ok(Value::Object(payload)) = serde_json::from_str(&payload) {
-            lines.add(time, &kind, &payload);
+    let pieces = pieces(window, database.counted_from(&host)?);
+    for (from, until, by_hours) in pieces {
+        if by_hours {
+            database.hours(&host, &charts::kinds(), (from, until), |hour| lines.add_hour(&hour))?;
+        } else {
+            database.samples(
+                &host,
+                &charts::kinds(),
+                (from, until),
+                row(|time, kind, row| lines.add(time, kind, row)),
+            )?;
         }
-    })?;
+    }
+    if let Some(near) = window.near() {
+        database.samples(&host, &charts::kinds(), near, row(|time, kind, row| lines.add_instant(time, kind, row)))?;
+    }
     // What happened elsewhere is told there.
     let (mut events, unseen) = if host == own { timeline::all(config) } else { (Vec::new(), None) };
     events.retain(|told| told.event.time().is_some_and(|time| window.part(time.as_millisecond()).is_some()));
     Ok(Shown { host, window, charts: lines.finish(), events, unseen, clock })
+}
+
+/// Takes what is stored, but for what somebody else wrote and is no JSON.
+fn row(mut take: impl FnMut(i64, &str, &Value)) -> impl FnMut(Stored) {
+    move |(time, kind, payload)| {
+        if let Ok(payload) = serde_json::from_str(&payload) {
+            take(time, &kind, &payload);
+        }
+    }
+}
+
+/// What is read by hours, and what by rows: by hours where a point is of an hour and more and hours are counted, but for the
+/// newest.
+fn pieces(window: Window, counted_from: Option<i64>) -> Vec<(i64, i64, bool)> {
+    let Window { from, until, parts, .. } = window;
+    let whole = |time: i64| time.div_euclid(HOUR) * HOUR;
+    let Some(counted) = counted_from.filter(|_| (until - from) / parts as i64 >= HOUR) else {
+        return vec![(from, until, false)];
+    };
+    // Each hour is read one way, so that nothing counts twice.
+    let first = whole(from.max(counted).saturating_add(HOUR - 1));
+    let newest = whole(until - MINUTE);
+    if first >= newest {
+        return vec![(from, until, false)];
+    }
+    let mut pieces = vec![(from, first, false), (first, newest, true), (newest, until, false)];
+    pieces.retain(|(from, until, _)| from < until);
+    pieces
 }
 
 impl Shown {
@@ -270,5 +309,27 @@ fn shown(unit: Unit, value: f64) -> String {
         Unit::Celsius => format!("{value:.0} °C"),
         Unit::Bytes => text::size(value.max(0.0)),
         Unit::Rate => format!("{}/s", text::size(value.max(0.0))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_hour_is_read_one_way() {
+        let window = |from: i64, until: i64| Window { from: from * MINUTE, until: until * MINUTE, parts: 2, at: None };
+        let read = |window, counted: Option<i64>| {
+            let pieces = pieces(window, counted.map(|counted| counted * MINUTE));
+            let minutes = pieces.into_iter().map(|(from, until, by_hours)| (from / MINUTE, until / MINUTE, by_hours));
+            minutes.collect::<Vec<_>>()
+        };
+        let all = Some(-1_000_000);
+        assert_eq!(read(window(0, 60), all), [(0, 60, false)], "a point is of half an hour");
+        assert_eq!(read(window(0, 630), None), [(0, 630, false)], "no hours are kept");
+        assert_eq!(read(window(0, 630), all), [(0, 600, true), (600, 630, false)]);
+        assert_eq!(read(window(30, 630), all), [(30, 60, false), (60, 600, true), (600, 630, false)]);
+        assert_eq!(read(window(0, 630), Some(300)), [(0, 300, false), (300, 600, true), (600, 630, false)]);
+        assert_eq!(read(window(0, 630), Some(900)), [(0, 630, false)], "nothing is counted yet");
     }
 }

@@ -65,16 +65,6 @@ fn families() -> Vec<Family> {
     families
 }
 
-/// Every number of a row at the end of the way through a part and then a key, with the names on it.
-pub(super) fn numbers<'a>(each: Each, key: &str, payload: &'a Map<String, Value>) -> Vec<(Vec<&'a str>, f64)> {
-    let mut path = way(&each);
-    path.extend(key.split('.').filter(|step| !step.is_empty()).map(str::to_owned));
-    let mut found = Vec::new();
-    find(payload, &path, &[], &mut Vec::new(), &mut found);
-    let named = |labels: Labels<'_, 'a>| labels.into_iter().map(|(_, name)| name).collect();
-    found.into_iter().filter_map(|(labels, value)| Some((named(labels), value.as_f64()?))).collect()
-}
-
 /// The way to what the values of a part belong to.
 fn way(each: &Each) -> Vec<String> {
     let label = |label: &str| format!("{{{label}}}");
@@ -89,17 +79,16 @@ fn way(each: &Each) -> Vec<String> {
 /// The value of a metric that only carries labels.
 static ONE: Value = Value::Bool(true);
 
-/// The names of labels, which are a metric's, and their values, which are a row's.
-type Labels<'m, 'r> = Vec<(&'m str, &'r str)>;
+type Labels<'a> = Vec<(&'a str, &'a str)>;
 
 /// The numbers at the end of a path, with the keys on the way that are labels; where `texts` are to be labels, the objects
 /// there that have any of them.
-fn find<'m, 'r>(
-    object: &'r Map<String, Value>,
-    path: &'m [String],
-    texts: &[&'m str],
-    labels: &mut Labels<'m, 'r>,
-    found: &mut Vec<(Labels<'m, 'r>, &'r Value)>,
+fn find<'a>(
+    object: &'a Map<String, Value>,
+    path: &'a [String],
+    texts: &[&'a str],
+    labels: &mut Labels<'a>,
+    found: &mut Vec<(Labels<'a>, &'a Value)>,
 ) {
     let Some((step, rest)) = path.split_first() else { return };
     let label = step.strip_prefix('{').and_then(|step| step.strip_suffix('}'));
@@ -109,7 +98,7 @@ fn find<'m, 'r>(
         }
         match value {
             Value::Object(inner) if rest.is_empty() => {
-                let known = |text: &&'m str| Some((*text, inner.get(*text)?.as_str()?));
+                let known = |text: &&'a str| Some((*text, inner.get(*text)?.as_str()?));
                 let before = labels.len();
                 labels.extend(texts.iter().filter_map(known));
                 if labels.len() > before {

@@ -30,7 +30,7 @@ pub mod unit;
 
 pub use exposition::exposition;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
-pub use series::each_number;
+pub use series::{Hour, each_number};
 
 /// A kind of rows.
 #[derive(Clone, Copy, Debug)]
@@ -66,17 +66,6 @@ pub enum Each {
     Number(&'static str, Name),
     /// Every number in every object of the row; the keys are named so. The table is of one value without a key.
     Nested(Name, Name),
-}
-
-impl Part {
-    /// Every number that a row has under one of the table's keys, with the names of what it belongs to.
-    pub fn numbers<'a>(
-        &self,
-        key: &str,
-        payload: &'a serde_json::Map<String, serde_json::Value>,
-    ) -> Vec<(Vec<&'a str>, f64)> {
-        exposition::numbers(self.each, key, payload)
-    }
 }
 
 /// What a key in a row is called, as a column of a view and as a label of a metric.

@@ -8,6 +8,7 @@ use super::Error;
 use super::batch::Batch;
 use super::events::{Events, Shipped};
 use super::readings::{DeadLetter, Keys, Position, Readings};
+use crate::kinds::Hour;
 
 /// What a database must be able to do.
 pub(super) trait Engine: ReadingStore + Send {
@@ -40,6 +41,9 @@ pub type Stored = (i64, String, String);
 pub(super) trait Reader {
     fn hosts(&mut self) -> Result<Vec<String>, Error>;
     fn samples(&mut self, host: &str, kinds: &[&str], times: (i64, i64)) -> Result<Vec<Stored>, Error>;
+    /// From when on the hours of a host are counted (milliseconds since 1970); none where no hours are kept.
+    fn counted_from(&mut self, host: &str) -> Result<Option<i64>, Error>;
+    fn hours(&mut self, host: &str, kinds: &[&str], times: (i64, i64)) -> Result<Vec<Hour>, Error>;
 }
 
 /// The hosts in a table: one seek each through an index that begins with them, in either engine.

@@ -3,9 +3,13 @@
 use super::Error;
 use super::engine::{Reader, Stored};
 use crate::config::{Config, DatabaseUrl};
+use crate::kinds::Hour;
 
 /// What one call of an engine may return: a quarter of a day of one host, some megabytes.
 const PIECE: i64 = 6 * 3_600_000;
+
+/// The same of hours: a month.
+const HOURS: i64 = 31 * 24 * 3_600_000;
 
 /// An open database that is only read, whatever version its schema has.
 pub struct Look {
@@ -50,6 +54,35 @@ impl Look {
         while begin < until {
             let end = begin.saturating_add(PIECE).min(until);
             self.reader.samples(host, kinds, (begin, end))?.into_iter().for_each(&mut take);
+            begin = end;
+        }
+        Ok(())
+    }
+
+    /// From when on the hours of a host are counted (milliseconds since 1970), which are cheaper to read than its rows and
+    /// kept for longer; none where no hours are kept.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn counted_from(&mut self, host: &str) -> Result<Option<i64>, Error> {
+        self.reader.counted_from(host)
+    }
+
+    /// Hands every hour of a host to `take` that begins within these times, as `samples` does with rows.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn hours(
+        &mut self,
+        host: &str,
+        kinds: &[&str],
+        (from, until): (i64, i64),
+        mut take: impl FnMut(Hour),
+    ) -> Result<(), Error> {
+        let mut begin = from;
+        while begin < until {
+            let end = begin.saturating_add(HOURS).min(until);
+            self.reader.hours(host, kinds, (begin, end))?.into_iter().for_each(&mut take);
             begin = end;
         }
         Ok(())

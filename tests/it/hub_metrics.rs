@@ -133,6 +133,52 @@ fn postgresql_is_shown_whatever_type_its_times_have() {
     }
 }
 
+/// Forty days, a row every ten minutes whose value is the number of its day, of which the rows of the first 26 are gone.
+fn shows_what_hours_know(host: &Host, url: &str, forget: impl FnOnce(i64)) {
+    const DAY: i64 = 24 * 60 * MINUTE;
+    let first = begin() - 40 * DAY;
+    let rows: Vec<_> = (0..40 * 144)
+        .map(|number| row("web", first + number * 10 * MINUTE, "cpu", json!({"usage": (number / 144) as f64})))
+        .collect();
+    let mut store = Store::open(&config(host, url, "")).unwrap();
+    rows.chunks(1000).for_each(|rows| drop(store.insert_metrics(rows, &[]).unwrap()));
+    forget(first + 26 * DAY);
+    let shown = answer(host, &["--host", "web", "--since", "45d"]);
+    let used = line(&shown, "cpu", "used");
+    assert_eq!((&used["samples"], &used["min"], &used["max"]), (&json!(5760), &json!(0.0), &json!(39.0)));
+    assert_eq!(used["mean"].as_f64().map(|mean| (mean * 1e6).round() / 1e6), Some(19.5));
+    assert_eq!(used["last"]["value"], 39.0);
+    // Of an instant whose rows are there yet its own are shown; of one whose rows are gone nothing is known.
+    let at = |days: i64| at(-(40 - days) * 24 * 3600 + 3600);
+    let near = answer(host, &["--host", "web", "--since", "45d", "--at", &at(30)]);
+    let near = line(&near, "cpu", "used");
+    assert_eq!((&near["at"], &near["samples"]), (&json!({"time": at(30), "value": 30.0}), &json!(5760)));
+    let gone = answer(host, &["--host", "web", "--since", "45d", "--at", &at(3)]);
+    let gone = line(&gone, "cpu", "used");
+    assert_eq!((&gone["at"], &gone["samples"]), (&Value::Null, &json!(5760)));
+}
+
+#[test]
+fn a_long_time_is_shown_by_its_hours() {
+    let host = Host::new();
+    let file = host.state().join("data/hub.db");
+    shows_what_hours_know(&host, "sqlite:hub.db", |before| {
+        let database = rusqlite::Connection::open(file).unwrap();
+        assert!(database.execute("DELETE FROM system_metrics WHERE time < ?1", [before]).unwrap() > 3000);
+    });
+}
+
+#[test]
+#[cfg(feature = "postgres")]
+fn a_long_time_is_shown_by_its_hours_on_postgresql() {
+    let Some(cluster) = crate::support::postgres::shared() else { return };
+    let database = cluster.database("hub_metrics_hours");
+    shows_what_hours_know(&Host::new(), &database.url(), |before| {
+        let sql = format!("DELETE FROM system_metrics WHERE time < to_timestamp({})", before / 1000);
+        assert!(database.superuser().execute(&sql, &[]).unwrap() > 3000);
+    });
+}
+
 #[test]
 fn what_happened_stands_beside_it() {
     let host = filled("sqlite:hub.db", &own_name());
