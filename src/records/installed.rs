@@ -12,6 +12,8 @@ pub(super) struct Manifest {
 
 #[derive(Deserialize)]
 pub(super) struct Owned {
+    /// Whose it is; empty where that is not told.
+    #[serde(default)]
     pub repository: String,
 }
 
