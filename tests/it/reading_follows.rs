@@ -226,8 +226,7 @@ fn tables_of_before_keep_their_keys_and_get_what_is_new() {
              CREATE TABLE dead_letters (id INTEGER PRIMARY KEY, pipeline TEXT NOT NULL, source_id TEXT NOT NULL,
              reason TEXT NOT NULL, document BLOB NOT NULL, attempts INTEGER NOT NULL DEFAULT 1,
              first_failed INTEGER NOT NULL DEFAULT 0, last_failed INTEGER NOT NULL DEFAULT 0, UNIQUE (pipeline, source_id)) STRICT;
-             UPDATE hub_schema SET version = 1, oldest = 1;
-             UPDATE hub_schema SET version = 2 WHERE object = 'metric_views';
+             UPDATE hub_schema SET version = 1, oldest = 1 WHERE object IN ('reading_analytics', 'dead_letters');
              INSERT INTO reading_analytics (mongo_id, payload) VALUES ('{\"$numberInt\":\"5\"}', '1');
              INSERT INTO dead_letters (pipeline, source_id, reason, document) VALUES ('reading', 'x', 'why', CAST('x' AS BLOB))",
         )
