@@ -155,8 +155,8 @@ const CONVERTS: &str = "SELECT count(*) FROM sqlite_schema WHERE name = 'hub_uns
 
 #[test]
 fn a_file_of_the_version_before_is_converted_a_little_with_each_run() {
-    let (host, minutes) = (Host::new(), 2000);
-    assert!(old_file(&host, minutes) > 20_000);
+    let (host, minutes) = (Host::new(), 8000);
+    assert!(old_file(&host, minutes) > 80_000);
     let later = 1_800_000_000_000;
     let mut runs = 0;
     while runs == 0 || number(&host, CONVERTS) == 1 {
