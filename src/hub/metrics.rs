@@ -226,8 +226,11 @@ impl Shown {
     }
 
     fn line(&self, chart: &Chart, line: &Line, terminal: Terminal) -> String {
-        let top = chart.top.unwrap_or(line.all.max).max(line.all.max);
-        let blocks: String = line.points.iter().map(|point| point.map_or(' ', |point| block(point.max, top))).collect();
+        let top = chart.top.filter(|_| line.all.min >= 0.0).unwrap_or(line.all.max).max(line.all.max);
+        // What is below zero, as in a frost, has a course too.
+        let bottom = line.all.min.min(0.0);
+        let blocks: String =
+            line.points.iter().map(|point| point.map_or(' ', |point| block(point.max, bottom, top))).collect();
         let last = if self.window.at.is_some() { line.at } else { Some(line.last) };
         let last = last.map_or_else(|| "-".to_owned(), |(_, value)| shown(chart.unit, value));
         format!(
@@ -287,8 +290,8 @@ impl Shown {
     }
 }
 
-fn block(value: f64, top: f64) -> char {
-    let share = if top > 0.0 { (value / top).clamp(0.0, 1.0) } else { 0.0 };
+fn block(value: f64, bottom: f64, top: f64) -> char {
+    let share = if top > bottom { ((value - bottom) / (top - bottom)).clamp(0.0, 1.0) } else { 0.0 };
     // What is between two blocks is the lower one; only what is at the top is full.
     BLOCKS[((share * 7.0).round() as usize).min(7)]
 }
@@ -305,6 +308,9 @@ fn unit(unit: Unit) -> &'static str {
 /// A value in a few characters.
 fn shown(unit: Unit, value: f64) -> String {
     match unit {
+        // Only a row that somebody else wrote has it; its columns stay where they are.
+        _ if !(-1e18..1e18).contains(&value) => format!("{value:.0e}"),
+        Unit::Percent | Unit::Celsius if value.abs() >= 1e5 => format!("{value:.0e}"),
         Unit::Percent => format!("{value:.1} %"),
         Unit::Celsius => format!("{value:.0} °C"),
         Unit::Bytes => text::size(value.max(0.0)),
@@ -315,6 +321,26 @@ fn shown(unit: Unit, value: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_course_is_drawn_whatever_its_values_are() {
+        for (values, bottom, top, expected) in [
+            (&[0.0, 50.0, 100.0][..], 0.0, 100.0, "▁▅█"),
+            (&[-20.0, -10.0, -5.5], -20.0, -5.5, "▁▆█"),
+            (&[0.0, -10.0, 0.0], -10.0, 0.0, "█▁█"),
+            (&[0.0, 0.0], 0.0, 0.0, "▁▁"),
+            (&[-5.0, -5.0], -5.0, -5.0, "▁▁"),
+            (&[-1e308, 1e308], -1e308, 1e308, "▁▁"),
+        ] {
+            let drawn: String = values.iter().map(|value| block(*value, bottom, top)).collect();
+            assert_eq!(drawn, expected, "{values:?}");
+        }
+        for unit in [Unit::Percent, Unit::Bytes, Unit::Rate, Unit::Celsius] {
+            for value in [1e308, -1e308, f64::INFINITY, f64::NAN, 9.3e18, -40.0, 0.0, 123_456.7] {
+                assert!(shown(unit, value).chars().count() < VALUE, "{unit:?} {value}");
+            }
+        }
+    }
 
     #[test]
     fn each_hour_is_read_one_way() {

@@ -59,7 +59,7 @@ pub(super) fn main(arguments: &Arguments) -> Result<Exit, Error> {
     let name = &repository.name;
     let to = done.to.as_deref().map_or_else(String::new, |to| {
         let subject = done.subject.as_ref().filter(|subject| !subject.is_empty());
-        format!("{}{}", short(to), subject.map_or_else(String::new, |subject| format!(" {subject:?}")))
+        format!("{}{}", short(to), subject.map_or_else(String::new, |subject| format!(" \"{}\"", text::shown(subject))))
     });
     let from = done.from.as_deref().map_or("nothing", short);
     match done.exit {

@@ -42,13 +42,37 @@ pub fn parse_arguments<T: argh::FromArgs>(program: &str, words: &[String]) -> Re
         print(&format!("{program} {}", crate::VERSION));
         return Err(Exit::Done.into());
     }
-    T::from_args(&[program], &words).map_err(|early| match early.status {
+    T::from_args(&[program], &apart::<T>(program, &words)).map_err(|early| match early.status {
         Ok(()) => {
             print(&with_version(program, &early.output));
             Exit::Done.into()
         }
         Err(()) => usage_error(program, early.output.trim_end()),
     })
+}
+
+/// `--name=value` as the two words that argh takes, where the name is an option's: a switch has no value.
+fn apart<'a, T: argh::FromArgs>(program: &str, words: &[&'a str]) -> Vec<&'a str> {
+    let mut apart = Vec::new();
+    let mut rest = words.iter().copied();
+    for word in rest.by_ref() {
+        apart.push(word);
+        if word == "--" {
+            break;
+        }
+        let Some((name, value)) = word.split_once('=').filter(|(name, _)| name.starts_with("--")) else { continue };
+        // argh knows which options there are here, and tells it by missing the value of this one.
+        let place = apart.len() - 1;
+        apart[place] = name;
+        let missing = format!("No value provided for option '{name}'.\n");
+        if T::from_args(&[program], &apart).is_err_and(|early| early.output == missing) {
+            apart.push(value);
+        } else {
+            apart[place] = word;
+        }
+    }
+    apart.extend(rest);
+    apart
 }
 
 /// What is said without a command: the same as with `--help`, as a usage error.
@@ -78,4 +102,40 @@ fn with_version(program: &str, help: &str) -> String {
 fn usage_error(program: &str, reason: &str) -> ExitCode {
     eprintln!("{}\nRun {program} --help for more information.", text::screen(reason));
     Exit::Usage.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::apart;
+
+    /// What a test takes.
+    #[derive(argh::FromArgs)]
+    #[expect(dead_code, reason = "only how it is read is looked at")]
+    struct Taken {
+        /// an option
+        #[argh(option)]
+        since: Option<String>,
+        /// a switch
+        #[argh(switch)]
+        json: bool,
+        /// what is left
+        #[argh(positional)]
+        rest: Vec<String>,
+    }
+
+    #[test]
+    fn an_equals_sign_parts_an_option_from_its_value() {
+        for (words, expected) in [
+            (&["--since=-1h", "x"][..], &["--since", "-1h", "x"][..]),
+            (&["--json", "--since=a=b"], &["--json", "--since", "a=b"]),
+            (&["--since="], &["--since", ""]),
+            // What is a value already, no option, or after all options stays as it is.
+            (&["--since", "--since=1h"], &["--since", "--since=1h"]),
+            (&["--json=true"], &["--json=true"]),
+            (&["--sinc=1h", "a=b"], &["--sinc=1h", "a=b"]),
+            (&["--", "--since=1h"], &["--", "--since=1h"]),
+        ] {
+            assert_eq!(apart::<Taken>("test", words), expected, "{words:?}");
+        }
+    }
 }

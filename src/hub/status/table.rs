@@ -3,7 +3,7 @@ use std::fmt::Write;
 use super::shown::Status;
 use crate::health::{Level, Service};
 use crate::hint::hint;
-use crate::hub::terminal::{Terminal, Tone, fit};
+use crate::hub::terminal::{Terminal, Tone, columns, fit};
 use crate::records::{Repository, ago, counted, ended_ago, milliseconds, not_read, short, span};
 use crate::text;
 
@@ -56,7 +56,7 @@ fn head(text: &mut String, status: &Status, terminal: Terminal) -> std::fmt::Res
 
 fn row(text: &mut String, level: Level, cells: &[String], last: &str, terminal: Terminal) -> std::fmt::Result {
     let line = cells.join(" ");
-    let indent = 2 + line.chars().count() + 1;
+    let indent = 2 + columns(&line) + 1;
     let last = fit(&text::sentence(last), terminal.width.saturating_sub(indent).max(8));
     let line = format!("{} {line} {}", mark(level), last.trim_end());
     let colour = if level == Level::Healthy { Tone::Plain } else { tone(level) };
