@@ -122,6 +122,20 @@ fn what_goes_on_happens_once() {
 }
 
 #[test]
+fn a_hidden_letter_of_a_subject_is_written_out_once() {
+    let (site, _) = three("");
+    git(&site.origin.work, &["commit", "--quiet", "--allow-empty", "-m", "rings \u{7} \"twice\""]);
+    site.push();
+    site.sync().expect(0, "deployed");
+    site.origin.push(&[("v", "4\n")]);
+    site.sync().expect(0, "deployed");
+    let text = rollback(&site, &["--dry-run"], 0);
+    assert!(text.contains(r#" "rings \u{7} "twice"""#), "{text}");
+    let line = says(&hub(&site, &["timeline", "--since=-1h"]), 0);
+    assert!(line.contains(r#" "rings \u{7} "twice"""#), "{line}");
+}
+
+#[test]
 fn one_goes_back_and_the_branch_waits_for_the_release() {
     let (site, commits) = three("");
     let text = rollback(&site, &["--dry-run"], 0);
