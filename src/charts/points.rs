@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::table::{ALL, Chart, Source};
 use crate::kinds::{self, Hour};
 
-/// Names beyond so many are left out while samples are read: a host that starts a unit a second must not fill the memory.
+/// Lines of one chart beyond so many are left out while samples are read: a host that starts a unit a second must not fill the memory.
 const MOST_NAMES: usize = 2000;
 
 /// How old a row may be to say what was at an instant, in milliseconds.
@@ -160,7 +160,7 @@ impl Lines {
 
     fn put_into(&mut self, time: i64, part: usize, key: Id, point: Point) {
         if !self.lines.contains_key(&key) {
-            if self.lines.len() >= MOST_NAMES {
+            if self.lines.range((key.0, 0, String::new())..(key.0 + 1, 0, String::new())).count() >= MOST_NAMES {
                 return;
             }
             let points = vec![None; self.window.parts];

@@ -10,7 +10,7 @@ use observability_hub::store::{MetricRow, Store};
 use serde_json::{Value, json};
 
 use crate::support::rows::{config, row};
-use crate::support::{Host, skipped_without_root};
+use crate::support::{Host, skip, skipped_without_root};
 
 const MINUTE: i64 = 60_000;
 
@@ -267,4 +267,32 @@ fn a_member_of_the_group_may_read() {
     let stranger = as_member("12345");
     assert_eq!(stranger.status.code(), Some(1), "{stranger:?}");
     assert!(String::from_utf8_lossy(&stranger.stderr).contains("ermission denied"), "{stranger:?}");
+}
+
+#[test]
+fn what_is_no_file_is_named_and_not_waited_for() {
+    let host = filled("sqlite:hub.db", "web");
+    let data = host.state().join("data");
+    for name in ["hub.db-journal", "hub.db"] {
+        let path = data.join(name);
+        let _ = std::fs::remove_file(&path);
+        assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+        let mut command = Command::new("timeout");
+        command.arg("20").arg(host.command("hub").get_program()).args(["metrics", "--host", "web"]);
+        command.envs(host.command("hub").get_envs().filter_map(|(name, value)| Some((name, value?))));
+        let output = command.output().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(2) && text.contains("is no regular file"), "{name}: {output:?}");
+        std::fs::remove_file(&path).unwrap();
+    }
+}
+
+#[test]
+fn a_time_zone_is_known_by_its_name() {
+    if !std::path::Path::new("/usr/share/zoneinfo/Asia/Tokyo").exists() {
+        return skip::skip("time zones by name", "no /usr/share/zoneinfo; apt-get install tzdata");
+    }
+    let host = filled("sqlite:hub.db", "web");
+    let output = host.command("hub").args(["metrics", "--host", "web"]).env("TZ", "Asia/Tokyo").output().unwrap();
+    assert!(String::from_utf8_lossy(&output.stdout).contains(" JST, "), "{output:?}");
 }

@@ -194,6 +194,31 @@ fn a_file_of_the_version_before_is_converted_a_little_with_each_run() {
 }
 
 #[test]
+fn rows_that_the_version_before_stores_while_a_file_is_converted_are_laid_and_counted() {
+    let (host, minutes) = (Host::new(), 8000);
+    old_file(&host, minutes);
+    let later = 1_800_000_000_000;
+    let mut runs = 0;
+    let mut run_once = || {
+        Store::open(&config(&host)).unwrap().insert_metrics(&run("vm", later + runs * MINUTE), &[]).unwrap();
+        runs += 1;
+    };
+    run_once();
+    assert_eq!(number(&host, CONVERTS), 1);
+    let old = "INSERT INTO system_metrics (time, host, os, metric_type, payload)
+               VALUES (1750000000000, 'vm', 'linux', 'cpu', '{\"usage\": 5}')";
+    Connection::open(file(&host)).unwrap().execute(old, []).unwrap();
+    let unfilled = "SELECT count(*) FROM hub_unfilled";
+    while number(&host, CONVERTS) == 1 || number(&host, unfilled) == 1 {
+        run_once();
+    }
+    assert_eq!(number(&host, "SELECT count(*) FROM metrics_cpu WHERE time = 1750000000"), 1);
+    let hour = "SELECT samples FROM metrics_hourly WHERE key = 'usage' AND hour = 1750000000 / 3600 * 3600";
+    assert_eq!(number(&host, hour), 1);
+    assert_eq!(number(&host, "SELECT count(*) FROM system_metrics WHERE sorted IS NULL"), 0);
+}
+
+#[test]
 fn a_conversion_that_is_killed_at_any_write_converges() {
     let (host, minutes) = (Host::new(), 300);
     let works = Command::new("strace").args(["-qq", "-o", "/dev/null", "true"]).stderr(Stdio::null()).status();

@@ -32,14 +32,12 @@ impl Host {
         let other_run =
             |unit: &String| look.units.get(unit).is_some_and(|s| Some(&s.invocation) != before.invocation(unit));
         let was_up = |unit: &&String| before.was_active(unit) && !self.is_workers(unit);
-        // A mount is read again in any case; for the others a new run means that they came up on other files.
-        let touched: Vec<String> = before
-            .units()
-            .iter()
-            .filter(was_up)
-            .filter(|unit| unit.ends_with(".mount") || is_down(unit) || other_run(unit))
-            .cloned()
-            .collect();
+        // A mount is read again in any case; for the others a new run means that they came up on other files. What another boot
+        // started runs on them too, though it was down when the deployment looked: that may have been while the host shut down.
+        let is_moved = |unit: &&String| unit.ends_with(".mount") || is_down(unit) || other_run(unit);
+        let booted = |unit: &&String| !before.is_of_this_boot() && !is_down(unit) && !self.is_workers(unit);
+        let is_touched = |unit: &&String| was_up(unit) && is_moved(unit) || !before.was_active(unit) && booted(unit);
+        let touched: Vec<String> = before.units().iter().filter(is_touched).cloned().collect();
         let along = reached.keys().filter(was_up).filter(|unit| is_down(unit) && !before.units().contains(*unit));
         let along: Vec<String> = along.cloned().collect();
         let all: Vec<String> = touched.iter().chain(&along).cloned().collect();

@@ -91,7 +91,7 @@ pub(in crate::store) fn recover(config: &Config, path: &str, to: &Path) -> Resul
 }
 
 /// The path of the file, which must be there.
-fn existing(config: &Config, path: &str) -> Result<PathBuf, Error> {
+pub(super) fn existing(config: &Config, path: &str) -> Result<PathBuf, Error> {
     let path = config.state_dir.join("data").join(path);
     match std::fs::symlink_metadata(&path) {
         Ok(metadata) if metadata.is_file() => Ok(path),
@@ -105,7 +105,7 @@ fn existing(config: &Config, path: &str) -> Result<PathBuf, Error> {
 }
 
 /// Does something with the rights of the owner of a file's folder, where root is not that already.
-fn as_owner<T: Send>(path: &Path, job: impl FnOnce() -> Result<T, Error> + Send) -> Result<T, Error> {
+pub(super) fn as_owner<T: Send>(path: &Path, job: impl FnOnce() -> Result<T, Error> + Send) -> Result<T, Error> {
     let body = || {
         become_owner(path.parent().unwrap_or(path))?;
         job()

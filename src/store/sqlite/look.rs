@@ -3,6 +3,7 @@ use std::path::Path;
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, params_from_iter};
 
+use super::copy::{as_owner, existing};
 use super::file;
 use crate::config::Config;
 use crate::kinds::Hour;
@@ -21,9 +22,24 @@ impl Reader {
     pub(in crate::store) fn open(config: &Config, path: &str) -> Result<Self, Error> {
         let shown = config.state_dir.join("data").join(path);
         let target = shown.display().to_string();
-        let real = real(&shown)
-            .map_err(|source| Error::State(crate::state::Error::io("open the database", &shown, source)))?;
-        let connection = file::connect_to_read(&real).map_err(|error| file::explain(&target, "open", &error))?;
+        let io = |source| Error::State(crate::state::Error::io("open the database", &shown, source));
+        shown.symlink_metadata().map_err(io)?;
+        let file = existing(config, path)?;
+        // Opening what is no file may wait for ever.
+        for end in ["-journal", "-wal", "-shm"] {
+            let beside = format!("{target}{end}");
+            if Path::new(&beside).symlink_metadata().is_ok_and(|metadata| !metadata.is_file()) {
+                return Err(Error::Config(format!("{beside}: is no regular file")));
+            }
+        }
+        let connection = as_owner(&file, || {
+            let real = real(&file).map_err(io)?;
+            // The first question opens the log.
+            let opened = file::connect_to_read(&real).and_then(|opened| {
+                opened.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(())).map(|()| opened)
+            });
+            opened.map_err(|error| file::explain(&target, "open", &error))
+        })?;
         Ok(Self { connection, target })
     }
 }

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
 
 use super::file::{self, has_table};
+use super::hourly;
 use super::views::{self, UNSORTED};
 use crate::log;
 
@@ -106,9 +107,18 @@ fn step(connection: &mut Connection) -> Result<bool, rusqlite::Error> {
     if !has_table(connection, UNSORTED)? {
         return Ok(false);
     }
-    let rows = format!("FROM system_metrics WHERE rowid <= (SELECT last FROM {UNSORTED}) ORDER BY rowid");
+    let rows =
+        format!("FROM system_metrics WHERE rowid <= (SELECT last FROM {UNSORTED}) AND sorted IS NULL ORDER BY rowid");
     if lay(connection, &rows)? == 0 {
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        // The version before may have stored rows meanwhile, which are neither laid nor counted.
+        let late = "SELECT max(rowid) FROM system_metrics WHERE sorted IS NULL";
+        if let Some(last) = transaction.query_row(late, [], |row| row.get::<_, Option<i64>>(0))? {
+            transaction.execute_batch(&format!("DELETE FROM {UNSORTED}; INSERT INTO {UNSORTED} VALUES ({last})"))?;
+            hourly::leave_unfilled(&transaction)?;
+            transaction.commit()?;
+            return Ok(true);
+        }
         transaction.execute_batch(&format!("DROP TABLE IF EXISTS {UNSORTED}"))?;
         views::renew(&transaction)?;
         transaction.commit()?;
