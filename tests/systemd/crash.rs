@@ -225,3 +225,32 @@ fn a_deployment_cut_off_at_any_step_is_undone_or_done_by_the_next_run() {
     eprintln!("{tries} tries in {:?}, cut off at {reached:?}: {} differences", started.elapsed(), differences.len());
     assert!(differences.is_empty(), "{}", differences.join("\n\n"));
 }
+
+/// While the host shuts down, units go down one after another, and a deployment that is at work looks at them.
+#[test]
+fn what_was_seen_down_in_a_shutdown_runs_the_old_version_when_the_next_boot_started_it() {
+    let Some(mut machine) = Machine::boot() else { return };
+    machine.write("/srv/cut-off", CUT_OFF);
+    configure(&machine, &[repository("infra", "")]);
+    push_version(&machine, 1);
+    sync(&machine, "infra").expect(0);
+    machine.ok(&["systemctl", "enable", "--quiet", "--now", "tmpl@a.service"]);
+    configure(&machine, &[repository("infra", "after = [\"sleep\", \"600\"]\n")]);
+    push_version(&machine, 2);
+    machine.ok(&["perl", "/srv/cut-off", "after", "0", "kill"]);
+    let journal = "/var/lib/observability-hub/gitops/journal/acme__infra.json";
+    let mut entry: serde_json::Value = serde_json::from_str(&machine.read(journal)).unwrap();
+    assert!(entry["units"]["active"].as_object_mut().unwrap().remove("tmpl@a.service").is_some(), "{entry:#}");
+    machine.write(journal, entry.to_string());
+    machine.ok(&["sync"]);
+    machine.reboot();
+    let version = |machine: &Machine| {
+        let pid = machine.ok(&["systemctl", "show", "--value", "-p", "MainPID", "tmpl@a.service"]);
+        machine.ok(&["sh", "-c", &format!("tr '\\0' '\\n' </proc/{}/environ | grep ^VERSION=", pid.trim())])
+    };
+    configure(&machine, &[repository("infra", "")]);
+    assert_eq!(version(&machine), "VERSION=2\n", "the boot started what the deployment had installed");
+    machine.ok(&["hub", "hold", "acme/infra"]);
+    sync(&machine, "infra").expect(0);
+    assert_eq!(version(&machine), "VERSION=1\n");
+}
