@@ -19,7 +19,6 @@ pub mod network;
 pub mod power;
 pub mod pressure;
 pub mod run;
-#[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod series;
 pub mod swap;
 pub mod systemd;
@@ -29,7 +28,6 @@ pub mod time;
 pub mod unit;
 
 pub use exposition::exposition;
-#[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub use series::{Hour, each_number};
 
 /// A kind of rows.
@@ -71,10 +69,6 @@ pub enum Each {
 /// What a key in a row is called, as a column of a view and as a label of a metric.
 #[derive(Clone, Copy, Debug)]
 pub struct Name {
-    #[cfg_attr(
-        not(any(feature = "postgres", feature = "sqlite")),
-        expect(dead_code, reason = "no engine makes views")
-    )]
     pub column: &'static str,
     pub label: &'static str,
 }
@@ -108,10 +102,6 @@ pub struct Measure {
     /// Its key; dotted where it lies in objects, with `{name}` for keys of any name.
     pub key: &'static str,
     /// Its column in the view; empty where it has none.
-    #[cfg_attr(
-        not(any(feature = "postgres", feature = "sqlite")),
-        expect(dead_code, reason = "no engine makes views")
-    )]
     pub column: &'static str,
     /// True for a text, false for a number.
     pub is_text: bool,
