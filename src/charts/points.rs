@@ -70,16 +70,14 @@ impl Point {
         self.sum / self.samples as f64
     }
 
-    fn join(to: &mut Option<Self>, other: Self) {
-        *to = Some(match *to {
-            None => other,
-            Some(point) => Self {
-                min: point.min.min(other.min),
-                max: point.max.max(other.max),
-                samples: point.samples + other.samples,
-                sum: point.sum + other.sum,
-            },
-        });
+    /// Both together.
+    fn and(self, other: Self) -> Self {
+        Self {
+            min: self.min.min(other.min),
+            max: self.max.max(other.max),
+            samples: self.samples + other.samples,
+            sum: self.sum + other.sum,
+        }
     }
 }
 
@@ -159,23 +157,17 @@ impl Lines {
     }
 
     fn put_into(&mut self, time: i64, part: usize, key: Id, point: Point) {
-        if !self.lines.contains_key(&key) {
-            if self.lines.range((key.0, 0, String::new())..(key.0 + 1, 0, String::new())).count() >= MOST_NAMES {
-                return;
+        if let Some(line) = self.lines.get_mut(&key) {
+            line.all = line.all.and(point);
+            line.points[part] = Some(line.points[part].map_or(point, |known| known.and(point)));
+            if time >= line.last.0 {
+                line.last = (time, point.mean());
             }
-            let points = vec![None; self.window.parts];
-            // Made of its first sample, which is added below; none is counted yet.
-            let all = Point { samples: 0, sum: 0.0, ..point };
-            self.lines
-                .insert(key.clone(), Line { name: key.2.clone(), points, all, last: (time, point.mean()), at: None });
-        }
-        let Some(line) = self.lines.get_mut(&key) else { return };
-        Point::join(&mut line.points[part], point);
-        let mut all = Some(line.all);
-        Point::join(&mut all, point);
-        line.all = all.unwrap_or(point);
-        if time >= line.last.0 {
-            line.last = (time, point.mean());
+        } else if self.lines.range((key.0, 0, String::new())..(key.0 + 1, 0, String::new())).count() < MOST_NAMES {
+            let mut points = vec![None; self.window.parts];
+            points[part] = Some(point);
+            let line = Line { name: key.2.clone(), points, all: point, last: (time, point.mean()), at: None };
+            self.lines.insert(key, line);
         }
     }
 

@@ -9,6 +9,7 @@ use super::terminal::{Terminal, Tone, fit};
 use super::timeline::{self, Told};
 use crate::charts::{self, Chart, Line, Lines, Point, Unit, Window};
 use crate::config::Config;
+use crate::kinds::{HOUR, hour_of};
 use crate::program::print;
 use crate::records::milliseconds;
 use crate::store::{self, Look, Stored};
@@ -25,7 +26,6 @@ const MOST_EVENTS: usize = 30;
 /// Half of the time that is shown around an instant, in milliseconds.
 const AROUND: i64 = 30 * 60_000;
 const MINUTE: i64 = 60_000;
-const HOUR: i64 = 60 * MINUTE;
 /// From the lowest value to the highest (Unicode, "Block Elements").
 const BLOCKS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
@@ -99,39 +99,38 @@ fn window(arguments: &Arguments, clock: &Clock, points: usize) -> Result<Window,
 }
 
 fn look(config: &Config, wanted: Option<&str>, window: Window, clock: Clock) -> Result<Shown, Error> {
-    let nothing =
-        "nothing has been measured yet; system-metrics stores a sample each minute: hub status shows how it is";
+    let nothing = || {
+        Error::Metrics(
+            "nothing has been measured yet; system-metrics stores a sample each minute: hub status shows how it is"
+                .to_owned(),
+        )
+    };
     let mut database = match Look::open(config) {
-        Err(store::Error::State(error)) if error.is_missing() => return Err(Error::Metrics(nothing.to_owned())),
+        Err(store::Error::State(error)) if error.is_missing() => return Err(nothing()),
         opened => opened?,
     };
     let own = host::name();
     let host = wanted.unwrap_or(&own).to_owned();
     let hosts = database.hosts()?;
-    if !hosts.contains(&host) {
-        return Err(Error::Metrics(if hosts.is_empty() {
-            "nothing has been measured yet; system-metrics stores a sample each minute: hub status says how it is"
-                .to_owned()
-        } else {
-            format!("the database has nothing of {host}; with --host it shows {}", hosts.join(", "))
-        }));
+    if hosts.is_empty() {
+        return Err(nothing());
     }
+    if !hosts.contains(&host) {
+        let reason = format!("the database has nothing of {host}; with --host it shows {}", hosts.join(", "));
+        return Err(Error::Metrics(reason));
+    }
+    let kinds = charts::kinds();
     let mut lines = Lines::new(window);
     let pieces = pieces(window, database.counted_from(&host)?);
     for (from, until, by_hours) in pieces {
         if by_hours {
-            database.hours(&host, &charts::kinds(), (from, until), |hour| lines.add_hour(&hour))?;
+            database.hours(&host, &kinds, (from, until), |hour| lines.add_hour(&hour))?;
         } else {
-            database.samples(
-                &host,
-                &charts::kinds(),
-                (from, until),
-                row(|time, kind, row| lines.add(time, kind, row)),
-            )?;
+            database.samples(&host, &kinds, (from, until), row(|time, kind, row| lines.add(time, kind, row)))?;
         }
     }
     if let Some(near) = window.near() {
-        database.samples(&host, &charts::kinds(), near, row(|time, kind, row| lines.add_instant(time, kind, row)))?;
+        database.samples(&host, &kinds, near, row(|time, kind, row| lines.add_instant(time, kind, row)))?;
     }
     // What happened elsewhere is told there.
     let (mut events, unseen) = if host == own { timeline::all(config) } else { (Vec::new(), None) };
@@ -152,13 +151,12 @@ fn row(mut take: impl FnMut(i64, &str, &Value)) -> impl FnMut(Stored) {
 /// newest.
 fn pieces(window: Window, counted_from: Option<i64>) -> Vec<(i64, i64, bool)> {
     let Window { from, until, parts, .. } = window;
-    let whole = |time: i64| time.div_euclid(HOUR) * HOUR;
     let Some(counted) = counted_from.filter(|_| (until - from) / parts as i64 >= HOUR) else {
         return vec![(from, until, false)];
     };
     // Each hour is read one way, so that nothing counts twice.
-    let first = whole(from.max(counted).saturating_add(HOUR - 1));
-    let newest = whole(until - MINUTE);
+    let first = hour_of(from.max(counted).saturating_add(HOUR - 1));
+    let newest = hour_of(until - MINUTE);
     if first >= newest {
         return vec![(from, until, false)];
     }
@@ -292,7 +290,6 @@ impl Shown {
 
 fn block(value: f64, bottom: f64, top: f64) -> char {
     let share = if top > bottom { ((value - bottom) / (top - bottom)).clamp(0.0, 1.0) } else { 0.0 };
-    // What is between two blocks is the lower one; only what is at the top is full.
     BLOCKS[((share * 7.0).round() as usize).min(7)]
 }
 

@@ -28,7 +28,7 @@ pub mod time;
 pub mod unit;
 
 pub use exposition::exposition;
-pub use series::{Hour, each_number};
+pub use series::{HOUR, Hour, each_number, hour_of};
 
 /// A kind of rows.
 #[derive(Clone, Copy, Debug)]

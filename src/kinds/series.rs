@@ -4,6 +4,14 @@ use serde_json::Value;
 
 use super::{ALL, Each, Measure, Part};
 
+/// An hour, in milliseconds.
+pub const HOUR: i64 = 3_600_000;
+
+/// The hour of a time, in milliseconds since 1970.
+pub fn hour_of(millis: i64) -> i64 {
+    millis.div_euclid(HOUR) * HOUR
+}
+
 /// The course of a number in an hour.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Hour {

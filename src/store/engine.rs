@@ -46,11 +46,17 @@ pub(super) trait Reader {
     fn hours(&mut self, host: &str, kinds: &[&str], times: (i64, i64)) -> Result<Vec<Hour>, Error>;
 }
 
-/// The hosts in a table: one seek each through an index that begins with them, in either engine.
+/// The hosts of the table, and NULL, to stand after `WITH RECURSIVE`: one seek each through an index that begins with them,
+/// in either engine.
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
-pub(super) const HOSTS: &str = "WITH RECURSIVE hosts(host) AS (
+pub(super) const HOSTS: &str = "hosts(host) AS (
     SELECT min(host) FROM system_metrics
     UNION ALL
     SELECT (SELECT min(host) FROM system_metrics WHERE host > hosts.host) FROM hosts WHERE host IS NOT NULL
- )
- SELECT host FROM hosts WHERE host IS NOT NULL";
+ )";
+
+/// Lists them.
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+pub(super) fn list_hosts() -> String {
+    format!("WITH RECURSIVE {HOSTS} SELECT host FROM hosts WHERE host IS NOT NULL")
+}

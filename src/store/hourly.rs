@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::kinds;
+use crate::kinds::{self, hour_of};
 use crate::text;
 
 /// The table or view of hours.
@@ -20,14 +20,6 @@ pub(super) const FILL_TIME: Duration = Duration::from_millis(300);
 
 /// Bytes of a label: with the rest of the key an index takes no more than 2,704 (PostgreSQL manual, "11.2.1. B-Tree").
 const LONGEST_LABEL: usize = 1000;
-
-/// Milliseconds.
-pub(super) const HOUR: i64 = 3_600_000;
-
-/// The hour of a time, in milliseconds since 1970.
-pub(super) fn hour_of(millis: i64) -> i64 {
-    millis.div_euclid(HOUR) * HOUR
-}
 
 /// What is known of a number in an hour.
 #[derive(Clone, Copy, Debug, PartialEq)]

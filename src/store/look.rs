@@ -47,14 +47,11 @@ impl Look {
         &mut self,
         host: &str,
         kinds: &[&str],
-        (from, until): (i64, i64),
+        times: (i64, i64),
         mut take: impl FnMut(Stored),
     ) -> Result<(), Error> {
-        let mut begin = from;
-        while begin < until {
-            let end = begin.saturating_add(PIECE).min(until);
-            self.reader.samples(host, kinds, (begin, end))?.into_iter().for_each(&mut take);
-            begin = end;
+        for piece in pieces(times, PIECE) {
+            self.reader.samples(host, kinds, piece)?.into_iter().for_each(&mut take);
         }
         Ok(())
     }
@@ -76,17 +73,20 @@ impl Look {
         &mut self,
         host: &str,
         kinds: &[&str],
-        (from, until): (i64, i64),
+        times: (i64, i64),
         mut take: impl FnMut(Hour),
     ) -> Result<(), Error> {
-        let mut begin = from;
-        while begin < until {
-            let end = begin.saturating_add(HOURS).min(until);
-            self.reader.hours(host, kinds, (begin, end))?.into_iter().for_each(&mut take);
-            begin = end;
+        for piece in pieces(times, HOURS) {
+            self.reader.hours(host, kinds, piece)?.into_iter().for_each(&mut take);
         }
         Ok(())
     }
+}
+
+/// A time in parts of at most this length.
+fn pieces((from, until): (i64, i64), length: i64) -> impl Iterator<Item = (i64, i64)> {
+    let next = move |begin: i64| (begin < until).then(|| (begin, begin.saturating_add(length).min(until)));
+    std::iter::successors(next(from), move |(_, end)| next(*end))
 }
 
 impl std::fmt::Debug for Look {

@@ -8,8 +8,10 @@ use postgres::{Client, GenericClient};
 use super::events::Parameter;
 use super::explain::quoted;
 use super::keys::unique;
+use crate::kinds::{HOUR, hour_of};
 use crate::store::batch::Batch;
-use crate::store::hourly::{self, HOUR, HOURLY, Hours, UNFILLED};
+use crate::store::engine::HOSTS;
+use crate::store::hourly::{self, HOURLY, Hours, UNFILLED};
 
 const KEY: [&str; 5] = ["host", "kind", "label", "key", "hour"];
 
@@ -87,9 +89,7 @@ pub(super) fn statements() -> [String; 3] {
 /// What has the hours counted of rows that are there already. The hosts are found by skipping through the key.
 pub(super) fn leave_unfilled() -> String {
     format!(
-        "WITH RECURSIVE hosts(host) AS ((SELECT host FROM system_metrics ORDER BY host LIMIT 1) UNION ALL \
-           SELECT (SELECT m.host FROM system_metrics AS m WHERE m.host > hosts.host ORDER BY m.host LIMIT 1) \
-           FROM hosts WHERE hosts.host IS NOT NULL) \
+        "WITH RECURSIVE {HOSTS} \
          INSERT INTO {UNFILLED} SELECT host, to_timestamp((floor(extract(epoch FROM \
            (SELECT max(m.time) FROM system_metrics AS m WHERE m.host = hosts.host)) / 3600) + 1) * 3600) \
          FROM hosts WHERE host IS NOT NULL ON CONFLICT DO NOTHING"
@@ -217,7 +217,7 @@ pub(super) fn fill_hour(client: &mut Client, zone: &str) -> Result<bool, postgre
         transaction.execute_typed(&format!("DELETE FROM {UNFILLED} WHERE host = $1"), &[(&host, Type::TEXT)])?;
         return transaction.commit().map(|()| true);
     };
-    let hour = hourly::hour_of(newest);
+    let hour = hour_of(newest);
     let rows = format!(
         "SELECT metric_type, payload::text, {MILLIS} FROM system_metrics WHERE host = $1 AND time >= {} AND time < {}",
         at(2),

@@ -9,7 +9,7 @@ use super::session::{LOOK_LIMIT, Session, explain_on};
 use crate::config::DatabaseUrl;
 use crate::kinds::Hour;
 use crate::store::Error;
-use crate::store::engine::{self, HOSTS, Stored};
+use crate::store::engine::{self, Stored, list_hosts};
 use crate::store::hourly::{HOURLY, UNFILLED};
 
 /// One piece of what is read.
@@ -32,16 +32,6 @@ impl Reader {
         Ok(Self { session, address, has_zone: metrics.has_zone() })
     }
 
-    fn call<T: Send + 'static>(
-        &mut self,
-        act: &str,
-        job: impl FnOnce(&mut postgres::Client) -> Result<T, postgres::Error> + Send + 'static,
-    ) -> Result<T, Error> {
-        self.session.call(PIECE_LIMIT, job)?.map_err(|error| explain_on(&mut self.session, &self.address, act, &error))
-    }
-}
-
-impl Reader {
     /// Reads what a statement finds whose parameters are the host, the kinds, the begin and the end.
     fn read<T: Send + 'static>(
         &mut self,
@@ -52,7 +42,7 @@ impl Reader {
     ) -> Result<Vec<T>, Error> {
         let (sql, host) = (sql.to_owned(), host.to_owned());
         let kinds: Vec<String> = kinds.iter().map(|kind| (*kind).to_owned()).collect();
-        self.call("read metrics", move |client| {
+        self.session.explained(&self.address, PIECE_LIMIT, "read metrics", move |client| {
             let rows = client.query_typed(
                 &sql,
                 &[(&host, Type::TEXT), (&kinds, Type::TEXT_ARRAY), (&from, Type::INT8), (&until, Type::INT8)],
@@ -64,7 +54,9 @@ impl Reader {
 
 impl engine::Reader for Reader {
     fn hosts(&mut self) -> Result<Vec<String>, Error> {
-        self.call("read the hosts", |client| client.query_typed(HOSTS, &[])?.iter().map(|row| row.try_get(0)).collect())
+        self.session.explained(&self.address, PIECE_LIMIT, "read the hosts", |client| {
+            client.query_typed(&list_hosts(), &[])?.iter().map(|row| row.try_get(0)).collect()
+        })
     }
 
     fn samples(&mut self, host: &str, kinds: &[&str], (from, until): (i64, i64)) -> Result<Vec<Stored>, Error> {
@@ -83,7 +75,7 @@ impl engine::Reader for Reader {
         let is_there = format!("SELECT to_regclass('{HOURLY}') IS NOT NULL AND to_regclass('{UNFILLED}') IS NOT NULL");
         let before = format!("SELECT (extract(epoch FROM before) * 1000)::bigint FROM {UNFILLED} WHERE host = $1");
         let host = host.to_owned();
-        self.call("read which hours are counted", move |client| {
+        self.session.explained(&self.address, PIECE_LIMIT, "read which hours are counted", move |client| {
             if !client.query_typed_one(&is_there, &[])?.try_get::<_, bool>(0)? {
                 return Ok(None);
             }

@@ -81,7 +81,7 @@ impl Postgres {
         act: &str,
         job: impl FnOnce(&mut Client) -> Result<T, postgres::Error> + Send + 'static,
     ) -> Result<T, Error> {
-        self.session.call(CALL_LIMIT, job)?.map_err(|error| self.failed(act, &error))
+        self.session.explained(&self.address, CALL_LIMIT, act, job)
     }
 
     fn failed(&mut self, act: &str, error: &postgres::Error) -> Error {

@@ -112,6 +112,20 @@ impl Session {
         }
     }
 
+    /// The same, with an error of the server explained: `act` is what was tried.
+    ///
+    /// # Errors
+    /// As `call`, and when the server refuses.
+    pub(super) fn explained<T: Send + 'static>(
+        &mut self,
+        address: &Address,
+        limit: Duration,
+        act: &str,
+        job: impl FnOnce(&mut Client) -> Result<T, postgres::Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        self.call(limit, job)?.map_err(|error| explain_on(self, address, act, &error))
+    }
+
     /// A statement that waits for a lock would otherwise go on after its client is gone.
     fn ask_to_cancel(&self) {
         let (cancel, tls) = (self.cancel.clone(), self.tls.clone());

@@ -91,15 +91,25 @@ pub(in crate::store) fn recover(config: &Config, path: &str, to: &Path) -> Resul
 }
 
 /// The path of the file, which must be there.
-pub(super) fn existing(config: &Config, path: &str) -> Result<PathBuf, Error> {
+fn existing(config: &Config, path: &str) -> Result<PathBuf, Error> {
+    regular(config, path).map_err(|error| match error {
+        Error::State(error) if error.is_missing() => Error::Config(format!(
+            "{}: is not there yet; the first run of system-metrics makes it",
+            config.state_dir.join("data").join(path).display()
+        )),
+        other => other,
+    })
+}
+
+/// The path of the file.
+///
+/// # Errors
+/// When it is not there, or no regular file: opening something else may wait for ever.
+pub(super) fn regular(config: &Config, path: &str) -> Result<PathBuf, Error> {
     let path = config.state_dir.join("data").join(path);
     match std::fs::symlink_metadata(&path) {
         Ok(metadata) if metadata.is_file() => Ok(path),
         Ok(_) => Err(Error::Config(format!("{}: is no regular file", path.display()))),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(Error::Config(format!(
-            "{}: is not there yet; the first run of system-metrics makes it",
-            path.display()
-        ))),
         Err(source) => Err(Error::State(state::Error::io("look at", &path, source))),
     }
 }

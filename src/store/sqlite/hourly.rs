@@ -10,7 +10,9 @@ use std::time::Instant;
 use rusqlite::{Connection, Error, OptionalExtension, Transaction, TransactionBehavior, params};
 use serde_json::{Value, json};
 
-use crate::store::hourly::{self, Course, Courses, FILL_TIME, HOUR, Hours, UNFILLED};
+use crate::kinds::{HOUR, hour_of};
+use crate::store::engine::HOSTS;
+use crate::store::hourly::{self, Course, Courses, FILL_TIME, Hours, UNFILLED};
 
 /// The tables, and the view that shows them.
 pub(super) const MAKE: &str = "
@@ -32,13 +34,6 @@ pub(super) const MAKE: &str = "
         FROM hub_hours AS h CROSS JOIN json_each(h.data) AS of CROSS JOIN json_each(of.value) AS course
             CROSS JOIN hub_keys AS k WHERE k.id = course.value->>0;
 ";
-
-/// Every host of the table, found by skipping through its key.
-pub(super) const HOSTS: &str = "hosts(host) AS (
-        SELECT min(host) FROM system_metrics
-        UNION ALL
-        SELECT (SELECT min(host) FROM system_metrics WHERE host > hosts.host) FROM hosts WHERE host IS NOT NULL
-    )";
 
 /// Has every hour counted that the table has rows of, in place of what was counted of it before.
 pub(super) fn leave_unfilled(transaction: &Transaction<'_>) -> Result<(), Error> {
@@ -108,7 +103,7 @@ fn fill_hour(connection: &mut Connection) -> Result<bool, Error> {
     let Some((host, before)): Option<(String, i64)> = next else { return Ok(false) };
     let newest = "SELECT max(time) FROM system_metrics WHERE host = ?1 AND time < ?2";
     let newest: Option<i64> = transaction.query_row(newest, params![host, before], |row| row.get(0))?;
-    match newest.map(hourly::hour_of) {
+    match newest.map(hour_of) {
         None => {
             transaction.execute(&format!("DELETE FROM {UNFILLED} WHERE host = ?1"), [&host])?;
         }

@@ -3,12 +3,12 @@ use std::path::Path;
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, params_from_iter};
 
-use super::copy::{as_owner, existing};
+use super::copy::{as_owner, regular};
 use super::file;
 use crate::config::Config;
 use crate::kinds::Hour;
 use crate::store::Error;
-use crate::store::engine::{self, HOSTS, Stored};
+use crate::store::engine::{self, Stored, list_hosts};
 use crate::store::hourly::{HOURLY, UNFILLED};
 
 /// A file that is only read.
@@ -20,20 +20,16 @@ pub(in crate::store) struct Reader {
 impl Reader {
     /// Opens `path`, relative to `<state>/data`, as it is.
     pub(in crate::store) fn open(config: &Config, path: &str) -> Result<Self, Error> {
-        let shown = config.state_dir.join("data").join(path);
-        let target = shown.display().to_string();
-        let io = |source| Error::State(crate::state::Error::io("open the database", &shown, source));
-        shown.symlink_metadata().map_err(io)?;
-        let file = existing(config, path)?;
-        // Opening what is no file may wait for ever.
+        let file = regular(config, path)?;
+        let target = file.display().to_string();
         for end in ["-journal", "-wal", "-shm"] {
-            let beside = format!("{target}{end}");
-            if Path::new(&beside).symlink_metadata().is_ok_and(|metadata| !metadata.is_file()) {
-                return Err(Error::Config(format!("{beside}: is no regular file")));
+            match regular(config, &format!("{path}{end}")) {
+                Err(Error::State(error)) if error.is_missing() => {}
+                other => drop(other?),
             }
         }
         let connection = as_owner(&file, || {
-            let real = real(&file).map_err(io)?;
+            let real = real(&file).map_err(|source| crate::state::Error::io("resolve", &file, source))?;
             // The first question opens the log.
             let opened = file::connect_to_read(&real).and_then(|opened| {
                 opened.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(())).map(|()| opened)
@@ -42,9 +38,7 @@ impl Reader {
         })?;
         Ok(Self { connection, target })
     }
-}
 
-impl Reader {
     /// Reads what a statement finds that ends before the list of kinds, in the order of its first column.
     fn read<T>(
         &self,
@@ -77,7 +71,7 @@ impl engine::Reader for Reader {
     fn hosts(&mut self) -> Result<Vec<String>, Error> {
         let hosts = self
             .connection
-            .prepare(HOSTS)
+            .prepare(&list_hosts())
             .and_then(|mut statement| statement.query_map([], |row| row.get(0))?.collect::<Result<Vec<String>, _>>());
         hosts.map_err(|error| file::explain(&self.target, "read the hosts", &error))
     }

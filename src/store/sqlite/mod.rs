@@ -22,11 +22,12 @@ use rusqlite::{Connection, TransactionBehavior, params};
 
 use super::Error;
 use super::batch::Batch;
-use super::engine::Engine;
+use super::engine::{Engine, HOSTS};
 use super::events::{Events, Shipped};
-use super::hourly::{HOUR, Hours, count, hour_of};
+use super::hourly::{Hours, count};
 use super::schema::SCHEMA_TABLE;
 use crate::config::Config;
+use crate::kinds::{HOUR, hour_of};
 use crate::log;
 
 /// How long one call of `delete_old_metrics` works.
@@ -66,12 +67,11 @@ impl Sqlite {
     fn delete_older(&self, before: i64) -> Result<usize, rusqlite::Error> {
         self.connection.execute(
             &format!(
-                "WITH RECURSIVE {}
+                "WITH RECURSIVE {HOSTS}
                  DELETE FROM system_metrics WHERE rowid IN (
                     SELECT old.rowid FROM hosts CROSS JOIN system_metrics AS old
                     WHERE old.host = hosts.host AND old.time < ?1 LIMIT ?2
-                 )",
-                hourly::HOSTS
+                 )"
             ),
             params![before, DELETE_ROWS],
         )
