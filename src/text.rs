@@ -248,6 +248,14 @@ pub fn without_passwords(text: &str) -> String {
     shown + rest
 }
 
+/// True for what the kernel (strerror(3)), SQLite, PostgreSQL and other programs say where a disk takes nothing more: the
+/// one place where their words are known, for what comes as words only, as the output of a child or a log.
+pub fn is_full_disk(said: &str) -> bool {
+    const WORDS: [&str; 5] = ["no space left", "no space is left", "disk is full", "disk full", "quota exceeded"];
+    let said = said.to_lowercase();
+    WORDS.iter().any(|words| said.contains(words))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,11 +2,6 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-/// True for what programs say when a file system takes nothing more (strerror(3)).
-pub fn is_full_disk(said: &str) -> bool {
-    ["No space left on device", "Disk quota exceeded"].iter().any(|part| said.contains(part))
-}
-
 /// Why a child process did not do its work.
 #[derive(Debug, Error)]
 pub enum Error {

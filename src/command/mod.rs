@@ -22,7 +22,7 @@ pub use account::{Account, caller, current};
 pub use backoff::Backoff;
 pub use conversation::Conversation;
 pub use crowded::{scoped_thread, within};
-pub use error::{Error, is_full_disk};
+pub use error::Error;
 pub use hanging::{Hanging, hanging};
 pub use orphans::{end_orphans, mark_children, note_sessions};
 pub use output::Output;

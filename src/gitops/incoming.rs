@@ -9,9 +9,10 @@ use rustix::fs::{Mode, OFlags, open};
 use super::Error;
 use super::checkout::{Checkout, LOOK};
 use super::git::{LOCAL, is_commit};
-use crate::command::{self, Command, Prepared};
+use crate::command::{Command, Prepared};
 use crate::log;
 use crate::state::{Error as StateError, act_as};
+use crate::text;
 
 /// The folder, below the checkout's objects.
 const FOLDER: &str = "hub-incoming";
@@ -125,7 +126,7 @@ impl Checkout<'_> {
     /// The same error, or that the checkout's file system is full where that is the reason.
     pub fn says_full(&self, error: Error) -> Error {
         let said = error.to_string();
-        if !command::is_full_disk(&said) {
+        if !text::is_full_disk(&said) {
             return error;
         }
         let path = self.repository.path.display();

@@ -5,10 +5,12 @@ use super::Error;
 use super::checkout::Checkout;
 use super::git::Change;
 use super::mirror::Mirror;
+use super::outcome::Missing;
 use super::plan::Plan;
 use super::run::Run;
 use super::worktree::walk;
 use crate::log;
+use crate::records::LeftOut;
 use crate::state::{Folder, act_as};
 use crate::text;
 
@@ -21,8 +23,8 @@ const LONGEST_POINTER: usize = 1024;
 const LARGEST_LISTING: usize = 256 << 20;
 
 impl Run<'_> {
-    /// What of a commit that is live the checkout does not have, in words.
-    pub(super) fn left_out(&self, plan: &Plan) -> Option<String> {
+    /// What of a commit that is live the checkout does not have.
+    pub(super) fn left_out(&self, plan: &Plan) -> Option<Missing> {
         let before = self.store.left_out(plan.repository);
         let may_be = || Ok(before.is_some() || may_be(&plan.mirror, &plan.to, &plan.changes)?);
         let found = may_be().and_then(|may_be| if may_be { plan.checkout.left_out() } else { Ok(None) });
@@ -59,8 +61,8 @@ fn is_file(mirror: &Mirror, commit: &str, path: &str) -> Result<Option<String>, 
 }
 
 impl Checkout<'_> {
-    /// What of the commit that is checked out is not there, in words, and what brings it; none where everything is.
-    fn left_out(&self) -> Result<Option<String>, Error> {
+    /// What of the commit that is checked out is not there; none where everything is.
+    fn left_out(&self) -> Result<Option<Missing>, Error> {
         let listing = self.git().args(["ls-files", "-z", "--stage"]).output_limit(LARGEST_LISTING).succeed()?.stdout;
         let (mut modules, mut files) = (Vec::new(), Vec::new());
         for entry in listing.split(|byte| *byte == 0).filter(|entry| !entry.is_empty()) {
@@ -86,14 +88,17 @@ impl Checkout<'_> {
             pointers(&root, &lfs).map(|pointers| (submodules, pointers))
         };
         let (submodules, pointers) = act_as(&self.user, look)??;
-        let mut parts = Vec::new();
-        if !submodules.is_empty() {
-            parts.push(format!("submodules that are not fetched: {}", text::listed(&submodules, ", ")));
+        let (mut parts, mut kinds) = (Vec::new(), Vec::new());
+        for (kind, paths, words) in [
+            (LeftOut::Submodules, submodules, "submodules that are not fetched"),
+            (LeftOut::LargeFiles, pointers, "pointers in the place of files of Git LFS"),
+        ] {
+            if !paths.is_empty() {
+                parts.push(format!("{words}: {}", text::listed(&paths, ", ")));
+                kinds.push(kind);
+            }
         }
-        if !pointers.is_empty() {
-            parts.push(format!("pointers in the place of files of Git LFS: {}", text::listed(&pointers, ", ")));
-        }
-        Ok((!parts.is_empty()).then(|| parts.join("; ")))
+        Ok((!parts.is_empty()).then(|| Missing { said: parts.join("; "), kinds }))
     }
 
     /// The files that are for Git LFS to fetch.

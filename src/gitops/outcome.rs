@@ -1,13 +1,28 @@
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
 use super::units::{Line, Restart};
 use crate::program::Exit;
 use crate::records::versions::About;
-use crate::records::{Looked, Uptime, Waiting};
+use crate::records::{LeftOut, Looked, Uptime, Waiting};
 use crate::text;
+
+/// What of a commit that is live the checkout does not have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Missing {
+    /// In words, with the paths; the first of many.
+    pub said: String,
+    /// Which kinds of it; empty where an older hub wrote it down.
+    pub kinds: Vec<LeftOut>,
+}
+
+impl Serialize for Missing {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&self.said)
+    }
+}
 
 /// What became of one repository in a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -101,7 +116,7 @@ pub(super) struct Outcome {
     pub not_deployed: Option<String>,
     /// What of the commit the checkout does not have, where something is left out.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub left_out: Option<String>,
+    pub left_out: Option<Missing>,
     /// Units that `--adopt` names and the commit does not have; empty where nobody came to look.
     #[serde(skip)]
     pub not_there: Vec<String>,

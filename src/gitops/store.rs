@@ -2,6 +2,7 @@ use jiff::{SignedDuration, Timestamp};
 use rustix::process::geteuid;
 use serde::{Deserialize, Serialize};
 
+use super::outcome::Missing;
 use super::owner::{self, Owner};
 use super::units::digest;
 use super::worktree::Found;
@@ -198,7 +199,8 @@ impl Store {
             reason: outcome.reason.clone(),
             configuration: configuration(repository),
             not_deployed: outcome.not_deployed.clone(),
-            left_out: outcome.left_out.clone(),
+            left_out: outcome.left_out.as_ref().map(|missing| missing.said.clone()),
+            left_out_kinds: outcome.left_out.as_ref().map(|missing| missing.kinds.clone()).unwrap_or_default(),
             waiting: outcome.waiting.clone(),
         };
         // Where it is lost, the repository is looked at once more.
@@ -211,8 +213,9 @@ impl Store {
     }
 
     /// What of the live commit the checkout did not have when it was looked at last.
-    pub fn left_out(&self, repository: &Repository) -> Option<String> {
-        self.checked(repository)?.left_out
+    pub fn left_out(&self, repository: &Repository) -> Option<Missing> {
+        let checked = self.checked(repository)?;
+        Some(Missing { said: checked.left_out?, kinds: checked.left_out_kinds })
     }
 
     /// True where the repository was looked at, under its present name.

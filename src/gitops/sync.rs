@@ -97,7 +97,7 @@ impl Run<'_> {
             to = outcome.to,
             reason = outcome.reason,
             units = outcome.not_deployed.as_ref().map(|reason| format!("not deployed: {reason}")),
-            left_out = outcome.left_out,
+            left_out = outcome.left_out.as_ref().map(|missing| &missing.said),
             look_again = is_open.then(|| hint("hub", &format!("deploy {}", repository.name))),
             duration_ms = outcome.duration_ms,
         );

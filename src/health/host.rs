@@ -1,5 +1,5 @@
-use super::Level;
 use super::judge::Judge;
+use super::{Cause, Level};
 use crate::hint::quoted;
 use crate::records::{FailedUnit, Look, Over};
 use crate::text::listed;
@@ -30,6 +30,8 @@ impl Judge<'_> {
             let reason = format!("{unit} has failed ({result}{status}){why}");
             let mend = format!("systemctl status {0}; journalctl -u {0} -n 20", quoted(unit));
             self.say_since(since.as_deref(), Level::Failed, format!("unit/{unit}/failed"), unit, reason, mend);
+            let full = no_space.unwrap_or_default().then_some(Cause::FullDisk);
+            self.comes_of(full.or(Cause::of_end(result, exit_status.as_deref())));
         }
     }
 }

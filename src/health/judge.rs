@@ -1,4 +1,4 @@
-use super::{Level, Reason, Seen};
+use super::{Cause, Level, Reason, Seen};
 use crate::records::{SERVICES, span};
 
 /// Gathers reasons.
@@ -30,14 +30,23 @@ impl Judge<'_> {
         reason: impl Into<String>,
         mend: impl Into<String>,
     ) {
+        let reason = reason.into();
         self.reasons.push(Reason {
             key: key.into(),
             level,
             about: about.to_owned(),
-            reason: reason.into(),
+            comes_of: Cause::of_words(&reason),
+            reason,
             mend: Some(mend.into()).filter(|mend| !mend.is_empty()),
             since: since.filter(|since| !since.is_empty()).map(str::to_owned),
         });
+    }
+
+    /// Writes down what the newest reason comes of, where its own words do not say it.
+    pub fn comes_of(&mut self, cause: Option<Cause>) {
+        if let Some(reason) = self.reasons.last_mut() {
+            reason.comes_of = reason.comes_of.or(cause);
+        }
     }
 
     fn configuration(&mut self) {

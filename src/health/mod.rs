@@ -15,7 +15,7 @@ mod services;
 
 pub use door::{Funnel, funnel};
 pub use judge::judge;
-pub use reason::{Level, Reason};
+pub use reason::{Cause, Level, Reason};
 pub use seen::{Answer, Seen, Wait, Ways};
 pub use services::{Service, services};
 

@@ -1,5 +1,7 @@
 use serde::{Deserialize, Serialize};
 
+use crate::text;
+
 /// How well something is; the worst one counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -44,4 +46,41 @@ pub struct Reason {
     pub mend: Option<String>,
     /// Since when, RFC 3339; none where nobody wrote it down.
     pub since: Option<String>,
+    /// What it comes of, where that is known: with the cause itself it is one notice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub comes_of: Option<Cause>,
+}
+
+/// What can make other things fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Cause {
+    FullDisk,
+    ReadOnly,
+    Memory,
+    Configuration,
+    Database,
+}
+
+impl Cause {
+    /// What a failure of a unit comes of, by systemd's own words for its end (`Result=` and `ExecMainStatus=`).
+    pub(super) fn of_end(result: &str, exit_status: Option<&str>) -> Option<Self> {
+        // sysexits(3): EX_CONFIG, with which every program of the hub ends where its configuration is wrong.
+        match (result, exit_status) {
+            ("oom-kill", _) => Some(Self::Memory),
+            (_, Some("78")) => Some(Self::Configuration),
+            _ => None,
+        }
+    }
+
+    /// What a failure comes of by a service's record of it, which has the words of git, a database or the kernel.
+    pub(super) fn of_words(said: &str) -> Option<Self> {
+        if text::is_full_disk(said) {
+            Some(Self::FullDisk)
+        } else if said.to_lowercase().contains("read-only file system") {
+            Some(Self::ReadOnly)
+        } else {
+            None
+        }
+    }
 }

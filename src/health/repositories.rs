@@ -71,9 +71,13 @@ impl Judge<'_> {
             );
         }
         if let Some(left_out) = &checked.left_out {
-            let words = if left_out.starts_with("sub") { "submodule\", \"update\", \"--init" } else { "lfs\", \"pull" };
-            let mend =
-                format!("editor {}   # let build bring them: build = [\"/usr/bin/git\", \"{words}\"]", seen.ways.file);
+            let arguments: Vec<&str> = checked.left_out_kinds.iter().map(|kind| kind.arguments()).collect();
+            let build = match arguments[..] {
+                [] => String::new(),
+                [one] => format!(": build = [\"/usr/bin/git\", \"{}\"]", one.replace(' ', "\", \"")),
+                _ => format!(": build = [\"/bin/sh\", \"-c\", \"git {}\"]", arguments.join(" && git ")),
+            };
+            let mend = format!("editor {}   # let build bring them{build}", seen.ways.file);
             let reason = format!("the checkout has {left_out}; the hub fetches from its own url only");
             self.say(Level::Degraded, format!("gitops/{name}/left-out"), name, reason, mend);
         }

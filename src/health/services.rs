@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::judge::Judge;
-use super::{Answer, Level, Reason, Seen};
+use super::{Answer, Cause, Level, Reason, Seen};
 use crate::log::rfc3339;
 use crate::records::{self, Details, Found, Gitops, Outcome, SERVICES, failed_repositories, span};
 use crate::state::{Record, Run};
@@ -69,11 +69,12 @@ struct State {
     since: Option<jiff::Timestamp>,
     /// What is wrong with it: level, end of the key, sentence and what to run.
     wrong: Option<(Level, &'static str, String, String)>,
+    comes_of: Option<Cause>,
 }
 
 impl State {
     fn new(word: &str, runs: bool) -> Self {
-        Self { word: word.to_owned(), runs, since: None, wrong: None }
+        Self { word: word.to_owned(), runs, since: None, wrong: None, comes_of: None }
     }
 
     fn wrong(word: &'static str, level: Level, reason: String, mend: String) -> Self {
@@ -113,7 +114,8 @@ impl Seen<'_> {
         if unit.active == "failed" || unit.is_restarting() {
             let word = if unit.is_restarting() { "restarting" } else { "failed" };
             let reason = format!("{name} is {word} ({}, exit status {})", unit.result, unit.exit_status);
-            return State::wrong(word, Level::Failed, reason, self.ways.journal(service));
+            let comes_of = Cause::of_end(&unit.result, Some(&unit.exit_status));
+            return State { comes_of, ..State::wrong(word, Level::Failed, reason, self.ways.journal(service)) };
         }
         let Some(own) = Own::named(service).filter(|own| !own.lasts()) else {
             return self.lasting(service, unit);
@@ -201,6 +203,7 @@ impl Judge<'_> {
                     (format!("{}/older-configuration", room(service)), records::refused(service, &refused.reason));
                 let mend = seen.ways.hub("doctor");
                 self.say_since(Some(&refused.since), Level::Degraded, key, service, reason, mend);
+                self.comes_of(Some(Cause::Configuration));
             }
             // It listens where its own configuration says.
             wrong = wrong.filter(|_| service != "proxy" || !seen.lives);
@@ -208,6 +211,7 @@ impl Judge<'_> {
         // A failed unit says no more than the record of the run that failed.
         if let Some((level, key, reason, mend)) = wrong.filter(|_| !(judged && state.word == "failed")) {
             self.say(level, format!("{}/{key}", room(service)), service, reason, mend);
+            self.comes_of(state.comes_of);
         }
         state.runs
     }
@@ -250,6 +254,7 @@ impl Judge<'_> {
                         let rows = run.counts.get("waiting").and_then(Value::as_u64).unwrap_or(0);
                         let reason = format!("{rows} rows wait, the database does not take them: {error}");
                         self.say(Level::Degraded, "metrics/spooled", service, reason, seen.ways.hub("doctor"));
+                        self.comes_of(Some(Cause::Database));
                     }
                     "lost" | "failed" => {
                         let error = run.error.as_deref().unwrap_or("the log says why");

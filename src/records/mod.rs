@@ -33,7 +33,9 @@ pub use installed::installed_units;
 pub use left::{Left, Queue, Wanted};
 pub use look::{FailedUnit, FailedUnits, Look, Over};
 pub use reader::{Reader, Trouble};
-pub use repository::{Bad, Checked, Confirmed, Deployed, Hold, LAST_WORD, Open, Refusal, Repository, Request, Waiting};
+pub use repository::{
+    Bad, Checked, Confirmed, Deployed, Hold, LAST_WORD, LeftOut, Open, Refusal, Repository, Request, Waiting,
+};
 pub use sample::Sample;
 pub use totals::Totals;
 pub use uptime::{Uptime, boot};

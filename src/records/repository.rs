@@ -90,9 +90,30 @@ pub struct Checked {
     /// What of the commit the checkout does not have: submodules, files of Git LFS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub left_out: Option<String>,
+    /// Which kinds of it; empty where an older hub wrote it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out_kinds: Vec<LeftOut>,
     /// The commit that waits for what others say of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiting: Option<Waiting>,
+}
+
+/// What a commit may name and git does not bring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LeftOut {
+    Submodules,
+    LargeFiles,
+}
+
+impl LeftOut {
+    /// What git is to be told to bring it.
+    pub fn arguments(self) -> &'static str {
+        match self {
+            Self::Submodules => "submodule update --init",
+            Self::LargeFiles => "lfs pull",
+        }
+    }
 }
 
 /// A commit that waits for what others say of it.

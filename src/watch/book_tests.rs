@@ -6,7 +6,7 @@ fn at(minute: i64) -> Timestamp {
 
 fn reason(key: &str, level: Level) -> Reason {
     let (about, reason) = (key.to_owned(), format!("{key} is so"));
-    Reason { key: key.to_owned(), level, about, reason, mend: None, since: None }
+    Reason { key: key.to_owned(), level, about, reason, ..Reason::default() }
 }
 
 const DAY: SignedDuration = SignedDuration::from_hours(24);

@@ -5,54 +5,21 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::health::{Level, Reason};
+use crate::health::{Cause, Level, Reason};
 use crate::text::listed;
 
-/// What can make other things fail.
-struct Cause {
-    name: &'static str,
-    /// Whether a reason is this cause itself.
-    is_it: fn(&Reason) -> bool,
-    /// Whether a reason comes of it, by what it says.
-    comes_of_it: fn(&Reason) -> bool,
-}
+/// In this order; of one reason comes one notice.
+const CAUSES: [Cause; 5] = [Cause::FullDisk, Cause::ReadOnly, Cause::Memory, Cause::Configuration, Cause::Database];
 
-const CAUSES: [Cause; 5] = [
-    Cause {
-        name: "full-disk",
-        is_it: |reason| {
-            reason.key.starts_with("disk/") && (reason.key.ends_with("/full") || reason.key.ends_with("/inodes"))
-        },
-        comes_of_it: |reason| {
-            says(reason, &["no space left", "no space is left", "disk is full", "disk full", "quota exceeded"])
-        },
-    },
-    Cause {
-        name: "read-only",
-        is_it: |reason| reason.key == "disk///read-only",
-        comes_of_it: |reason| says(reason, &["read-only file system"]),
-    },
-    Cause {
-        name: "memory",
-        is_it: |reason| reason.key == "memory/oom-kill",
-        comes_of_it: |reason| says(reason, &["(oom-kill"]),
-    },
-    Cause {
-        name: "configuration",
-        is_it: |reason| reason.key == "configuration/invalid",
-        // sysexits(3): EX_CONFIG, with which every program of the hub ends then.
-        comes_of_it: |reason| reason.key.ends_with("/older-configuration") || says(reason, &["exit status 78)"]),
-    },
-    Cause {
-        name: "database",
-        is_it: |reason| reason.key.starts_with("unit/postgresql"),
-        comes_of_it: |reason| reason.key == "metrics/spooled",
-    },
-];
-
-fn says(reason: &Reason, words: &[&str]) -> bool {
-    let text = reason.reason.to_lowercase();
-    words.iter().any(|words| text.contains(words))
+/// Whether a reason is a cause itself.
+fn is_itself(cause: Cause, Reason { key, .. }: &Reason) -> bool {
+    match cause {
+        Cause::FullDisk => key.starts_with("disk/") && (key.ends_with("/full") || key.ends_with("/inodes")),
+        Cause::ReadOnly => key == "disk///read-only",
+        Cause::Memory => key == "memory/oom-kill",
+        Cause::Configuration => key == "configuration/invalid",
+        Cause::Database => key.starts_with("unit/postgresql"),
+    }
 }
 
 /// A cause that is told, or something that came of one.
@@ -68,28 +35,30 @@ struct Told {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Causes {
-    told: BTreeMap<String, Told>,
+    told: BTreeMap<Cause, Told>,
     /// Units that were told by themselves before they were too many for that.
     units: BTreeMap<String, (Level, String, String)>,
+    /// What they come of, where that is known.
+    units_come_of: BTreeMap<String, Cause>,
 }
 
 impl Causes {
     /// The reasons, with what has one cause in one.
     pub fn merge(&mut self, mut reasons: Vec<Reason>) -> Vec<Reason> {
         self.crowd(&mut reasons);
-        for cause in &CAUSES {
-            let told = self.told.remove(cause.name);
+        for cause in CAUSES {
+            let told = self.told.remove(&cause);
             // What all of it is told under stays with it, whatever else is wrong with that one by now.
             let is_head = |reason: &Reason| told.as_ref().is_some_and(|told| told.key == reason.key);
             let (mut effects, others): (Vec<Reason>, Vec<Reason>) = reasons
                 .into_iter()
-                .partition(|reason| !(cause.is_it)(reason) && ((cause.comes_of_it)(reason) || is_head(reason)));
+                .partition(|reason| !is_itself(cause, reason) && (reason.comes_of == Some(cause) || is_head(reason)));
             reasons = others;
             // The worst comes first. Another one, while the one that was told is over and what came of it is not, is news.
             let known = told.as_ref().and_then(|told| told.cause.as_ref());
             let itself = reasons.iter().position(|reason| match known {
                 Some(key) => *key == reason.key,
-                None => (cause.is_it)(reason),
+                None => is_itself(cause, reason),
             });
             let is_told = told.is_some();
             // A cause of which nothing comes is a reason as any other.
@@ -109,7 +78,7 @@ impl Causes {
             };
             let level = effects.iter().map(|reason| reason.level).chain([head.level]).max().unwrap_or(head.level);
             let cause_key = itself.as_ref().map(|reason| reason.key.clone()).or_else(|| known.cloned());
-            self.told.insert(cause.name.to_owned(), Told { key: key.clone(), cause: cause_key });
+            self.told.insert(cause, Told { key: key.clone(), cause: cause_key });
             let merged = Reason { key, level, reason: format!("{}{more}", head.reason), ..head.clone() };
             reasons.push(merged);
         }
@@ -125,12 +94,14 @@ impl Causes {
                 level: *level,
                 about: about.clone(),
                 reason: reason.clone(),
-                mend: None,
-                since: None,
+                comes_of: self.units_come_of.get(key).copied(),
+                ..Reason::default()
             });
             reasons.extend(kept);
         } else {
             let units = reasons.iter().filter(is_unit);
+            self.units_come_of =
+                units.clone().filter_map(|reason| Some((reason.key.clone(), reason.comes_of?))).collect();
             self.units = units
                 .map(|reason| (reason.key.clone(), (reason.level, reason.about.clone(), reason.reason.clone())))
                 .collect();
@@ -152,7 +123,7 @@ mod tests {
     }
 
     fn fails(key: &str) -> Reason {
-        reason(key, Level::Failed, "write x: No space left on device")
+        Reason { comes_of: Some(Cause::FullDisk), ..reason(key, Level::Failed, "write x: No space left on device") }
     }
 
     fn keys(causes: &mut Causes, reasons: &[Reason]) -> Vec<(String, Level)> {

@@ -12,6 +12,7 @@ use crate::log::{self, rfc3339};
 use crate::records::history::{Event, Kind};
 use crate::records::{FailedUnit, Look, counted};
 use crate::systemd::is_own;
+use crate::text;
 
 /// The messages that are asked for (systemd's catalog): the host is up, a container is, or a user's own manager; and a unit
 /// failed with a result.
@@ -91,8 +92,7 @@ fn no_space(unit: &str) -> Option<bool> {
     let said = Command::new("journalctl", LOG_LIMIT).args(flags).output_limit(1 << 20).succeed().inspect_err(|error| {
         log::warn!("log_not_read", unit = unit, error = error.to_string());
     });
-    let said = said.ok()?.text().to_lowercase();
-    Some(["no space left on device", "disk is full", "disk full"].iter().any(|words| said.contains(words)))
+    Some(text::is_full_disk(&said.ok()?.text()))
 }
 
 /// The events of journalctl's lines, in order, and the cursor of the last one.

@@ -410,7 +410,8 @@ fn submodules_and_files_of_lfs_are_named_until_the_build_brings_them() {
             .find(|one| one["about"] == "acme/infra" && one["reason"].to_string().contains("the hub fetches"));
         reason.map(|one| one.to_string()).unwrap_or_default()
     };
-    assert!(said().contains(told) && said().contains("submodule") && said().contains("build"), "{}", said());
+    let mend = r#"build = [\"/bin/sh\", \"-c\", \"git submodule update --init && git lfs pull\"]"#;
+    assert!(said().contains(told) && said().contains(mend), "{}", said());
     // What a refusal says does not take the place of it.
     site.write("README", "mine\n");
     site.origin.push(&[("README", "two\n")]);

@@ -1,10 +1,10 @@
 //! How much a fetch may bring: what hub.toml allows, and what the disk has.
 
 use super::Mirror;
-use crate::command;
 use crate::gitops::Error;
 use crate::hint::hint;
 use crate::state;
+use crate::text;
 
 /// What a fetch leaves free, or a twentieth of the file system where that is less.
 const KEPT: u64 = 64 << 20;
@@ -57,7 +57,7 @@ impl Room {
             );
             return Some(TooLarge { is_disk: false, reason });
         }
-        let is_full = is_over || command::is_full_disk(said);
+        let is_full = is_over || text::is_full_disk(said);
         is_full.then(|| TooLarge { is_disk: true, reason: format!("{}: {said}", self.full(mirror)) })
     }
 
