@@ -84,15 +84,18 @@ impl Site for Admin {
         if let Some(pipeline) = path.strip_prefix("/api/sync/") {
             return self.syncs.answer(request, pipeline);
         }
-        if !matches!(path, "/" | "/api/status" | "/metrics") {
+        let place = page::Place::of(request);
+        if place.is_none() && !matches!(path, "/api/status" | "/metrics") {
             return answer::not_found();
         }
         if !answer::reads(request.method()) {
             return answer::method_not_allowed("GET, HEAD");
         }
         let status = self.sources.collect();
+        if let Some(place) = place {
+            return place.answer(&status);
+        }
         match path {
-            "/" => page::answer(&status),
             "/metrics" => Response::from_data(prometheus::MEDIA_TYPE, prometheus::format(&status))
                 .with_additional_header("Cache-Control", "no-store"),
             _ => match serde_json::to_value(&status) {

@@ -26,6 +26,13 @@ pub(super) struct Counts {
     pub refused: u64,
 }
 
+impl Counts {
+    /// True where one was signed as it should be.
+    pub fn any_signed(&self) -> bool {
+        self.queued + self.ignored + self.pong > 0
+    }
+}
+
 #[derive(Default)]
 struct Window {
     since: Option<Instant>,

@@ -51,6 +51,12 @@ pub(super) struct Status {
     pub time: String,
     #[serde(skip)]
     pub now: jiff::Timestamp,
+    /// When the host began.
+    #[serde(skip)]
+    pub booted: Option<jiff::Timestamp>,
+    /// How commands are typed here.
+    #[serde(skip)]
+    pub ways: Ways,
     #[serde(skip)]
     pub totals: Found<Totals>,
     #[serde(skip)]
@@ -126,11 +132,12 @@ impl Sources {
             (None, Some(error)) => Answer::Unverified(error.clone()),
             (None, None) => Answer::Well,
         };
+        let ways = self.ways();
         let seen = Seen {
             now,
             config: Ok(&self.config),
             last_valid: None,
-            ways: &self.ways(),
+            ways: &ways,
             left: &left,
             units: None,
             units_error: None,
@@ -154,6 +161,8 @@ impl Sources {
             reasons,
             time: log::rfc3339(now),
             now,
+            booted: left.booted,
+            ways: ways.clone(),
             proxy: Proxy {
                 version: crate::VERSION,
                 instance: self.instance.clone(),

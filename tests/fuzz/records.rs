@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::write;
+use super::{Place, html};
 use crate::fuzz::fuzz;
 use crate::health::{Answer, Level, Seen, Ways, funnel, judge};
 use crate::proxy::prometheus;
@@ -115,6 +115,8 @@ fn fuzz_records() {
             reasons,
             time: time.to_owned(),
             now,
+            booted: None,
+            ways: Ways::default(),
             proxy: Proxy {
                 version: "0",
                 instance: "x".to_owned(),
@@ -135,8 +137,7 @@ fn fuzz_records() {
             totals: left.totals,
             sample: left.sample,
         };
-        let mut html = String::new();
-        write(&mut html, &status, "nonce").unwrap();
+        let html = html(Place::Overview.page(&status), &status);
         for bad in ["<script", "<b onload", "\"><"] {
             assert!(!html.contains(bad) || bad == "\"><", "{html}");
         }

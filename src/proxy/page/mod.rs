@@ -1,0 +1,64 @@
+//! The status page: plain HTML without a script, a file for each page in this folder.
+//! maud writes every text as text; what is hidden in one is written out at the end, in one place.
+
+mod cards;
+mod layout;
+mod overview;
+mod runs;
+
+use std::sync::LazyLock;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use rouille::{Request, Response};
+use sha2::{Digest, Sha256};
+
+use super::status::Status;
+use crate::text;
+use layout::{Page, STYLE, document};
+
+/// Nothing but the page itself and its style, which is named by what it says (CSP Level 3, "hash-source").
+static POLICY: LazyLock<String> = LazyLock::new(|| {
+    let style = STANDARD.encode(Sha256::digest(STYLE));
+    format!(
+        "default-src 'none'; style-src 'sha256-{style}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+});
+
+/// A page that was asked for.
+pub(super) enum Place {
+    Overview,
+}
+
+impl Place {
+    /// The one that a request asks for; none where there is none.
+    pub fn of(request: &Request) -> Option<Self> {
+        match request.raw_url().split('?').next().unwrap_or_default() {
+            "/" => Some(Self::Overview),
+            _ => None,
+        }
+    }
+
+    pub fn answer(self, status: &Status) -> Response {
+        Response::html(html(self.page(status), status))
+            .with_additional_header("Content-Security-Policy", POLICY.as_str())
+            .with_additional_header("X-Content-Type-Options", "nosniff")
+            .with_additional_header("Referrer-Policy", "no-referrer")
+            .with_additional_header("Cache-Control", "no-store")
+    }
+
+    fn page(self, status: &Status) -> Page {
+        match self {
+            Self::Overview => overview::page(status),
+        }
+    }
+}
+
+/// The whole document. A mark that turns or hides text is written out in whatever place it stands.
+fn html(page: Page, status: &Status) -> String {
+    text::shown_lines(&document(page, status).into_string()).into_owned()
+}
+
+#[cfg(test)]
+#[path = "../../../tests/fuzz/records.rs"]
+mod records;
