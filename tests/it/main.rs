@@ -49,6 +49,7 @@ mod hub_status_pipelines;
 mod hub_status_repositories;
 mod hub_up;
 mod hub_watch;
+mod manual;
 mod metrics_events;
 mod metrics_faults;
 mod metrics_golden;

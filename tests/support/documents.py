@@ -1,7 +1,7 @@
 """Random documents for the reading pipeline, and an independent reading of the rows that it makes of them.
 
     documents.py make SEED COUNT FILE              writes canonical Extended JSON lines, every type of BSON in them
-    documents.py check SEED COUNT MODE ROWS DEAD   rebuilds each document from its row, as README's table says
+    documents.py check SEED COUNT MODE ROWS DEAD   rebuilds each document from its row, as the table of contrib/doc/pipelines.md says
 
 MODE is plain or extended. ROWS and DEAD are JSON lines of what the database holds, every column as text. Nothing of the
 hub is used here: numbers are read by Python's json and decimal, types by the bson of pymongo.
@@ -235,7 +235,7 @@ def restore(tree):
 
 
 def shown(tree, mode):
-    """A value as README's table says it is kept, ready to be compared."""
+    """A value as the table of contrib/doc/pipelines.md says it is kept, ready to be compared."""
     return plain(tree) if mode == "plain" else typed(loaded(tree))
 
 

@@ -1,4 +1,4 @@
-//! contrib/migrate-from-go.md, step by step, on a copy of an installation of the Go version.
+//! contrib/doc/migrate-from-go.md, step by step, on a copy of an installation of the Go version.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -17,9 +17,9 @@ use crate::support::{eventually, free_address, skip};
 /// The checkout of the Go version.
 const OLD: &str = "/home/server/software/observability-hub";
 
-/// The commands of contrib/migrate-from-go.md before and after its part "Install", as they stand.
+/// The commands of contrib/doc/migrate-from-go.md before and after its part "Install", as they stand.
 fn migration() -> (String, String) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("contrib/migrate-from-go.md");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("contrib/doc/migrate-from-go.md");
     let text = std::fs::read_to_string(path).expect("the page has its parts");
     let steps = |text: &str| -> Vec<String> {
         text.split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next()).map(str::to_owned).collect()

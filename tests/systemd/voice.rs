@@ -198,7 +198,7 @@ fn the_forge_and_the_mail_server_hear_it_from_the_sandbox() {
     configure(&machine, &[repository("infra", forge), notify.to_owned()]);
     machine.write("/etc/credstore/status-token", "t0ken\n");
     let commit = push(&machine, "infra", &[Text("systemd/app.service", &service("app", "1"))]);
-    // As the README has it: what gitops-sync needs is named in a drop-in, for hub-watch this name is in its unit.
+    // As contrib/doc/installing.md has it: what gitops-sync needs is named in a drop-in, for hub-watch this name is in its unit.
     machine.write("/etc/systemd/system/gitops-sync.service.d/token.conf", "[Service]\nLoadCredential=status-token\n");
     machine.ok(&["systemctl", "daemon-reload"]);
     machine.ok(&["systemctl", "start", "--no-block", "gitops-sync.service"]);
