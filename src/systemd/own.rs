@@ -203,7 +203,7 @@ mod tests {
         names_all(part(&read("contrib/check-units"), "limit_of=(", "\n\n"), OWN.iter().map(|own| own.name));
         let recorded = || OWN.iter().filter(|own| own.folder.is_some()).map(|own| own.name);
         names_all(
-            part(&read("contrib/grafana/dashboards/services.json"), "\"templating\"", "\"includeAll\""),
+            part(&read("contrib/grafana/dashboards/postgresql/services.json"), "\"templating\"", "\"includeAll\""),
             recorded(),
         );
     }

@@ -9,6 +9,7 @@ mod support;
 mod admin;
 mod command_line;
 mod dashboards;
+mod dashboards_month;
 mod gate;
 mod gate_load;
 mod gate_node;

@@ -8,6 +8,8 @@ pub mod doctor;
 pub mod engine;
 pub mod gateway;
 pub mod gitops;
+#[cfg(all(feature = "postgres", feature = "sqlite"))]
+pub mod grafana;
 pub mod http_attack;
 pub mod metrics;
 #[cfg(feature = "mongodb")]
