@@ -1,6 +1,6 @@
 //! Observability Hub: the library behind its small binaries.
 //!
-//! Arrows run one way: `bin` → capability (`proxy`, `gitops`, `metrics`, `gate`, `reading`, `hub`, `watch`, `webhook`) → `said` → `charts`, `forge`, `store`, `health` →
+//! Arrows run one way: `bin` → capability (`proxy`, `gitops`, `metrics`, `gate`, `reading`, `hub`, `watch`, `webhook`) → `said` → `charts` → `forge`, `store`, `health` →
 //! ground floor (`config`, `log`, `state`, `records`, `kinds`, `program`, `systemd`, `http`, `listeners`, `tls`, `random`, `command`,
 //! `hint`, `host`, `text`).
 

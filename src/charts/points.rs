@@ -1,9 +1,7 @@
-use std::collections::BTreeMap;
-
-use serde_json::Value;
+use std::collections::HashMap;
 
 use super::table::{ALL, Chart, Source};
-use crate::kinds::{self, Hour};
+use crate::kinds::{Found, Wanted};
 
 /// Lines of one chart beyond so many are left out while samples are read: a host that starts a unit a second must not fill the memory.
 const MOST_NAMES: usize = 2000;
@@ -96,86 +94,83 @@ pub struct Line {
     pub at: Option<(i64, f64)>,
 }
 
-/// A line by its chart, the place of its source there, and its name.
-type Id = (usize, usize, String);
-
-/// The lines that a value belongs to.
-fn lines_of(kind: &str, label: &str, key: &str) -> Vec<Id> {
-    let sources = ALL
-        .iter()
-        .enumerate()
-        .flat_map(|(chart, of)| of.sources.iter().enumerate().map(move |(place, source)| (chart, place, source)));
-    let is_it = |source: &Source| source.kind.name == kind && source.key == key;
-    sources
-        .filter(|(.., source)| is_it(source))
-        .map(|(chart, place, source)| (chart, place, name(source, label)))
-        .collect()
-}
-
-/// Collects samples to the lines of every chart.
+/// Collects what is found to the lines of charts.
 #[derive(Debug)]
 pub struct Lines {
     window: Window,
-    lines: BTreeMap<Id, Line>,
+    wanted: Wanted,
+    /// The chart of each number that is wanted, and its source.
+    sources: Vec<(usize, &'static Source)>,
+    /// The lines of each, by label.
+    lines: Vec<HashMap<String, Line>>,
+    /// How many lines each chart has.
+    counts: [usize; ALL.len()],
 }
 
 impl Lines {
-    /// No lines yet.
+    /// No lines of any chart yet.
     pub fn new(window: Window) -> Self {
-        Self { window, lines: BTreeMap::new() }
+        Self::of(window, |_| true)
     }
 
-    /// Takes what a row of a kind has, measured at `time` (milliseconds since 1970).
-    pub fn add(&mut self, time: i64, kind: &str, row: &Value) {
-        kinds::each_number(kind, row, &mut |label, key, value| {
-            self.put(time, (kind, label, key), Point::new(value, value, value, 1));
-        });
+    /// The same of some charts.
+    pub fn of(window: Window, is_shown: impl Fn(&Chart) -> bool) -> Self {
+        let charts = ALL.iter().enumerate().filter(|(_, chart)| is_shown(chart));
+        let sources: Vec<_> =
+            charts.flat_map(|(at, chart)| chart.sources.iter().map(move |source| (at, source))).collect();
+        let wanted = Wanted::new(sources.iter().map(|(_, source)| (source.kind.name, source.key)));
+        let lines = sources.iter().map(|_| HashMap::new()).collect();
+        Self { window, wanted, sources, lines, counts: [0; ALL.len()] }
     }
 
-    /// Takes what is known of an hour.
-    pub fn add_hour(&mut self, hour: &Hour) {
-        let point = Point::new(hour.min, hour.mean, hour.max, hour.samples);
-        self.put(hour.time, (&hour.kind, &hour.label, &hour.key), point);
+    /// What they are of.
+    pub(super) fn window(&self) -> Window {
+        self.window
     }
 
-    /// Takes a row as what was at the instant of the window; it counts nowhere else.
-    pub fn add_instant(&mut self, time: i64, kind: &str, row: &Value) {
-        kinds::each_number(kind, row, &mut |label, key, value| {
-            for id in lines_of(kind, label, key) {
-                if let Some(line) = self.lines.get_mut(&id).filter(|line| line.at.is_none_or(|(at, _)| time >= at)) {
-                    line.at = Some((time, value));
-                }
+    /// What they are made of.
+    pub(super) fn wanted(&self) -> &Wanted {
+        &self.wanted
+    }
+
+    /// Takes what was found.
+    pub(super) fn add(&mut self, found: &Found<'_>) {
+        let Some(part) = self.window.part(found.time).filter(|_| found.samples > 0) else { return };
+        let point = Point::new(found.min, found.mean, found.max, found.samples);
+        if let Some(line) = self.lines[found.place].get_mut(found.label) {
+            line.all = line.all.and(point);
+            line.points[part] = Some(line.points[part].map_or(point, |known| known.and(point)));
+            if found.time >= line.last.0 {
+                line.last = (found.time, found.mean);
             }
-        });
-    }
-
-    fn put(&mut self, time: i64, (kind, label, key): (&str, &str, &str), point: Point) {
-        let Some(part) = self.window.part(time).filter(|_| point.samples > 0) else { return };
-        for id in lines_of(kind, label, key) {
-            self.put_into(time, part, id, point);
+            return;
+        }
+        let (chart, source) = self.sources[found.place];
+        if self.counts[chart] < MOST_NAMES {
+            self.counts[chart] += 1;
+            let mut points = vec![None; self.window.parts];
+            points[part] = Some(point);
+            let name = name(source, found.label);
+            let line = Line { name, points, all: point, last: (found.time, found.mean), at: None };
+            self.lines[found.place].insert(found.label.to_owned(), line);
         }
     }
 
-    fn put_into(&mut self, time: i64, part: usize, key: Id, point: Point) {
-        if let Some(line) = self.lines.get_mut(&key) {
-            line.all = line.all.and(point);
-            line.points[part] = Some(line.points[part].map_or(point, |known| known.and(point)));
-            if time >= line.last.0 {
-                line.last = (time, point.mean());
-            }
-        } else if self.lines.range((key.0, 0, String::new())..(key.0 + 1, 0, String::new())).count() < MOST_NAMES {
-            let mut points = vec![None; self.window.parts];
-            points[part] = Some(point);
-            let line = Line { name: key.2.clone(), points, all: point, last: (time, point.mean()), at: None };
-            self.lines.insert(key, line);
+    /// Takes what was found as what was at the instant of the window; it counts nowhere else.
+    pub(super) fn add_instant(&mut self, found: &Found<'_>) {
+        let line = self.lines[found.place].get_mut(found.label);
+        if let Some(line) = line.filter(|line| line.at.is_none_or(|(at, _)| found.time >= at)) {
+            line.at = Some((found.time, found.mean));
         }
     }
 
     /// The charts that have lines, with the lines in the order in which they are shown, and how many were left out.
     pub fn finish(self) -> Vec<(&'static Chart, Vec<Line>, usize)> {
         let mut charts: Vec<(&Chart, Vec<Line>, usize)> = ALL.iter().map(|chart| (chart, Vec::new(), 0)).collect();
-        for ((chart, ..), line) in self.lines {
-            charts[chart].1.push(line);
+        for ((chart, _), lines) in self.sources.into_iter().zip(self.lines) {
+            let mut lines: Vec<Line> = lines.into_values().collect();
+            lines.sort_by(|a, b| a.name.cmp(&b.name));
+            charts[chart].1.extend(lines);
         }
         for (chart, lines, left_out) in &mut charts {
             *left_out = lines.len().saturating_sub(chart.most);
@@ -205,25 +200,35 @@ fn name(source: &Source, label: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
 
     fn window() -> Window {
         Window { from: 0, until: 600_000, parts: 10, at: Some(180_000) }
     }
 
-    fn add(lines: &mut Lines, time: i64, kind: &str, payload: Value) {
-        lines.add(time, kind, &payload);
+    fn find(lines: &mut Lines, time: i64, kind: &str, payload: &Value, take: fn(&mut Lines, &Found<'_>)) {
+        let wanted = lines.wanted().clone();
+        wanted.find(kind, &payload.to_string(), &mut |place, label, value| {
+            take(lines, &Found::sample(time, place, label, value));
+        });
+    }
+
+    fn add(lines: &mut Lines, time: i64, kind: &str, payload: &Value) {
+        find(lines, time, kind, payload, |lines, found| lines.add(found));
     }
 
     #[test]
     fn points_have_their_extremes_and_gaps_stay_gaps() {
         let mut lines = Lines::new(window());
         for (time, usage) in [(-1, 99.0), (0, 10.0), (59_999, 30.0), (120_000, 5.5), (599_999, 1.0), (600_000, 99.0)] {
-            add(&mut lines, time, "cpu", serde_json::json!({"usage": usage, "modes": {"user": null}}));
+            add(&mut lines, time, "cpu", &json!({"usage": usage, "modes": {"user": null}}));
         }
         assert_eq!(window().near(), Some((0, 180_001)));
         for (time, usage) in [(130_000, 7.0), (120_000, 5.5)] {
-            lines.add_instant(time, "cpu", &serde_json::json!({"usage": usage, "package_temp": 40}));
+            let row = json!({"usage": usage, "package_temp": 40});
+            find(&mut lines, time, "cpu", &row, |lines, found| lines.add_instant(found));
         }
         let charts = lines.finish();
         let [(chart, lines, 0)] = charts.as_slice() else { panic!("{charts:?}") };
@@ -239,17 +244,11 @@ mod tests {
     #[test]
     fn every_object_is_a_line_and_the_busiest_are_kept() {
         let mut lines = Lines::new(window());
-        let units: Value = (0..40)
-            .map(|number| (format!("{number:02}.service"), serde_json::json!({"cpu_percent": number})))
-            .collect();
-        lines.add(0, "unit", &units);
-        add(&mut lines, 1, "temperature", serde_json::json!({"nvme": {"Composite": 41}, "k10temp": {"Tctl": 52.5}}));
-        add(
-            &mut lines,
-            1,
-            "disk_io",
-            serde_json::json!({"sda": {"read_bytes_per_second": 5, "written_bytes_per_second": 6}}),
-        );
+        let units: Value =
+            (0..40).map(|number| (format!("{number:02}.service"), json!({"cpu_percent": number}))).collect();
+        add(&mut lines, 0, "unit", &units);
+        add(&mut lines, 1, "temperature", &json!({"nvme": {"Composite": 41}, "k10temp": {"Tctl": 52.5}}));
+        add(&mut lines, 1, "disk_io", &json!({"sda": {"read_bytes_per_second": 5, "written_bytes_per_second": 6}}));
         let charts = lines.finish();
         let shown: Vec<(&str, Vec<&str>, usize)> = charts
             .iter()
@@ -271,9 +270,8 @@ mod tests {
     #[test]
     fn a_hostile_number_of_names_is_bounded() {
         let mut lines = Lines::new(window());
-        let names: Value =
-            (0..10_000).map(|number| (format!("{number}.service"), serde_json::json!({"memory": number}))).collect();
-        lines.add(0, "unit", &names);
-        assert_eq!(lines.lines.len(), MOST_NAMES);
+        let names: Value = (0..10_000).map(|number| (format!("{number}.service"), json!({"memory": number}))).collect();
+        add(&mut lines, 0, "unit", &names);
+        assert_eq!(lines.lines.iter().map(HashMap::len).sum::<usize>(), MOST_NAMES);
     }
 }

@@ -98,14 +98,6 @@ const fn busiest(name: &'static str, title: &'static str, unit: Unit, sources: &
     Chart { name, title, unit, top: None, sources, most: 6, busiest_first: true }
 }
 
-/// The kinds that the charts are made of, each once.
-pub fn kinds() -> Vec<&'static str> {
-    let mut names: Vec<_> = ALL.iter().flat_map(|chart| chart.sources).map(|source| source.kind.name).collect();
-    names.sort_unstable();
-    names.dedup();
-    names
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

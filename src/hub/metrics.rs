@@ -9,10 +9,9 @@ use super::terminal::{Terminal, Tone, fit};
 use super::timeline::{self, Told};
 use crate::charts::{self, Chart, Line, Lines, Point, Unit, Window};
 use crate::config::Config;
-use crate::kinds::{HOUR, hour_of};
 use crate::program::print;
 use crate::records::milliseconds;
-use crate::store::{self, Look, Stored};
+use crate::store::{self, Look};
 use crate::{host, text};
 
 /// Columns of a line's name.
@@ -119,50 +118,12 @@ fn look(config: &Config, wanted: Option<&str>, window: Window, clock: Clock) -> 
         let reason = format!("the database has nothing of {host}; with --host it shows {}", hosts.join(", "));
         return Err(Error::Metrics(reason));
     }
-    let kinds = charts::kinds();
     let mut lines = Lines::new(window);
-    let pieces = pieces(window, database.counted_from(&host)?);
-    for (from, until, by_hours) in pieces {
-        if by_hours {
-            database.hours(&host, &kinds, (from, until), |hour| lines.add_hour(&hour))?;
-        } else {
-            database.samples(&host, &kinds, (from, until), row(|time, kind, row| lines.add(time, kind, row)))?;
-        }
-    }
-    if let Some(near) = window.near() {
-        database.samples(&host, &kinds, near, row(|time, kind, row| lines.add_instant(time, kind, row)))?;
-    }
+    charts::read(&mut database, &host, &mut lines)?;
     // What happened elsewhere is told there.
     let (mut events, unseen) = if host == own { timeline::all(config) } else { (Vec::new(), None) };
     events.retain(|told| told.event.time().is_some_and(|time| window.part(time.as_millisecond()).is_some()));
     Ok(Shown { host, window, charts: lines.finish(), events, unseen, clock })
-}
-
-/// Takes what is stored, but for what somebody else wrote and is no JSON.
-fn row(mut take: impl FnMut(i64, &str, &Value)) -> impl FnMut(Stored) {
-    move |(time, kind, payload)| {
-        if let Ok(payload) = serde_json::from_str(&payload) {
-            take(time, &kind, &payload);
-        }
-    }
-}
-
-/// What is read by hours, and what by rows: by hours where a point is of an hour and more and hours are counted, but for the
-/// newest.
-fn pieces(window: Window, counted_from: Option<i64>) -> Vec<(i64, i64, bool)> {
-    let Window { from, until, parts, .. } = window;
-    let Some(counted) = counted_from.filter(|_| (until - from) / parts as i64 >= HOUR) else {
-        return vec![(from, until, false)];
-    };
-    // Each hour is read one way, so that nothing counts twice.
-    let first = hour_of(from.max(counted).saturating_add(HOUR - 1));
-    let newest = hour_of(until - MINUTE);
-    if first >= newest {
-        return vec![(from, until, false)];
-    }
-    let mut pieces = vec![(from, first, false), (first, newest, true), (newest, until, false)];
-    pieces.retain(|(from, until, _)| from < until);
-    pieces
 }
 
 impl Shown {
@@ -337,22 +298,5 @@ mod tests {
                 assert!(shown(unit, value).chars().count() < VALUE, "{unit:?} {value}");
             }
         }
-    }
-
-    #[test]
-    fn each_hour_is_read_one_way() {
-        let window = |from: i64, until: i64| Window { from: from * MINUTE, until: until * MINUTE, parts: 2, at: None };
-        let read = |window, counted: Option<i64>| {
-            let pieces = pieces(window, counted.map(|counted| counted * MINUTE));
-            let minutes = pieces.into_iter().map(|(from, until, by_hours)| (from / MINUTE, until / MINUTE, by_hours));
-            minutes.collect::<Vec<_>>()
-        };
-        let all = Some(-1_000_000);
-        assert_eq!(read(window(0, 60), all), [(0, 60, false)], "a point is of half an hour");
-        assert_eq!(read(window(0, 630), None), [(0, 630, false)], "no hours are kept");
-        assert_eq!(read(window(0, 630), all), [(0, 600, true), (600, 630, false)]);
-        assert_eq!(read(window(30, 630), all), [(30, 60, false), (60, 600, true), (600, 630, false)]);
-        assert_eq!(read(window(0, 630), Some(300)), [(0, 300, false), (300, 600, true), (600, 630, false)]);
-        assert_eq!(read(window(0, 630), Some(900)), [(0, 630, false)], "nothing is counted yet");
     }
 }

@@ -19,6 +19,7 @@ pub mod network;
 pub mod power;
 pub mod pressure;
 pub mod run;
+#[cfg(any(feature = "postgres", feature = "sqlite", test))]
 mod series;
 pub mod swap;
 pub mod systemd;
@@ -26,9 +27,20 @@ pub mod temperature;
 pub mod temperature_critical;
 pub mod time;
 pub mod unit;
+mod wanted;
 
 pub use exposition::exposition;
-pub use series::{HOUR, Hour, each_number, hour_of};
+#[cfg(any(feature = "postgres", feature = "sqlite", test))]
+pub use series::each_number;
+pub use wanted::{Found, Wanted};
+
+/// An hour, in milliseconds.
+pub const HOUR: i64 = 3_600_000;
+
+/// The hour of a time, in milliseconds since 1970.
+pub fn hour_of(millis: i64) -> i64 {
+    millis.div_euclid(HOUR) * HOUR
+}
 
 /// A kind of rows.
 #[derive(Clone, Copy, Debug)]

@@ -4,35 +4,6 @@ use serde_json::Value;
 
 use super::{ALL, Each, Measure, Part};
 
-/// An hour, in milliseconds.
-pub const HOUR: i64 = 3_600_000;
-
-/// The hour of a time, in milliseconds since 1970.
-pub fn hour_of(millis: i64) -> i64 {
-    millis.div_euclid(HOUR) * HOUR
-}
-
-/// The course of a number in an hour.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Hour {
-    /// When the hour begins, in milliseconds since 1970.
-    pub time: i64,
-    /// The row's kind.
-    pub kind: String,
-    /// What the value belongs to.
-    pub label: String,
-    /// The value's key, as `each_number` has it.
-    pub key: String,
-    /// The lowest value.
-    pub min: f64,
-    /// The arithmetic mean.
-    pub mean: f64,
-    /// The highest value.
-    pub max: f64,
-    /// How many there are.
-    pub samples: u64,
-}
-
 /// Calls `each` with label, key and value of every number of a row. The label is what the number belongs to, such as the mount,
 /// and empty where that is the row; of a sensor it is chip and sensor with a space between. The key is the one in the row, with
 /// the name of the object that its owner lies in before it; of a temperature and a fan it is the column of the view.

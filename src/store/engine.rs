@@ -8,7 +8,7 @@ use super::Error;
 use super::batch::Batch;
 use super::events::{Events, Shipped};
 use super::readings::{DeadLetter, Keys, Position, Readings};
-use crate::kinds::Hour;
+use crate::kinds::{Found, Wanted};
 
 /// What a database must be able to do.
 pub(super) trait Engine: ReadingStore + Send {
@@ -34,16 +34,16 @@ pub(super) trait ReadingStore {
     fn delete_old_readings(&mut self, table: &str, days: u32, until: Instant) -> Result<u64, Error>;
 }
 
-/// A stored row: when it was measured (milliseconds since 1970), its `metric_type`, and its payload as JSON text.
-pub type Stored = (i64, String, String);
+/// Takes what is read.
+pub(super) type Take<'a> = &'a mut dyn FnMut(Found<'_>);
 
 /// What a database must be able to do for whoever only reads it.
 pub(super) trait Reader {
     fn hosts(&mut self) -> Result<Vec<String>, Error>;
-    fn samples(&mut self, host: &str, kinds: &[&str], times: (i64, i64)) -> Result<Vec<Stored>, Error>;
+    fn samples(&mut self, host: &str, wanted: &Wanted, times: (i64, i64), take: Take<'_>) -> Result<(), Error>;
     /// From when on the hours of a host are counted (milliseconds since 1970); none where no hours are kept.
     fn counted_from(&mut self, host: &str) -> Result<Option<i64>, Error>;
-    fn hours(&mut self, host: &str, kinds: &[&str], times: (i64, i64)) -> Result<Vec<Hour>, Error>;
+    fn hours(&mut self, host: &str, wanted: &Wanted, times: (i64, i64), take: Take<'_>) -> Result<(), Error>;
 }
 
 /// The hosts of the table, and NULL, to stand after `WITH RECURSIVE`: one seek each through an index that begins with them,

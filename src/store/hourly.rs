@@ -35,6 +35,11 @@ impl Course {
         Self { samples: 1, min: value, max: value, sum: value }
     }
 
+    /// The arithmetic mean; where all were the same, that.
+    pub(super) fn mean(&self) -> f64 {
+        if self.min == self.max { self.min } else { self.sum / self.samples as f64 }
+    }
+
     pub(super) fn add(&mut self, other: Self) {
         self.samples += other.samples;
         self.min = self.min.min(other.min);

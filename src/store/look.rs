@@ -1,15 +1,9 @@
 //! Reading metrics, which makes and changes nothing: by whoever may read the database.
 
 use super::Error;
-use super::engine::{Reader, Stored};
+use super::engine::Reader;
 use crate::config::{Config, DatabaseUrl};
-use crate::kinds::Hour;
-
-/// What one call of an engine may return: a quarter of a day of one host, some megabytes.
-const PIECE: i64 = 6 * 3_600_000;
-
-/// The same of hours: a month.
-const HOURS: i64 = 31 * 24 * 3_600_000;
+use crate::kinds::{Found, Wanted};
 
 /// An open database that is only read, whatever version its schema has.
 pub struct Look {
@@ -38,22 +32,19 @@ impl Look {
         self.reader.hosts()
     }
 
-    /// Hands every row of a host to `take`, of these kinds, from one time up to another (milliseconds since 1970, the end
-    /// excluded), in the order of time.
+    /// Hands every number of a host that is wanted to `take`, from one time up to another (milliseconds since 1970, the end
+    /// excluded), in no order. It takes as long as what there is is large, however long the time is.
     ///
     /// # Errors
     /// When the database cannot be read.
     pub fn samples(
         &mut self,
         host: &str,
-        kinds: &[&str],
+        wanted: &Wanted,
         times: (i64, i64),
-        mut take: impl FnMut(Stored),
+        mut take: impl FnMut(Found<'_>),
     ) -> Result<(), Error> {
-        for piece in pieces(times, PIECE) {
-            self.reader.samples(host, kinds, piece)?.into_iter().for_each(&mut take);
-        }
-        Ok(())
+        self.reader.samples(host, wanted, times, &mut take)
     }
 
     /// From when on the hours of a host are counted (milliseconds since 1970), which are cheaper to read than its rows and
@@ -65,28 +56,19 @@ impl Look {
         self.reader.counted_from(host)
     }
 
-    /// Hands every hour of a host to `take` that begins within these times, as `samples` does with rows.
+    /// The same of every hour of a host that begins within these times.
     ///
     /// # Errors
     /// When the database cannot be read.
     pub fn hours(
         &mut self,
         host: &str,
-        kinds: &[&str],
+        wanted: &Wanted,
         times: (i64, i64),
-        mut take: impl FnMut(Hour),
+        mut take: impl FnMut(Found<'_>),
     ) -> Result<(), Error> {
-        for piece in pieces(times, HOURS) {
-            self.reader.hours(host, kinds, piece)?.into_iter().for_each(&mut take);
-        }
-        Ok(())
+        self.reader.hours(host, wanted, times, &mut take)
     }
-}
-
-/// A time in parts of at most this length.
-fn pieces((from, until): (i64, i64), length: i64) -> impl Iterator<Item = (i64, i64)> {
-    let next = move |begin: i64| (begin < until).then(|| (begin, begin.saturating_add(length).min(until)));
-    std::iter::successors(next(from), move |(_, end)| next(*end))
 }
 
 impl std::fmt::Debug for Look {

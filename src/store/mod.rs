@@ -31,7 +31,6 @@ use engine::Engine;
 use events::Events;
 
 pub use batch::{METRICS_TABLE, MetricRow};
-pub use engine::Stored;
 pub use error::Error;
 pub use events::{EventRow, Shipped};
 pub use look::Look;

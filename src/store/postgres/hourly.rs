@@ -249,8 +249,7 @@ fn put(client: &mut impl GenericClient, hours: &Hours) -> Result<(), postgres::E
             for (column, text) in texts.iter_mut().zip([host, kind, label, key]) {
                 column.push(text);
             }
-            let mean = if course.min == course.max { course.min } else { course.sum / course.samples as f64 };
-            for (column, number) in numbers.iter_mut().zip([course.min, mean, course.max]) {
+            for (column, number) in numbers.iter_mut().zip([course.min, course.mean(), course.max]) {
                 column.push(number);
             }
             times.push(*hour);

@@ -1,19 +1,26 @@
+use std::sync::Arc;
 use std::time::Duration;
 
-use postgres::Row;
+use postgres::Client;
 use postgres::types::Type;
 
 use super::address::Address;
+use super::series::{Hour, Series};
 use super::server;
 use super::session::{LOOK_LIMIT, Session, explain_on};
 use crate::config::DatabaseUrl;
-use crate::kinds::Hour;
+use crate::kinds::{Found, Wanted};
 use crate::store::Error;
-use crate::store::engine::{self, Stored, list_hosts};
+use crate::store::engine::{self, Take, list_hosts};
 use crate::store::hourly::{HOURLY, UNFILLED};
 
 /// One piece of what is read.
 const PIECE_LIMIT: Duration = Duration::from_secs(10);
+
+/// Rows that one question gives: a quarter of a day of one host, some megabytes.
+const PIECE: i64 = 6 * 3_600_000;
+/// The same of hours: a month.
+const HOURS: i64 = 31 * 24 * 3_600_000;
 
 /// A connection that only reads.
 pub(in crate::store) struct Reader {
@@ -32,24 +39,19 @@ impl Reader {
         Ok(Self { session, address, has_zone: metrics.has_zone() })
     }
 
-    /// Reads what a statement finds whose parameters are the host, the kinds, the begin and the end.
-    fn read<T: Send + 'static>(
+    /// Asks in a transaction's time.
+    fn ask<T: Send + 'static>(
         &mut self,
-        sql: &str,
-        (host, from, until): (&str, i64, i64),
-        kinds: &[&str],
-        row: impl Fn(&Row) -> Result<T, postgres::Error> + Send + 'static,
-    ) -> Result<Vec<T>, Error> {
-        let (sql, host) = (sql.to_owned(), host.to_owned());
-        let kinds: Vec<String> = kinds.iter().map(|kind| (*kind).to_owned()).collect();
-        self.session.explained(&self.address, PIECE_LIMIT, "read metrics", move |client| {
-            let rows = client.query_typed(
-                &sql,
-                &[(&host, Type::TEXT), (&kinds, Type::TEXT_ARRAY), (&from, Type::INT8), (&until, Type::INT8)],
-            )?;
-            rows.iter().map(row).collect()
-        })
+        job: impl FnOnce(&mut Client) -> Result<T, postgres::Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        self.session.explained(&self.address, PIECE_LIMIT, "read metrics", job)
     }
+}
+
+/// A time in parts of at most this length.
+fn pieces((from, until): (i64, i64), length: i64) -> impl Iterator<Item = (i64, i64)> {
+    let next = move |begin: i64| (begin < until).then(|| (begin, begin.saturating_add(length).min(until)));
+    std::iter::successors(next(from), move |(_, end)| next(*end))
 }
 
 impl engine::Reader for Reader {
@@ -59,16 +61,41 @@ impl engine::Reader for Reader {
         })
     }
 
-    fn samples(&mut self, host: &str, kinds: &[&str], (from, until): (i64, i64)) -> Result<Vec<Stored>, Error> {
+    fn samples(&mut self, host: &str, wanted: &Wanted, (from, until): (i64, i64), take: Take<'_>) -> Result<(), Error> {
         let epoch = if self.has_zone { "TIMESTAMPTZ 'epoch'" } else { "TIMESTAMP 'epoch'" };
         let time = |parameter: u8| format!("{epoch} + ${parameter} * INTERVAL '1 millisecond'");
         let sql = format!(
             "SELECT (extract(epoch FROM time) * 1000)::bigint, metric_type, payload::text FROM system_metrics \
-             WHERE host = $1 AND metric_type = ANY ($2) AND time >= {} AND time < {} ORDER BY time",
+             WHERE host = $1 AND metric_type = ANY ($2) AND time >= {} AND time < {}",
             time(3),
             time(4)
         );
-        self.read(&sql, (host, from, until), kinds, |row| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?)))
+        let of_host = host.to_owned();
+        let oldest = self.ask(move |client| {
+            let sql =
+                "SELECT (floor(extract(epoch FROM min(time)) * 1000))::bigint FROM system_metrics WHERE host = $1";
+            client.query_typed_one(sql, &[(&of_host, Type::TEXT)])?.try_get::<_, Option<i64>>(0)
+        })?;
+        let Some(oldest) = oldest else { return Ok(()) };
+        for (from, until) in pieces((from.max(oldest), until), PIECE) {
+            let (sql, host, kinds) = (sql.clone(), host.to_owned(), wanted.kinds());
+            let rows = self.ask(move |client| {
+                client.query_typed(
+                    &sql,
+                    &[(&host, Type::TEXT), (&kinds, Type::TEXT_ARRAY), (&from, Type::INT8), (&until, Type::INT8)],
+                )
+            })?;
+            for row in &rows {
+                let stored = || Ok((row.try_get(0)?, row.try_get(1)?, row.try_get::<_, Option<&str>>(2)?));
+                let stored: Result<(i64, &str, _), postgres::Error> = stored();
+                let (time, kind, payload) =
+                    stored.map_err(|error| explain_on(&mut self.session, &self.address, "read metrics", &error))?;
+                wanted.find(kind, payload.unwrap_or_default(), &mut |place, label, value| {
+                    take(Found::sample(time, place, label, value));
+                });
+            }
+        }
+        Ok(())
     }
 
     fn counted_from(&mut self, host: &str) -> Result<Option<i64>, Error> {
@@ -84,25 +111,22 @@ impl engine::Reader for Reader {
         })
     }
 
-    fn hours(&mut self, host: &str, kinds: &[&str], (from, until): (i64, i64)) -> Result<Vec<Hour>, Error> {
-        let time = |parameter: u8| format!("TIMESTAMPTZ 'epoch' + ${parameter} * INTERVAL '1 millisecond'");
-        let sql = format!(
-            "SELECT (extract(epoch FROM hour) * 1000)::bigint, kind, label, key, min, avg, max, samples::bigint \
-             FROM {HOURLY} WHERE host = $1 AND kind = ANY ($2) AND hour >= {} AND hour < {} ORDER BY hour",
-            time(3),
-            time(4)
-        );
-        self.read(&sql, (host, from, until), kinds, |row| {
-            Ok(Hour {
-                time: row.try_get(0)?,
-                kind: row.try_get(1)?,
-                label: row.try_get(2)?,
-                key: row.try_get(3)?,
-                min: row.try_get(4)?,
-                mean: row.try_get(5)?,
-                max: row.try_get(6)?,
-                samples: row.try_get::<_, i64>(7)?.unsigned_abs(),
-            })
-        })
+    fn hours(&mut self, host: &str, wanted: &Wanted, (from, until): (i64, i64), take: Take<'_>) -> Result<(), Error> {
+        let (of_host, kinds) = (host.to_owned(), wanted.kinds());
+        let series = self.ask(move |client| Series::of(client, &of_host, kinds))?;
+        let series = Arc::new(series.wanted(wanted));
+        for (from, until) in pieces((from.max(series.oldest), until), HOURS) {
+            let (series, of_host) = (Arc::clone(&series), host.to_owned());
+            let hours = {
+                let series = Arc::clone(&series);
+                self.ask(move |client| series.hours(client, &of_host, (from, until)))?
+            };
+            for hour in hours {
+                let Some((place, label)) = series.get(hour.series) else { continue };
+                let Hour { time, min, mean, max, samples, .. } = hour;
+                take(Found { time, place, label, min, mean, max, samples });
+            }
+        }
+        Ok(())
     }
 }

@@ -15,6 +15,7 @@ mod options;
 mod passfile;
 mod readings;
 mod refused;
+mod series;
 mod server;
 mod session;
 mod steps;

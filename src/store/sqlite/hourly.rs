@@ -1,8 +1,7 @@
 //! `metrics_hourly` in SQLite: a view of rows that hold all numbers of a kind in an hour. A row for each number would be
 //! written to hundreds of places a run, and be mostly its own name.
 //!
-//! `data` has for each label a list of `[key, samples, min, max, sum]`, the key by its number in `hub_keys`;
-//! `[key, samples, value]` where all were the same. Hours are in seconds since 1970, as views have their times.
+//! What `data` has is said in `courses`. Hours are in seconds since 1970, as views have their times.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Instant;
@@ -10,6 +9,7 @@ use std::time::Instant;
 use rusqlite::{Connection, Error, OptionalExtension, Transaction, TransactionBehavior, params};
 use serde_json::{Value, json};
 
+use super::courses;
 use crate::kinds::{HOUR, hour_of};
 use crate::store::engine::HOSTS;
 use crate::store::hourly::{self, Course, Courses, FILL_TIME, Hours, UNFILLED};
@@ -34,6 +34,10 @@ pub(super) const MAKE: &str = "
         FROM hub_hours AS h CROSS JOIN json_each(h.data) AS of CROSS JOIN json_each(of.value) AS course
             CROSS JOIN hub_keys AS k WHERE k.id = course.value->>0;
 ";
+
+/// The hours of a host and a kind (the first parameter and the last) from one up to another.
+pub(super) const OF_KIND: &str =
+    "SELECT hour, data FROM hub_hours WHERE host = ?1 AND hour >= ?2 AND hour < ?3 AND kind = ?4";
 
 /// Has every hour counted that the table has rows of, in place of what was counted of it before.
 pub(super) fn leave_unfilled(transaction: &Transaction<'_>) -> Result<(), Error> {
@@ -173,23 +177,12 @@ impl Keys {
         Ok(id)
     }
 
-    /// The courses of a row. The hub alone writes it; what it cannot be is left out.
+    /// The courses of a row.
     fn read(&self, data: &str) -> Courses {
-        let labels: BTreeMap<String, Vec<Vec<Value>>> = serde_json::from_str(data).unwrap_or_default();
         let mut courses = Courses::new();
-        for (label, list) in labels {
-            for entry in &list {
-                let number = |at: usize| entry.get(at).and_then(Value::as_f64);
-                let (Some(id), Some(samples), Some(min)) =
-                    (entry.first().and_then(Value::as_i64), entry.get(1).and_then(Value::as_i64), number(2))
-                else {
-                    continue;
-                };
-                let Some(key) = self.names.get(&id) else { continue };
-                let (max, sum) = (number(3).unwrap_or(min), number(4).unwrap_or(min * samples as f64));
-                courses.insert((label.clone(), key.clone()), Course { samples, min, max, sum });
-            }
-        }
+        courses::each(data, &|id| self.names.contains_key(&id), &mut |label, id, course| {
+            courses.extend(self.names.get(&id).map(|key| ((label.to_owned(), key.clone()), course)));
+        });
         courses
     }
 

@@ -4,12 +4,19 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, params_from_iter};
 
 use super::copy::{as_owner, regular};
-use super::file;
+use super::courses::Places;
+use super::file::{self, has_table};
+use super::views::UNSORTED;
+use super::{hourly, order};
 use crate::config::Config;
-use crate::kinds::Hour;
+use crate::kinds::{Found, Wanted};
 use crate::store::Error;
-use crate::store::engine::{self, Stored, list_hosts};
-use crate::store::hourly::{HOURLY, UNFILLED};
+use crate::store::engine::{self, Take, list_hosts};
+use crate::store::hourly::{Course, HOURLY, UNFILLED};
+
+/// Rows of all kinds, by host and time; the last parameter says nothing.
+const AS_THEY_CAME: &str =
+    "SELECT time, metric_type, payload FROM system_metrics WHERE host = ?1 AND time >= ?2 AND time < ?3 AND ?4 <> ''";
 
 /// A file that is only read.
 pub(in crate::store) struct Reader {
@@ -39,23 +46,26 @@ impl Reader {
         Ok(Self { connection, target })
     }
 
-    /// Reads what a statement finds that ends before the list of kinds, in the order of its first column.
-    fn read<T>(
+    /// Hands every row that a statement finds to `take`.
+    fn each(
         &self,
         sql: &str,
-        (host, from, until): (&str, i64, i64),
-        kinds: &[&str],
-        row: impl FnMut(&Row<'_>) -> Result<T, rusqlite::Error>,
-    ) -> Result<Vec<T>, Error> {
-        let sql = format!("{sql} ({}) ORDER BY 1", vec!["?"; kinds.len()].join(", "));
-        let text = |text: &str| Value::Text(text.to_owned());
-        let parameters = [text(host), Value::Integer(from), Value::Integer(until)].into_iter();
-        let parameters = parameters.chain(kinds.iter().map(|kind| text(kind)));
-        let rows = self
-            .connection
-            .prepare(&sql)
-            .and_then(|mut statement| statement.query_map(params_from_iter(parameters), row)?.collect());
-        rows.map_err(|error| file::explain(&self.target, "read metrics", &error))
+        parameters: &mut dyn Iterator<Item = [Value; 4]>,
+        mut take: impl FnMut(usize, &Row<'_>) -> Result<(), rusqlite::Error>,
+    ) -> Result<(), rusqlite::Error> {
+        let mut statement = self.connection.prepare(sql)?;
+        for (at, parameters) in parameters.enumerate() {
+            let mut rows = statement.query(params_from_iter(parameters))?;
+            while let Some(row) = rows.next()? {
+                take(at, row)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// True where all rows are in the indexes by kind and time.
+    fn is_sorted(&self) -> Result<bool, rusqlite::Error> {
+        Ok(has_table(&self.connection, order::INDEXES[0].0)? && !has_table(&self.connection, UNSORTED)?)
     }
 }
 
@@ -76,10 +86,26 @@ impl engine::Reader for Reader {
         hosts.map_err(|error| file::explain(&self.target, "read the hosts", &error))
     }
 
-    fn samples(&mut self, host: &str, kinds: &[&str], (from, until): (i64, i64)) -> Result<Vec<Stored>, Error> {
-        let sql = "SELECT time, metric_type, payload FROM system_metrics WHERE host = ? AND time >= ? AND time < ? \
-                   AND metric_type IN";
-        self.read(sql, (host, from, until), kinds, |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+    fn samples(&mut self, host: &str, wanted: &Wanted, (from, until): (i64, i64), take: Take<'_>) -> Result<(), Error> {
+        let kinds = wanted.kinds();
+        // Rows lie kind by kind; those of earlier versions as they came.
+        let read = self.is_sorted().and_then(|is_sorted| {
+            let (sql, calls) = if is_sorted { (order::of_kind(), kinds.len()) } else { (AS_THEY_CAME.to_owned(), 1) };
+            let numbers = [from, until].map(Value::Integer);
+            let mut parameters = kinds.iter().take(calls).map(|kind| {
+                let [host, kind] = [host, kind].map(|text| Value::Text(text.to_owned()));
+                let [from, until] = numbers.clone();
+                [host, from, until, kind]
+            });
+            self.each(&sql, &mut parameters, |_, row| {
+                let time = row.get(0)?;
+                // What is no text any more, in a damaged file, has no numbers.
+                let [kind, payload] = [row.get_ref(1)?, row.get_ref(2)?].map(|text| text.as_str().unwrap_or_default());
+                wanted.find(kind, payload, &mut |place, label, value| take(Found::sample(time, place, label, value)));
+                Ok(())
+            })
+        });
+        read.map_err(|error| file::explain(&self.target, "read metrics", &error))
     }
 
     fn counted_from(&mut self, host: &str) -> Result<Option<i64>, Error> {
@@ -92,24 +118,25 @@ impl engine::Reader for Reader {
         known.map_err(|error| file::explain(&self.target, "read which hours are counted", &error))
     }
 
-    fn hours(&mut self, host: &str, kinds: &[&str], (from, until): (i64, i64)) -> Result<Vec<Hour>, Error> {
-        let sql = format!(
-            "SELECT hour, kind, label, key, min, avg, max, samples FROM {HOURLY} WHERE host = ? AND hour >= ? AND hour < ? \
-             AND kind IN"
-        );
+    fn hours(&mut self, host: &str, wanted: &Wanted, (from, until): (i64, i64), take: Take<'_>) -> Result<(), Error> {
         // Hours are in seconds; the one that began before the window is not of it.
-        let seconds = |millis: i64| millis.div_euclid(1000) + i64::from(millis.rem_euclid(1000) > 0);
-        self.read(&sql, (host, seconds(from), seconds(until)), kinds, |row| {
-            Ok(Hour {
-                time: row.get::<_, i64>(0)?.saturating_mul(1000),
-                kind: row.get(1)?,
-                label: row.get(2)?,
-                key: row.get(3)?,
-                min: row.get(4)?,
-                mean: row.get(5)?,
-                max: row.get(6)?,
-                samples: row.get::<_, i64>(7)?.unsigned_abs(),
+        let [from, until] = [from, until]
+            .map(|millis| Value::Integer(millis.div_euclid(1000) + i64::from(millis.rem_euclid(1000) > 0)));
+        let kinds = wanted.kinds();
+        let read = Places::of(&self.connection, wanted).and_then(|places| {
+            let mut parameters = kinds.iter().map(|kind| {
+                let [host, kind] = [host, kind].map(|text| Value::Text(text.to_owned()));
+                [host, from.clone(), until.clone(), kind]
+            });
+            self.each(hourly::OF_KIND, &mut parameters, |at, row| {
+                let time = row.get::<_, i64>(0)?.saturating_mul(1000);
+                places.each(kinds[at], row.get_ref(1)?.as_str().unwrap_or_default(), &mut |place, label, course| {
+                    let Course { samples, min, max, .. } = course;
+                    take(Found { time, place, label, min, mean: course.mean(), max, samples: samples.unsigned_abs() });
+                });
+                Ok(())
             })
-        })
+        });
+        read.map_err(|error| file::explain(&self.target, "read hours", &error))
     }
 }

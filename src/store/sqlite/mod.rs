@@ -3,6 +3,7 @@
 //! Statements that write begin with BEGIN IMMEDIATE: a lock asked for later is refused at once instead of waited for.
 
 pub(super) mod copy;
+mod courses;
 mod events;
 mod file;
 mod hourly;

@@ -32,6 +32,23 @@ pub(super) const INDEXES: [(&str, &str); 2] = [
     ),
 ];
 
+/// Rows of a host and a kind (the first parameter and the last) from one time up to another, of a file whose rows are all in
+/// the indexes.
+pub(super) fn of_kind() -> String {
+    let part = |rest| {
+        format!(
+            "SELECT time, metric_type, payload FROM system_metrics INDEXED BY {rest} \
+             AND host = ?1 AND time >= ?2 AND time < ?3 AND metric_type = ?4"
+        )
+    };
+    let [sorted, new] = INDEXES.map(|(name, _)| name);
+    format!(
+        "{} UNION ALL {}",
+        part(format!("{sorted} WHERE sorted = 1 AND time / 1000 >= ?2 / 1000 AND time / 1000 <= ?3 / 1000")),
+        part(format!("{new} WHERE sorted = 0"))
+    )
+}
+
 /// Lets a table of an earlier version have rows in order: as quick for a large one as for an empty one. No row of it is
 /// in the indexes, so that they are made on a table without rows and given to it in the text of the schema.
 pub(super) fn adopt(transaction: &Transaction<'_>) -> Result<(), rusqlite::Error> {
