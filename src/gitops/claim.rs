@@ -6,7 +6,7 @@ use super::git::is_commit;
 use crate::config::Repository;
 use crate::log;
 use crate::records::Request;
-use crate::state::{Error, Folder, Kind, repository_record};
+use crate::state::{EntryKind, Error, Folder, repository_record};
 use crate::text;
 
 /// More entries than this are taken up in the next round.
@@ -99,7 +99,7 @@ impl Claims {
             let is_all = entries.len() < ROUND;
             for entry in entries.into_iter().filter(|entry| !self.failed.is_stuck(&entry.name)) {
                 let name = present_name(&entry.name, repositories).map_or_else(|| entry.name.clone(), OsString::from);
-                if entry.kind != Kind::File {
+                if entry.kind != EntryKind::File {
                     self.failed.take(queue, &entry.name, "is not a regular file");
                 } else if repository_of(&name, repositories).is_none_or(|repository| !is_busy(repository)) {
                     match queue.move_to(&entry.name, &self.active, &name) {

@@ -5,7 +5,7 @@ use super::store::Store;
 use super::units::Host;
 use crate::config::Repository;
 use crate::log;
-use crate::state::{Entry, Error, Folder, Kind, repository_file_name};
+use crate::state::{Entry, EntryKind, Error, Folder, repository_file_name};
 
 /// Where what could not be taken is kept under names of its own.
 const FAILED: &str = "failed";
@@ -29,7 +29,7 @@ pub(super) struct Kept {
 pub(super) fn kept(gitops: &Folder, is_meant: impl Fn(&str) -> bool) -> Result<Vec<Kept>, Error> {
     let mut found = Vec::new();
     for place in gitops.entries(MOST)? {
-        let Some(place) = place.name.to_str().filter(|name| place.kind == Kind::Folder && *name != FAILED) else {
+        let Some(place) = place.name.to_str().filter(|name| place.kind == EntryKind::Folder && *name != FAILED) else {
             continue;
         };
         let folder = gitops.sub(place)?;
@@ -37,8 +37,8 @@ pub(super) fn kept(gitops: &Folder, is_meant: impl Fn(&str) -> bool) -> Result<V
         let hidden = if place == MIRRORS { folder.unfinished()? } else { Vec::new() };
         for entry in folder.entries(MOST)?.into_iter().chain(hidden) {
             let ending = match entry.kind {
-                Kind::Folder if place == MIRRORS => ".git",
-                Kind::Folder => "",
+                EntryKind::Folder if place == MIRRORS => ".git",
+                EntryKind::Folder => "",
                 _ if place == MIRRORS => ".config",
                 _ if place == LOCKS => ".lock",
                 _ => ".json",
@@ -64,8 +64,8 @@ impl Kept {
         }
         match self.entry.kind {
             // The deployment that was interrupted last is undone first, then this one.
-            Kind::File if self.place == "journal" => return Ok(()),
-            Kind::Folder if self.place == SAVED => {
+            EntryKind::File if self.place == "journal" => return Ok(()),
+            EntryKind::Folder if self.place == SAVED => {
                 let (from, to) = (folder.sub(&old.to_string_lossy())?, folder.sub(&new)?);
                 for entry in from.entries(MOST)? {
                     if to.entry(&entry.name)?.is_none() {
@@ -80,7 +80,7 @@ impl Kept {
     }
 
     fn remove(&self) -> Result<(), Error> {
-        if self.entry.kind != Kind::Folder {
+        if self.entry.kind != EntryKind::Folder {
             return self.folder.remove(&self.entry.name).map(|_| ());
         }
         // Of a mirror's user there may be anything in it; what is more than this goes with the next mirror that is made.
@@ -90,7 +90,7 @@ impl Kept {
 
     /// Removes it, but for others' versions of unit files; where those are, if there are some.
     pub fn forget(&self) -> Result<Option<std::path::PathBuf>, Error> {
-        if self.place == SAVED && self.entry.kind == Kind::Folder {
+        if self.place == SAVED && self.entry.kind == EntryKind::Folder {
             let saved = self.folder.sub(&self.entry.name.to_string_lossy())?;
             let is_ours = |entry: &Entry| entry.name.as_encoded_bytes().starts_with(b"undo-");
             let (ours, others): (Vec<Entry>, Vec<Entry>) = saved.entries(MOST)?.into_iter().partition(is_ours);

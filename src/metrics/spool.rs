@@ -2,7 +2,7 @@ use serde::{Deserialize, Serialize};
 
 use super::jsonl;
 use crate::log;
-use crate::state::{self, Folder, Kind};
+use crate::state::{self, EntryKind, Folder};
 use crate::store::MetricRow;
 
 /// What all segments may take together, in bytes, and how old a row may become, in seconds.
@@ -191,7 +191,7 @@ impl Spool {
         let entries = self.folder.entries(SEGMENTS)?;
         let names = entries
             .into_iter()
-            .filter(|entry| entry.kind == Kind::File)
+            .filter(|entry| entry.kind == EntryKind::File)
             .filter_map(|entry| entry.name.into_string().ok());
         Ok(names.filter(|name| number(name).is_some()).collect())
     }

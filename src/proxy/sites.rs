@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::admin::Admin;
 use super::deliveries::Deliveries;
-use super::listener::{Counters, Limits, Site};
+use super::listener::{Counters, ListenerLimits, Site};
 use super::public::{self, Public};
 use super::secrets::Secrets;
 use super::status::Sources;
@@ -36,7 +36,7 @@ pub(super) struct Shared {
 
 /// What one listener serves.
 pub(super) struct Served {
-    pub limits: Limits,
+    pub limits: ListenerLimits,
     pub site: Arc<dyn Site>,
 }
 
@@ -80,11 +80,12 @@ impl Shared {
             deliveries: Arc::clone(&self.deliveries),
             instance: self.instance.clone(),
         };
-        let defaults = Limits::default();
+        let defaults = ListenerLimits::default();
         // A quarter of it is kept from large bodies, and the largest has to fit.
         let largest = usize::try_from(config.proxy.max_body).unwrap_or(usize::MAX).div_ceil(3).saturating_mul(4);
-        let public_limits = Limits { body_memory: defaults.body_memory.max(largest), ..defaults.clone() };
-        let admin_limits = Limits { connections: ADMIN_CONNECTIONS, body_memory: ADMIN_BODY_MEMORY, ..defaults };
+        let public_limits = ListenerLimits { body_memory: defaults.body_memory.max(largest), ..defaults.clone() };
+        let admin_limits =
+            ListenerLimits { connections: ADMIN_CONNECTIONS, body_memory: ADMIN_BODY_MEMORY, ..defaults };
         Ok([
             Served { limits: public_limits, site: Arc::new(public) },
             Served { limits: admin_limits, site: Arc::new(admin) },

@@ -10,7 +10,7 @@ use std::time::Instant;
 use serde_json::{Map, Value, json};
 
 use super::load::{Loaded, Loader};
-use super::source::{self, Acknowledge, Batch, Documents, Limits, Total};
+use super::source::{self, Acknowledge, Batch, BatchLimits, Documents, Total};
 use super::transform::Oddities;
 use super::{Error, SERVICE};
 use crate::config::{Config, Pipeline};
@@ -83,7 +83,7 @@ fn run(config: &Config, name: &str, counts: &mut Counts) -> Result<(), Error> {
     let Some(_lock) = Lock::attempt(&folder, &format!("{name}.lock"))? else {
         return Err(Error::Busy(name.to_owned()));
     };
-    let limits = Limits { documents: config.batch_size, bytes: BATCH_BYTES };
+    let limits = BatchLimits { documents: config.batch_size, bytes: BATCH_BYTES };
     let mut loader = Loader::open(config, pipeline)?;
     let rules = loader.rules()?;
     let open = || source::open(config, pipeline, &rules, loader.position());
@@ -133,7 +133,7 @@ fn drain(
     reader: &mut dyn Documents,
     receipts: &mut dyn Acknowledge,
     loader: &mut Loader<'_>,
-    limits: Limits,
+    limits: BatchLimits,
     counts: &mut Counts,
     total: Total,
 ) -> Result<(), Error> {
@@ -167,7 +167,7 @@ fn pass(
     reader: &mut dyn Documents,
     receipts: &mut dyn Acknowledge,
     loader: &mut Loader<'_>,
-    limits: Limits,
+    limits: BatchLimits,
     counts: &mut Counts,
     tell: &dyn Fn(&Counts),
 ) -> Result<(), Error> {

@@ -15,7 +15,7 @@ use rustix::io::Errno;
 
 use super::Error;
 pub use json::roomy;
-pub use list::{Entry, Kind};
+pub use list::{Entry, EntryKind};
 
 /// An open folder. Every call works on names inside it and follows no link, so that whoever owns a folder above or
 /// beside cannot redirect a privileged reader or writer.

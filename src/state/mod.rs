@@ -14,7 +14,7 @@ mod way;
 use std::path::{Path, PathBuf};
 
 pub use error::Error;
-pub use folder::{Entry, Folder, Kind, roomy};
+pub use folder::{Entry, EntryKind, Folder, roomy};
 pub use lock::{Lock, lock_holder, lock_waiters};
 pub(crate) use mounts::{may_hang_around, may_hang_at};
 pub use owner::{act_as, barring, become_owner};

@@ -21,7 +21,7 @@ pub use causes::Causes;
 pub use heartbeat::Heartbeat;
 pub use journal::look_into_logs;
 pub use last::{last_valid, remember};
-pub use limits::Limits;
+pub use limits::Thresholds;
 pub use notice::Notice;
 pub use outbox::{Outbox, Sent};
 pub use run::{Error, SERVICE, run};

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::journal::Journal;
 use super::past::{self, Past};
 use super::results::{self, All, Results};
-use super::{Book, Causes, Change, Heartbeat, Limits, News, Notice, Outbox, Sent, Unseen, Unsent, Way, ways};
+use super::{Book, Causes, Change, Heartbeat, News, Notice, Outbox, Sent, Thresholds, Unseen, Unsent, Way, ways};
 use crate::config::{Config, Notify, Repository};
 use crate::health::{Level, Reason};
 use crate::host;
@@ -140,7 +140,7 @@ impl State {
 pub fn run(
     config: &Config,
     now: Timestamp,
-    judge: impl FnOnce(&mut Limits) -> (Vec<Reason>, Look),
+    judge: impl FnOnce(&mut Thresholds) -> (Vec<Reason>, Look),
 ) -> Result<(), Error> {
     let begin = Instant::now();
     // What is wrong with one credential must not silence the others.
@@ -163,9 +163,9 @@ pub fn run(
     };
     state.wrong = wrong;
     let before = bytes(&state);
-    let mut limits: Limits = folder.read_json(LIMITS).map(Option::unwrap_or_default).unwrap_or_else(|error| {
+    let mut limits: Thresholds = folder.read_json(LIMITS).map(Option::unwrap_or_default).unwrap_or_else(|error| {
         log::warn!("limits_replaced", error = error.to_string());
-        Limits::default()
+        Thresholds::default()
     });
     let (reasons, look) = judge(&mut limits);
     let reasons = state.unseen.add(reasons);
@@ -243,7 +243,9 @@ fn place(root: &Folder) -> Result<(Folder, Option<Lock>, Before), Error> {
             let Some(runtime) = runtime.filter(|_| is_read_only(&error)) else { return Err(error.into()) };
             let lock = Lock::attempt(&runtime, "lock")?;
             let state = away.map_or_else(|| folder.read_json_within(STATE, LONGEST), |state| Ok(Some(state)));
-            if let (Ok(None), Ok(limits)) = (runtime.read_json::<Limits>(LIMITS), folder.read_json::<Limits>(LIMITS)) {
+            if let (Ok(None), Ok(limits)) =
+                (runtime.read_json::<Thresholds>(LIMITS), folder.read_json::<Thresholds>(LIMITS))
+            {
                 runtime.renew_json(LIMITS, &limits.unwrap_or_default())?;
             }
             Ok((runtime, lock, state))
@@ -254,7 +256,7 @@ fn place(root: &Folder) -> Result<(Folder, Option<Lock>, Before), Error> {
 /// Takes what was kept in /run back to where it belongs.
 fn come_back(runtime: &Folder, folder: &Folder, state: &State) -> Result<(), state::Error> {
     put(folder, &bytes(state), true)?;
-    let limits = runtime.read_json::<Limits>(LIMITS)?;
+    let limits = runtime.read_json::<Thresholds>(LIMITS)?;
     limits.map_or(Ok(()), |limits| folder.renew_json(LIMITS, &limits))?;
     history::read(runtime)?.iter().for_each(|event| event.append(folder));
     // The state last: while it is there, this is done again.

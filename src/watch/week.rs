@@ -245,7 +245,7 @@ fn week(seed: u64) {
         let step = if was_killed || !random.once_in(10) { 9 } else { random.below(4) };
         was_killed = step != 9;
         let mut state: State = serde_json::from_slice(&disk).unwrap();
-        let mut limits: Limits = serde_json::from_slice(&kept_limits).unwrap_or_default();
+        let mut limits: Thresholds = serde_json::from_slice(&kept_limits).unwrap_or_default();
         let (mut left, failed) = (world.left(minute, now), world.failed(minute));
         let over = limits.look(&configured, Some(&world.sample(minute, now, &mut random)), now);
         left.look = Found::There(Look { at: now.to_string(), over, ..Look::default() });

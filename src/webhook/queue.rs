@@ -94,7 +94,7 @@ impl Queue {
         let now = jiff::Timestamp::now().as_second();
         // A power cut may bring some back, for the next start to remove; waiting for the disk for each would take minutes.
         for entry in folder.unfinished()? {
-            if entry.kind == state::Kind::File
+            if entry.kind == state::EntryKind::File
                 && (now - entry.modified > UNFINISHED_SECONDS || !writer(&entry.name).is_some_and(is_alive))
             {
                 folder.forget(&entry.name)?;

@@ -12,7 +12,7 @@ use std::os::fd::AsFd;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
-use observability_hub::proxy::listener::{Admission, Counters, Engine, Head, Length, Limits, Site};
+use observability_hub::proxy::listener::{Admission, Counters, Engine, Head, Length, ListenerLimits, Site};
 use rouille::{Request, Response, ResponseBody};
 use rustix::process::{Resource, Rlimit, setrlimit};
 
@@ -120,18 +120,18 @@ fn lower(resource: Resource, most: u64) {
 /// Serves until the standard input ends; a line there opens the gate. Prints `LISTENING address`, then `CUT n`.
 pub fn serve(settings: &str) {
     let (key, number) = settings.split_once('=').unwrap_or_default();
-    let mut connections = Limits::default().connections;
+    let mut connections = ListenerLimits::default().connections;
     match key {
         "connections" => connections = number.parse().unwrap(),
         "descriptors" => lower(Resource::Nofile, number.parse().unwrap()),
         "threads" => lower(Resource::Nproc, number.parse().unwrap()),
         _ => {}
     }
-    let limits = Limits {
+    let limits = ListenerLimits {
         connections,
         body_memory: (25 << 20) / 3 * 4 + 4,
         answer_deadline: Duration::from_secs(3),
-        ..Limits::default()
+        ..ListenerLimits::default()
     };
     let socket = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = socket.local_addr().unwrap();

@@ -123,7 +123,7 @@ impl UnitsFolder {
         for entry in self.folder.entries(usize::MAX)? {
             let Some(name) = entry.name.to_str() else { continue };
             let lists = [".wants", ".requires", ".upholds"].iter().any(|suffix| name.ends_with(suffix));
-            if lists && entry.kind == crate::state::Kind::Folder {
+            if lists && entry.kind == crate::state::EntryKind::Folder {
                 collect(&self.folder.sub(name)?, &format!("{name}/"))?;
             }
         }

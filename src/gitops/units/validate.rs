@@ -6,7 +6,7 @@ use super::unit_name::{is_template, template_of, unit_of};
 use super::verdict::Verdict;
 use super::{Host, Plan};
 use crate::gitops::Error;
-use crate::state::{Folder, Kind};
+use crate::state::{EntryKind, Folder};
 
 /// systemd-analyze reads the whole unit path; a slow card takes seconds.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -120,7 +120,7 @@ impl Host {
             match target {
                 // Relative links are relative to where they are.
                 Some(target) => link(&host.join(target), &staying.path().join(name))?,
-                None if entry.kind == Kind::Folder => {
+                None if entry.kind == EntryKind::Folder => {
                     let inner = real.sub(name)?;
                     let copy = staying.sub_or_make(name, 0o750)?;
                     for entry in inner.entries(usize::MAX)? {

@@ -20,7 +20,7 @@ use crate::log::rfc3339;
 use crate::program::print;
 use crate::records::{self, Found, Look};
 use crate::text;
-use crate::watch::{self, Limits};
+use crate::watch::{self, Thresholds};
 use facts::Facts;
 pub(super) use facts::ways;
 use shown::{Configuration, Repository, Status};
@@ -80,7 +80,12 @@ fn line(status: &Status) -> String {
 }
 
 /// Looks at this host and at its limits: why it is not healthy, and what else was seen.
-pub(super) fn look(flag: Option<&Path>, config: &Config, limits: &mut Limits, now: Timestamp) -> (Vec<Reason>, Look) {
+pub(super) fn look(
+    flag: Option<&Path>,
+    config: &Config,
+    limits: &mut Thresholds,
+    now: Timestamp,
+) -> (Vec<Reason>, Look) {
     let mut facts = Facts::find(flag, Some(config));
     watch::look_into_logs(&mut facts.look, facts.left.look.get());
     limits.look_around(config, Path::new("/"), now);

@@ -17,7 +17,7 @@ use super::connection::Connection;
 use super::counters::Counters;
 use super::head::reject;
 use super::slots::{Lease, Room, Slots};
-use super::{Limits, Site};
+use super::{ListenerLimits, Site};
 
 /// Connections the kernel keeps until they are accepted. The kernel lowers it to `net.core.somaxconn`.
 const BACKLOG: i32 = 1024;
@@ -47,7 +47,7 @@ pub enum Error {
 /// What the threads of a listener share.
 struct Door {
     site: Arc<dyn Site>,
-    limits: Limits,
+    limits: ListenerLimits,
     counters: Arc<Counters>,
     slots: Arc<Slots>,
 }
@@ -96,7 +96,7 @@ impl Engine {
     pub fn listen(
         &mut self,
         socket: TcpListener,
-        limits: Limits,
+        limits: ListenerLimits,
         site: Arc<dyn Site>,
         counters: Arc<Counters>,
     ) -> Result<(), Error> {
@@ -109,7 +109,7 @@ impl Engine {
 
     /// Serves `site` within `limits` from the next connection on; those that are there keep what they began with. `at` is
     /// the listener's place in the order of `listen`.
-    pub fn renew(&mut self, at: usize, limits: Limits, site: Arc<dyn Site>) {
+    pub fn renew(&mut self, at: usize, limits: ListenerLimits, site: Arc<dyn Site>) {
         self.former.retain(|slots| slots.open() > 0);
         let Some(listener) = self.listeners.get_mut(at) else { return };
         let Door { limits: before, counters, slots: held, .. } = &*listener.door;
@@ -200,7 +200,7 @@ fn make_ready(socket: &TcpListener) -> Result<SocketAddr, Error> {
     socket.local_addr().map_err(Error::Listen)
 }
 
-fn slots(limits: &Limits, counters: &Arc<Counters>) -> Arc<Slots> {
+fn slots(limits: &ListenerLimits, counters: &Arc<Counters>) -> Arc<Slots> {
     let descriptors = getrlimit(Resource::Nofile).current.and_then(|count| usize::try_from(count).ok());
     let connections = limits.connections.min(descriptors.unwrap_or(usize::MAX) / 3).max(1);
     Arc::new(Slots::new(connections, limits.body_memory, Arc::clone(counters)))

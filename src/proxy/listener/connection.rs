@@ -10,7 +10,7 @@ use rouille::{Request, Response};
 use super::answer::{Message, TimedWriter, refusal};
 use super::head::{self, Head, Length, Rejection, reject};
 use super::slots::{Denied, Lease, Phase, SLOWEST};
-use super::{Admission, Counters, Limits, Site};
+use super::{Admission, Counters, ListenerLimits, Site};
 
 /// The head is read in pieces of this size: most fit one.
 const HEAD_PIECE: usize = 2 << 10;
@@ -50,7 +50,7 @@ pub(super) struct Connection<'a> {
     pub stream: &'a TcpStream,
     pub peer: SocketAddr,
     pub site: &'a dyn Site,
-    pub limits: &'a Limits,
+    pub limits: &'a ListenerLimits,
     pub counters: &'a Counters,
     pub lease: &'a Lease,
 }

@@ -22,7 +22,7 @@ pub use head::{Head, Length};
 /// Resident memory stays below `body_memory` + 45 KiB for each of `connections` + what the program itself
 /// takes (measured: 44 KiB with the largest heads, 14 KiB for a silent connection).
 #[derive(Clone, Debug)]
-pub struct Limits {
+pub struct ListenerLimits {
     /// Connections held at once, a thread each. At this number the incomplete request that is furthest behind its pace
     /// makes way.
     /// For a moment a quarter more threads exist: those that were evicted and are ending.
@@ -44,10 +44,10 @@ pub struct Limits {
     pub answer_deadline: Duration,
 }
 
-impl Default for Limits {
+impl Default for ListenerLimits {
     /// Limits for a listener that faces the internet on a small host.
     fn default() -> Self {
-        Limits {
+        ListenerLimits {
             connections: 192,
             head_bytes: 16 << 10,
             head_fields: 64,

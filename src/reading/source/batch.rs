@@ -8,7 +8,7 @@ use crate::store::{Position, Reading};
 
 /// When a batch is full.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::reading) struct Limits {
+pub(in crate::reading) struct BatchLimits {
     pub documents: usize,
     pub bytes: usize,
 }
@@ -41,7 +41,7 @@ impl Batch {
         self.documents.push(Document { raw, place, outcome: outcome.map(Arc::new) });
     }
 
-    pub(in crate::reading) fn is_full(&self, limits: Limits) -> bool {
+    pub(in crate::reading) fn is_full(&self, limits: BatchLimits) -> bool {
         self.documents.len() >= limits.documents || self.bytes >= limits.bytes
     }
 }
@@ -82,7 +82,7 @@ pub(in crate::reading) trait Documents: Send {
     fn reads_ahead(&self) -> bool;
 
     /// The next batch of this pass; none at the end of it. After that a new pass begins.
-    fn next(&mut self, limits: Limits) -> Result<Option<Batch>, Error>;
+    fn next(&mut self, limits: BatchLimits) -> Result<Option<Batch>, Error>;
 }
 
 /// Takes note that a batch is stored.

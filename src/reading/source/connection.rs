@@ -7,7 +7,7 @@ use mongodb::error::{Error as DriverError, ErrorKind};
 use mongodb::options::{ClientOptions, ReadPreference, SelectionCriteria};
 use mongodb::sync::{Client, Collection};
 
-use super::batch::{Batch, Limits};
+use super::batch::{Batch, BatchLimits};
 use super::uri;
 use crate::config::{Config, Pipeline};
 use crate::log;
@@ -101,7 +101,7 @@ pub(super) fn explain(target: &str, error: &DriverError) -> Error {
 /// Takes documents, as many as there is room for.
 pub(super) fn batch(
     cursor: &mut mongodb::sync::Cursor<RawDocumentBuf>,
-    limits: Limits,
+    limits: BatchLimits,
     rules: &Rules,
 ) -> Result<Batch, DriverError> {
     let mut batch = Batch::default();

@@ -8,7 +8,7 @@ use mongodb::bson::{Bson, DateTime, Document, RawBsonRef, RawDocument, RawDocume
 use mongodb::error::{Error as DriverError, ErrorKind};
 use mongodb::sync::Collection;
 
-use super::batch::{Acknowledge, Batch, Documents, Limits, Total};
+use super::batch::{Acknowledge, Batch, BatchLimits, Documents, Total};
 use super::connection::{Connected, SAFE_REPLY, SERVER_TIME, batch, explain};
 use super::position::{self, Mark, earlier, is_before, is_equal};
 use crate::config::FieldPath;
@@ -192,7 +192,7 @@ impl Cursor {
     ///
     /// Where documents share a value, those that were read are passed over by their number, and the last of them shows
     /// that they are the same still: otherwise some were deleted or came in between, and all of that value are read.
-    fn read(&self, mark: &Mark, limits: Limits) -> Result<(Batch, Mark), DriverError> {
+    fn read(&self, mark: &Mark, limits: BatchLimits) -> Result<(Batch, Mark), DriverError> {
         let count = u32::try_from(limits.documents).unwrap_or(u32::MAX);
         let is_unique = self.field.text == "_id";
         let last = mark.last.as_ref().filter(|_| !is_unique && mark.passed > 0);
@@ -255,11 +255,11 @@ impl Documents for Cursor {
         true
     }
 
-    fn next(&mut self, limits: Limits) -> Result<Option<Batch>, Error> {
+    fn next(&mut self, limits: BatchLimits) -> Result<Option<Batch>, Error> {
         while let Some((kind, mark)) = self.kinds.get(self.at).cloned() {
             let read = match self.read(&mark, limits) {
                 Err(error) if matches!(*error.kind, ErrorKind::InvalidResponse { .. }) => {
-                    self.read(&mark, Limits { documents: SAFE_REPLY, ..limits })
+                    self.read(&mark, BatchLimits { documents: SAFE_REPLY, ..limits })
                 }
                 read => read,
             };

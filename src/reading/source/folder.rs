@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use rustix::fs::{Access, AtFlags, Mode, OFlags};
 
-use super::batch::{Acknowledge, Batch, Documents, Finished, Identity, Limits, Opened, Total, identity};
+use super::batch::{Acknowledge, Batch, BatchLimits, Documents, Finished, Identity, Opened, Total, identity};
 use super::format::is_input;
 use super::input::Input;
 use crate::command::Account;
@@ -17,7 +17,7 @@ use crate::log;
 use crate::reading::Error;
 use crate::reading::columns::Rules;
 use crate::records::{counted, not_read};
-use crate::state::{self, Entry, Folder, Kind, Way};
+use crate::state::{self, Entry, EntryKind, Folder, Way};
 
 /// A file that was written to within this time is taken to be in the making.
 const REST: Duration = Duration::from_secs(10);
@@ -53,7 +53,7 @@ pub(super) fn check(path: &Path) -> Result<String, Error> {
         Error::SourceRefused(format!("inbox: {} cannot be written: {error}; {advice}", path.display()))
     })?;
     let entries = folder.entries(MOST_FILES).map_err(|error| failed(&error))?;
-    let is_file = |entry: &&Entry| entry.kind == Kind::File && is_input(&entry.name);
+    let is_file = |entry: &&Entry| entry.kind == EntryKind::File && is_input(&entry.name);
     let mut waiting = 0;
     for entry in entries.iter().filter(is_file) {
         match rustix::fs::accessat(folder.fd(), &entry.name, Access::READ_OK, AtFlags::empty()) {
@@ -71,7 +71,7 @@ pub(super) fn check(path: &Path) -> Result<String, Error> {
 
 /// A file that somebody put there, and whose name is none of one to read.
 fn is_unread(entry: &Entry) -> bool {
-    entry.kind == Kind::File && !is_input(&entry.name) && !entry.name.as_encoded_bytes().starts_with(b".")
+    entry.kind == EntryKind::File && !is_input(&entry.name) && !entry.name.as_encoded_bytes().starts_with(b".")
 }
 
 fn name_of(entry: &Entry) -> String {
@@ -163,7 +163,7 @@ impl Documents for Inbox {
         true
     }
 
-    fn next(&mut self, limits: Limits) -> Result<Option<Batch>, Error> {
+    fn next(&mut self, limits: BatchLimits) -> Result<Option<Batch>, Error> {
         loop {
             if self.waiting.is_none() {
                 let mut names = self.names()?;
@@ -190,7 +190,7 @@ impl Inbox {
         let entries = self.folder.entries(MOST_FILES).map_err(|error| failed(&error))?;
         let mut names = Vec::new();
         for entry in entries.into_iter().filter(|entry| is_input(&entry.name)) {
-            if entry.kind == Kind::File {
+            if entry.kind == EntryKind::File {
                 names.push(entry.name);
             } else if self.passed_over.insert(entry.name.clone()) {
                 let file = self.folder.path().join(&entry.name).display().to_string();
@@ -204,7 +204,7 @@ impl Inbox {
         Ok(names)
     }
 
-    fn fill(&mut self, limits: Limits) -> Result<Batch, Error> {
+    fn fill(&mut self, limits: BatchLimits) -> Result<Batch, Error> {
         let mut batch = Batch::default();
         while !batch.is_full(limits) {
             let Some(mut input) = self.current.take().map_or_else(|| self.open_next(), |input| Ok(Some(input)))? else {
@@ -350,7 +350,7 @@ impl Receipts {
     /// The name that a file to read has now; none where it is no more in the inbox, or not to be read.
     fn name_of(&self, sought: Identity) -> Result<Option<OsString>, Error> {
         let entries = self.folder.entries(MOST_FILES).map_err(|error| failed(&error))?;
-        for entry in entries.into_iter().filter(|entry| entry.kind == Kind::File && is_input(&entry.name)) {
+        for entry in entries.into_iter().filter(|entry| entry.kind == EntryKind::File && is_input(&entry.name)) {
             if self.identity(&entry.name)? == Some(sought) {
                 return Ok(Some(entry.name));
             }

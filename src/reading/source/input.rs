@@ -6,7 +6,7 @@ use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use super::batch::{Batch, Finished, Identity, Limits, identity};
+use super::batch::{Batch, BatchLimits, Finished, Identity, identity};
 use super::format::{self, BYTE_ORDER_MARK, unreadable};
 use super::scan::{Scan, Step};
 use super::text::{Line, Text, Value};
@@ -119,7 +119,7 @@ impl Input {
     }
 
     /// Reads documents until the batch is full; false at the end of the file.
-    pub(super) fn read(&mut self, batch: &mut Batch, rules: &Rules, limits: Limits) -> bool {
+    pub(super) fn read(&mut self, batch: &mut Batch, rules: &Rules, limits: BatchLimits) -> bool {
         let more = loop {
             if batch.is_full(limits) {
                 break true;

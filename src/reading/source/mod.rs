@@ -30,7 +30,7 @@ use crate::config::{Config, Pipeline, Source};
 use crate::store::Position;
 
 use batch::Opened;
-pub(super) use batch::{Acknowledge, Batch, Document, Documents, Limits, Total};
+pub(super) use batch::{Acknowledge, Batch, BatchLimits, Document, Documents, Total};
 pub use format::is_input;
 pub(super) use patience::{PATIENCE, patiently};
 

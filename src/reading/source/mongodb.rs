@@ -8,7 +8,7 @@ use mongodb::bson::{Bson, Document, RawDocument, RawDocumentBuf, doc};
 use mongodb::error::{Error as DriverError, ErrorKind};
 use mongodb::sync::Collection;
 
-use super::batch::{Acknowledge, Batch, Documents, Limits, Opened, Total};
+use super::batch::{Acknowledge, Batch, BatchLimits, Documents, Opened, Total};
 use super::connection::{Connected, SAFE_REPLY, SERVER_TIME, batch, connect, explain, id};
 use super::cursor::{self, Cursor};
 use super::patience::patiently;
@@ -113,11 +113,11 @@ impl Documents for Reader {
     }
 
     /// One bounded query a batch: no cursor waits, and times out, while the database stores.
-    fn next(&mut self, limits: Limits) -> Result<Option<Batch>, Error> {
+    fn next(&mut self, limits: BatchLimits) -> Result<Option<Batch>, Error> {
         let read = match self.read(limits) {
             // MongoDB ends a reply at 16 MiB. A server that does not is asked for what fits in any reply.
             Err(error) if matches!(*error.kind, ErrorKind::InvalidResponse { .. }) => {
-                self.read(Limits { documents: SAFE_REPLY, ..limits })
+                self.read(BatchLimits { documents: SAFE_REPLY, ..limits })
             }
             read => read,
         };
@@ -127,7 +127,7 @@ impl Documents for Reader {
 }
 
 impl Reader {
-    fn read(&self, limits: Limits) -> Result<Batch, DriverError> {
+    fn read(&self, limits: BatchLimits) -> Result<Batch, DriverError> {
         let count = u32::try_from(limits.documents).unwrap_or(u32::MAX);
         let find = self.documents.find(ingested()).limit(count.into()).batch_size(count).max_time(SERVER_TIME);
         batch(&mut find.run()?, limits, &self.rules)

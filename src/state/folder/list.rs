@@ -14,7 +14,7 @@ const MOST_UNFINISHED: usize = 100_000;
 
 /// What kind of thing a name stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum EntryKind {
     /// A regular file.
     File,
     Folder,
@@ -28,7 +28,7 @@ pub struct Entry {
     /// The name, any bytes.
     pub name: OsString,
     /// What it stands for.
-    pub kind: Kind,
+    pub kind: EntryKind,
     /// Last change in seconds since 1970.
     pub modified: i64,
     /// The user it belongs to.
@@ -66,9 +66,9 @@ impl Folder {
             Err(error) => return Err(Error::io("inspect", &self.path.join(name), error)),
         };
         let kind = match FileType::from_raw_mode(stat.st_mode) {
-            FileType::RegularFile => Kind::File,
-            FileType::Directory => Kind::Folder,
-            _ => Kind::Other,
+            FileType::RegularFile => EntryKind::File,
+            FileType::Directory => EntryKind::Folder,
+            _ => EntryKind::Other,
         };
         let (modified, owner, mode) = (stat.st_mtime as i64, stat.st_uid, stat.st_mode);
         Ok(Some(Entry { name: name.to_owned(), kind, modified, owner, mode }))

@@ -46,7 +46,7 @@ struct Watched {
 /// All values that are beyond their limits, or on the way, and what is looked at less often.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Limits {
+pub struct Thresholds {
     values: BTreeMap<String, Watched>,
     /// The time of the sample that was judged last.
     sample: String,
@@ -54,7 +54,7 @@ pub struct Limits {
     pub(super) around: Around,
 }
 
-impl Limits {
+impl Thresholds {
     /// Looks at what no sample tells, below the host's root folder.
     pub fn look_around(&mut self, config: &Config, root: &Path, now: Timestamp) {
         self.around.look(config, root, now);

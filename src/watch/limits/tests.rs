@@ -34,7 +34,7 @@ fn sample(minute: i64, changes: &[(&str, Value)]) -> Sample {
 }
 
 /// What is over after a sample of each of these minutes.
-fn over(limits: &mut Limits, minutes: std::ops::Range<i64>, changes: &[(&str, Value)]) -> Vec<String> {
+fn over(limits: &mut Thresholds, minutes: std::ops::Range<i64>, changes: &[(&str, Value)]) -> Vec<String> {
     let mut over = Vec::new();
     for minute in minutes {
         over = limits.look(&config::Limits::default(), Some(&sample(minute, changes)), at(minute));
@@ -61,7 +61,7 @@ fn each_limit_is_told_after_its_time_and_cleared() {
         ("array/md0/degraded", json!(1), 0, "array/md0/degraded degraded"),
         ("btrfs/data/missing", json!(2), 0, "btrfs/data/degraded degraded"),
     ] {
-        let mut limits = Limits::default();
+        let mut limits = Thresholds::default();
         let changes = [(path, value)];
         assert_eq!(over(&mut limits, 0..3, &[]), NOTHING, "{path}");
         if minutes > 0 {
@@ -75,13 +75,13 @@ fn each_limit_is_told_after_its_time_and_cleared() {
         assert_eq!(over(&mut limits, 10 + minutes..10 + minutes + back, &[]), NOTHING, "{path}");
     }
     let swapping = [("swap/in_pages_per_second", json!(900.0)), ("swap/out_pages_per_second", json!(700.0))];
-    assert_eq!(over(&mut Limits::default(), 0..9, &swapping), ["memory/swapping degraded"]);
-    assert_eq!(over(&mut Limits::default(), 0..9, &swapping[..1]), NOTHING, "what only comes back is no thrashing");
+    assert_eq!(over(&mut Thresholds::default(), 0..9, &swapping), ["memory/swapping degraded"]);
+    assert_eq!(over(&mut Thresholds::default(), 0..9, &swapping[..1]), NOTHING, "what only comes back is no thrashing");
 }
 
 #[test]
 fn a_value_on_the_edge_is_told_once() {
-    let mut limits = Limits::default();
+    let mut limits = Thresholds::default();
     let mut told = Vec::new();
     for minute in 0..300 {
         let percent = [89.9, 90.0, 88.4, 91.0, 87.0][minute as usize % 5];
@@ -90,7 +90,7 @@ fn a_value_on_the_edge_is_told_once() {
     assert_eq!(told[0], 0);
     assert!(told[1..].iter().all(|count| *count == 1), "{told:?}");
     // Around both limits it is as bad as it was told, until it is well.
-    let mut limits = Limits::default();
+    let mut limits = Thresholds::default();
     for minute in 0..20 {
         let percent = [97.1, 91.0][minute as usize % 2];
         let told = over(&mut limits, minute..minute + 1, &[("disk///used_percent", json!(percent))]);
@@ -101,12 +101,12 @@ fn a_value_on_the_edge_is_told_once() {
 #[test]
 fn short_peaks_gaps_and_clocks_that_jump_are_no_long_time() {
     let low = [("memory/available", json!(1e8))];
-    let mut limits = Limits::default();
+    let mut limits = Thresholds::default();
     for begin in (0..90).step_by(10) {
         assert_eq!(over(&mut limits, begin..begin + 9, &low), NOTHING);
         assert_eq!(over(&mut limits, begin + 9..begin + 10, &[]), NOTHING);
     }
-    let mut limits = Limits::default();
+    let mut limits = Thresholds::default();
     over(&mut limits, 0..8, &low);
     assert_eq!(over(&mut limits, 500..501, &low), NOTHING, "nobody measured in between");
     assert_eq!(over(&mut limits, -600..-599, &low), NOTHING, "the clock was set back");
@@ -116,7 +116,7 @@ fn short_peaks_gaps_and_clocks_that_jump_are_no_long_time() {
 #[test]
 fn what_is_not_known_is_neither_well_nor_wrong() {
     let full = [("disk///used_percent", json!(95.0))];
-    let mut limits = Limits::default();
+    let mut limits = Thresholds::default();
     over(&mut limits, 0..1, &full);
     // Not measured, the sample is old, or there is none.
     let usual = config::Limits::default();
@@ -134,12 +134,12 @@ fn what_is_not_known_is_neither_well_nor_wrong() {
     for odd in [json!(null), json!("x"), json!([1]), json!({"/": 7}), json!({"/": {"used_percent": "95"}})] {
         let mut sample = sample(70, &[]);
         sample.metrics.insert("disk".to_owned(), odd);
-        assert!(Limits::default().look(&usual, Some(&sample), at(70)).is_empty());
+        assert!(Thresholds::default().look(&usual, Some(&sample), at(70)).is_empty());
     }
 }
 
 /// A host where these are mounted.
-fn mount(limits: &mut Limits, points: &[&str], minute: i64) {
+fn mount(limits: &mut Thresholds, points: &[&str], minute: i64) {
     let dir = tempfile::tempdir().unwrap();
     std::fs::create_dir_all(dir.path().join("proc/self")).unwrap();
     let line = |point: &&str| format!("1 0 8:1 / {point} rw - ext4 /dev/sda1 rw\n");
@@ -158,22 +158,22 @@ fn what_does_not_answer_or_became_read_only_is_not_well_again_and_what_was_unmou
     for (points, changes, is_kept) in
         [(&["/", "/srv"][..], &unmounted[..], true), (&["/", "/srv"], &read_only, true), (&["/srv"], &unmounted, false)]
     {
-        let mut limits = Limits::default();
+        let mut limits = Thresholds::default();
         over(&mut limits, 0..1, &full);
         mount(&mut limits, points, 1);
         assert_eq!(over(&mut limits, 1..60, changes).len(), 1, "{points:?}");
         assert_eq!(over(&mut limits, 60..200, changes).len(), usize::from(is_kept), "{points:?} {changes:?}");
     }
     // What was read-only when it was looked at first is as full as it is.
-    assert_eq!(over(&mut Limits::default(), 0..3, &read_only), NOTHING);
+    assert_eq!(over(&mut Thresholds::default(), 0..3, &read_only), NOTHING);
     // A sensor is gone after an hour of samples without it.
-    let mut limits = Limits::default();
+    let mut limits = Thresholds::default();
     assert_eq!(over(&mut limits, 0..7, &[("temperature/coretemp/Core 0", json!(90.0))]).len(), 1);
     let without = [("temperature/coretemp/Core 0", Value::Null)];
     assert_eq!(over(&mut limits, 7..60, &without).len(), 1);
     assert_eq!(over(&mut limits, 60..80, &without), NOTHING);
     // Left out from now on, it is not waited for.
-    let mut limits = Limits::default();
+    let mut limits = Thresholds::default();
     over(&mut limits, 0..1, &full);
     let except = config::Limits { disk_except: vec!["/".to_owned()], ..config::Limits::default() };
     assert_eq!(limits.look(&except, Some(&sample(1, &full)), at(1)), []);
@@ -197,23 +197,23 @@ fn what_is_turned_off_or_left_out_is_not_told() {
         under_voltage: false,
         ..config::Limits::default()
     };
-    let mut limits = Limits::default();
+    let mut limits = Thresholds::default();
     limits.look(&off, Some(&sample(0, &[])), at(0));
     for minute in 1..100 {
         assert_eq!(limits.look(&off, Some(&sample(minute, &changes)), at(minute)), []);
     }
     let except = config::Limits { disk_except: vec!["/".to_owned()], ..config::Limits::default() };
-    let told = Limits::default().look(&except, Some(&sample(0, &changes[..1])), at(0));
+    let told = Thresholds::default().look(&except, Some(&sample(0, &changes[..1])), at(0));
     assert_eq!(told, []);
     // A limit that is turned off takes what was told by it back.
-    let mut limits = Limits::default();
+    let mut limits = Thresholds::default();
     assert_eq!(over(&mut limits, 0..1, &changes[..1]), ["disk///full failed"]);
     assert_eq!(limits.look(&off, Some(&sample(1, &changes[..1])), at(1)), []);
 }
 
 #[test]
 fn kills_before_the_first_look_are_not_told() {
-    let mut limits = Limits::default();
+    let mut limits = Thresholds::default();
     assert_eq!(over(&mut limits, 0..7, &[]), NOTHING);
     // Which start of the host a count is of has to be known.
     let nameless = [("time/boot_id", Value::Null), ("kernel/oom_kills", json!(3))];
@@ -232,7 +232,7 @@ fn a_certificate_is_told_before_it_ends() {
         |until: i64| json!({"a": {"at": at(0).to_string(), "server": "a.example:443", "until": at(until).to_string()}});
     for (days, told) in [(15, None), (13, Some(("expires in 13 days", false))), (-1, Some(("has expired", true)))] {
         let state = json!({"around": {"certificates": certificate(days * 24 * 60 + 1)}});
-        let mut limits: Limits = serde_json::from_value(state).unwrap();
+        let mut limits: Thresholds = serde_json::from_value(state).unwrap();
         let over = limits.look(&config::Limits::default(), None, at(0));
         assert_eq!(over.len(), usize::from(told.is_some()));
         if let Some((words, is_failed)) = told {
