@@ -147,7 +147,7 @@ impl Forge {
             // Who knows no pages gives the first one each time.
             if page.count == 0 || answer == last {
                 return match page.of.filter(|of| count < *of) {
-                    Some(of) => Err(format!("{} says there are {of} and shows {count}", self.root).into()),
+                    Some(of) => Err(format!("{} counts {of} and shows {count}", self.root).into()),
                     None => Ok(words),
                 };
             }

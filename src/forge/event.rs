@@ -25,7 +25,7 @@ pub enum Error {
     #[error("the JSON is not what the event promises: {0}")]
     Json(String),
     /// The header that says which event it is, is not there.
-    #[error("{0} is missing; it says what happened")]
+    #[error("{0} is missing; it names the event")]
     NoEvent(&'static str),
 }
 

@@ -100,7 +100,7 @@ fn judge(words: &[Word], waiting: &Waiting) -> Judged {
         return Judged::Waits(format!("{commit} waits since {since} for its checks: {pending}"));
     }
     if words.is_empty() && age(waiting.begun.as_ref()).is_none_or(|age| age < SILENCE) {
-        return Judged::Waits(format!("nobody has said anything of {commit} yet; after ten minutes it is deployed"));
+        return Judged::Waits(format!("no check of {commit} is there yet; after ten minutes it is deployed"));
     }
     Judged::Green
 }

@@ -131,7 +131,7 @@ impl Claims {
             if let Some(repository) = repository.filter(|_| cut_off >= attempts::MOST) {
                 let reason = format!(
                     "was at work when gitops-sync was killed, {cut_off} times in a row, perhaps for what the repository holds \
-                     (memory, time); the journal of gitops-sync.service says more, and hub deploy {} tries it again",
+                     (memory, time); the journal of gitops-sync.service has more, and hub deploy {} tries it again",
                     repository.name
                 );
                 self.failed.take(&self.active, &entry.name, &reason);

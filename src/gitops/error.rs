@@ -35,7 +35,7 @@ pub enum Error {
         reason: String,
     },
     /// Nobody says what others say of a commit; worth another try.
-    #[error("what others say of {commit} cannot be asked, so it is not deployed: {reason}")]
+    #[error("the checks of {commit} cannot be read, so it is not deployed: {reason}")]
     Checks {
         /// The commit.
         commit: String,

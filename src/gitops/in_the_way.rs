@@ -48,7 +48,7 @@ impl Checkout<'_> {
         let hidden = self.hidden(&look.unseen, &touched)?;
         if !hidden.is_empty() {
             return Err(refused(format!(
-                "{path} has files that git was told not to look at, and the commit changes them: {}; run: git -C {path} update-index --no-assume-unchanged --no-skip-worktree FILE",
+                "{path} has files that git is set to ignore changes of, and the commit changes them: {}; run: git -C {path} update-index --no-assume-unchanged --no-skip-worktree FILE",
                 listed(&hidden)
             )));
         }

@@ -100,7 +100,7 @@ pub(super) fn again(mut job: Job<'_>, outcome: Outcome) -> Next<'_> {
         return Next::Again(job);
     }
     let reason = format!(
-        "the remote did not show {after}, which a delivery told of, for {} s; the branch {} is at {}",
+        "the remote did not show {after}, which a delivery named, for {} s; the branch {} is at {}",
         since.elapsed().as_secs(),
         job.repository.branch,
         outcome.to.as_deref().unwrap_or("an unknown commit")

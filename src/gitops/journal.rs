@@ -144,8 +144,8 @@ impl Journal {
     pub fn read(&self, file: &str) -> Result<Option<Entry>, Error> {
         self.folder.read_json_within(file, LONGEST_ENTRY).map_err(|error| {
             error.remedied(|| {
-                "what a deployment that was cut off had changed is not known any more; to have the next run make the host what \
-                 the branch says, remove this file"
+                "what a deployment that was cut off had changed is not known any more; to have the next run bring the host to \
+                 the branch, remove this file"
                     .to_owned()
             })
         })

@@ -44,7 +44,7 @@ impl Owner {
 fn with_remedy(error: state::Error, repository: &Repository) -> state::Error {
     let state::Error::Content { path, reason } = error else { return error };
     let remedy = format!(
-        "it says whose {} is; look whose that is now, and if it is right remove the file: the next run keeps that user",
+        "it names the owner of {}; look who owns that now, and if it is right remove the file: the next run keeps that user",
         repository.path.display()
     );
     state::Error::Content { path, reason: format!("{reason}; {remedy}") }
@@ -147,8 +147,8 @@ fn keep(repository: &Repository, owner: &Owner, present: Option<u32>) -> Result<
     let user = Account::by_uid(owner.uid).filter(|user| user.name == *name).ok_or_else(|| {
         let now = named(owner.uid);
         refused(format!(
-            "the checkout {path} is kept for {name} (user id {}), and that id is {now} now; write user = \"…\" to say \
-             whose it is",
+            "the checkout {path} is kept for {name} (user id {}), and that id is {now} now; write user = \"…\" to name \
+             its owner",
             owner.uid
         ))
     })?;

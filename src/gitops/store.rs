@@ -183,7 +183,7 @@ impl Store {
     pub fn confirmed(&self, repository: &Repository) -> Result<Option<Confirmed>, Error> {
         let name = &repository.name;
         self.confirmed.read_json(&repository.record()).map_err(|error: Error| {
-            error.remedied(|| format!("say it once more: {}", hint("hub", &format!("confirm {name}"))))
+            error.remedied(|| format!("run it once more: {}", hint("hub", &format!("confirm {name}"))))
         })
     }
 

@@ -49,7 +49,7 @@ impl Run<'_> {
         self.journal.reach(repository, &mut entry, Step::Confirm)?;
         self.arm(repository, &entry);
         let reason =
-            format!("on trial: it goes back at {until} unless somebody says before: {}", confirm(&repository.name));
+            format!("on trial: it goes back at {until} unless somebody runs before: {}", confirm(&repository.name));
         Ok((Status::Deployed, Some(reason)))
     }
 
@@ -81,7 +81,7 @@ impl Run<'_> {
         }
         if !is_late {
             let reason = format!(
-                "{to} is on trial: it goes back at {} unless somebody says before: {}",
+                "{to} is on trial: it goes back at {} unless somebody runs before: {}",
                 log::rfc3339(until),
                 confirm(name)
             );

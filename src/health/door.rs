@@ -100,7 +100,7 @@ impl Judge<'_> {
             }
             (_, "open") if is_wrong => self.say_since(since, Level::Failed, "gate/exposed", FUNNEL, reason, close),
             (Some(false), "open") => {
-                let reason = "the record says open, and no gate runs: the port may be public without a guard";
+                let reason = "the record has it open, and no gate runs: the port may be public without a guard";
                 self.say_since(since, Level::Degraded, "gate/unguarded", FUNNEL, reason, close);
             }
             (_, "unreachable") => {

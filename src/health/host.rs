@@ -26,7 +26,7 @@ impl Judge<'_> {
         }
         for FailedUnit { unit, result, exit_status, since, no_space } in &failed.first {
             let status = exit_status.as_ref().map(|status| format!(", exit status {status}")).unwrap_or_default();
-            let why = if *no_space == Some(true) { "; its log says that no space is left on a disk" } else { "" };
+            let why = if *no_space == Some(true) { "; its log reports that no space is left on a disk" } else { "" };
             let reason = format!("{unit} has failed ({result}{status}){why}");
             let mend = format!("systemctl status {0}; journalctl -u {0} -n 20", quoted(unit));
             self.say_since(since.as_deref(), Level::Failed, format!("unit/{unit}/failed"), unit, reason, mend);

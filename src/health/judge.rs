@@ -63,7 +63,7 @@ impl Judge<'_> {
             self.say(Level::Degraded, "credentials/refused", "credentials", reason, look);
         }
         if let Some(error) = seen.units_error {
-            let reason = format!("systemd does not say how the units are: {error}");
+            let reason = format!("systemd does not report how the units are: {error}");
             self.say(Level::Degraded, "units/unknown", "services", reason, "systemctl status");
         }
     }

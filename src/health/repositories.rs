@@ -39,7 +39,7 @@ impl Judge<'_> {
         // A limit with a typo is no limit, and nothing fails for it.
         if let Some(deployed) = known.deployed.get().filter(|deployed| !deployed.ignored.is_empty()) {
             let reason = format!("systemd ignores lines of its units: {}", text::listed(&deployed.ignored, "; "));
-            let mend = "mend them in the repository and push";
+            let mend = "fix them in the repository and push";
             self.say(Level::Degraded, format!("gitops/{name}/ignored-lines"), name, reason, mend);
         }
         let watch = seen.left.service("hub-watch").get().map(|record| Watch::known(&record.last));
@@ -99,8 +99,7 @@ impl Judge<'_> {
         match (until, seen.left.works) {
             (_, Some(true)) => {}
             (Some(until), _) if !is_late(until) => {
-                let reason =
-                    format!("{to} is on trial, and goes back at {until} unless somebody says before that it stays");
+                let reason = format!("{to} is on trial, and goes back at {until} unless somebody confirms it before");
                 let mend = seen.ways.hub(&format!("confirm {name}"));
                 self.say_since(since, Level::Degraded, format!("gitops/{name}/on-trial"), name, reason, mend);
             }
@@ -129,14 +128,14 @@ impl Judge<'_> {
     /// A commit that failed: its log says why, and only another one mends it.
     fn bad(&mut self, known: &Repository, bad: &Bad) {
         let (seen, name, commit) = (self.seen, &known.repository, short(&bad.commit));
-        let why = if bad.reason.is_empty() { "it does not say why" } else { &bad.reason };
+        let why = if bad.reason.is_empty() { "it gives no reason" } else { &bad.reason };
         let look = match seen.repository(name) {
             _ if seen.ways.is_installed => format!("journalctl -u gitops-sync -g {name} -n 50"),
             Some(repository) => format!("git -C {} show {commit}", repository.path.display()),
             None => seen.ways.hub("doctor"),
         };
         let branch = if known.branch.is_empty() { "the branch" } else { &known.branch };
-        let mend = format!("{look}   # then push to {branch} what mends it");
+        let mend = format!("{look}   # then push to {branch} what fixes it");
         let reason = format!("commit {commit} failed and is not tried again until the branch moves: {why}");
         let word = if bad.refused { "refused" } else { "rolled-back" };
         self.say_since(Some(&bad.at), Level::Degraded, format!("gitops/{name}/{word}"), name, reason, mend);
@@ -144,7 +143,7 @@ impl Judge<'_> {
 
     fn failed(&mut self, name: &str, checked: &Checked) {
         let ways = self.seen.ways;
-        let why = checked.reason.as_deref().unwrap_or("the log says why");
+        let why = checked.reason.as_deref().unwrap_or("the log has the reason");
         let level = if checked.status == "rollback_failed" { Level::Failed } else { Level::Degraded };
         // What was refused says itself what to do; then somebody has to ask again.
         let mend = if checked.status == "refused" {

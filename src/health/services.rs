@@ -239,7 +239,7 @@ impl Judge<'_> {
             }
             "reading-sync" => return failed,
             "hub-watch" if failed => {
-                let reason = format!("what this host has to say does not arrive: {error}");
+                let reason = format!("notices of this host do not arrive: {error}");
                 let mend = seen.ways.hub("notify test");
                 self.say(Level::Degraded, "watch/unsent", service, reason, mend);
             }
@@ -257,7 +257,7 @@ impl Judge<'_> {
                         self.comes_of(Some(Cause::Database));
                     }
                     "lost" | "failed" => {
-                        let error = run.error.as_deref().unwrap_or("the log says why");
+                        let error = run.error.as_deref().unwrap_or("the log has the reason");
                         self.say(
                             Level::Failed,
                             "metrics/lost",

@@ -126,7 +126,7 @@ fn recovery(recovered: &Recovered) {
         print(&format!("Indexes that were damaged are made anew: {}.", recovered.bad_indexes.join(", ")));
     }
     print(if recovered.is_whole() {
-        "Nothing is lost, as far as can be told."
+        "Nothing is lost, as far as can be known."
     } else {
         "Not all of it could be read."
     });

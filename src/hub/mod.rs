@@ -52,7 +52,7 @@ use crate::program::{self, Exit};
     example = "{command_name} init                        write the first configuration",
     example = "{command_name} up                          run everything here, without systemd units",
     example = "{command_name} status                      how everything is",
-    example = "{command_name} doctor                      what is wrong, and what mends it",
+    example = "{command_name} doctor                      what is wrong, and what fixes it",
     example = "{command_name} webhook-test                make the webhook secret and send a signed delivery",
     example = "{command_name} page                        open the status page",
     example = "{command_name} deploy acme/infra           bring the host to the branch's newest commit",

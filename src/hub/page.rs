@@ -86,7 +86,7 @@ pub(super) fn page(arguments: &Page) -> Result<(), Error> {
         Ok(200) => false,
         Ok(401) => true,
         Ok(status) => {
-            let reason = format!("{page} answered {status}; is it the proxy that listens there? Its log says more");
+            let reason = format!("{page} answered {status}; is it the proxy that listens there? Its log has more");
             return Err(Error::Page(reason));
         }
         Err(error) => {

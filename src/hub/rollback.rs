@@ -68,7 +68,10 @@ pub(super) fn main(arguments: &Arguments) -> Result<Exit, Error> {
             let resume = hint("hub", &format!("release {name}"));
             print(&format!("{name} is back on {to} and on hold; resume with: {resume}"));
         }
-        _ => print(&format!("{name} did not go back: {}", done.reason.as_deref().unwrap_or("the log above says why"))),
+        _ => print(&format!(
+            "{name} did not go back: {}",
+            done.reason.as_deref().unwrap_or("the log above has the reason")
+        )),
     }
     for line in done
         .lines

@@ -197,16 +197,16 @@ fn refused(answer: &Answer, listen: SocketAddr, installed: bool, flag: Option<&P
     // The proxy takes hub.toml and credentials by itself, within seconds; what it does not take it has refused.
     let look = if installed { "journalctl -u proxy -n 20".to_owned() } else { command_line("hub", "status", flag) };
     let advice = match answer.status {
-        401 => format!("the running proxy has another secret, and says why it does not take this one: {look}"),
+        401 => format!("the running proxy has another secret; why it does not take this one: {look}"),
         404 => format!(
-            "the running proxy has another configuration, and says why it does not take this one, or another program \
-             listens there: {look}"
+            "the running proxy has another configuration, or another program listens there; why it does not \
+             take this one: {look}"
         ),
         503 if takes_nothing(listen) => {
-            "the proxy's log says why (queue_failed); a restart does not help before that is mended".to_owned()
+            "the proxy's log has the reason (queue_failed); a restart does not help before that is fixed".to_owned()
         }
-        503 => format!("the running proxy does not take the credentials that are there, and says why: {look}"),
-        _ => "is it the proxy that listens there? Its log says more".to_owned(),
+        503 => format!("the running proxy does not take the credentials that are there; the reason: {look}"),
+        _ => "is it the proxy that listens there? Its log has more".to_owned(),
     };
     format!("{}: {}; {advice}", answer.status, answer.reason)
 }

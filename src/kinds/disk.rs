@@ -15,7 +15,7 @@ const TABLE: &[Measure] = &[
     number("total", "bytes", "Size of the file system.").metric("hub_filesystem_size_bytes"),
     number("used", "bytes", "Used space.").metric("hub_filesystem_used_bytes"),
     number("free", "bytes", "Space that users without privileges may take.").metric("hub_filesystem_avail_bytes"),
-    number("used_percent", "percent", "Share of what users without privileges can reach that is used, as df says it."),
+    number("used_percent", "percent", "Share of what users without privileges can reach that is used, as df shows it."),
     number("reserved", "bytes", "Free space that only root may take.").metric("hub_filesystem_reserved_bytes"),
     number("inodes", "", "Inodes of the file system.").metric("hub_filesystem_files"),
     number("inodes_free", "", "Free inodes.").metric("hub_filesystem_files_free"),

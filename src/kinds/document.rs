@@ -10,7 +10,7 @@ use super::{ALL, Each, Kind, Measure, Part};
 const FILE: &str = "contrib/doc/metrics.md";
 const HEAD: &str = "# What system-metrics measures
 
-Made from `src/kinds` by `UPDATE_GOLDEN=1 cargo test --lib kinds`; a test says when it is old.
+Made from `src/kinds` by `UPDATE_GOLDEN=1 cargo test --lib kinds`; a test fails when it is old.
 
 A row of `system_metrics` has one kind in `metric_type`, and its values by these keys in `payload`. Where a view shows it, *column* is its name there; \
 what is true or false is 1 or 0 in views and metrics. A value for Prometheus is in the base unit that its name ends with. What is not known has no key, or is null, \

@@ -28,6 +28,6 @@ const TABLE: &[Measure] = &[
         .unseen()
         .metric("hub_memory_slab_reclaimable_bytes"),
     number("writeback", "bytes", "Memory that is being written to disk.").unseen().metric("hub_memory_writeback_bytes"),
-    number("available_estimated", FLAG, "True where the kernel does not say what is available (before Linux 3.14).")
+    number("available_estimated", FLAG, "True where the kernel does not show what is available (before Linux 3.14).")
         .unseen(),
 ];

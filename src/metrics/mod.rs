@@ -84,8 +84,7 @@ impl CommandLine for Arguments {
     }
 
     fn nonsense(&self) -> Option<String> {
-        let reason =
-            "--format says how --print shows the sample; add --print, or leave --format out to store the sample";
+        let reason = "--format is how --print shows the sample; add --print, or leave --format out to store the sample";
         (self.format.is_some() && !self.print).then(|| reason.to_owned())
     }
 

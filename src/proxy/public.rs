@@ -53,7 +53,7 @@ impl WebhookSecrets {
             .credentials
             .webhook_secrets()
             // The cause names a path of this host, and the asker may be anybody.
-            .map_err(|_| refuse(503, "the webhook secret cannot be used; proxy --check says why"))?;
+            .map_err(|_| refuse(503, "the webhook secret cannot be used; proxy --check shows why"))?;
         if found.is_empty() {
             return Err(refuse(503, "no webhook secret is configured; make one with: hub webhook-test"));
         }

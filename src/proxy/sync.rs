@@ -195,7 +195,7 @@ impl Ongoing {
         loop {
             let limit = Timespec { tv_sec: SILENCE.as_secs().cast_signed(), tv_nsec: 0 };
             match poll(&mut [PollFd::new(&stdout, PollFlags::IN)], Some(&limit)) {
-                Ok(0) => return Err(io::Error::other(format!("it said nothing for {} s", SILENCE.as_secs()))),
+                Ok(0) => return Err(io::Error::other(format!("it reported nothing for {} s", SILENCE.as_secs()))),
                 Ok(_) => {}
                 Err(rustix::io::Errno::INTR) => continue,
                 Err(error) => return Err(error.into()),

@@ -91,7 +91,7 @@ pub(super) fn finish(name: &str, status: u16, last: &Value, begin: Instant) -> O
                 ));
                 if damaged > 0 {
                     program::print(&format!(
-                        "{damaged} damaged files were put into failed/ of the inbox; the proxy's log says why"
+                        "{damaged} damaged files were put into failed/ of the inbox; the proxy's log has the reasons"
                     ));
                 }
             } else {

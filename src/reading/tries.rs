@@ -49,7 +49,7 @@ fn count(state_dir: &Path, started: Timestamp, exit: Exit) -> Result<Exit, state
     let (since, now) = (series.unwrap_or(started), Timestamp::now());
     if !is_within(since, now, TRIES) {
         folder.forget(FILE.as_ref())?;
-        let note = "it is tried again when its timer says so, or by: systemctl restart reading-sync";
+        let note = "it is tried again when its timer elapses, or by: systemctl restart reading-sync";
         log::error!("given_up", since = log::rfc3339(since), note = note);
         return Ok(Exit::Busy);
     }

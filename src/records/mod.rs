@@ -99,7 +99,7 @@ pub fn not_read(names: &[String]) -> String {
 
 /// How to look at the damaged files of an inbox.
 pub fn look_into_failed(inbox: &Path) -> String {
-    format!("ls -l {}   # mend and move back what is there, or remove it", inbox.join("failed").display())
+    format!("ls -l {}   # fix and move back what is there, or remove it", inbox.join("failed").display())
 }
 
 /// The newest run of a pipeline in the record of reading-sync.

@@ -64,7 +64,7 @@ impl Table {
 }
 
 impl Recovered {
-    /// Whether all that was there is in the new file, as far as can be told.
+    /// Whether all that was there is in the new file, as far as can be known.
     pub fn is_whole(&self) -> bool {
         let nothing = self.bad_pages == 0 && self.homeless == 0 && self.head.is_none();
         nothing && self.tables.values().all(|table| table.missing() == 0)

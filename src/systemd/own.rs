@@ -41,7 +41,7 @@ pub const OWN: [Own; 7] = [
     Own {
         name: "tailscale-gate",
         unit: "tailscale-gate.service",
-        enabled: &[("tailscale-gate.service", "opens the public door")],
+        enabled: &[("tailscale-gate.service", "opens the funnel")],
         along: None,
         folder: Some("gate"),
         account: "root",

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::health::Reason;
 
-/// What is told while systemd does not say how the units are.
+/// What is told while systemd does not report how the units are.
 const NOT_SAID: &str = "units/unknown";
 /// The first words of keys that are judged by what systemd says.
 const ROOMS: [&str; 4] = ["unit", "units", "credentials", "gate"];

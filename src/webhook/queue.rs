@@ -176,7 +176,7 @@ impl Queue {
         Ok(folder.publish_json(&name, &request)?)
     }
 
-    /// Whether a push would succeed, as far as can be told without writing.
+    /// Whether a push would succeed, as far as can be known without writing.
     ///
     /// # Errors
     /// What a push would fail with.

@@ -120,7 +120,7 @@ fn a_clock_that_jumps_and_another_boot_end_no_silence() {
     let site = site_at(&format!("{}/api/v3", server.url));
     let silent = || {
         github(&server, json!([]), json!([]));
-        site.sync().expect(0, "waiting").says("nobody has said anything");
+        site.sync().expect(0, "waiting").says("no check of");
         nothing_live(&site);
     };
     silent();
@@ -182,7 +182,7 @@ fn silence_is_green_after_ten_minutes_and_an_hour_of_pending_is_told() {
     let site = site_at(&format!("{}/api/v3", server.url));
     let silent = || github(&server, json!([]), json!([]));
     silent();
-    site.sync().expect(0, "waiting").says("nobody has said anything");
+    site.sync().expect(0, "waiting").says("no check of");
     let asks = |site: &Site, key: &str| {
         let output = site.host.run("hub", &["status", "--json"]);
         let status: Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -193,7 +193,7 @@ fn silence_is_green_after_ten_minutes_and_an_hour_of_pending_is_told() {
     minutes_later(&site, 61);
     // A forge that does not answer meanwhile does not begin the hour anew.
     server.answers(503, &[]);
-    site.sync().expect(0, "waiting").says("cannot be asked, so it is not deployed").says("answered 503");
+    site.sync().expect(0, "waiting").says("cannot be read, so it is not deployed").says("answered 503");
     pending();
     site.sync().expect(0, "waiting");
     let reason = asks(&site, "gitops/acme/infra/waiting").unwrap();
@@ -206,7 +206,7 @@ fn silence_is_green_after_ten_minutes_and_an_hour_of_pending_is_told() {
     // Of the next commit nobody has said anything yet.
     site.origin.push(&[("README", "two\n")]);
     silent();
-    site.sync().expect(0, "waiting").says("nobody has said anything");
+    site.sync().expect(0, "waiting").says("no check of");
 }
 
 #[test]
@@ -262,7 +262,7 @@ fn nothing_is_deployed_unchecked_whatever_the_forge_does() {
     let cut = raw(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{\"total_count\":0,");
     let site = site_at(&format!("{}/api/v3", server.url));
     let not_deployed = |ran: Ran, part: &str| {
-        let ran = ran.says("cannot be asked, so it is not deployed").says(part);
+        let ran = ran.says("cannot be read, so it is not deployed").says(part);
         assert!(!ran.log.contains(TOKEN) && !ran.report.to_string().contains(TOKEN), "{ran:?}");
         nothing_live(&site);
     };
@@ -282,7 +282,7 @@ fn nothing_is_deployed_unchecked_whatever_the_forge_does() {
     for _ in 0..2 {
         server.says(200, &[], &json!({"total_count": 2, "statuses": [status("a", "success")]}).to_string());
     }
-    waits("says there are 2 and shows 1");
+    waits("counts 2 and shows 1");
     // The first question was answered well, the second not.
     server.says(200, &[], "{\"total_count\":0}");
     server.answers(500, &[]);

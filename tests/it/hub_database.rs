@@ -359,7 +359,7 @@ fn a_sound_file_is_recovered_whole_with_what_is_in_its_log() {
     assert!(logs.iter().all(|log| !log.is_empty()));
     let (said, new) = recovered(&host);
     drop(connection);
-    assert!(said.contains("Nothing is lost, as far as can be told."), "{said}");
+    assert!(said.contains("Nothing is lost, as far as can be known."), "{said}");
     assert_eq!(number(&new, "SELECT count(*) FROM reading_analytics"), 1000);
     assert_eq!(number(&new, "SELECT count(*) FROM dead_letters"), 50);
     assert_eq!(number(&new, "SELECT count(*) FROM mine WHERE b = 0.1 OR b = -1e300"), 2);

@@ -251,7 +251,7 @@ fn a_run_that_failed_as_a_whole_is_found() {
     record("lost", json!("the disk is full"));
     doctor(&host).has("problem", "last runs", "lost: the disk is full", "hub up");
     record("lost", Value::Null);
-    doctor(&host).has("problem", "last runs", "lost: the log says why", "hub up");
+    doctor(&host).has("problem", "last runs", "lost: the log has the reason", "hub up");
     record("stored", Value::Null);
     doctor(&host).finds_well("last runs");
 }

@@ -75,7 +75,7 @@ fn a_forge_that_is_to_be_told_or_asked_is_asked() {
     let site = Site::with("", &lines(""));
     doctor(&site.host).has("problem", &about, "the credential forge is missing", "install -m 600 FILE");
     site.host.credential("forge", "t0ken");
-    let when = "is told of commits, or asked, when there are some";
+    let when = "gets results of commits, or is asked for checks, when there are some";
     doctor(&site.host).has("ok", &about, when, "");
     site.sync().expect(0, "deployed");
     // It is asked twice: for people and for programs. The same page again is the last one.

@@ -242,7 +242,7 @@ fn a_heartbeat_that_is_not_heard_is_said_and_the_next_one_comes_in_a_minute() {
     assert!(beat().contains("leads elsewhere"));
     assert_eq!(other.got().len(), 0);
     let shown = String::from_utf8(host.run("hub", &["status"]).stdout).unwrap();
-    assert!(shown.contains("does not arrive: heartbeat:") && !shown.contains("ping-id"), "{shown}");
+    assert!(shown.contains("do not arrive: heartbeat:") && !shown.contains("ping-id"), "{shown}");
     for url in [raw(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nOK"), raw(b"x"), raw(b"")] {
         configure(&host, &format!("heartbeat = \"{url}/ping-id\""));
         let began = std::time::Instant::now();

@@ -37,7 +37,7 @@ fn a_fresh_host_is_not_failed() {
     assert_eq!(table, expected);
     let advice = advice.split_whitespace().collect::<Vec<_>>().join(" ");
     let command = format!("HUB_STATE_DIR={} PORT=", host.state().display());
-    assert!(advice.starts_with(&command) && advice.contains("hub doctor says what to set up; "), "{advice}");
+    assert!(advice.starts_with(&command) && advice.contains("hub doctor lists what to set up; "), "{advice}");
     assert!(advice.ends_with("hub up runs everything here, in the foreground."), "{advice}");
     assert_eq!(said.json["reasons"], json!([]));
     std::fs::remove_dir(host.state()).unwrap();
@@ -212,7 +212,7 @@ fn the_funnel_is_shown_and_a_gate_that_died_is_not_believed() {
     gate.signal("KILL");
     gate.wait();
     let said = status_on_its_port(&tailnet.host).ends(1, "degraded");
-    said.says("degraded", "funnel", "the record says open, and no gate runs", "tailscale-gate close");
+    said.says("degraded", "funnel", "the record has it open, and no gate runs", "tailscale-gate close");
 
     drop(proxy);
     let gate = tailnet.gate();

@@ -26,7 +26,7 @@ fn a_commit_that_was_rolled_back_is_named_and_what_runs_is_the_good_one() {
     let bad = site.origin.push(&[("poison", "x")]);
     site.sync().expect(3, "rolled_back");
     let said = status(&site.host).ends(1, "degraded");
-    let said = said.says("degraded", REPO, &bad[..10], "   # then push to main what mends it");
+    let said = said.says("degraded", REPO, &bad[..10], "   # then push to main what fixes it");
     let said = said.says("degraded", "gitops-sync", "acme/infra rolled back", "");
     assert_eq!(said.repository(REPO)["deployed"]["commit"], good.as_str());
     assert_eq!(said.repository(REPO)["bad"]["commit"], bad.as_str());

@@ -89,7 +89,7 @@ fn more_free_than_there_is_gives_no_percentage_and_a_note() {
             }
             let problems = sample["metrics"]["run"]["collectors"]["disk"]["problems"].to_string();
             assert!(
-                problems.contains(&format!("{mount} (")) && problems.contains("more is free than it has"),
+                problems.contains(&format!("{mount} (")) && problems.contains("more free space than it has"),
                 "{problems}"
             );
         }

@@ -17,17 +17,24 @@ use crate::support::{eventually, free_address, skip};
 /// The checkout of the Go version.
 const OLD: &str = "/home/server/software/observability-hub";
 
-/// The commands of contrib/doc/migrate-from-go.md before and after its part "Install", as they stand.
-fn migration() -> (String, String) {
+/// Its database in `.env`, and the same in the other form that the Go version took.
+const DATABASE: &str = "DATABASE_URL=postgres://server:p%40ss%20word@127.0.0.1/server?sslmode=disable\n";
+const SEPARATE: &str = "DB_HOST=127.0.0.1\nDB_USER=server\nDB_NAME=server\nSERVER_DB_PASSWORD='p@ss word'\n";
+
+/// The commands of contrib/doc/migrate-from-go.md before and after its part "Install", and of its part "Back again", as they stand.
+fn migration() -> [String; 3] {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("contrib/doc/migrate-from-go.md");
     let text = std::fs::read_to_string(path).expect("the page has its parts");
-    let steps = |text: &str| -> Vec<String> {
-        text.split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next()).map(str::to_owned).collect()
+    let steps = |text: &str, kind: &str| -> Vec<String> {
+        let begin = format!("```{kind}\n");
+        text.split(&begin).skip(1).filter_map(|rest| rest.split("```").next()).map(str::to_owned).collect()
     };
     let (before, after) = text.split_once("## 3. Install").expect("the page has its parts");
-    let (before, after) = (steps(before), steps(after));
+    let (after, back) = after.split_once("## Back again").expect("the page has its parts");
+    let (before, after, back) = (steps(before, "sh"), steps(after, "sh"), steps(back, "console"));
     // The first one names the checkout for all others.
-    (format!("set -eu\n{}", before.concat()), format!("set -eu\n{}{}", before[0], after.concat()))
+    let with_it = |steps: Vec<String>| format!("set -eu\n{}{}", before[0], steps.concat());
+    [format!("set -eu\n{}", before.concat()), with_it(after), with_it(back)]
 }
 
 /// What the Go version made in PostgreSQL, with rows.
@@ -86,9 +93,8 @@ fn old_units(machine: &Machine) {
     machine.ok(&["useradd", "--create-home", "server"]);
     machine.ok(&["git", "init", "--quiet", "--initial-branch=main", OLD]);
     let env = "GITHUB_WEBHOOK_SECRET='a secret with spaces, long enough'\n\
-               MONGO_URI=\"mongodb://127.0.0.1:27017/?directConnection=true&appName=hub\"\n\
-               DATABASE_URL=postgres://server:p%40ss%20word@127.0.0.1/server?sslmode=disable\n# a comment\nDB_PORT=5432\n";
-    machine.write(&format!("{OLD}/.env"), env);
+               MONGO_URI=\"mongodb://127.0.0.1:27017/?directConnection=true&appName=hub\"\n";
+    machine.write(&format!("{OLD}/.env"), format!("{env}{DATABASE}# a comment\nDB_PORT=5432\n"));
     let unit = |program: &str| {
         format!(
             "[Service]\nUser=server\nWorkingDirectory={OLD}\nEnvironmentFile={OLD}/.env\nExecStart={program}\n\
@@ -126,12 +132,25 @@ fn an_installation_of_the_go_version_moves_over_by_the_documented_steps() {
         machine.ok(&["tailscale", "funnel", "--bg", "--yes", &port, "http://127.0.0.1:8085"]);
     }
 
-    let (before, after) = migration();
+    // The proxy ran in a container once.
+    machine.write("/usr/local/bin/docker", "#!/bin/sh\necho \"$*\" >>/root/docker\n");
+    machine.ok(&["chmod", "0755", "/usr/local/bin/docker"]);
+    let [before, after, back] = migration();
     let run = |steps: &str| {
         let output = machine.run(&["sh", "-xc", steps]);
         assert!(output.status.success(), "{}", describe(&output));
     };
+    // By the other names that a `.env` may have for the same, the copy is the same, too.
+    let env = machine.read(&format!("{OLD}/.env"));
+    let copy = before.split("for unit in").next().expect("it begins with the copy");
+    machine.write(&format!("{OLD}/.env"), env.replace(DATABASE, SEPARATE));
+    run(copy);
+    let by_parts = machine.read("/root/hub-before.sql").matches("\told\t").count();
+    assert_eq!(by_parts, 10, "the copy has the rows");
+    machine.write(&format!("{OLD}/.env"), env);
+
     run(&before);
+    assert_eq!(machine.read("/root/docker"), "rm -f proxy_server\n");
     assert_eq!(machine.read("/root/hub-before.sql").matches("\told\t").count(), 10, "the copy has the rows");
     assert_eq!(machine.ok(&["stat", "-c", "%a", "/root/hub-before.env", "/root/hub-before.sql"]), "600\n600\n");
     assert_eq!(node.ports(), ["10000"]);
@@ -167,10 +186,18 @@ fn an_installation_of_the_go_version_moves_over_by_the_documented_steps() {
     // Nothing is left to move.
     machine.ok(&["systemctl", "start", "reading-sync.service"]);
     assert_eq!(count("reading_analytics"), "20");
-    // The door is open again, on the new port, and the other service's is as it was.
+    // The funnel is open again, on the new port, and the other service's is as it was.
     node.until_public(true);
     assert_eq!(node.ports(), ["10000", "8443"]);
     assert_eq!(failed_before_network(&machine), "");
+
+    run(&back);
+    assert_eq!(node.ports(), ["10000"], "the funnel is closed");
+    let file = show(&machine, "proxy.service", "FragmentPath");
+    assert_eq!(machine.ok(&["readlink", "-f", &file]).trim(), format!("{OLD}/systemd/proxy.service"));
+    assert_eq!(show(&machine, "proxy.service", "ActiveState"), "active");
+    assert_eq!(show(&machine, "system-metrics.timer", "ActiveState"), "active");
+    assert_eq!(count("reading_analytics"), "20", "rows stay");
 }
 
 /// Failed units, but for the worker: the origin of this repository is on the internet, which a machine has not got.

@@ -78,7 +78,7 @@ fn the_timer_looks_each_minute_and_a_notifier_that_is_away_is_said() {
     assert!(run.contains("\"status\": \"failed\"") && run.contains("127.0.0.1:9") && !run.contains("/beat"), "{run}");
     let status = machine.run(&["hub", "status"]);
     let said = String::from_utf8_lossy(&status.stdout).into_owned();
-    assert!(said.contains("what this host has to say does not arrive") && said.contains("hub notify test"), "{said}");
+    assert!(said.contains("notices of this host do not arrive") && said.contains("hub notify test"), "{said}");
     let test = machine.run(&["hub", "notify", "test"]);
     assert!(String::from_utf8_lossy(&test.stderr).contains("not taken: http://127.0.0.1:9/…"), "{}", describe(&test));
 }
@@ -166,7 +166,7 @@ fn a_full_file_system_is_told_once_with_what_fails_by_it_while_the_database_is_d
     let said = String::from_utf8_lossy(&status.stdout).into_owned();
     assert!(
         said.contains(
-            "copy@b.service has failed (exit-code, exit status 1); its log says that no space is left on a disk"
+            "copy@b.service has failed (exit-code, exit status 1); its log reports that no space is left on a disk"
         ),
         "{said}"
     );

@@ -117,7 +117,9 @@ impl Desired {
                     }
                     for also in install.also.iter().filter(|also| is_template(also) && self.files.contains_key(*also)) {
                         if self.install(also).is_ok_and(|template| template.default_instance.is_none()) {
-                            problems.push(format!("{unit}: Also={also} says nothing of the instance; name one, or add DefaultInstance= to it"));
+                            problems.push(format!(
+                                "{unit}: Also={also} names no instance; name one, or add DefaultInstance= to it"
+                            ));
                         }
                     }
                     for alias in install.alias.iter().filter(|alias| *alias != unit) {
@@ -244,7 +246,7 @@ fn place(entry: &TreeEntry) -> Result<Option<String>, String> {
     };
     if is_prefix(name) {
         return Err(format!(
-            "{shown}: what is said of {name} in drop-ins is in force for every unit whose name begins so \
+            "{shown}: drop-ins of {name} are in force for every unit whose name begins so \
              (systemd.unit(5)); choose a name without the dash before its kind"
         ));
     }
@@ -349,7 +351,7 @@ mod tests {
             ),
             (
                 &[("a.service", "[Install]\nAlso=b@.service\n"), ("b@.service", "[Install]\nWantedBy=x.target\n")],
-                "says nothing of the instance",
+                "names no instance",
             ),
             (&[("a.service", "[Install]\nAlias=b.service\n"), ("b.service", "x")], "another unit of the repository"),
             (

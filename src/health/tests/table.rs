@@ -63,7 +63,7 @@ fn cases() -> Vec<Case> {
             json!({"commit": "0123456789abcdef", "refused": true}),
             "gitops/acme/site/refused",
             Degraded,
-            "it does not say why",
+            "it gives no reason",
             "push to main",
         ),
         (
@@ -178,7 +178,7 @@ fn cases() -> Vec<Case> {
             failed("hub-watch", "failed", "ntfy.sh answered 500", Value::Null),
             "watch/unsent",
             Degraded,
-            "does not arrive: ntfy.sh answered 500",
+            "do not arrive: ntfy.sh answered 500",
             "hub notify test",
         ),
         (

@@ -85,7 +85,7 @@ fn clock(patient: &Patient<'_>) -> Vec<Finding> {
             findings.warning("the clock is not synchronised", "timedatectl set-ntp true   # or install chrony");
         }
         Ok(_) | Err(_) => {
-            let what = "timedatectl does not say whether the clock is synchronised";
+            let what = "timedatectl does not show whether the clock is synchronised";
             findings.add(Level::Skipped, what, Some("timedatectl".to_owned()));
         }
     }

@@ -33,7 +33,7 @@ impl Past {
         let lives = state.is_some_and(|state| gate::instance(state).is_ok_and(|own| own.is_some()));
         let seen = Seen {
             now,
-            config: patient.config.as_ref().ok_or("told by itself"),
+            config: patient.config.as_ref().ok_or("reported by itself"),
             last_valid: None,
             ways: &ways(patient.flag.as_deref(), &patient.path, state, patient.units.as_ref()),
             left: &left,

@@ -97,7 +97,8 @@ fn forge(patient: &Patient<'_>, config: &Config, repository: &Repository, findin
         Err(reason) => return findings.problem(reason, edit),
     };
     let Some(commit) = patient.past().live(&repository.name) else {
-        return findings.ok(format!("{} is told of commits, or asked, when there are some", forge.address()));
+        return findings
+            .ok(format!("{} gets results of commits, or is asked for checks, when there are some", forge.address()));
     };
     match forge.words(commit) {
         Ok(words) => {

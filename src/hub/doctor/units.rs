@@ -111,7 +111,7 @@ pub(super) fn gate(patient: &Patient<'_>, config: &Config) -> Vec<Finding> {
             findings.ok(format!("{sentence}; nothing does (systemctl enable --now tailscale-gate, or hub up --gate)"))
         }
         Err(gate::Error::NotInstalled) if !wanted => {
-            findings.ok("tailscale is not installed, and no tailscale-gate is enabled: there is no public door");
+            findings.ok("tailscale is not installed, and no tailscale-gate is enabled: there is no funnel");
         }
         // The gate's own mistake in hub.toml would be refused by it in any case.
         Err(error @ gate::Error::Config(_)) => {
@@ -143,7 +143,7 @@ fn mend(error: &gate::Error, port: u16) -> String {
         gate::Error::Occupied { .. } => format!("tailscale serve --https={port} off"),
         gate::Error::NoHttps | gate::Error::NoFunnel | gate::Error::Port { .. } => {
             format!(
-                "tailscale funnel --https={port} 1   # says which page of the admin console to open; end it with Ctrl-C"
+                "tailscale funnel --https={port} 1   # names the page of the admin console to open; end it with Ctrl-C"
             )
         }
         gate::Error::Denied(_) => "tailscale set --operator=NAME".to_owned(),

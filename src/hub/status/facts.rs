@@ -145,7 +145,7 @@ fn ask(config: &Config) -> Answer {
     };
     let reason = |body: &Value| {
         let reason = body["reason"].as_str().map(text::sentence);
-        reason.unwrap_or_else(|| "it does not say why".to_owned())
+        reason.unwrap_or_else(|| "it gives no reason".to_owned())
     };
     // Where the socket may not be used, the port alone has to be believed.
     if let (Some(answering), Ok(own)) = (body["instance"].as_str(), gate::instance(&config.state_dir))
@@ -166,7 +166,7 @@ fn ask(config: &Config) -> Answer {
             }
         }
         503 => Answer::Unwell(reason(&body)),
-        status => Answer::Silent(format!("what answers on {listen} is not the proxy (it says {status})")),
+        status => Answer::Silent(format!("what answers on {listen} is not the proxy (it answers {status})")),
     }
 }
 

@@ -237,7 +237,7 @@ fn rest(text: &mut String, status: &Status, terminal: Terminal) -> std::fmt::Res
     }
     if status.is_fresh {
         let [doctor, up] = ["doctor", "up"].map(|word| hint("hub", word));
-        let next = format!("{doctor} says what to set up; {up} runs everything here, in the foreground.");
+        let next = format!("{doctor} lists what to set up; {up} runs everything here, in the foreground.");
         writeln!(text, "\n{}", terminal.wrap(&next, 0))?;
     }
     Ok(())

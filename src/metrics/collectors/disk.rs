@@ -166,7 +166,7 @@ pub(super) fn collect(context: &Context) -> Result<Report, Error> {
     let stuck = remember(&stuck, &context.moment, &outcome);
     let sentence = |(mount, folder): (&String, &String)| {
         format!(
-            "{mount} is not measured: this user may not enter {folder}; {} says what lets it in",
+            "{mount} is not measured: this user may not enter {folder}; {} shows what lets it in",
             hint("hub", "doctor")
         )
     };
@@ -179,7 +179,7 @@ pub(super) fn collect(context: &Context) -> Result<Report, Error> {
         if has_more_than_all(space) {
             let key = mount.key();
             lasting.push(format!(
-                "{key} ({}) says that more is free than it has: how full it is is not known",
+                "{key} ({}) reports more free space than it has: how full it is is not known",
                 mount.kind
             ));
         }

@@ -74,7 +74,7 @@ impl Postgres {
             return Error::Rights {
                 target,
                 reason: format!(
-                    "table {table} is partitioned, and its rows cannot be told by mongo_id alone: a partitioned table \
+                    "table {table} is partitioned, and mongo_id alone is not the key of its rows: a partitioned table \
                      cannot be used"
                 ),
                 remedy: format!(
