@@ -59,7 +59,8 @@ pub struct Point {
 }
 
 impl Point {
-    fn new(min: f64, mean: f64, max: f64, samples: u64) -> Self {
+    /// So many samples.
+    pub fn new(min: f64, mean: f64, max: f64, samples: u64) -> Self {
         Self { min, max, samples, sum: mean * samples as f64 }
     }
 

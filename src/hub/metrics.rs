@@ -6,13 +6,13 @@ use serde_json::{Value, json};
 use super::Error;
 use super::instant::{Clock, instant};
 use super::terminal::{Terminal, Tone, fit};
-use super::timeline::{self, Told};
 use crate::charts::{self, Chart, Line, Lines, Point, Unit, Window};
 use crate::config::Config;
 use crate::program::print;
+use crate::records::history::{self, Told};
 use crate::records::milliseconds;
 use crate::store::{self, Look};
-use crate::{host, text};
+use crate::{host, state, text};
 
 /// Columns of a line's name.
 const NAME: usize = 20;
@@ -64,7 +64,7 @@ struct Shown {
     charts: Vec<(&'static Chart, Vec<Line>, usize)>,
     events: Vec<Told>,
     /// Why there may be more events than these.
-    unseen: Option<Error>,
+    unseen: Option<state::Error>,
     clock: Clock,
 }
 
@@ -121,7 +121,7 @@ fn look(config: &Config, wanted: Option<&str>, window: Window, clock: Clock) -> 
     let mut lines = Lines::new(window);
     charts::read(&mut database, &host, &mut lines)?;
     // What happened elsewhere is told there.
-    let (mut events, unseen) = if host == own { timeline::all(config) } else { (Vec::new(), None) };
+    let (mut events, unseen) = if host == own { history::all(&config.state_dir) } else { (Vec::new(), None) };
     events.retain(|told| told.event.time().is_some_and(|time| window.part(time.as_millisecond()).is_some()));
     Ok(Shown { host, window, charts: lines.finish(), events, unseen, clock })
 }

@@ -11,7 +11,7 @@ use super::instant::{Clock, instant};
 use crate::command::timespec;
 use crate::config::{Config, LOOK_EVERY};
 use crate::program::print;
-use crate::records::history::{self, Event};
+use crate::records::history::{self, Event, Told, all};
 use crate::records::{SERVICES, milliseconds, short};
 use crate::text;
 
@@ -43,12 +43,6 @@ pub(super) struct Arguments {
     config: Option<PathBuf>,
 }
 
-/// Something that happened, and whose history has it.
-pub(super) struct Told {
-    pub service: &'static str,
-    pub event: Event,
-}
-
 pub(super) fn main(arguments: &Arguments) -> Result<(), Error> {
     let since = instant("--since", arguments.since.as_deref().unwrap_or("7d"), &Clock::here())?;
     let config = Config::load(arguments.config.as_deref())?;
@@ -59,14 +53,14 @@ pub(super) fn main(arguments: &Arguments) -> Result<(), Error> {
         is_new && arguments.about.as_ref().is_none_or(about)
     };
     let show = |told: &Told| print(&if arguments.json { told.json() } else { told.line() });
-    let (all, unseen) = all(&config);
+    let (told, unseen) = all(&config.state_dir);
     let mut shown = HashSet::new();
-    for told in all.iter().filter(|told| wanted(told)) {
+    for told in told.iter().filter(|told| wanted(told)) {
         show(told);
         shown.insert(told.json());
     }
     if let (Some(error), false) = (unseen, arguments.follow) {
-        return Err(error);
+        return Err(error.into());
     }
     if shown.is_empty() && !arguments.json && !arguments.follow {
         print(&format!("nothing happened since {since:.0}"));
@@ -81,7 +75,7 @@ pub(super) fn main(arguments: &Arguments) -> Result<(), Error> {
     loop {
         let there = Some(paths.each_ref().map(stamp));
         if read != there {
-            let (all, _) = self::all(&config);
+            let (all, _) = all(&config.state_dir);
             let now_there: HashSet<String> = all.iter().map(Told::json).collect();
             all.iter().filter(|told| wanted(told) && !shown.contains(&told.json())).for_each(show);
             // What is forgotten of the oldest need not be remembered.
@@ -98,20 +92,6 @@ pub(super) fn main(arguments: &Arguments) -> Result<(), Error> {
             return Ok(());
         }
     }
-}
-
-/// What all services tell, oldest first, and why one of them cannot be read.
-pub(super) fn all(config: &Config) -> (Vec<Told>, Option<Error>) {
-    let (mut all, mut unseen) = (Vec::new(), None);
-    for (service, folder) in SERVICES {
-        match history::folder(&config.state_dir, folder).and_then(|folder| history::read(&folder)) {
-            Ok(events) => all.extend(events.into_iter().map(|event| Told { service, event })),
-            Err(error) if error.is_missing() => {}
-            Err(error) => unseen = Some(error.into()),
-        }
-    }
-    all.sort_by(|a, b| a.event.at.cmp(&b.event.at));
-    (all, unseen)
 }
 
 impl Told {

@@ -118,6 +118,22 @@ pub fn follow_supervisor() -> std::io::Result<bool> {
     Ok(supervisor == parent.to_string().as_str())
 }
 
+/// Begins a short-lived child of a service, which writes to standard output what it is asked for. It ends with its parent, and
+/// where memory runs out it goes first, for both share a limit (proc(5)). Returns false where the parent is gone already.
+pub fn begin_child(service: &'static str) -> bool {
+    log::start(service);
+    log::to_stderr();
+    match follow_supervisor() {
+        Ok(true) => {}
+        Ok(false) => return false,
+        Err(error) => log::warn!("supervisor_not_followed", error = error.to_string()),
+    }
+    if let Err(error) = std::fs::write("/proc/self/oom_score_adj", "500") {
+        log::warn!("oom_score_not_set", error = error.to_string());
+    }
+    true
+}
+
 /// Ends a program whose configuration is unusable: one log line with the reason, exit code 78.
 pub fn configuration_error(error: &dyn Display) -> Exit {
     log::error!("configuration_error", error = error.to_string());

@@ -9,6 +9,7 @@ use sha2::Sha256;
 
 use super::answer;
 use super::listener::{Admission, Head, Site};
+use super::reader::Readers;
 use super::status::Sources;
 use super::sync::Syncs;
 use super::{page, prometheus};
@@ -22,6 +23,7 @@ pub(super) struct Admin {
     pub token: Option<Token>,
     pub sources: Sources,
     pub syncs: Arc<Syncs>,
+    pub readers: Arc<Readers>,
 }
 
 /// The token that admin requests need, kept as a MAC: comparing MACs takes the same time wherever texts differ.
@@ -93,7 +95,7 @@ impl Site for Admin {
         }
         let status = self.sources.collect();
         if let Some(place) = place {
-            return place.answer(&status);
+            return place.answer(&status, &self.readers);
         }
         match path {
             "/metrics" => Response::from_data(prometheus::MEDIA_TYPE, prometheus::format(&status))

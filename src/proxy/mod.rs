@@ -5,12 +5,14 @@
 mod admin;
 mod alive;
 mod answer;
+mod children;
 mod deliveries;
 pub mod listener;
 mod page;
 mod process;
 mod prometheus;
 mod public;
+mod reader;
 mod run;
 mod secrets;
 mod sites;
@@ -57,9 +59,11 @@ impl CommandLine for Arguments {
 /// Returns 0 after a stop that was asked for, 1 when it cannot work, 2 for a wrong command line, 78 for a wrong
 /// configuration.
 pub fn main() -> ExitCode {
-    // A pipeline's run is this program under another name.
-    if std::env::args_os().next().is_some_and(|name| name == reading::RUN) {
-        return reading::run_main();
+    // A pipeline's run and the reader of a page are this program under other names.
+    match std::env::args_os().next() {
+        Some(name) if name == reading::RUN => return reading::run_main(),
+        Some(name) if name == reader::NAME => return reader::main(),
+        _ => {}
     }
     program::run(|_: Arguments, renewal: Renewal| match secrets(renewal.config()) {
         Ok(secrets) => run::serve(renewal, secrets),

@@ -9,6 +9,7 @@ use serde_json::json;
 use super::alive::{self, Alive};
 use super::deliveries::Deliveries;
 use super::listener::Engine;
+use super::reader::Readers;
 use super::secrets::{Secrets, secrets};
 use super::sites::{Served, Shared};
 use super::sockets::{self, Next, Sockets};
@@ -126,6 +127,7 @@ fn start(
         queue,
         deliveries,
         syncs: Arc::new(Syncs::new(config)),
+        readers: Arc::new(Readers::new(config)),
         counters: Default::default(),
         holders: Arc::default(),
         instance,

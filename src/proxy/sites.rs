@@ -7,6 +7,7 @@ use super::admin::Admin;
 use super::deliveries::Deliveries;
 use super::listener::{Counters, ListenerLimits, Site};
 use super::public::{self, Public};
+use super::reader::Readers;
 use super::secrets::Secrets;
 use super::status::Sources;
 use super::sync::Syncs;
@@ -25,6 +26,7 @@ pub(super) struct Shared {
     pub queue: Arc<Queue>,
     pub deliveries: Arc<Deliveries>,
     pub syncs: Arc<Syncs>,
+    pub readers: Arc<Readers>,
     /// Of the public listener and the admin listener.
     pub counters: [Arc<Counters>; 2],
     pub holders: Arc<AtomicUsize>,
@@ -56,6 +58,7 @@ impl Shared {
         let [public, admin] = &self.counters;
         let admin = Admin {
             syncs: Arc::clone(&self.syncs),
+            readers: Arc::clone(&self.readers),
             hosts: config.proxy.admin_hosts.clone(),
             token: secrets.token,
             sources: Sources {

@@ -3,9 +3,8 @@
 
 use std::collections::HashMap;
 use std::io::{self, Read};
-use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdout, Command};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -14,10 +13,11 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::{Value, json};
 
 use super::answer;
+use super::children::Children;
 use crate::command;
 use crate::config::Config;
+use crate::log;
 use crate::reading::{RUN, record_death};
-use crate::{log, program};
 
 /// The media type of JSON lines.
 const LINES: &str = "application/x-ndjson";
@@ -29,7 +29,7 @@ const LONGEST_LINE: usize = 64 << 10;
 pub(super) struct Syncs {
     names: Mutex<Vec<String>>,
     state_dir: PathBuf,
-    environment: Vec<(&'static str, PathBuf)>,
+    children: Children,
     running: Mutex<HashMap<String, Arc<Ongoing>>>,
 }
 
@@ -59,13 +59,10 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Syncs {
     /// The configured pipelines; nothing runs yet.
     pub fn new(config: &Config) -> Self {
-        let mut environment = vec![("HUB_STATE_DIR", config.state_dir.clone())];
-        let path = config.path.as_deref().and_then(|path| std::path::absolute(path).ok());
-        environment.extend(path.map(|path| ("HUB_CONFIG", path)));
         let syncs = Self {
             names: Mutex::default(),
             state_dir: config.state_dir.clone(),
-            environment,
+            children: Children::of(config),
             running: Mutex::default(),
         };
         syncs.renew(config);
@@ -117,7 +114,7 @@ impl Syncs {
             let name = name.clone();
             move || {
                 let started = jiff::Timestamp::now();
-                let result = thread_sync.attend(&name, &syncs.environment).unwrap_or_else(|reason| {
+                let result = thread_sync.attend(&name, syncs.children.command(RUN)).unwrap_or_else(|reason| {
                     // The run could not write its own record; without one, the last success would stand for it.
                     if let Err(error) = record_death(&syncs.state_dir, &name, started, &reason) {
                         log::warn!("run_record_failed", error = error.to_string());
@@ -151,12 +148,8 @@ struct Said {
 
 impl Ongoing {
     /// Runs the process to its end; returns its result, or how it ended without one.
-    fn attend(&self, name: &str, environment: &[(&'static str, PathBuf)]) -> Result<Value, String> {
-        let mut command = Command::new("/proc/self/exe");
-        command.arg0(RUN).arg(name).stdin(Stdio::null()).stdout(Stdio::piped());
-        command.envs(environment.iter().map(|(name, value)| (name, value)));
-        command.env(program::SUPERVISOR, std::process::id().to_string());
-        let mut child = match command.spawn() {
+    fn attend(&self, name: &str, mut command: Command) -> Result<Value, String> {
+        let mut child = match command.arg(name).spawn() {
             Ok(child) => child,
             Err(error) => return Err(format!("cannot start the run: {error}")),
         };

@@ -35,16 +35,8 @@ const RECORD_LOCK: &str = "record.lock";
 ///
 /// Returns 0 when everything was moved, 1 when not, 75 while another run holds the lock, 78 for a wrong configuration.
 pub fn run_main() -> ExitCode {
-    log::start(SERVICE);
-    log::to_stderr();
-    match program::follow_supervisor() {
-        Ok(true) => {}
-        Ok(false) => return program::Exit::Error.into(),
-        Err(error) => log::warn!("supervisor_not_followed", error = error.to_string()),
-    }
-    // Where memory runs out, the run goes and not the gateway, which shares its limit (proc(5)).
-    if let Err(error) = std::fs::write("/proc/self/oom_score_adj", "500") {
-        log::warn!("oom_score_not_set", error = error.to_string());
+    if !program::begin_child(SERVICE) {
+        return program::Exit::Error.into();
     }
     let name = std::env::args().nth(1).unwrap_or_default();
     let started = jiff::Timestamp::now();

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
+use super::SERVICES;
 use crate::state::{Error, Folder, Lock};
 use crate::text;
 use crate::{log, random};
@@ -271,6 +272,29 @@ pub fn read(folder: &Folder) -> Result<Vec<Event>, Error> {
     let [older, newer] = files(folder)?;
     let lines = older.split(|byte| *byte == b'\n').chain(newer.split(|byte| *byte == b'\n'));
     Ok(lines.filter_map(|line| serde_json::from_slice(line).ok()).collect())
+}
+
+/// Something that happened, and whose history has it.
+#[derive(Debug)]
+pub struct Told {
+    /// The service.
+    pub service: &'static str,
+    /// What happened.
+    pub event: Event,
+}
+
+/// What all services tell, oldest first, and why one of them cannot be read.
+pub fn all(state_dir: &Path) -> (Vec<Told>, Option<Error>) {
+    let (mut all, mut unseen) = (Vec::new(), None);
+    for (service, path) in SERVICES {
+        match folder(state_dir, path).and_then(|folder| read(&folder)) {
+            Ok(events) => all.extend(events.into_iter().map(|event| Told { service, event })),
+            Err(error) if error.is_missing() => {}
+            Err(error) => unseen = Some(error),
+        }
+    }
+    all.sort_by(|a, b| a.event.at.cmp(&b.event.at));
+    (all, unseen)
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Place, html};
+use super::{html, overview};
 use crate::fuzz::fuzz;
 use crate::health::{Answer, Level, Seen, Ways, funnel, judge};
 use crate::proxy::prometheus;
@@ -137,7 +137,7 @@ fn fuzz_records() {
             totals: left.totals,
             sample: left.sample,
         };
-        let html = html(Place::Overview.page(&status), &status);
+        let html = html(overview::page(&status), &status);
         for bad in ["<script", "<b onload", "\"><"] {
             assert!(!html.contains(bad) || bad == "\"><", "{html}");
         }

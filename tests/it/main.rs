@@ -61,6 +61,7 @@ mod metrics_space;
 mod metrics_systemd;
 mod metrics_trees;
 mod motd;
+mod page;
 mod prometheus;
 mod prometheus_alerts;
 mod proxy;

@@ -10,7 +10,7 @@ use crate::records::{counted, seconds_between, short, span};
 pub(super) const STYLE: &str = include_str!("page.css");
 
 /// The pages in the order of the navigation: path and name.
-const PAGES: [(&str, &str); 1] = [("/", "Overview")];
+const PAGES: [(&str, &str); 2] = [("/", "Overview"), ("/host", "Host")];
 
 /// One page.
 pub(super) struct Page {
@@ -100,4 +100,9 @@ fn foot(status: &Status) -> Markup {
 /// The class of a level, for its colour.
 pub(super) fn level(level: Level) -> Markup {
     html! { span class={ "word " (level.word()) } { (level.word()) } }
+}
+
+/// What a page says in the place of what it cannot show.
+pub(super) fn failed(what: &str, why: &str) -> Markup {
+    html! { p.notice { b { (what) } ": " (why) } }
 }

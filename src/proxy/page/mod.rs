@@ -2,6 +2,7 @@
 //! maud writes every text as text; what is hidden in one is written out at the end, in one place.
 
 mod cards;
+pub(super) mod host;
 mod layout;
 mod overview;
 mod runs;
@@ -13,6 +14,7 @@ use base64::engine::general_purpose::STANDARD;
 use rouille::{Request, Response};
 use sha2::{Digest, Sha256};
 
+use super::reader::Readers;
 use super::status::Status;
 use crate::text;
 use layout::{Page, STYLE, document};
@@ -28,6 +30,7 @@ static POLICY: LazyLock<String> = LazyLock::new(|| {
 /// A page that was asked for.
 pub(super) enum Place {
     Overview,
+    Host(host::Asked),
 }
 
 impl Place {
@@ -35,21 +38,23 @@ impl Place {
     pub fn of(request: &Request) -> Option<Self> {
         match request.raw_url().split('?').next().unwrap_or_default() {
             "/" => Some(Self::Overview),
+            "/host" => Some(Self::Host(host::Asked::of(request))),
             _ => None,
         }
     }
 
-    pub fn answer(self, status: &Status) -> Response {
-        Response::html(html(self.page(status), status))
+    pub fn answer(self, status: &Status, readers: &Readers) -> Response {
+        Response::html(html(self.page(status, readers), status))
             .with_additional_header("Content-Security-Policy", POLICY.as_str())
             .with_additional_header("X-Content-Type-Options", "nosniff")
             .with_additional_header("Referrer-Policy", "no-referrer")
             .with_additional_header("Cache-Control", "no-store")
     }
 
-    fn page(self, status: &Status) -> Page {
+    fn page(self, status: &Status, readers: &Readers) -> Page {
         match self {
             Self::Overview => overview::page(status),
+            Self::Host(asked) => host::page(asked, readers),
         }
     }
 }

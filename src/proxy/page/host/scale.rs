@@ -1,0 +1,70 @@
+//! The values at the edges of a chart, and how values and times are written.
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+use crate::charts::{Chart, Line, Unit};
+use crate::text;
+
+/// The lowest and the highest value of a chart, so that the one in the middle is a round number, too.
+pub fn edges(chart: &Chart, lines: &[Line]) -> (f64, f64) {
+    let finite = |values: &mut dyn Iterator<Item = f64>, first: f64, worse: fn(f64, f64) -> f64| {
+        values.filter(|value| value.is_finite()).fold(first, worse)
+    };
+    let highest = finite(&mut lines.iter().map(|line| line.all.max), 0.0, f64::max);
+    let lowest = finite(&mut lines.iter().map(|line| line.all.min), 0.0, f64::min);
+    let top = match chart.top {
+        Some(top) if highest <= top => top,
+        _ => round(highest),
+    };
+    // What is below zero, as in a frost, has a course too.
+    (if lowest < 0.0 { -round(-lowest) } else { 0.0 }, top)
+}
+
+/// The next round number.
+fn round(value: f64) -> f64 {
+    let power = 10f64.powf(value.log10().floor());
+    let found = [1.0, 2.0, 4.0, 6.0, 8.0, 10.0].into_iter().map(|digit| digit * power).find(|round| *round >= value);
+    found.filter(|round| *round > 0.0).unwrap_or(1.0)
+}
+
+/// A value in a few characters.
+pub fn value(unit: Unit, value: f64) -> String {
+    match unit {
+        // Only a row that somebody else wrote has it.
+        _ if !(-1e18..1e18).contains(&value) => format!("{value:.0e}"),
+        Unit::Percent | Unit::Celsius if value.abs() >= 1e5 => format!("{value:.0e}"),
+        Unit::Percent if value.abs() >= 10.0 || value == 0.0 => format!("{value:.0} %"),
+        Unit::Percent => format!("{value:.1} %"),
+        Unit::Celsius => format!("{value:.0} °C"),
+        Unit::Bytes => text::size(value.max(0.0)),
+        Unit::Rate => format!("{}/s", text::size(value.max(0.0))),
+    }
+}
+
+/// A time of milliseconds since 1970, as a clock on this host shows it.
+pub fn local(time: i64, zone: &TimeZone, form: &str) -> String {
+    let time = Timestamp::from_millisecond(time).unwrap_or_default();
+    zone.to_datetime(time).strftime(form).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn edges_are_round_whatever_the_values_are() {
+        for (highest, rounded) in [
+            (0.0, 1.0),
+            (0.03, 0.04),
+            (1.0, 1.0),
+            (1.1, 2.0),
+            (999.0, 1000.0),
+            (5.1e6, 6e6),
+            (f64::MAX, 1.0),
+            (f64::NAN, 1.0),
+        ] {
+            assert!((round(highest) - rounded).abs() < rounded / 1e9, "{highest}: {}", round(highest));
+        }
+    }
+}
