@@ -184,7 +184,12 @@ impl Run<'_> {
     /// Suspends deployments before anything changes: a run that is cut off then leaves the branch alone.
     fn hold_for(&self, repository: &Repository, outcome: &Outcome, to: &str) -> Result<(), Error> {
         let by = outcome.by.clone().unwrap_or_default();
-        let hold = Hold { since: log::now(), by, reason: Some(hold_reason(outcome, to)) };
+        let hold = Hold {
+            since: log::now(),
+            by,
+            reason: Some(hold_reason(outcome, to)),
+            went_back_from: left_behind(outcome, to).map(str::to_owned),
+        };
         self.store.set_hold(repository, &hold).map_err(Into::into)
     }
 
@@ -199,8 +204,13 @@ impl Run<'_> {
     }
 }
 
+/// The commit that is gone back from; none where another one was not live.
+fn left_behind<'a>(outcome: &'a Outcome, to: &str) -> Option<&'a str> {
+    outcome.from.as_deref().filter(|from| *from != to)
+}
+
 fn hold_reason(outcome: &Outcome, to: &str) -> String {
-    match outcome.from.as_deref().filter(|from| *from != to) {
+    match left_behind(outcome, to) {
         Some(from) => format!("hub rollback from {} to {}", short(from), short(to)),
         None => format!("hub rollback to {}", short(to)),
     }

@@ -8,8 +8,8 @@ use crate::hint::command_line;
 use crate::log;
 use crate::program::print;
 use crate::random;
-use crate::records;
 use crate::records::history::{Event, Kind};
+use crate::records::{self, short};
 use crate::state::{self, Folder, repository_record};
 use crate::webhook::queue::Queue;
 
@@ -170,7 +170,8 @@ pub(super) fn deploy(arguments: &Deploy) -> Result<(), Error> {
 
 pub(super) fn hold(arguments: &Hold) -> Result<(), Error> {
     let target = Target::find(&arguments.repository, arguments.config.as_deref())?;
-    let hold = records::Hold { since: log::now(), by: command::caller(), reason: arguments.reason.clone() };
+    let (since, by) = (log::now(), command::caller());
+    let hold = records::Hold { since, by, reason: arguments.reason.clone(), went_back_from: None };
     target.gitops("hold")?.publish_json(&target.file, &hold)?;
     target.tell(Kind::Held, "held", arguments.reason.as_ref())?;
     let resume = command_line("hub", &format!("release {}", target.name), target.flag);
@@ -181,6 +182,8 @@ pub(super) fn hold(arguments: &Hold) -> Result<(), Error> {
 pub(super) fn release(arguments: &Release) -> Result<(), Error> {
     let target = Target::find(&arguments.repository, arguments.config.as_deref())?;
     let holds = target.gitops("hold")?;
+    // A damaged one is released all the same.
+    let before: Option<records::Hold> = target.read("hold").ok().flatten();
     let mut was_held = holds.remove(OsStr::new(&target.file))?;
     for file in &target.former {
         was_held |= holds.remove(OsStr::new(file))?;
@@ -189,6 +192,14 @@ pub(super) fn release(arguments: &Release) -> Result<(), Error> {
         target.tell(Kind::Released, "released", None)?;
     }
     print(&format!("{} {}", target.name, if was_held { "is released" } else { "was not on hold" }));
+    if let Some(commit) = before.and_then(|hold| hold.went_back_from) {
+        let stay = command_line("hub", &format!("hold {}", target.name), target.flag);
+        let commit = short(&commit);
+        print(&format!(
+            "you went back from {commit}: if the branch still has it, the next run deploys it again; push a commit that \
+             reverts it (git revert {commit}), or stay where you are with: {stay}"
+        ));
+    }
     // Also where it was not on hold: an earlier release may have been interrupted between the two.
     target.queue_deployment()
 }

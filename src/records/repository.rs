@@ -157,6 +157,9 @@ pub struct Hold {
     /// Whose doing it is.
     pub by: String,
     pub reason: Option<String>,
+    /// The commit that somebody went back from, where that is why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub went_back_from: Option<String>,
 }
 
 impl Hold {

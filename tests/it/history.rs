@@ -159,7 +159,11 @@ fn one_goes_back_and_the_branch_waits_for_the_release() {
     site.request(REPO);
     site.queued().expect(0, "held");
     site.assert_exactly(&commits[0]);
-    says(&hub(&site, &["release", REPO]), 0);
+    let text = says(&hub(&site, &["release", REPO]), 0);
+    assert!(text.contains(&format!("you went back from {}", &commits[1][..10])), "{text}");
+    assert!(text.contains("git revert") && text.contains("hub hold acme/infra"), "{text}");
+    let again = says(&hub(&site, &["release", REPO]), 0);
+    assert!(!again.contains("went back"), "{again}");
     site.queued().expect(0, "deployed");
     site.assert_exactly(&next);
     // What was live before is not what somebody went back from.
