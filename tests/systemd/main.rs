@@ -61,6 +61,7 @@ mod package;
 mod packaged;
 mod pipelines;
 mod reach;
+mod recovering;
 mod refused;
 mod remotes;
 mod rollback;
