@@ -1,31 +1,15 @@
 //! The plan of a deployment and what it changes in unit files, kept for whoever asks later: `plans/<repository>/`, beside the
 //! history, whose lines name the file.
 
-use serde::Serialize;
-
 use super::plan::Plan;
 use super::run::Run;
-use super::units::Difference;
 use super::{Error, Outcome, describe};
 use crate::log;
-use crate::records::short;
+use crate::records::{PlanFile, short};
 use crate::state::{Folder, repository_file_name};
 
-/// The folder in gitops-sync's.
-const FOLDER: &str = "plans";
 /// How many plans are kept of a repository.
 const MOST: usize = 50;
-
-#[derive(Serialize)]
-struct Kept<'a> {
-    repository: &'a str,
-    at: &'a str,
-    from: Option<&'a String>,
-    to: &'a str,
-    /// What would be done, a line each.
-    plan: Vec<String>,
-    units: Vec<Difference>,
-}
 
 impl Run<'_> {
     /// Keeps a plan that is about to be carried out; where it lies in gitops-sync's folder. Without it the deployment goes on.
@@ -38,14 +22,14 @@ impl Run<'_> {
     fn keep_plan(&self, plan: &Plan, outcome: &Outcome) -> Result<String, Error> {
         let at = log::now();
         let stem = repository_file_name(&plan.repository.name);
-        let folder = self.store.folder.sub_or_make(FOLDER, 0o750)?.sub_or_make(&stem, 0o750)?;
+        let folder = self.store.folder.sub_or_make(PlanFile::FOLDER, 0o750)?.sub_or_make(&stem, 0o750)?;
         let units = plan.units.as_ref().map(|(host, units)| host.differences(units)).transpose()?.unwrap_or_default();
-        let (repository, from) = (plan.repository.name.as_str(), outcome.from.as_ref());
-        let kept = Kept { repository, at: &at, from, to: &plan.to, plan: describe::steps(plan, None), units };
         let name = format!("{at}-{}.json", short(&plan.to));
+        let (repository, from, to) = (plan.repository.name.clone(), outcome.from.clone(), plan.to.clone());
+        let kept = PlanFile { repository, at, from, to, plan: describe::steps(plan, None), units };
         folder.note_json(&name, &kept)?;
         forget_oldest(&folder)?;
-        Ok(format!("{FOLDER}/{stem}/{name}"))
+        Ok(format!("{}/{stem}/{name}", PlanFile::FOLDER))
     }
 }
 

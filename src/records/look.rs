@@ -8,6 +8,8 @@ use crate::log::rfc3339;
 use crate::systemd::Units;
 use crate::text::FIRST;
 
+/// Of more units that the hub deployed the first are told of: the file is written each minute.
+const MOST_UNITS: usize = 100;
 /// More failed units are told in one sentence, until there are no more than half as many.
 const CROWD: usize = FIRST;
 
@@ -24,10 +26,30 @@ pub struct Look {
     pub failed_before: Option<FailedUnits>,
     /// Others that have: the hub's own, and those that may.
     pub untold: Vec<String>,
-    /// How often systemd restarted services by itself: of those that the newest sample tells of.
+    /// How often systemd restarted services by itself: of those that the newest sample tells of, and those that the hub
+    /// deployed.
     pub restarts: BTreeMap<String, u32>,
     /// The values of this host that are beyond their limits.
     pub over: Vec<Over>,
+    /// The units that the hub deployed, by name, the first of many; none where systemd was not asked, or did not say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deployed: Option<BTreeMap<String, UnitState>>,
+}
+
+/// How a unit was.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct UnitState {
+    /// `active`, `inactive`, `failed` …; empty where systemd does not know the unit.
+    pub active: String,
+    /// The same in the words of its type: `running`, `waiting` …
+    pub sub: String,
+    /// Since when, RFC 3339.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<String>,
+    /// How often systemd restarted it by itself; none of what is no service.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restarts: Option<u32>,
 }
 
 /// A value beyond its limit.
@@ -79,6 +101,15 @@ impl Look {
     pub const FILE: &str = "look.json";
     /// For how many seconds it says how the host is.
     pub const HOLDS: u64 = 5 * 60;
+
+    /// The names of the units that are told of, by those that the hub installed: a template is none by itself.
+    pub fn told<'a>(files: impl IntoIterator<Item = &'a String>) -> Vec<String> {
+        let is_unit = |file: &&String| !file.contains('/') && !file.contains("@.");
+        let mut names: Vec<String> = files.into_iter().filter(is_unit).cloned().collect();
+        names.sort_unstable();
+        names.truncate(MOST_UNITS);
+        names
+    }
 
     /// The units that had failed when systemd said so last.
     pub fn last_failed(&self) -> Option<&FailedUnits> {

@@ -3,12 +3,14 @@
 //! are here, since every service has one.
 //! Nothing is drawn or judged here: what the words of services mean, and the words in which every reader says it.
 
+mod deployments;
 mod details;
 mod found;
 pub mod history;
 mod installed;
 mod left;
 mod look;
+mod plan;
 mod reader;
 mod repository;
 mod sample;
@@ -27,11 +29,13 @@ use crate::state::{Record, Run};
 use crate::systemd::OWN;
 use crate::text::listed;
 
+pub use deployments::{Act, Deployment};
 pub use details::{Details, Door, FormerName, Gateway, Gitops, Kept, Looked, Metrics, Reading, Unheard, Watch};
 pub use found::Found;
 pub use installed::installed_units;
 pub use left::{Left, Queue, Wanted};
-pub use look::{FailedUnit, FailedUnits, Look, Over};
+pub use look::{FailedUnit, FailedUnits, Look, Over, UnitState};
+pub use plan::{Difference, PlanFile};
 pub use reader::{Reader, Trouble};
 pub use repository::{
     Bad, Checked, Confirmed, Deployed, Hold, LAST_WORD, LeftOut, Open, Refusal, Repository, Request, Waiting,

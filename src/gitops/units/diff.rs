@@ -1,11 +1,10 @@
 //! What changes in unit files, line by line, for people. What may be a secret in them is not repeated.
 
-use serde::Serialize;
-
 use super::Host;
 use super::disk::OnDisk;
 use super::plan::{Action, Plan};
 use crate::gitops::Error;
+use crate::records::Difference;
 use crate::text;
 
 /// Lines around a change that are shown with it.
@@ -18,16 +17,6 @@ const LONGEST_ALL: usize = 256 << 10;
 /// The keys whose values are secrets often enough (systemd.exec(5)).
 const MASKED: [&str; 3] = ["Environment", "SetCredential", "SetCredentialEncrypted"];
 const MASK: &str = "***";
-
-/// One unit file that changes.
-#[derive(Debug, Serialize)]
-pub(in crate::gitops) struct Difference {
-    file: String,
-    action: Action,
-    reason: String,
-    /// As `diff -u` writes it, without its head.
-    diff: String,
-}
 
 impl Host {
     /// What a plan changes in each file, by what is on the disk now.
@@ -48,7 +37,8 @@ impl Host {
             if length > LONGEST_ALL {
                 diff = "(left out: all differences together are too long)".to_owned();
             }
-            all.push(Difference { file: line.file.clone(), action: line.action, reason: line.reason.clone(), diff });
+            let (file, action, reason) = (line.file.clone(), line.action.word().to_owned(), line.reason.clone());
+            all.push(Difference { file, action, reason, diff });
         }
         Ok(all)
     }

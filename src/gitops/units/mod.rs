@@ -30,7 +30,6 @@ mod verdict;
 
 pub(super) use applied::{Applied, Restart};
 pub(super) use desired::Desired;
-pub(super) use diff::Difference;
 pub(super) use host::Host;
 pub(super) use manager::{Found, Manager};
 pub(super) use manifest::digest;

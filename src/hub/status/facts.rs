@@ -9,9 +9,9 @@ use crate::health::{Answer, Seen, Wait, Ways};
 use crate::hint::command_line;
 use crate::hub::greeting::{WEBHOOK, url};
 use crate::log::rfc3339;
-use crate::records::{FailedUnits, Found, Left, Look, Reader, Sample, Trouble, Wanted};
+use crate::records::{FailedUnits, Found, Left, Look, Reader, Sample, Trouble, UnitState, Wanted};
 use crate::state::{self, Folder, lock_holder};
-use crate::systemd::Units;
+use crate::systemd::{Looked, Units};
 use crate::text;
 use crate::{gate, http, systemd};
 
@@ -71,7 +71,9 @@ impl Facts {
         }
         let (mut units, mut units_error) = (None, None);
         let mut look = Look { at: rfc3339(now), ..Look::default() };
-        let names = left.sample.get().map(Sample::services).unwrap_or_default();
+        let mut names = left.sample.get().map(Sample::services).unwrap_or_default();
+        let deployed = Look::told(left.owners.values().flatten());
+        names.extend(deployed.iter().filter(|name| !names.contains(name)).cloned().collect::<Vec<_>>());
         let before = left.look.get().and_then(Look::last_failed);
         match systemd::is_running().then(|| systemd::look(&names)) {
             None => {}
@@ -83,6 +85,7 @@ impl Facts {
                 look.failed = Some(FailedUnits::of(&told, before));
                 look.untold = looked.own_failed().chain(untold.into_keys()).collect();
                 look.restarts = looked.restarts();
+                look.deployed = Some(deployed.into_iter().map(|name| state_of(&looked, name)).collect());
                 units = Some(looked.own);
             }
             Some(Err(error)) => {
@@ -117,6 +120,18 @@ impl Facts {
             waits: &self.waits,
         }
     }
+}
+
+/// How a unit is, by its name; as nothing where systemd does not know it.
+fn state_of(looked: &Looked, name: String) -> (String, UnitState) {
+    let unit = looked.named.get(&name).filter(|unit| unit.is_installed());
+    let state = unit.map(|unit| UnitState {
+        active: unit.active.clone(),
+        sub: unit.sub.clone(),
+        since: unit.changed.map(rfc3339),
+        restarts: unit.restarts,
+    });
+    (name, state.unwrap_or_default())
 }
 
 /// How commands are to be typed here. `flag` is `--config`.
