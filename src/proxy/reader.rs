@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::children::Children;
-use super::page::host;
+use super::page::{deployments, host, units};
 use crate::command::{self, timespec};
 use crate::config::Config;
 use crate::{program, text};
@@ -32,6 +32,11 @@ const PARTING: Duration = Duration::from_millis(200);
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Question {
     Host(host::Asked),
+    /// All but so many of the newest.
+    Deployments(usize),
+    /// One, by its name in links.
+    Deployment(String),
+    Units,
 }
 
 /// Starts children and hears what they say.
@@ -163,6 +168,9 @@ fn answer(question: &str) -> String {
     let config = Config::load(None).map_err(|error| error.to_string());
     let said = config.and_then(|config| match serde_json::from_str(question).map_err(|error| error.to_string())? {
         Question::Host(asked) => json(&host::read(&config, &asked)),
+        Question::Deployments(newer) => json(&deployments::read_list(&config, newer)),
+        Question::Deployment(id) => json(&deployments::read_one(&config, &id)),
+        Question::Units => json(&units::read(&config)),
     });
     said.or_else(|error| json::<()>(&Err(error))).unwrap_or_default()
 }

@@ -29,7 +29,7 @@ use crate::state::{Record, Run};
 use crate::systemd::OWN;
 use crate::text::listed;
 
-pub use deployments::{Act, Deployment};
+pub use deployments::Deployment;
 pub use details::{Details, Door, FormerName, Gateway, Gitops, Kept, Looked, Metrics, Reading, Unheard, Watch};
 pub use found::Found;
 pub use installed::installed_units;

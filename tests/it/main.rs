@@ -62,6 +62,7 @@ mod metrics_systemd;
 mod metrics_trees;
 mod motd;
 mod page;
+mod page_deployments;
 mod prometheus;
 mod prometheus_alerts;
 mod proxy;

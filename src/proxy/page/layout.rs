@@ -9,8 +9,12 @@ use crate::records::{counted, seconds_between, short, span};
 
 pub(super) const STYLE: &str = include_str!("page.css");
 
+/// The path of deployments, below which each has its page, and the one of units.
+pub(super) const DEPLOYMENTS: &str = "/deployments";
+pub(super) const UNITS: &str = "/units";
+
 /// The pages in the order of the navigation: path and name.
-const PAGES: [(&str, &str); 2] = [("/", "Overview"), ("/host", "Host")];
+const PAGES: [(&str, &str); 4] = [("/", "Overview"), ("/host", "Host"), (DEPLOYMENTS, "Deployments"), (UNITS, "Units")];
 
 /// One page.
 pub(super) struct Page {

@@ -2,10 +2,13 @@
 //! maud writes every text as text; what is hidden in one is written out at the end, in one place.
 
 mod cards;
+pub(super) mod deployments;
 pub(super) mod host;
 mod layout;
 mod overview;
 mod runs;
+pub(super) mod units;
+mod uses;
 
 use std::sync::LazyLock;
 
@@ -14,7 +17,7 @@ use base64::engine::general_purpose::STANDARD;
 use rouille::{Request, Response};
 use sha2::{Digest, Sha256};
 
-use super::reader::Readers;
+use super::reader::{Question, Readers};
 use super::status::Status;
 use crate::text;
 use layout::{Page, STYLE, document};
@@ -31,15 +34,23 @@ static POLICY: LazyLock<String> = LazyLock::new(|| {
 pub(super) enum Place {
     Overview,
     Host(host::Asked),
+    /// Without so many of the newest.
+    Deployments(usize),
+    /// One, by its name in links.
+    Deployment(String),
+    Units,
 }
 
 impl Place {
     /// The one that a request asks for; none where there is none.
     pub fn of(request: &Request) -> Option<Self> {
+        let newer = || request.get_param("newer").and_then(|newer| newer.parse().ok()).unwrap_or(0);
         match request.raw_url().split('?').next().unwrap_or_default() {
             "/" => Some(Self::Overview),
             "/host" => Some(Self::Host(host::Asked::of(request))),
-            _ => None,
+            layout::DEPLOYMENTS => Some(Self::Deployments(newer())),
+            layout::UNITS => Some(Self::Units),
+            path => deployments::id(path).map(Self::Deployment),
         }
     }
 
@@ -55,6 +66,9 @@ impl Place {
         match self {
             Self::Overview => overview::page(status),
             Self::Host(asked) => host::page(asked, readers),
+            Self::Deployments(newer) => deployments::list(&readers.ask(&Question::Deployments(newer)), status),
+            Self::Deployment(id) => deployments::detail(&readers.ask(&Question::Deployment(id)), status),
+            Self::Units => units::page(&readers.ask(&Question::Units), status),
         }
     }
 }
