@@ -37,8 +37,9 @@ mod tls;
 mod watch;
 mod webhook;
 
-// What the tests need of the ground floor.
+// What the tests and the manual need of the ground floor.
 pub use log::rfc3339;
+pub use program::Exit;
 pub use records::history;
 pub use state::Folder;
 pub use systemd::install;

@@ -373,11 +373,12 @@ mod tests {
         let text = std::fs::read_to_string("contrib/hub.toml").unwrap();
         assert_eq!(toml::from_str(&text), Ok(toml::Table::new()), "copied as it is, it changes nothing");
         // A key has its # directly before it, a sentence a space between.
-        let of_key = |line: &str| line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')).map(str::to_owned);
+        let of_key =
+            |line: &str| line.strip_prefix('#').filter(|rest| !rest.starts_with([' ', ':'])).map(str::to_owned);
         let text: String = text.lines().filter_map(of_key).map(|line| line + "\n").collect();
         let file = parse(Path::new("hub.toml"), &text).unwrap();
         let repository = file.repositories().unwrap().remove(0);
-        assert_eq!((repository.name.as_str(), repository.units.as_str()), ("acme/infra", "systemd"));
+        assert_eq!((repository.name.as_str(), repository.units.as_str()), ("acme/infra@staging", "systemd"));
         assert_eq!(file.proxy().unwrap().max_body, 3 << 20);
         assert_eq!(file.pipelines().unwrap()[0].table, "reading_analytics");
     }

@@ -8,6 +8,7 @@ mod environment;
 mod error;
 mod file;
 mod implied;
+pub mod keys;
 mod limits;
 mod mongo;
 mod names;

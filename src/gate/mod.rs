@@ -21,7 +21,7 @@ use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use argh::FromArgs;
+use argh::{ArgsInfo, FromArgs};
 
 use crate::config::{Config, Renewal};
 use crate::log;
@@ -35,9 +35,15 @@ use target::{Target, folder, publishable, target};
 /// Open Tailscale Funnel while the proxy is healthy, and close it in every other case.
 ///
 /// Without a command: keep the door until SIGTERM; a changed configuration is taken when it has not changed for two seconds,
-/// and at once on SIGHUP. Exit codes: 0 done and verified, 1 not done or not known,
-/// 2 usage, 75 another gate runs, 78 configuration.
-#[derive(FromArgs)]
+/// and at once on SIGHUP.
+#[derive(ArgsInfo, FromArgs)]
+#[argh(
+    error_code(0, "Done, and verified."),
+    error_code(1, "It was not done, or the state is not known."),
+    error_code(2, "The command line is wrong."),
+    error_code(75, "Another gate runs."),
+    error_code(78, "The configuration is wrong.")
+)]
 struct Arguments {
     /// configuration file (default: $HUB_CONFIG, else /etc/observability-hub/hub.toml)
     #[argh(option, arg_name = "PATH")]
@@ -49,7 +55,7 @@ struct Arguments {
     command: Option<Subcommand>,
 }
 
-#[derive(FromArgs)]
+#[derive(ArgsInfo, FromArgs)]
 #[argh(subcommand)]
 enum Subcommand {
     Close(Close),
@@ -58,7 +64,7 @@ enum Subcommand {
 }
 
 /// Take whatever is public off the gate's port, and verify that; for ExecStopPost= and for people.
-#[derive(FromArgs)]
+#[derive(ArgsInfo, FromArgs)]
 #[argh(subcommand, name = "close")]
 struct Close {
     /// configuration file
@@ -67,7 +73,7 @@ struct Close {
 }
 
 /// Show what tailscale exposes on the gate's port now; exit code 1 when that is not known.
-#[derive(FromArgs)]
+#[derive(ArgsInfo, FromArgs)]
 #[argh(subcommand, name = "status")]
 struct Status {
     /// print JSON
@@ -79,7 +85,7 @@ struct Status {
 }
 
 /// Allow the gate to publish in the tailnet that this node is in now; needed once after the node has moved to another.
-#[derive(FromArgs)]
+#[derive(ArgsInfo, FromArgs)]
 #[argh(subcommand, name = "allow")]
 struct Allow {
     /// configuration file
@@ -111,6 +117,11 @@ impl Arguments {
         // Closing works whatever is wrong.
         if self.command.is_some() { target(config).map_err(|error| error.to_string()) } else { publishable(config) }
     }
+}
+
+/// The command line, for the manual.
+pub fn described() -> argh::CommandInfoWithArgs {
+    Arguments::get_args_info()
 }
 
 /// The program `tailscale-gate`.

@@ -57,7 +57,7 @@ use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use argh::FromArgs;
+use argh::{ArgsInfo, FromArgs};
 
 use crate::config::Config;
 use crate::log;
@@ -77,18 +77,28 @@ use run::Request;
 /// poll_minutes (60) or not since its table in hub.toml changed.
 /// A deployment of units goes back where the remote, sshd or tailscaled do not answer any more (gitops.guard), and, with
 /// confirm_minutes, unless somebody says in time: hub confirm REPO.
-/// Exit codes: 0 in sync, 1 error, 2 usage, 3 rolled back, 4 rollback failed, 5 refused (signature, history, local
-/// changes, foreign unit), 75 another run holds the lock, 78 configuration.
-#[derive(FromArgs)]
+#[derive(ArgsInfo, FromArgs)]
+#[argh(
+    example = "gitops-sync --dry-run",
+    example = "gitops-sync acme/infra --adopt app.service",
+    error_code(0, "Everything is in sync."),
+    error_code(1, "An error: the network, a full disk, git. The reason names it; the next run tries again."),
+    error_code(2, "The command line is wrong, or the repository has no unit of the name that --adopt gives."),
+    error_code(3, "Rolled back. It stays so while the tip of the branch is the bad commit."),
+    error_code(4, "The rollback failed. The message names what is left, and in which state."),
+    error_code(5, "Refused: signature, history, size, local changes, or a unit of somebody else's."),
+    error_code(75, "Another run holds the lock."),
+    error_code(78, "The configuration is wrong.")
+)]
 struct Arguments {
     /// repositories to sync now, as owner/name or by id; with --dry-run or --adopt and without names: all
-    #[argh(positional)]
+    #[argh(positional, arg_name = "REPO")]
     repositories: Vec<String>,
     /// show what would be done and change nothing but the mirror
     #[argh(switch)]
     dry_run: bool,
     /// take over this unit, which somebody else installed; its present version is kept in the state folder
-    #[argh(option)]
+    #[argh(option, arg_name = "UNIT")]
     adopt: Vec<String>,
     /// let a commit take away all units of the named repository
     #[argh(switch)]
@@ -121,6 +131,11 @@ impl CommandLine for Arguments {
     fn check(&self, config: &Config) -> Result<(), impl Display> {
         said::check(config)
     }
+}
+
+/// The command line, for the manual.
+pub fn described() -> argh::CommandInfoWithArgs {
+    Arguments::get_args_info()
 }
 
 /// The program `gitops-sync`.

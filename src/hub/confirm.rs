@@ -9,7 +9,7 @@ use crate::program::print;
 use crate::records::{Confirmed, LAST_WORD, LONGEST_ENTRY, Open, short};
 
 /// Keep a deployment that is on trial; without this it is taken back (key confirm_minutes of a repository).
-#[derive(argh::FromArgs)]
+#[derive(argh::ArgsInfo, argh::FromArgs)]
 #[argh(
     subcommand,
     name = "confirm",

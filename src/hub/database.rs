@@ -8,7 +8,7 @@ use crate::records::counted;
 use crate::store::care::{self, Recovered};
 
 /// Look whether the database is sound, copy it, or read what can be read of a damaged one.
-#[derive(argh::FromArgs)]
+#[derive(argh::ArgsInfo, argh::FromArgs)]
 #[argh(
     subcommand,
     name = "database",
@@ -20,7 +20,7 @@ pub(super) struct Arguments {
     command: Care,
 }
 
-#[derive(argh::FromArgs)]
+#[derive(argh::ArgsInfo, argh::FromArgs)]
 #[argh(subcommand)]
 enum Care {
     Check(Check),
@@ -29,7 +29,7 @@ enum Care {
 }
 
 /// Look at every page and index, and count the rows.
-#[derive(argh::FromArgs)]
+#[derive(argh::ArgsInfo, argh::FromArgs)]
 #[argh(subcommand, name = "check")]
 struct Check {
     /// the configuration file
@@ -38,7 +38,7 @@ struct Check {
 }
 
 /// Copy it as it is now, while it is in use.
-#[derive(argh::FromArgs)]
+#[derive(argh::ArgsInfo, argh::FromArgs)]
 #[argh(subcommand, name = "backup")]
 struct Backup {
     #[argh(positional, arg_name = "FILE")]
@@ -50,7 +50,7 @@ struct Backup {
 }
 
 /// Read what can be read of a damaged file into a new one, and say what is lost; the damaged one stays as it is.
-#[derive(argh::FromArgs)]
+#[derive(argh::ArgsInfo, argh::FromArgs)]
 #[argh(subcommand, name = "recover")]
 struct Recover {
     #[argh(positional, arg_name = "FILE")]

@@ -12,7 +12,7 @@ use crate::store::DeadLetter;
 use crate::text::shown;
 
 /// Look at the documents that no pipeline could store, try them again, or drop them.
-#[derive(argh::FromArgs)]
+#[derive(argh::ArgsInfo, argh::FromArgs)]
 #[argh(
     subcommand,
     name = "dead-letters",
@@ -22,7 +22,7 @@ use crate::text::shown;
 )]
 pub(super) struct Arguments {
     /// only those of this pipeline, configured or not
-    #[argh(option, arg_name = "NAME")]
+    #[argh(option, arg_name = "PIPELINE")]
     pipeline: Option<String>,
     /// the configuration file
     #[argh(option, arg_name = "PATH")]
@@ -31,7 +31,7 @@ pub(super) struct Arguments {
     command: Option<Deed>,
 }
 
-#[derive(argh::FromArgs)]
+#[derive(argh::ArgsInfo, argh::FromArgs)]
 #[argh(subcommand)]
 enum Deed {
     List(List),
@@ -41,11 +41,11 @@ enum Deed {
 }
 
 /// List dead letters, oldest first.
-#[derive(argh::FromArgs)]
+#[derive(argh::ArgsInfo, argh::FromArgs)]
 #[argh(subcommand, name = "list")]
 struct List {
     /// only those of this pipeline, configured or not
-    #[argh(option, arg_name = "NAME")]
+    #[argh(option, arg_name = "PIPELINE")]
     pipeline: Option<String>,
     /// the configuration file
     #[argh(option, arg_name = "PATH")]
@@ -53,7 +53,7 @@ struct List {
 }
 
 /// Show one with its document.
-#[derive(argh::FromArgs)]
+#[derive(argh::ArgsInfo, argh::FromArgs)]
 #[argh(subcommand, name = "show")]
 struct Show {
     #[argh(positional, arg_name = "ID")]
@@ -65,7 +65,7 @@ struct Show {
 }
 
 /// Transform and store some again, or all.
-#[derive(argh::FromArgs)]
+#[derive(argh::ArgsInfo, argh::FromArgs)]
 #[argh(subcommand, name = "retry")]
 struct TryAgain {
     #[argh(positional, arg_name = "ID")]
@@ -75,10 +75,10 @@ struct TryAgain {
     #[argh(switch)]
     all: bool,
     /// as this pipeline's, for those of one that has another name now
-    #[argh(option, arg_name = "NAME", long = "as")]
+    #[argh(option, arg_name = "PIPELINE", long = "as")]
     target: Option<String>,
     /// only those of this pipeline, configured or not
-    #[argh(option, arg_name = "NAME")]
+    #[argh(option, arg_name = "PIPELINE")]
     pipeline: Option<String>,
     /// the configuration file
     #[argh(option, arg_name = "PATH")]
@@ -86,7 +86,7 @@ struct TryAgain {
 }
 
 /// Remove some for good.
-#[derive(argh::FromArgs)]
+#[derive(argh::ArgsInfo, argh::FromArgs)]
 #[argh(subcommand, name = "drop")]
 struct Discard {
     #[argh(positional, arg_name = "ID")]
@@ -96,7 +96,7 @@ struct Discard {
     #[argh(switch)]
     all: bool,
     /// only those of this pipeline, configured or not
-    #[argh(option, arg_name = "NAME")]
+    #[argh(option, arg_name = "PIPELINE")]
     pipeline: Option<String>,
     /// the configuration file
     #[argh(option, arg_name = "PATH")]

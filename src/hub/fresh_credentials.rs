@@ -10,7 +10,7 @@ use crate::systemd::{OWN, Own};
 use crate::{log, systemd};
 
 /// Restart the proxy and the gate where they were started with other credentials than the disk has now.
-#[derive(argh::FromArgs)]
+#[derive(argh::ArgsInfo, argh::FromArgs)]
 #[argh(
     subcommand,
     name = "credentials",

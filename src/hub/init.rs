@@ -13,7 +13,7 @@ use crate::state::{self, Folder};
 
 /// Write the first configuration: asks on a terminal for what the flags leave out, looks at the branch once as the user that
 /// will fetch it, makes the webhook secret, and says the next command.
-#[derive(argh::FromArgs)]
+#[derive(argh::ArgsInfo, argh::FromArgs)]
 #[argh(
     subcommand,
     name = "init",
@@ -36,16 +36,16 @@ pub(super) struct Arguments {
     #[argh(option, arg_name = "NAME")]
     name: Option<String>,
     /// the branch to deploy; default: main
-    #[argh(option)]
+    #[argh(option, arg_name = "BRANCH")]
     branch: Option<String>,
     /// the checkout that is kept in sync; default: /srv/NAME, with --user ~/NAME
-    #[argh(option)]
+    #[argh(option, arg_name = "FOLDER")]
     path: Option<String>,
     /// folder of unit files in the repository; default: systemd, "" for none
     #[argh(option, arg_name = "FOLDER")]
     units: Option<String>,
     /// where unit files are installed; default: /etc/systemd/system
-    #[argh(option, arg_name = "PATH")]
+    #[argh(option, arg_name = "FOLDER")]
     units_dir: Option<String>,
     /// postgres://… without a password; default: SQLite in the state folder
     #[argh(option, arg_name = "URL")]

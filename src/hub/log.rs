@@ -8,7 +8,7 @@ const STANDARD: [&str; 4] = ["time", "level", "service", "msg"];
 
 /// Print one line of the logging standard: JSON, shorter than 4,096 bytes, for shell scripts. Integers and true/false
 /// become JSON values, everything else strings.
-#[derive(argh::FromArgs)]
+#[derive(argh::ArgsInfo, argh::FromArgs)]
 #[argh(
     subcommand,
     name = "log",
@@ -18,7 +18,7 @@ const STANDARD: [&str; 4] = ["time", "level", "service", "msg"];
 )]
 pub(super) struct Arguments {
     /// the name of the service that the line is from
-    #[argh(option, arg_name = "NAME")]
+    #[argh(option, arg_name = "SERVICE")]
     service: String,
     /// the level, the name of the event and its fields
     #[argh(positional, greedy, arg_name = "LEVEL MSG key=value")]

@@ -29,7 +29,7 @@ const MINUTE: i64 = 60_000;
 const BLOCKS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
 /// Show how the host was: CPU, memory, disks, network, temperatures, the busiest units, and what happened meanwhile.
-#[derive(argh::FromArgs)]
+#[derive(argh::ArgsInfo, argh::FromArgs)]
 #[argh(
     subcommand,
     name = "metrics",
@@ -47,7 +47,7 @@ pub(super) struct Arguments {
     #[argh(option, arg_name = "TIME")]
     since: Option<String>,
     /// another host of the database
-    #[argh(option, arg_name = "NAME")]
+    #[argh(option, arg_name = "HOST")]
     host: Option<String>,
     /// one JSON object
     #[argh(switch)]

@@ -15,6 +15,7 @@ mod instant;
 mod job;
 mod log;
 mod metrics;
+mod names;
 mod page;
 mod queued;
 mod remove;
@@ -40,12 +41,12 @@ pub(crate) use error::Error;
 pub use service::Service;
 pub use voice::watch_main;
 
-use argh::SubCommands as _;
+use argh::{ArgsInfo as _, SubCommands as _};
 
 use crate::program::{self, Exit};
 
 /// Observability Hub: this host updates itself from git.
-#[derive(argh::FromArgs)]
+#[derive(argh::ArgsInfo, argh::FromArgs)]
 #[argh(
     note = "The configuration is /etc/observability-hub/hub.toml, for an ordinary user ~/.config/observability-hub/hub.toml \
             where that exists, or HUB_CONFIG names it; it may be missing. --check says whether it is right.",
@@ -68,7 +69,7 @@ struct Arguments {
     command: Order,
 }
 
-#[derive(argh::FromArgs)]
+#[derive(argh::ArgsInfo, argh::FromArgs)]
 #[argh(subcommand)]
 enum Order {
     Init(init::Arguments),
@@ -96,6 +97,11 @@ enum Order {
     Notify(voice::Notify),
 }
 
+/// The command line, for the manual.
+pub fn described() -> argh::CommandInfoWithArgs {
+    Arguments::get_args_info()
+}
+
 /// Runs `hub`, or, where the program was called by the name of one of `services`, that service: `hub up` starts them
 /// so, from the one binary that `cargo run --bin hub` builds.
 pub fn main(services: &[Service]) -> ExitCode {
@@ -110,6 +116,9 @@ pub fn main(services: &[Service]) -> ExitCode {
     crate::log::start(if words.first().is_some_and(|word| word == "watch") { crate::watch::SERVICE } else { "hub" });
     if words.is_empty() {
         return program::help::<Arguments>("hub").into();
+    }
+    if words[0] == names::WORD {
+        return names::main(&words[1..]).into();
     }
     if let Some(code) = unknown_command(&words[0]) {
         return code;

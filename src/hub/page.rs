@@ -18,7 +18,7 @@ const TOKEN: &str = "admin-token";
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Open the status page in a browser; on a host without a screen, say how to reach it from yours.
-#[derive(argh::FromArgs)]
+#[derive(argh::ArgsInfo, argh::FromArgs)]
 #[argh(
     subcommand,
     name = "page",
@@ -33,7 +33,7 @@ pub(super) struct Page {
 }
 
 /// Make the token that status page, /metrics and pipelines then ask for, so that other users of this host see nothing.
-#[derive(argh::FromArgs)]
+#[derive(argh::ArgsInfo, argh::FromArgs)]
 #[argh(
     subcommand,
     name = "admin-token",

@@ -1,15 +1,13 @@
 use std::path::PathBuf;
 
-use super::Error;
+use super::{Error, names};
 use crate::config::Config;
 use crate::hint::hint;
 use crate::program::print;
-use crate::records::Reader;
-use crate::state::Folder;
 use crate::{gitops, log};
 
 /// Stop and remove the units of a repository that is gone from hub.toml, and forget the repository.
-#[derive(argh::FromArgs)]
+#[derive(argh::ArgsInfo, argh::FromArgs)]
 #[argh(
     subcommand,
     name = "remove",
@@ -18,7 +16,7 @@ use crate::{gitops, log};
     example = "hub remove acme/infra --dry-run"
 )]
 pub(super) struct Arguments {
-    #[argh(positional, arg_name = "REPO")]
+    #[argh(positional, arg_name = "GONE")]
     /// owner/name, or the id, that hub.toml had
     repository: String,
     /// show what would be done and change nothing
@@ -42,9 +40,7 @@ pub(super) fn main(arguments: &Arguments) -> Result<(), Error> {
     }
     let lines = gitops::remove(&config, name, arguments.dry_run).map_err(Error::Gitops)?;
     let Some(lines) = lines else {
-        let root = Folder::open(&config.state_dir)?;
-        let known = |owner: &String| config.repositories.iter().any(|repository| repository.is_known_as(owner));
-        let gone: Vec<String> = Reader::new(&root).owners().into_keys().filter(|owner| !known(owner)).collect();
+        let gone = names::gone(&config)?;
         let others = if gone.is_empty() { "none".to_owned() } else { gone.join(", ") };
         return Err(Error::Usage(format!("nothing is kept of {name}; gone from hub.toml and with units: {others}")));
     };

@@ -14,7 +14,7 @@ use crate::state::{self, Folder, repository_record};
 use crate::webhook::queue::Queue;
 
 /// Queue a deployment of a repository, as a push to its branch does.
-#[derive(argh::FromArgs)]
+#[derive(argh::ArgsInfo, argh::FromArgs)]
 #[argh(
     subcommand,
     name = "deploy",
@@ -32,7 +32,7 @@ pub(super) struct Deploy {
 }
 
 /// Suspend deployments of a repository until hub release.
-#[derive(argh::FromArgs)]
+#[derive(argh::ArgsInfo, argh::FromArgs)]
 #[argh(
     subcommand,
     name = "hold",
@@ -52,7 +52,7 @@ pub(super) struct Hold {
 }
 
 /// Resume deployments of a repository and queue one.
-#[derive(argh::FromArgs)]
+#[derive(argh::ArgsInfo, argh::FromArgs)]
 #[argh(subcommand, name = "release", example = "hub release acme/infra")]
 pub(super) struct Release {
     #[argh(positional, arg_name = "REPO")]
@@ -64,7 +64,7 @@ pub(super) struct Release {
 }
 
 /// Try again the commit that was rolled back, and what could not be fetched.
-#[derive(argh::FromArgs)]
+#[derive(argh::ArgsInfo, argh::FromArgs)]
 #[argh(
     subcommand,
     name = "retry",

@@ -9,7 +9,7 @@ use crate::records::short;
 use crate::{log, text};
 
 /// Go back to an earlier deployed commit, at once, and hold the repository there.
-#[derive(argh::FromArgs)]
+#[derive(argh::ArgsInfo, argh::FromArgs)]
 #[argh(
     subcommand,
     name = "rollback",

@@ -16,7 +16,7 @@ use crate::records::{SERVICES, milliseconds, short};
 use crate::text;
 
 /// Show what happened on this host: deployments, the funnel, pipelines, starts of services.
-#[derive(argh::FromArgs)]
+#[derive(argh::ArgsInfo, argh::FromArgs)]
 #[argh(
     subcommand,
     name = "timeline",
@@ -30,7 +30,7 @@ pub(super) struct Arguments {
     #[argh(option, arg_name = "TIME")]
     since: Option<String>,
     /// a repository, a pipeline, or a service
-    #[argh(option, arg_name = "NAME")]
+    #[argh(option, arg_name = "ABOUT")]
     about: Option<String>,
     /// one JSON object a line
     #[argh(switch)]

@@ -17,7 +17,7 @@ use crate::{log, systemd};
 /// Run everything on this host without systemd units, in the foreground: the proxy; gitops-sync at start, every
 /// five minutes for what is due and whenever a webhook is queued; system-metrics and hub watch every minute; reading-sync at 10:00 and when an inbox gets a file.
 /// Ctrl-C or SIGTERM stops everything.
-#[derive(argh::FromArgs)]
+#[derive(argh::ArgsInfo, argh::FromArgs)]
 #[argh(
     subcommand,
     name = "up",

@@ -9,7 +9,7 @@ use crate::records::{Deployed, Hold, short};
 use crate::text;
 
 /// Show which commits of a repository were deployed here, newest first.
-#[derive(argh::FromArgs)]
+#[derive(argh::ArgsInfo, argh::FromArgs)]
 #[argh(
     subcommand,
     name = "versions",

@@ -15,7 +15,7 @@ use crate::said;
 use crate::watch::{self, Change, Heartbeat, News, Notice, SERVICE, run, ways};
 
 /// Judge this host once, send what is to be told, and the heartbeat. hub-watch.timer starts it every minute, `hub up` too.
-#[derive(argh::FromArgs)]
+#[derive(argh::ArgsInfo, argh::FromArgs)]
 #[argh(
     subcommand,
     name = "watch",
@@ -34,7 +34,7 @@ pub(super) struct Watch {
 }
 
 /// Send a notice, and say what came back.
-#[derive(argh::FromArgs)]
+#[derive(argh::ArgsInfo, argh::FromArgs)]
 #[argh(
     subcommand,
     name = "notify",
@@ -50,14 +50,14 @@ pub(super) struct Notify {
     config: Option<PathBuf>,
 }
 
-#[derive(argh::FromArgs)]
+#[derive(argh::ArgsInfo, argh::FromArgs)]
 #[argh(subcommand)]
 enum NotifyCommand {
     Test(Test),
 }
 
 /// Send one notice to each place that is configured, now.
-#[derive(argh::FromArgs)]
+#[derive(argh::ArgsInfo, argh::FromArgs)]
 #[argh(subcommand, name = "test")]
 struct Test {
     /// the configuration file

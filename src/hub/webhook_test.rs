@@ -17,7 +17,7 @@ use crate::random;
 
 /// Make the webhook secret when there is none, say what to enter on the forge, and send a signed delivery to the proxy
 /// on this host: a push of the repository's branch, or a ping where no repository is configured.
-#[derive(argh::FromArgs)]
+#[derive(argh::ArgsInfo, argh::FromArgs)]
 #[argh(
     subcommand,
     name = "webhook-test",

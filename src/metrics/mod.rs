@@ -36,7 +36,7 @@ use crate::kinds;
 use crate::log;
 use crate::program::{self, CommandLine, Exit};
 use crate::store::Store;
-use argh::FromArgs;
+use argh::{ArgsInfo, FromArgs};
 
 pub(crate) use error::Error;
 use roots::Roots;
@@ -45,24 +45,31 @@ use roots::Roots;
 const LIMIT: Duration = Duration::from_secs(19);
 
 /// Measure this host once and store the sample in the database; keep it in a bounded file while that is down.
-///
-/// Exit codes: 0 stored or kept, 1 samples were lost, 2 usage, 75 another run is at work, 78 configuration.
-#[derive(FromArgs)]
+#[derive(ArgsInfo, FromArgs)]
+#[argh(
+    example = "system-metrics --print",
+    example = "system-metrics --print --format prometheus",
+    error_code(0, "The sample is stored, or kept for when the database is back."),
+    error_code(1, "Samples were lost."),
+    error_code(2, "The command line is wrong."),
+    error_code(75, "Another run is at work."),
+    error_code(78, "The configuration is wrong.")
+)]
 struct Arguments {
     /// show the sample on stdout and write nothing; log lines go to stderr
     #[argh(switch)]
     print: bool,
     /// how --print shows it: json (default) or prometheus
-    #[argh(option)]
+    #[argh(option, arg_name = "FORMAT")]
     format: Option<Format>,
     /// where the host's /proc is (default: /proc)
-    #[argh(option, arg_name = "PATH", default = "PathBuf::from(\"/proc\")")]
+    #[argh(option, arg_name = "FOLDER", default = "PathBuf::from(\"/proc\")")]
     procfs: PathBuf,
     /// where the host's /sys is (default: /sys)
-    #[argh(option, arg_name = "PATH", default = "PathBuf::from(\"/sys\")")]
+    #[argh(option, arg_name = "FOLDER", default = "PathBuf::from(\"/sys\")")]
     sysfs: PathBuf,
     /// where the host's root folder is (default: /)
-    #[argh(option, arg_name = "PATH", default = "PathBuf::from(\"/\")")]
+    #[argh(option, arg_name = "FOLDER", default = "PathBuf::from(\"/\")")]
     rootfs: PathBuf,
     /// configuration file (default: $HUB_CONFIG, else /etc/observability-hub/hub.toml)
     #[argh(option, arg_name = "PATH")]
@@ -109,6 +116,11 @@ impl std::str::FromStr for Format {
             _ => Err(format!("{text:?} is no format; write json or prometheus")),
         }
     }
+}
+
+/// The command line, for the manual.
+pub fn described() -> argh::CommandInfoWithArgs {
+    Arguments::get_args_info()
 }
 
 /// The program `system-metrics`.

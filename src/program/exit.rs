@@ -22,6 +22,34 @@ pub enum Exit {
     Config = 78,
 }
 
+impl Exit {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::Done,
+        Self::Error,
+        Self::Usage,
+        Self::RolledBack,
+        Self::RollbackFailed,
+        Self::Refused,
+        Self::Busy,
+        Self::Config,
+    ];
+
+    /// What it means in every program that says nothing else of it.
+    pub const fn meaning(self) -> &'static str {
+        match self {
+            Self::Done => "Done.",
+            Self::Error => "It could not be done; the message has the reason.",
+            Self::Usage => "The command line is wrong.",
+            Self::RolledBack => "The new commit failed; what was live before is live again.",
+            Self::RollbackFailed => "The new commit failed, and what was live before could not be restored whole.",
+            Self::Refused => "A rule forbids it: signature, history, local changes, or a unit of somebody else's.",
+            Self::Busy => "Another run is at work.",
+            Self::Config => "The configuration is wrong.",
+        }
+    }
+}
+
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(exit as u8)

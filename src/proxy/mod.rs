@@ -24,6 +24,8 @@ use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use argh::ArgsInfo as _;
+
 use crate::config::{self, Config, Renewal};
 use crate::program::{self, CommandLine};
 use crate::reading;
@@ -32,12 +34,18 @@ use secrets::secrets;
 
 /// The gateway of Observability Hub: takes webhooks, shows the status. Stops on SIGTERM after the requests in flight. Takes a
 /// changed configuration when it has not changed for two seconds, and at once on SIGHUP.
-#[derive(argh::FromArgs)]
+#[derive(argh::ArgsInfo, argh::FromArgs)]
+#[argh(
+    error_code(0, "It was asked to stop, and did; or, with --check, configuration and credentials are good."),
+    error_code(1, "It cannot work; the log has the reason."),
+    error_code(2, "The command line is wrong."),
+    error_code(78, "The configuration or a credential is wrong.")
+)]
 struct Arguments {
     /// configuration file (default: $HUB_CONFIG, else /etc/observability-hub/hub.toml)
     #[argh(option, arg_name = "PATH")]
     config: Option<PathBuf>,
-    /// check configuration and credentials and exit: 0 when they are good, 78 when not
+    /// check configuration and credentials and exit
     #[argh(switch)]
     check: bool,
 }
@@ -54,10 +62,12 @@ impl CommandLine for Arguments {
     }
 }
 
+/// The command line, for the manual.
+pub fn described() -> argh::CommandInfoWithArgs {
+    Arguments::get_args_info()
+}
+
 /// The program `proxy`.
-///
-/// Returns 0 after a stop that was asked for, 1 when it cannot work, 2 for a wrong command line, 78 for a wrong
-/// configuration.
 pub fn main() -> ExitCode {
     // A pipeline's run and the reader of a page are this program under other names.
     match std::env::args_os().next() {

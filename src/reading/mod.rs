@@ -29,7 +29,7 @@ use transform::Oddities;
 pub(crate) use error::Error;
 pub use run::{RUN, record_death, run_main};
 pub use source::{check_source, inboxes, is_input};
-pub use sync::main;
+pub use sync::{described, main};
 
 /// The name in logs, records and results.
 const SERVICE: &str = "reading-sync";

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use argh::ArgsInfo as _;
 use serde_json::Value;
 
 use super::shown::{Shown, complain, failed, finish, tell_unreachable};
@@ -20,9 +21,10 @@ use crate::{http, listeners, log};
 
 /// Ask the proxy on this host to move what waits in the configured pipelines' sources, and show how it goes: a bar on
 /// a terminal, JSON log lines elsewhere.
-#[derive(argh::FromArgs)]
+#[derive(argh::ArgsInfo, argh::FromArgs)]
 #[argh(
     example = "reading-sync\nreading-sync --pipeline reading --deadline 600",
+    error_code(0, "Everything was moved; dead letters are named."),
     error_code(1, "A pipeline failed, or the proxy is down; the message says which side and what to do."),
     error_code(2, "The command line is wrong, or the pipeline is not configured."),
     error_code(
@@ -33,7 +35,7 @@ use crate::{http, listeners, log};
 )]
 struct Arguments {
     /// the pipeline; default: every configured one, one after the other
-    #[argh(option, arg_name = "NAME")]
+    #[argh(option, arg_name = "PIPELINE")]
     pipeline: Option<String>,
     /// where the proxy's admin listener is; default: proxy.admin_listen of hub.toml
     #[argh(option, arg_name = "URL")]
@@ -65,10 +67,12 @@ impl CommandLine for Arguments {
 const START_UP: Duration = Duration::from_secs(15);
 const LONGEST_LINE: u64 = 64 << 10;
 
+/// The command line, for the manual.
+pub fn described() -> argh::CommandInfoWithArgs {
+    Arguments::get_args_info()
+}
+
 /// The program `reading-sync`.
-///
-/// Returns 0 when everything was moved, 1 when a pipeline failed or the proxy is down, 2 for a wrong command line, 75
-/// while a run is going on or where a unit gives up, 78 for a wrong configuration.
 pub fn main() -> ExitCode {
     program::run(sync)
 }

@@ -178,15 +178,6 @@ fn a_short_secret_is_named_by_file_and_line() {
     ends_with(&output, 78, &format!("{}:2: has 5 bytes", host.state().join("credentials/webhook-secret").display()));
 }
 
-/// The keys that a section knows, as the refusal of an unknown one lists them.
-fn known_keys(host: &Host, before: &str, unknown: &str) -> Vec<String> {
-    host.configure(&format!("{before}{unknown}"));
-    let output = host.run("hub", &["up", "--check"]);
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    let Some((_, list)) = said.split_once("unknown field `unknown`, expected ") else { panic!("{said}") };
-    list.split('`').skip(1).step_by(2).map(str::to_owned).collect()
-}
-
 #[test]
 fn the_version_names_the_commit_of_a_clone_and_of_a_tarball() {
     let place = tempfile::tempdir().unwrap();
@@ -235,39 +226,12 @@ fn the_version_names_the_commit_of_a_clone_and_of_a_tarball() {
 }
 
 /// The example with its keys in force: there a `#` stands directly before a key, a sentence has a space between.
-fn example() -> String {
+pub fn example() -> String {
     let text = std::fs::read_to_string("contrib/hub.toml").unwrap();
-    let key = |line: &str| line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')).map(|rest| format!("{rest}\n"));
+    let key = |line: &str| {
+        line.strip_prefix('#').filter(|rest| !rest.starts_with([' ', ':'])).map(|rest| format!("{rest}\n"))
+    };
     text.lines().filter_map(key).collect()
-}
-
-#[test]
-fn the_example_and_the_table_of_keys_have_every_key() {
-    let host = Host::new();
-    let example: toml::Table = toml::from_str(&example()).unwrap();
-    let table = std::fs::read_to_string("contrib/doc/configuration.md").unwrap();
-    let sections = known_keys(&host, "", "unknown = 1\n");
-    assert!(sections.len() >= 8, "{sections:?}");
-    for section in sections {
-        let keys = match &example[&section] {
-            toml::Value::Table(_) => known_keys(&host, &format!("[{section}]\n"), "unknown = 1\n"),
-            toml::Value::Array(_) => known_keys(&host, &format!("[[{section}]]\n"), "unknown = 1\n"),
-            _ => {
-                assert!(
-                    table.contains(&format!("| `{section}` |")),
-                    "{section} is not in the table of contrib/doc/configuration.md"
-                );
-                continue;
-            }
-        };
-        let present = example[&section].as_array().map_or(&example[&section], |all| &all[0]);
-        for key in keys {
-            assert!(present.get(&key).is_some(), "{section}.{key} is not in contrib/hub.toml");
-            let named = table.lines().filter(|line| line.starts_with(&format!("| `{section}.")));
-            let here = |line: &str| line.contains(&format!("`{section}.{key}`")) || line.contains(&format!("`.{key}`"));
-            assert!(named.clone().any(here), "{section}.{key} is not in the table of contrib/doc/configuration.md");
-        }
-    }
 }
 
 #[test]

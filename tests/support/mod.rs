@@ -6,6 +6,7 @@ pub mod authority;
 pub mod doctor;
 #[path = "../fuzz/engine.rs"]
 pub mod engine;
+pub mod example;
 pub mod gateway;
 pub mod gitops;
 #[cfg(all(feature = "postgres", feature = "sqlite"))]

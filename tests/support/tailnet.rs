@@ -11,40 +11,16 @@ use std::time::{Duration, Instant};
 use rustix::fs::{FlockOperation, flock};
 use serde_json::{Value, json};
 
+use crate::support::example::example;
 use crate::support::{Host, PATIENCE, Service, eventually, eventually_within, free_address};
 
 pub const PORT: u16 = 8443;
 pub const SECRET: &str = "0123456789abcdef-secret";
 
-/// The stand-in, built by the cargo that runs the tests: `cargo test --test NAME` builds no examples itself.
+/// The stand-in for tailscale.
 pub fn stand_in() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
-    PATH.get_or_init(|| {
-        let folder = Path::new(env!("CARGO_BIN_EXE_tailscale-gate")).parent().unwrap();
-        let mut cargo = Command::new(env!("CARGO"));
-        // What cargo tells the tests that it runs. Build scripts that ask for it (ring's) would be taken to be out of date,
-        // here and again in the cargo that runs the tests.
-        for (name, _) in std::env::vars_os().filter(|(name, _)| {
-            name.to_str().is_some_and(|name| {
-                name == "OUT_DIR" || name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")
-            })
-        }) {
-            cargo.env_remove(name);
-        }
-        cargo.args(["build", "--quiet", "--example", "tailscale-stand-in", "--no-default-features", "--features"]);
-        let features: [(&str, bool); 3] = [
-            ("postgres", cfg!(feature = "postgres")),
-            ("sqlite", cfg!(feature = "sqlite")),
-            ("mongodb", cfg!(feature = "mongodb")),
-        ];
-        let on: Vec<&str> = features.iter().filter(|(_, on)| *on).map(|(name, _)| *name).collect();
-        cargo.arg(on.join(",")).args(["--target-dir"]).arg(folder.parent().unwrap());
-        if folder.ends_with("release") {
-            cargo.arg("--release");
-        }
-        assert!(cargo.status().unwrap().success(), "the stand-in does not build");
-        folder.join("examples/tailscale-stand-in")
-    })
+    PATH.get_or_init(|| example("tailscale-stand-in"))
 }
 
 /// A host with a stand-in `tailscale` on its PATH, ports of its own, a webhook secret and an installed gate.

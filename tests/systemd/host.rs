@@ -35,6 +35,7 @@ pub fn base() -> Result<&'static Base, &'static str> {
         .get_or_init(|| {
             let [root] = printed_by(&here("make-root"), &[Path::new(SUITES[suite])])?;
             let binaries = Path::new(env!("CARGO_BIN_EXE_hub")).parent().unwrap_or(Path::new("/"));
+            crate::support::example::example("manual");
             let [package, layer] = printed_by(&here("make-package"), &[&root, binaries])?;
             Ok(Base { root, package, layer })
         })

@@ -29,7 +29,7 @@ use findings::{AS_ROOT, Finding, Findings, Level, Report};
 use patient::Patient;
 
 /// Look at configuration, secrets, databases, remotes, tailscale, units and host, and say what to do about what is wrong.
-#[derive(argh::FromArgs)]
+#[derive(argh::ArgsInfo, argh::FromArgs)]
 #[argh(
     subcommand,
     name = "doctor",

@@ -26,7 +26,7 @@ pub(super) use facts::ways;
 use shown::{Configuration, Repository, Status};
 
 /// Show how the services, repositories, queue, funnel and metrics of this host are.
-#[derive(argh::FromArgs)]
+#[derive(argh::ArgsInfo, argh::FromArgs)]
 #[argh(
     subcommand,
     name = "status",
