@@ -3,13 +3,15 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::process::Stdio;
 
 use crate::support::Host;
+use crate::support::metrics::kill_at_every_step;
 use crate::support::postgres::{Database, configured, shared};
 use crate::support::rows::row;
 use observability_hub::store::{MetricRow, Store};
 use rusqlite::Connection;
-use serde_json::json;
+use serde_json::{Value, json};
 
 const MINUTE: i64 = 60_000;
 const HOUR: i64 = 60 * MINUTE;
@@ -158,7 +160,115 @@ fn hours_agree_with_the_minutes_whatever_comes_twice_or_late() {
         }
         sqlite_agrees(&host);
         postgres_agrees(&database);
+        charts_agree(&host, &database);
     }
+}
+
+/// Whoever reads hours and rows finds the same in both databases.
+fn charts_agree(host: &Host, database: &Database<'_>) {
+    let shown = |url: &str, since: &str, name: &str| {
+        host.configure(&format!("[database]\nurl = \"{url}\"\n"));
+        let shown = host.command("hub").args(["metrics", "--json", "--host", name, "--since", since]).output().unwrap();
+        assert!(shown.status.success(), "{shown:?}");
+        let shown: Value = serde_json::from_slice(&shown.stdout).unwrap();
+        let lines = shown["charts"].as_array().unwrap().iter().flat_map(|chart| {
+            let name = chart["name"].as_str().unwrap();
+            chart["lines"].as_array().unwrap().iter().map(move |line| {
+                // What adding in another order makes of a mean is none of ours; the last point is of another instant.
+                let mean = (line["mean"].as_f64().unwrap() * 1e6).round();
+                format!("{name} {} {} {} {} {mean}", line["name"], line["min"], line["max"], line["samples"])
+            })
+        });
+        lines.collect::<Vec<_>>()
+    };
+    for name in ["web", "new host é"] {
+        let of_all: Vec<Vec<String>> = ["2000-01-01T00:00:00Z", "2023-11-14T22:13:00Z", "2023-11-15T00:30:00Z"]
+            .into_iter()
+            .map(|since| {
+                let [sqlite, postgres] = ["sqlite:hub.db", &database.url()].map(|url| shown(url, since, name));
+                assert_eq!(sqlite, postgres, "{name} since {since}");
+                sqlite
+            })
+            .collect();
+        assert!(of_all[0].len() > 2 && of_all[0] == of_all[1] && of_all[1] != of_all[2], "{of_all:#?}");
+    }
+}
+
+/// Kills a run at every step while it counts hours of rows that are there; `unfilled` says how many hosts have some yet.
+fn killed_at_every_step(url: &str, host: &Host, before: impl Fn(), unfilled: impl Fn() -> i64, agree: impl Fn()) {
+    host.configure(&format!("[database]\nurl = \"{url}\"\n[metrics]\nretention_days = 0\nhourly_days = 0\n"));
+    let command = || {
+        let mut command = host.command("system-metrics");
+        command.stdout(Stdio::null());
+        command
+    };
+    let killed = kill_at_every_step(before, command, |_| {
+        let mut store = Store::open(&crate::support::rows::config(host, url, "")).unwrap();
+        let mut runs = 0;
+        while runs == 0 || unfilled() > 0 {
+            // A late row, of an hour that may not be counted yet.
+            store.insert_metrics(&run(&mut Random(runs), "web", BEGIN + runs as i64 * HOUR), &[]).unwrap();
+            runs += 1;
+        }
+        agree();
+        host.configure(&format!("[database]\nurl = \"{url}\"\n[metrics]\nretention_days = 0\nhourly_days = 0\n"));
+    });
+    assert!(killed.is_none_or(|killed| killed > 10), "{killed:?}");
+}
+
+const BEGIN: i64 = 1_700_000_000_000;
+
+fn three_hours() -> Vec<MetricRow> {
+    let mut random = Random(7);
+    (0..9).flat_map(|number| run(&mut random, "web", BEGIN + number * 20 * MINUTE + 5)).collect()
+}
+
+#[test]
+fn killed_at_every_step_hours_are_counted_once_in_sqlite() {
+    let host = Host::new();
+    let mut store = Store::open(&crate::support::rows::config(&host, "sqlite:hub.db", "")).unwrap();
+    store.insert_metrics(&three_hours(), &[]).unwrap();
+    drop(store);
+    let forget =
+        "DROP TABLE hub_hours; DROP VIEW metrics_hourly; DROP TABLE hub_unfilled; PRAGMA journal_mode = DELETE;
+                  DELETE FROM hub_schema WHERE object = 'metrics_hourly'";
+    Connection::open(file(&host)).unwrap().execute_batch(forget).unwrap();
+    let old = std::fs::read(file(&host)).unwrap();
+    let before = || {
+        for end in ["-wal", "-shm"] {
+            let _ = std::fs::remove_file(host.state().join(format!("data/hub.db{end}")));
+        }
+        std::fs::write(file(&host), &old).unwrap();
+    };
+    let unfilled = || {
+        let file = Connection::open(file(&host)).unwrap();
+        file.query_row("SELECT count(*) FROM hub_unfilled", [], |row| row.get(0)).unwrap()
+    };
+    killed_at_every_step("sqlite:hub.db", &host, before, unfilled, || {
+        let of_web = |sql: &str| on_sqlite(&file(&host), &format!("SELECT * FROM ({sql}) WHERE host = 'web'"));
+        agree(&of_web(&STORED.replace("HOUR", "hour")), &of_web(&expected("time / 3600 * 3600")));
+    });
+}
+
+#[test]
+fn killed_at_every_step_hours_are_counted_once_in_postgresql() {
+    let Some(cluster) = shared() else { return };
+    let (host, database) = (Host::new(), cluster.database("hourskilled"));
+    let mut store = Store::open(&configured(&database.url(), "")).unwrap();
+    store.insert_metrics(&three_hours(), &[]).unwrap();
+    drop(store);
+    let before = || {
+        let forget = "DELETE FROM system_metrics WHERE host <> 'web' OR time > '2023-11-15 03:00Z';
+                      DROP TABLE metrics_hourly, hub_unfilled; DELETE FROM hub_schema WHERE object = 'metrics_hourly'";
+        database.superuser().batch_execute(forget).unwrap();
+    };
+    let unfilled = || database.number("SELECT count(*) FROM hub_unfilled");
+    killed_at_every_step(&database.url(), &host, before, unfilled, || {
+        let of_web = |sql: &str| on_postgres(&database, &format!("SELECT * FROM ({sql}) AS m WHERE host = 'web'"));
+        let hour = "extract(epoch FROM hour)::bigint";
+        let minutes = expected("extract(epoch FROM date_trunc('hour', time))::bigint");
+        agree(&of_web(&STORED.replace("HOUR", hour)), &of_web(&minutes));
+    });
 }
 
 #[test]
