@@ -59,8 +59,11 @@ impl Runs {
         waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT).unwrap();
         self.wall.push(started.elapsed());
         let io = std::fs::read_to_string(format!("/proc/{}/io", child.id())).unwrap();
-        let written = io.lines().find_map(|line| line.strip_prefix("write_bytes: ")).unwrap();
-        self.written.push(written.parse().unwrap());
+        let bytes = |name: &str| -> u64 {
+            let line = io.lines().find_map(|line| line.strip_prefix(name));
+            line.and_then(|bytes| bytes.trim_start_matches(": ").parse().ok()).unwrap()
+        };
+        self.written.push(bytes("write_bytes").saturating_sub(bytes("cancelled_write_bytes")));
         let used = child.wait4().unwrap();
         assert!(used.status.success(), "{command:?} failed");
         self.cpu.push(used.rusage.utime + used.rusage.stime);

@@ -3,7 +3,8 @@
 //!
 //! CPU time is user and system time as wait4(2) gives it, children included; of node_exporter, which stays, what all its
 //! threads ran during a scrape (`/proc/PID/task/*/schedstat`). Bytes are `write_bytes` of `/proc/PID/io`, read between a
-//! program's end and its wait: what it made dirty in files on a disk, in pages, without the file system's own journal.
+//! program's end and its wait: what it made dirty in files on a disk, in pages, without the file system's own journal and
+//! without files that were gone before the disk saw them (`cancelled_write_bytes`), such as SQLite's shared memory.
 //! Peak memory is rusage's, never below that of this program, which the kernel counts in when it starts another.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 

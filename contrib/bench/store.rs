@@ -87,12 +87,12 @@ fn run(sample: &[(String, Value)], random: &mut Random, host: &str, time: i64) -
     sample.iter().map(row).collect()
 }
 
-/// Stores the minutes from one time up to another, an hour at once but for the newest.
+/// Stores the minutes from one time up to another, an hour at once but for the newest day, whose runs come one by one.
 fn fill(store: &mut Store, sample: &[(String, Value)], host: &str, (from, until): (i64, i64)) {
     let mut random = Random(from.unsigned_abs());
     let mut time = from;
     while time < until {
-        let count = if until - time <= 90 * MINUTE { 1 } else { 60 };
+        let count = if until - time <= DAY { 1 } else { 60 };
         let rows: Vec<_> =
             (0..count).flat_map(|minute| run(sample, &mut random, host, time + minute * MINUTE)).collect();
         store.insert_metrics(&rows, &[]).unwrap();
@@ -183,7 +183,10 @@ fn postgresql(sample: &[(String, Value)], hosts: &[i64]) {
         filled = *count;
         database.superuser().batch_execute("VACUUM ANALYZE; CHECKPOINT").unwrap();
         let size = database.number("SELECT pg_database_size(current_database())") as f64 / 1e6;
-        println!("PostgreSQL, {count} hosts of {DAYS} days: {size:.1} MB, filled in {:.0} s", begin.elapsed().as_secs_f64());
+        println!(
+            "PostgreSQL, {count} hosts of {DAYS} days: {size:.1} MB, filled in {:.0} s",
+            begin.elapsed().as_secs_f64()
+        );
         let mut random = Random(count.unsigned_abs());
         let insert = |minute: i64| {
             let host = format!("host{}", minute % count);

@@ -26,12 +26,14 @@ impl Folder {
     }
 
     /// As `publish_json`, without waiting for the disk: after a power cut the file may be the old one, the new one, or
-    /// damaged. For what readers can do without.
+    /// damaged. For what readers can do without, and what is written every minute: in one line, which is half as long.
     ///
     /// # Errors
     /// As `publish`.
     pub fn note_json<T: serde::Serialize>(&self, name: &str, value: &T) -> Result<(), Error> {
-        self.replace(name, &self.json(name, value)?, 0o640)
+        let mut bytes = serde_json::to_vec(value).map_err(|reason| self.unfit(name, &reason))?;
+        bytes.push(b'\n');
+        self.replace(name, &bytes, 0o640)
     }
 
     /// As `note_json`, for what a full disk must not keep from its readers: it takes more room than it needs, and is written

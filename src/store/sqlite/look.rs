@@ -65,7 +65,12 @@ impl Reader {
 
     /// True where all rows are in the indexes by kind and time.
     fn is_sorted(&self) -> Result<bool, rusqlite::Error> {
-        Ok(has_table(&self.connection, order::INDEXES[0].0)? && !has_table(&self.connection, UNSORTED)?)
+        for (index, _) in order::INDEXES {
+            if !has_table(&self.connection, index)? {
+                return Ok(false);
+            }
+        }
+        Ok(!has_table(&self.connection, UNSORTED)?)
     }
 }
 
