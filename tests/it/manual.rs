@@ -177,6 +177,37 @@ fn every_block_of_configuration_is_right() {
     assert!(count >= 8, "{count}");
 }
 
+/// What the pages give as proof is there: the files of tests, and the tests whose names they begin.
+#[test]
+fn every_test_that_the_pages_name_is_there() {
+    let (mut faults, mut count) = (Vec::new(), 0);
+    let names_tests = |path: &Path| ["security.md", "recovering.md"].iter().any(|name| path.ends_with(name));
+    for (path, text) in documents().into_iter().filter(|(path, _)| names_tests(path)) {
+        for line in text.lines() {
+            let named = line.split('`').skip(1).step_by(2).filter(|name| name.ends_with(".rs") && !name.contains(' '));
+            let places = |name: &str| ["tests/it", "tests", "."].map(|folder| Path::new(folder).join(name));
+            let mut tests = String::new();
+            for name in named {
+                match places(name).iter().find(|place| place.exists()) {
+                    Some(file) => tests += &std::fs::read_to_string(file).unwrap(),
+                    None => faults.push(format!("{}: {name}", path.display())),
+                }
+                count += 1;
+            }
+            // In the same row more files may be named than have the test, but one has it.
+            for begin in
+                line.split([' ', '|', '(', ')']).filter_map(|word| word.strip_suffix("_…,").or(word.strip_suffix("_…")))
+            {
+                if !tests.is_empty() && !tests.contains(&format!("fn {begin}_")) {
+                    faults.push(format!("{}: {begin}", path.display()));
+                }
+            }
+        }
+    }
+    assert!(count > 60, "{count}");
+    assert!(faults.is_empty(), "{faults:#?}");
+}
+
 /// A home in which a new user types what a document has, and this checkout is `~/observability-hub`.
 struct Reader {
     host: Host,
