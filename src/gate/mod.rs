@@ -34,7 +34,7 @@ use target::{Target, folder, publishable, target};
 
 /// Open Tailscale Funnel while the proxy is healthy, and close it in every other case.
 ///
-/// Without a command: keep the door until SIGTERM; a changed configuration is taken when it has not changed for two seconds,
+/// Without a command: keep the funnel until SIGTERM; a changed configuration is taken when it has not changed for two seconds,
 /// and at once on SIGHUP.
 #[derive(ArgsInfo, FromArgs)]
 #[argh(

@@ -73,10 +73,10 @@ use run::Request;
 
 /// Pull the configured repositories and apply what changed.
 ///
-/// Without names: what is queued, what was refused or failed, and every repository not checked for its
-/// poll_minutes (60) or not since its table in hub.toml changed.
-/// A deployment of units goes back where the remote, sshd or tailscaled do not answer any more (gitops.guard), and, with
-/// confirm_minutes, unless somebody says in time: hub confirm REPO.
+/// Without names it takes what is queued, what was refused or failed, every repository that was not checked for its
+/// poll_minutes (60), and every one whose table in hub.toml has changed since.
+/// A deployment of units goes back if the remote, sshd or tailscaled no longer answer (gitops.guard). With confirm_minutes
+/// it also goes back unless somebody runs hub confirm REPO in time.
 #[derive(ArgsInfo, FromArgs)]
 #[argh(
     example = "gitops-sync --dry-run",

@@ -13,7 +13,7 @@ use crate::records::{Confirmed, LAST_WORD, LONGEST_ENTRY, Open, short};
 #[argh(
     subcommand,
     name = "confirm",
-    note = "Say it from where you need the host to be reached from: that is what it is for.",
+    note = "Run it from where you need to reach the host: that is what it is for.",
     example = "hub confirm acme/infra"
 )]
 pub(super) struct Arguments {

@@ -7,7 +7,7 @@ use crate::program::print;
 use crate::records::counted;
 use crate::store::care::{self, Recovered};
 
-/// Look whether the database is sound, copy it, or read what can be read of a damaged one.
+/// Check whether the database is sound, copy it, or read what can be read of a damaged one.
 #[derive(argh::ArgsInfo, argh::FromArgs)]
 #[argh(
     subcommand,
@@ -49,7 +49,7 @@ struct Backup {
     config: Option<PathBuf>,
 }
 
-/// Read what can be read of a damaged file into a new one, and say what is lost; the damaged one stays as it is.
+/// Read what can be read of a damaged file into a new one, and report what is lost; the damaged one stays as it is.
 #[derive(argh::ArgsInfo, argh::FromArgs)]
 #[argh(subcommand, name = "recover")]
 struct Recover {

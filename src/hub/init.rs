@@ -11,8 +11,8 @@ use crate::hint::command_line;
 use crate::program::print;
 use crate::state::{self, Folder};
 
-/// Write the first configuration: asks on a terminal for what the flags leave out, looks at the branch once as the user that
-/// will fetch it, makes the webhook secret, and says the next command.
+/// Write the first configuration. It asks on a terminal for what the flags leave out, looks at the branch once as the user that
+/// will fetch it, makes the webhook secret, and shows the next command.
 #[derive(argh::ArgsInfo, argh::FromArgs)]
 #[argh(
     subcommand,

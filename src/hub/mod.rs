@@ -49,7 +49,7 @@ use crate::program::{self, Exit};
 #[derive(argh::ArgsInfo, argh::FromArgs)]
 #[argh(
     note = "The configuration is /etc/observability-hub/hub.toml, for an ordinary user ~/.config/observability-hub/hub.toml \
-            where that exists, or HUB_CONFIG names it; it may be missing. --check says whether it is right.",
+            if that exists. HUB_CONFIG names another. It may be missing. --check shows whether it is right.",
     example = "{command_name} init                        write the first configuration",
     example = "{command_name} up                          run everything here, without systemd units",
     example = "{command_name} status                      how everything is",
@@ -60,7 +60,7 @@ use crate::program::{self, Exit};
     example = "{command_name} rollback acme/infra         go back to what was deployed before",
     example = "{command_name} timeline                    what happened here",
     example = "{command_name} metrics --at 03:00          how the host was at three in the night",
-    error_code(1, "It could not be done; the message says why."),
+    error_code(1, "It could not be done; the message has the reason."),
     error_code(2, "The command line is wrong."),
     error_code(78, "The configuration is wrong.")
 )]

@@ -17,14 +17,14 @@ use crate::program::print;
 const TOKEN: &str = "admin-token";
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Open the status page in a browser; on a host without a screen, say how to reach it from yours.
+/// Open the status page in a browser; on a host without a screen, show how to reach it from yours.
 #[derive(argh::ArgsInfo, argh::FromArgs)]
 #[argh(
     subcommand,
     name = "page",
     note = "The page is never public: it is on proxy.admin_listen. ssh forwards it to your own machine.",
     example = "hub page",
-    error_code(1, "The page does not answer; the message says what to do.")
+    error_code(1, "The page does not answer; the message shows what to do.")
 )]
 pub(super) struct Page {
     /// the configuration file
@@ -39,7 +39,7 @@ pub(super) struct Page {
     name = "admin-token",
     note = "The token itself is never shown; it is the content of the file that is named.",
     example = "sudo hub admin-token",
-    error_code(1, "The token cannot be written; the message says why.")
+    error_code(1, "The token cannot be written; the message has the reason.")
 )]
 pub(super) struct AdminToken {
     /// replace the token that is there

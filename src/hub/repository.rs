@@ -18,8 +18,8 @@ use crate::webhook::queue::Queue;
 #[argh(
     subcommand,
     name = "deploy",
-    note = "gitops-sync takes it up at once where hub up or gitops-sync.path runs. A repository on hold is not queued; the \
-            message says how to release it.",
+    note = "gitops-sync takes it up at once if hub up or gitops-sync.path runs. A repository on hold is not queued; the \
+            message shows how to release it.",
     example = "hub deploy acme/infra"
 )]
 pub(super) struct Deploy {

@@ -14,9 +14,9 @@ use crate::state::{Folder, Lock};
 use crate::store::Store;
 use crate::{log, systemd};
 
-/// Run everything on this host without systemd units, in the foreground: the proxy; gitops-sync at start, every
-/// five minutes for what is due and whenever a webhook is queued; system-metrics and hub watch every minute; reading-sync at 10:00 and when an inbox gets a file.
-/// Ctrl-C or SIGTERM stops everything.
+/// Run everything on this host without systemd units, in the foreground. The proxy runs all the time, system-metrics and
+/// hub watch every minute. gitops-sync runs at start, for each delivery, and every five minutes for what is due.
+/// reading-sync runs at 10:00 and when an inbox gets a file. Ctrl-C or SIGTERM stops everything.
 #[derive(argh::ArgsInfo, argh::FromArgs)]
 #[argh(
     subcommand,
@@ -29,7 +29,7 @@ pub(super) struct Arguments {
     /// the configuration file
     #[argh(option, arg_name = "PATH")]
     config: Option<PathBuf>,
-    /// say whether the configuration is right, and start nothing
+    /// show whether the configuration is right, and start nothing
     #[argh(switch)]
     check: bool,
     /// run tailscale-gate as well, which opens Tailscale Funnel while the proxy is healthy

@@ -14,12 +14,12 @@ use crate::program::{self, Exit, print};
 use crate::said;
 use crate::watch::{self, Change, Heartbeat, News, Notice, SERVICE, run, ways};
 
-/// Judge this host once, send what is to be told, and the heartbeat. hub-watch.timer starts it every minute, `hub up` too.
+/// Judge this host once, send the notices that are due, and the heartbeat. hub-watch.timer starts it every minute, `hub up` too.
 #[derive(argh::ArgsInfo, argh::FromArgs)]
 #[argh(
     subcommand,
     name = "watch",
-    note = "What is told, and where, is [notify] in hub.toml. It logs JSON lines, and leaves what is open in the folder \
+    note = "Which notices go where is [notify] in hub.toml. It logs JSON lines, and leaves what is open in the folder \
             watch/ of the state.",
     example = "sudo systemctl start hub-watch   # a look now",
     error_code(75, "Another look goes on.")
@@ -28,19 +28,19 @@ pub(super) struct Watch {
     /// the configuration file
     #[argh(option, arg_name = "PATH")]
     config: Option<PathBuf>,
-    /// say whether the configuration is right, and do nothing
+    /// show whether the configuration is right, and do nothing
     #[argh(switch)]
     check: bool,
 }
 
-/// Send a notice, and say what came back.
+/// Send a notice, and show the answer.
 #[derive(argh::ArgsInfo, argh::FromArgs)]
 #[argh(
     subcommand,
     name = "notify",
     note = "Where notices go is [notify] in hub.toml, or the credentials notify-url, notify-token and notify-secret.",
     example = "sudo hub notify test",
-    error_code(1, "It was not taken; the message says why.")
+    error_code(1, "It was not taken; the message has the reason.")
 )]
 pub(super) struct Notify {
     #[argh(subcommand)]

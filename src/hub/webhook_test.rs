@@ -15,8 +15,8 @@ use crate::http;
 use crate::program::print;
 use crate::random;
 
-/// Make the webhook secret when there is none, say what to enter on the forge, and send a signed delivery to the proxy
-/// on this host: a push of the repository's branch, or a ping where no repository is configured.
+/// Make the webhook secret if there is none, show what to enter on the forge, and send a signed delivery to the proxy
+/// on this host: a push of the repository's branch, or a ping if no repository is configured.
 #[derive(argh::ArgsInfo, argh::FromArgs)]
 #[argh(
     subcommand,
@@ -27,7 +27,7 @@ use crate::random;
         0,
         "The delivery was accepted; or the secret was made, and no proxy runs yet that a delivery could be sent to."
     ),
-    error_code(1, "The delivery was not accepted; the message says what to do.")
+    error_code(1, "The delivery was not accepted; the message shows what to do.")
 )]
 pub(super) struct Arguments {
     #[argh(positional, arg_name = "REPO")]
@@ -197,15 +197,15 @@ fn refused(answer: &Answer, listen: SocketAddr, installed: bool, flag: Option<&P
     // The proxy takes hub.toml and credentials by itself, within seconds; what it does not take it has refused.
     let look = if installed { "journalctl -u proxy -n 20".to_owned() } else { command_line("hub", "status", flag) };
     let advice = match answer.status {
-        401 => format!("the running proxy has another secret; why it does not take this one: {look}"),
+        401 => format!("the running proxy has another secret; to see why it does not take this one: {look}"),
         404 => format!(
-            "the running proxy has another configuration, or another program listens there; why it does not \
-             take this one: {look}"
+            "the running proxy has another configuration, or another program listens there; to see why it \
+             does not take this one: {look}"
         ),
         503 if takes_nothing(listen) => {
             "the proxy's log has the reason (queue_failed); a restart does not help before that is fixed".to_owned()
         }
-        503 => format!("the running proxy does not take the credentials that are there; the reason: {look}"),
+        503 => format!("the running proxy does not take the credentials that are there; to see why: {look}"),
         _ => "is it the proxy that listens there? Its log has more".to_owned(),
     };
     format!("{}: {}; {advice}", answer.status, answer.reason)

@@ -84,7 +84,7 @@ impl Readers {
         match (serde_json::from_slice::<Result<T, String>>(&said), ended) {
             (Ok(answer), _) => answer,
             (Err(_), Some(how)) if said.is_empty() => Err(format!("the reader ended early: {how}")),
-            (Err(error), _) => Err(format!("the reader said what no page understands: {error}")),
+            (Err(error), _) => Err(format!("the reader printed what no page understands: {error}")),
         }
     }
 
@@ -132,7 +132,7 @@ impl Readers {
 
 /// What a child says up to its end.
 fn hear(child: &mut Child, end: Instant) -> Result<Vec<u8>, String> {
-    let failed = |error: &dyn std::fmt::Display| format!("the reader cannot be heard: {error}");
+    let failed = |error: &dyn std::fmt::Display| format!("the reader cannot be read: {error}");
     let Some(mut stdout) = child.stdout.take() else { return Err(failed(&"it has no voice")) };
     let (mut said, mut piece) = (Vec::new(), [0; 8192]);
     loop {

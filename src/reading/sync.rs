@@ -25,7 +25,7 @@ use crate::{http, listeners, log};
 #[argh(
     example = "reading-sync\nreading-sync --pipeline reading --deadline 600",
     error_code(0, "Everything was moved; dead letters are named."),
-    error_code(1, "A pipeline failed, or the proxy is down; the message says which side and what to do."),
+    error_code(1, "A pipeline failed, or the proxy is down; the message names the side and what to do."),
     error_code(2, "The command line is wrong, or the pipeline is not configured."),
     error_code(
         75,
@@ -46,7 +46,7 @@ struct Arguments {
     /// the configuration file
     #[argh(option, arg_name = "PATH")]
     config: Option<PathBuf>,
-    /// say whether the configuration is right, and do nothing
+    /// show whether the configuration is right, and do nothing
     #[argh(switch)]
     check: bool,
 }

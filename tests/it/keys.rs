@@ -131,20 +131,6 @@ fn a_default_that_is_written_changes_nothing_and_each_example_is_accepted() {
 }
 
 #[test]
-fn the_page_about_the_configuration_has_every_key() {
-    let page = std::fs::read_to_string("contrib/doc/configuration.md").unwrap();
-    for section in SECTIONS {
-        for key in section.keys {
-            let name =
-                if section.name.is_empty() { key.name.to_owned() } else { format!("{}.{}", section.name, key.name) };
-            let mut rows = page.lines().filter(|line| line.starts_with(&format!("| `{}", section.name)));
-            let is_there = |row: &str| row.contains(&format!("`{name}`")) || row.contains(&format!("`.{}`", key.name));
-            assert!(rows.any(is_there), "{name} is not in the table of contrib/doc/configuration.md");
-        }
-    }
-}
-
-#[test]
 fn the_example_is_made_from_the_table() {
     let folder = made();
     let now = std::fs::read_to_string(folder.join("hub.toml")).unwrap();

@@ -28,12 +28,12 @@ use crate::{command, state, systemd};
 use findings::{AS_ROOT, Finding, Findings, Level, Report};
 use patient::Patient;
 
-/// Look at configuration, secrets, databases, remotes, tailscale, units and host, and say what to do about what is wrong.
+/// Look at configuration, secrets, databases, remotes, tailscale, units and host, and show how to fix what is wrong.
 #[derive(argh::ArgsInfo, argh::FromArgs)]
 #[argh(
     subcommand,
     name = "doctor",
-    note = "Run it as root to have everything looked at; what another user may not see is said and counts for nothing. It \
+    note = "Run it as root to have everything looked at; what another user may not see is named and counts for nothing. It \
             opens the database as the services do, which makes the tables that are missing, and changes nothing else.",
     example = "hub doctor\nhub doctor --json | jq '.findings[] | select(.level == \"problem\")'",
     error_code(0, "Nothing is wrong with what was looked at."),

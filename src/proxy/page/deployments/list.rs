@@ -112,7 +112,7 @@ fn next(one: &Next, status: &Status) -> Markup {
                 }
                 @if let Some((commit, since)) = &one.waits {
                     dt { "Waits" }
-                    dd { code { (short(commit)) } " for what others say of it, since " (ago(since, now)) }
+                    dd { code { (short(commit)) } " for checks of others, since " (ago(since, now)) }
                 }
                 @if let Some((commit, why)) = &one.bad {
                     dt { "Bad commit" }
