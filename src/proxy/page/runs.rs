@@ -20,7 +20,7 @@ pub(super) fn all(status: &Status) -> Markup {
             p.empty { "No service has run yet." }
         } @else {
             p.more {
-                "Bars: the latest runs, the newest at the right, as high as they took long; "
+                "Each bar is a run, the newest at the right, and as high as the run was long; "
                 b.good { "done" } ", " b.same { "nothing to do" } ", " b.bad { "failed" } "."
             }
             @for record in runs { (service(record, status.now)) }
