@@ -87,6 +87,14 @@ impl Judge<'_> {
         }
     }
 
+    /// Since when it is so, where nobody but hub watch wrote that down.
+    fn remember(&mut self) {
+        let Some(look) = self.seen.left.look.get() else { return };
+        for reason in self.reasons.iter_mut().filter(|reason| reason.since.is_none()) {
+            reason.since = look.since.get(&reason.key).cloned();
+        }
+    }
+
     fn unreadable(&mut self) {
         for trouble in &self.seen.left.unreadable {
             let (key, mend) = if trouble.is_denied {
@@ -120,6 +128,7 @@ pub fn judge(seen: &Seen<'_>) -> Vec<Reason> {
         judge.say(Level::Degraded, "units/none-runs", "services", reason, seen.ways.start_all());
     }
     judge.unreadable();
+    judge.remember();
     judge.reasons.sort_by_key(|reason| std::cmp::Reverse(reason.level));
     judge.reasons
 }

@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::children::Children;
-use super::page::{deployments, host, units};
+use super::page::{deployments, funnel, host, pipelines, units};
 use crate::command::{self, timespec};
 use crate::config::Config;
 use crate::{program, text};
@@ -37,6 +37,8 @@ pub(super) enum Question {
     /// One, by its name in links.
     Deployment(String),
     Units,
+    Pipelines(pipelines::Asked),
+    Funnel(funnel::Asked),
 }
 
 /// Starts children and hears what they say.
@@ -171,6 +173,8 @@ fn answer(question: &str) -> String {
         Question::Deployments(newer) => json(&deployments::read_list(&config, newer)),
         Question::Deployment(id) => json(&deployments::read_one(&config, &id)),
         Question::Units => json(&units::read(&config)),
+        Question::Pipelines(asked) => json(&pipelines::read(&config, &asked)),
+        Question::Funnel(asked) => json(&funnel::read(&config, &asked)),
     });
     said.or_else(|error| json::<()>(&Err(error))).unwrap_or_default()
 }

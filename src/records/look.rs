@@ -31,6 +31,9 @@ pub struct Look {
     pub restarts: BTreeMap<String, u32>,
     /// The values of this host that are beyond their limits.
     pub over: Vec<Over>,
+    /// Since when each reason is there, RFC 3339, by its key.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub since: BTreeMap<String, String>,
     /// The units that the hub deployed, by name, the first of many; none where systemd was not asked, or did not say.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deployed: Option<BTreeMap<String, UnitState>>,

@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::Error;
 use super::batch::Batch;
 use super::events::{Events, Shipped};
-use super::readings::{DeadLetter, Keys, Position, Readings};
+use super::readings::{DeadLetter, Keys, Noted, Position, Readings};
 use crate::kinds::{Found, Wanted};
 
 /// What a database must be able to do.
@@ -44,6 +44,7 @@ pub(super) trait Reader {
     /// From when on the hours of a host are counted (milliseconds since 1970); none where no hours are kept.
     fn counted_from(&mut self, host: &str) -> Result<Option<i64>, Error>;
     fn hours(&mut self, host: &str, wanted: &Wanted, times: (i64, i64), take: Take<'_>) -> Result<(), Error>;
+    fn newest_dead_letters(&mut self, most: u32) -> Result<Vec<Noted>, Error>;
 }
 
 /// The hosts of the table, and NULL, to stand after `WITH RECURSIVE`: one seek each through an index that begins with them,

@@ -2,6 +2,7 @@
 
 use super::Error;
 use super::engine::Reader;
+use super::readings::Noted;
 use crate::config::{Config, DatabaseUrl};
 use crate::kinds::{Found, Wanted};
 
@@ -45,6 +46,14 @@ impl Look {
         mut take: impl FnMut(Found<'_>),
     ) -> Result<(), Error> {
         self.reader.samples(host, wanted, times, &mut take)
+    }
+
+    /// The newest dead letters, the newest first.
+    ///
+    /// # Errors
+    /// When the database cannot be read, or has no table of them.
+    pub fn newest_dead_letters(&mut self, most: u32) -> Result<Vec<Noted>, Error> {
+        self.reader.newest_dead_letters(most)
     }
 
     /// From when on the hours of a host are counted (milliseconds since 1970), which are cheaper to read than its rows and

@@ -34,7 +34,7 @@ pub use batch::{METRICS_TABLE, MetricRow};
 pub use error::Error;
 pub use events::{EventRow, Shipped};
 pub use look::Look;
-pub use readings::{DeadLetter, Keys, Position, Reading, Readings, Rejected};
+pub use readings::{DeadLetter, Keys, Noted, Position, Reading, Readings, Rejected};
 
 /// An open database whose schema is the one this program knows.
 pub struct Store {

@@ -94,6 +94,27 @@ pub struct DeadLetter {
     pub size: i64,
 }
 
+/// As much of a dead letter as every version has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Noted {
+    /// Its number, for the operator.
+    pub id: i64,
+    /// Whose it is.
+    pub pipeline: String,
+    /// The document's id as text.
+    pub source_id: String,
+    /// Why it could not be stored the last time.
+    pub reason: String,
+    /// When that was, in milliseconds since 1970.
+    pub last_failed: i64,
+}
+
+/// The newest dead letters, with this expression for their time: of so many no index is needed but that of the key.
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+pub(super) fn newest(last_failed: &str, most: u32) -> String {
+    format!("SELECT id, pipeline, source_id, reason, {last_failed} FROM {TABLE} ORDER BY id DESC LIMIT {most}")
+}
+
 /// The table of dead letters.
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub(super) const TABLE: &str = "dead_letters";

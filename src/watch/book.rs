@@ -6,6 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::health::{Level, Reason};
+use crate::log::rfc3339;
 use crate::text;
 
 /// At most so many messages an hour; what comes beyond waits and is told in one.
@@ -187,6 +188,11 @@ impl Book {
         self.untold = waiting;
         self.messages.push(now);
         Some((due, std::mem::take(&mut self.uncounted)))
+    }
+
+    /// Since when each reason is open, RFC 3339, by its key.
+    pub fn since(&self) -> BTreeMap<String, String> {
+        self.open.iter().map(|(key, open)| (key.clone(), rfc3339(open.since))).collect()
     }
 
     /// How many reasons are open.

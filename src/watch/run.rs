@@ -167,22 +167,23 @@ pub fn run(
         log::warn!("limits_replaced", error = error.to_string());
         Thresholds::default()
     });
-    let (reasons, look) = judge(&mut limits);
+    let (reasons, mut look) = judge(&mut limits);
     let reasons = state.unseen.add(reasons);
     let reasons = reasons.as_slice();
     // They change each minute: a disk is spared that with what must not be lost.
     if let Err(error) = folder.renew_json(LIMITS, &limits) {
         log::warn!("limits_not_kept", error = error.to_string());
     }
-    // Who reads it can do without it for a while.
-    if let Err(error) = folder.renew_json(Look::FILE, &look) {
-        log::warn!("look_not_left", error = error.to_string());
-    }
     let zone = TimeZone::system();
     let names = can_tell.then(|| ways.iter().map(Way::name).collect());
     let saying = Saying { config: &config.notify, zone: &zone, now, ways: names };
     let changes = state.hear(reasons, &saying);
     changes.iter().for_each(|event| note(&folder, event));
+    look.since = state.book.since();
+    // Who reads it can do without it for a while.
+    if let Err(error) = folder.renew_json(Look::FILE, &look) {
+        log::warn!("look_not_left", error = error.to_string());
+    }
     take_past(&mut state, config, &root, now, !ways.is_empty());
     state.speak(&saying)?;
     let mut kept = Kept { folder: &folder, bytes: before };

@@ -15,6 +15,7 @@ const MINUTE: i64 = 60_000;
 /// Markup, quotes, a mark that turns text, a control character.
 const EVIL: &str = "<script>alert('&\"')</script>\u{202e}\u{1b}[31m";
 const EVIL_SHOWN: &str = "&lt;script&gt;alert('&amp;&quot;')&lt;/script&gt;\\u{202e}\\u{1b}[31m";
+const PIPELINE: &str = "[[pipeline]]\nname = \"reading\"\nsource = \"file:/nowhere\"\n";
 /// The largest page, in bytes.
 const LARGEST: usize = 150_000;
 
@@ -32,7 +33,8 @@ fn instant(millis: i64) -> String {
 
 /// Puts rows into the database of a host.
 fn fill(host: &Host, rows: &[MetricRow]) {
-    let mut store = Store::open(&config_in(&host.path("fill.toml"), &host.state(), "sqlite:hub.db", "")).unwrap();
+    let config = config_in(&host.path("fill.toml"), &host.state(), "sqlite:hub.db", PIPELINE);
+    let mut store = Store::open(&config).unwrap();
     for some in rows.chunks(5000) {
         store.insert_metrics(some, &[]).unwrap();
     }
@@ -186,7 +188,7 @@ fn what_was_measured_is_drawn_with_its_gaps_and_what_happened() {
 
 #[test]
 fn text_of_strangers_is_text_everywhere() {
-    let host = host("[[pipeline]]\nname = \"reading\"\nsource = \"file:/nowhere\"");
+    let host = host(PIPELINE);
     let rows = |name: &str| {
         let time = ago(3);
         vec![
@@ -410,6 +412,115 @@ fn children(gateway: &Gateway) -> Vec<String> {
         std::fs::read_to_string(task.unwrap().path().join("children")).unwrap_or_default()
     };
     tasks.map(of_task).flat_map(|list| list.split_whitespace().map(str::to_owned).collect::<Vec<_>>()).collect()
+}
+
+#[test]
+fn a_reason_is_told_once_with_its_command_and_since_when() {
+    let host = host(PIPELINE);
+    let kept = json!({"reading": {"dead_letters": 7, "damaged_files": 0, "counted": instant(ago(5))}});
+    let run = json!({"service": "reading-sync", "started": instant(ago(5)), "duration_ms": 1, "status": "done", "details": {"kept": kept}});
+    happened(&host, "reading", &[]);
+    std::fs::write(host.state().join("reading/run.json"), run.to_string()).unwrap();
+    let gateway = Gateway::on(host);
+    let reasons = gateway.get_admin("/api/status").json()["reasons"].clone();
+    let reasons = reasons.as_array().unwrap();
+    let look = json!({"at": instant(ago(1)), "since": reasons.iter().map(|reason| (reason["key"].as_str().unwrap().to_owned(), Value::from(instant(ago(50))))).collect::<Value>()});
+    std::fs::create_dir_all(gateway.host.state().join("watch")).unwrap();
+    std::fs::write(gateway.host.state().join("watch/look.json"), look.to_string()).unwrap();
+    let html = page(&gateway, "/");
+    assert!(!reasons.is_empty());
+    for reason in reasons {
+        assert_eq!(html.matches(reason["reason"].as_str().unwrap()).count(), 1, "{html}");
+        assert_eq!(html.matches(&format!("<code>{}</code>", reason["mend"].as_str().unwrap())).count(), 1, "{html}");
+    }
+    assert!(
+        html.contains("<span class=\"word degraded\">degraded</span>") && html.contains("\">50 min ago</time>"),
+        "{html}"
+    );
+    assert!(
+        html.contains("<p class=\"state degraded\">degraded</p>")
+            && html.contains(": degraded – Observability Hub</title>")
+    );
+}
+
+#[test]
+fn pipelines_show_their_days_and_what_could_not_be_stored() {
+    let host = host(PIPELINE);
+    let moved = |days: i64, stored: u64| json!({"at": instant(ago(days * 24 * 60)), "kind": "moved", "about": "reading", "status": "done", "counts": {"stored": stored}});
+    happened(&host, "reading", &[moved(900, 5000), moved(3, 40), moved(3, 2), moved(0, 7)]);
+    let kept = json!({"reading": {"dead_letters": 1, "damaged_files": 0, "counted": instant(ago(5))}});
+    let run = json!({"service": "reading-sync", "started": instant(ago(5)), "duration_ms": 20, "status": "done", "counts": {"stored": 7}, "details": {"pipeline": "reading", "kept": kept}});
+    std::fs::write(host.state().join("reading/run.json"), run.to_string()).unwrap();
+    fill(&host, &usual(&own_name(), ago(3), 10.0));
+    let database = rusqlite::Connection::open(host.state().join("data/hub.db")).unwrap();
+    let letter = "INSERT INTO dead_letters (pipeline, source_id, reason, document) VALUES ('reading', ?1, ?1, x'00')";
+    database.execute(letter, [EVIL]).unwrap();
+    let gateway = Gateway::on(host);
+    let html = page(&gateway, "/pipelines");
+    for shown in [
+        "49 rows in 30 days, at most 42 a day",
+        "<b class=\"good\">done</b> 5 min ago",
+        ", 7 rows",
+        "<b class=\"bad\">1</b>",
+    ] {
+        assert!(html.contains(shown), "{shown} is not in {html}");
+    }
+    assert_eq!(html.matches(EVIL_SHOWN).count(), 2, "its name and its reason: {html}");
+    assert_eq!(html.matches("<rect class=\"good\"").count(), 2, "{html}");
+    // The table is gone, and the days are there still.
+    database.execute_batch("DROP TABLE dead_letters").unwrap();
+    let html = page(&gateway, "/pipelines");
+    assert!(html.contains("The dead letters cannot be read") && html.contains("49 rows in 30 days"), "{html}");
+}
+
+#[test]
+fn the_funnel_shows_when_it_was_open() {
+    let host = host("");
+    let event = |hours: i64, kind: &str, reason: Option<&str>| json!({"at": instant(ago(hours * 60)), "kind": kind, "about": "", "status": kind, "reason": reason});
+    happened(
+        &host,
+        "gate",
+        &[
+            event(60 * 24, "opened", None),
+            event(50, "closed", Some("the proxy does not answer")),
+            event(48, "opened", None),
+        ],
+    );
+    let gateway = Gateway::on(host);
+    let html = page(&gateway, "/funnel");
+    for shown in ["the proxy does not answer", "<td>2 h</td>", "2 days so far", "aria-label=\"Open 2 times in 30 days"]
+    {
+        assert!(html.contains(shown), "{shown} is not in {html}");
+    }
+    // What is no history is read over.
+    std::fs::write(gateway.host.state().join("gate/history.jsonl"), b"\xff\0{\n{}").unwrap();
+    assert!(page(&gateway, "/funnel").contains("neither opened nor closed"));
+    std::fs::remove_file(gateway.host.state().join("gate/history.jsonl")).unwrap();
+    std::os::unix::fs::symlink("/etc/passwd", gateway.host.state().join("gate/history.jsonl")).unwrap();
+    let html = page(&gateway, "/funnel");
+    assert!(html.contains("Its history cannot be read") && !html.contains("root:"), "{html}");
+}
+
+#[test]
+fn a_database_of_another_version_is_shown_as_it_is() {
+    let host = host("");
+    fill(&host, &usual(&own_name(), ago(3), 10.0));
+    let database = rusqlite::Connection::open(host.state().join("data/hub.db")).unwrap();
+    // As the first version made it: no hours, no order, no table of what happened.
+    database
+        .execute_batch(
+            "DROP VIEW metrics_hourly; DROP TABLE hub_hours; DROP TABLE hub_unfilled; DROP TABLE hub_keys;
+             DROP INDEX system_metrics_sorted; DROP INDEX system_metrics_new; DROP TABLE hub_events; DROP TABLE hub_schema;",
+        )
+        .unwrap();
+    let gateway = Gateway::on(host);
+    for range in ["24h", "1y"] {
+        let html = page(&gateway, &format!("/host?range={range}"));
+        assert!(html.contains("<h3>CPU</h3>") && html.contains("last 10 %"), "{html}");
+    }
+    let tables = "SELECT count(*) FROM sqlite_schema WHERE name IN ('hub_hours', 'hub_schema', 'hub_events')";
+    let made: i64 = database.query_row(tables, [], |row| row.get(0)).unwrap();
+    assert_eq!(made, 0, "looking changes nothing");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use maud::{Markup, html};
 
 use super::runs::class;
 use crate::proxy::status::Status;
-use crate::records::{Outcome, Pipeline, Repository, ago, short, span};
+use crate::records::{Kept, Outcome, Pipeline, Repository, ago, short, span};
 
 /// The numbers that a person looks for first.
 pub(super) fn tiles(status: &Status) -> Markup {
@@ -31,7 +31,7 @@ pub(super) fn tiles(status: &Status) -> Markup {
 }
 
 /// Whether the gateway is public, and why or since when.
-fn funnel(status: &Status) -> (String, String) {
+pub(super) fn funnel(status: &Status) -> (String, String) {
     let Some(funnel) = status.funnel.get() else {
         return (status.funnel.unknown().unwrap_or("closed").to_owned(), "never opened".to_owned());
     };
@@ -89,24 +89,29 @@ pub(super) fn repository(repository: &Repository, status: &Status) -> Markup {
 }
 
 pub(super) fn pipeline(pipeline: &Pipeline, now: jiff::Timestamp) -> Markup {
-    let class = |number| if number > 0 { "bad" } else { "same" };
     html! {
         section.card {
-            h3 { (pipeline.pipeline) }
+            h3 { a href="/pipelines" { (pipeline.pipeline) } }
             dl {
-                dt { "Dead letters" }
                 @match &pipeline.kept {
-                    None => { dd { "not known" } }
-                    Some(kept) => {
-                        dd {
-                            b class=(class(kept.dead_letters)) { (kept.dead_letters) }
-                            " " span.more { "counted " (ago(&kept.counted, now)) }
-                        }
-                        dt { "Damaged files" }
-                        dd { b class=(class(kept.damaged_files)) { (kept.damaged_files) } }
-                    }
+                    Some(found) => (kept(found, now)),
+                    None => { dt { "Dead letters" } dd { "not known" } }
                 }
             }
         }
+    }
+}
+
+/// What a pipeline could not store and keeps, in a list.
+pub(super) fn kept(kept: &Kept, now: jiff::Timestamp) -> Markup {
+    let class = |number| if number > 0 { "bad" } else { "same" };
+    html! {
+        dt { "Dead letters" }
+        dd {
+            b class=(class(kept.dead_letters)) { (kept.dead_letters) }
+            " " span.more { "counted " (ago(&kept.counted, now)) }
+        }
+        dt { "Damaged files" }
+        dd { b class=(class(kept.damaged_files)) { (kept.damaged_files) } }
     }
 }

@@ -14,7 +14,14 @@ pub(super) const DEPLOYMENTS: &str = "/deployments";
 pub(super) const UNITS: &str = "/units";
 
 /// The pages in the order of the navigation: path and name.
-const PAGES: [(&str, &str); 4] = [("/", "Overview"), ("/host", "Host"), (DEPLOYMENTS, "Deployments"), (UNITS, "Units")];
+const PAGES: [(&str, &str); 6] = [
+    ("/", "Overview"),
+    ("/host", "Host"),
+    (DEPLOYMENTS, "Deployments"),
+    (UNITS, "Units"),
+    ("/pipelines", "Pipelines"),
+    ("/funnel", "Funnel"),
+];
 
 /// One page.
 pub(super) struct Page {

@@ -3,9 +3,12 @@
 
 mod cards;
 pub(super) mod deployments;
+pub(super) mod funnel;
 pub(super) mod host;
 mod layout;
+mod now;
 mod overview;
+pub(super) mod pipelines;
 mod runs;
 pub(super) mod units;
 mod uses;
@@ -39,6 +42,8 @@ pub(super) enum Place {
     /// One, by its name in links.
     Deployment(String),
     Units,
+    Pipelines,
+    Funnel,
 }
 
 impl Place {
@@ -47,6 +52,8 @@ impl Place {
         let newer = || request.get_param("newer").and_then(|newer| newer.parse().ok()).unwrap_or(0);
         match request.raw_url().split('?').next().unwrap_or_default() {
             "/" => Some(Self::Overview),
+            "/pipelines" => Some(Self::Pipelines),
+            "/funnel" => Some(Self::Funnel),
             "/host" => Some(Self::Host(host::Asked::of(request))),
             layout::DEPLOYMENTS => Some(Self::Deployments(newer())),
             layout::UNITS => Some(Self::Units),
@@ -65,6 +72,8 @@ impl Place {
     fn page(self, status: &Status, readers: &Readers) -> Page {
         match self {
             Self::Overview => overview::page(status),
+            Self::Pipelines => pipelines::page(status, readers),
+            Self::Funnel => funnel::page(status, readers),
             Self::Host(asked) => host::page(asked, readers),
             Self::Deployments(newer) => deployments::list(&readers.ask(&Question::Deployments(newer)), status),
             Self::Deployment(id) => deployments::detail(&readers.ask(&Question::Deployment(id)), status),

@@ -4,6 +4,7 @@ use maud::{Markup, html};
 
 use super::cards;
 use super::layout::{self, Page};
+use super::now;
 use super::runs;
 use crate::health::Reason;
 use crate::proxy::status::Status;
@@ -13,6 +14,8 @@ pub(super) fn page(status: &Status) -> Page {
     let body = html! {
         (reasons(status))
         (next_steps(status))
+        (now::tiles(status))
+        h2 { "Webhooks" }
         (cards::tiles(status))
         h2 { "Repositories" }
         @if status.repositories.is_empty() {

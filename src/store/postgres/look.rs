@@ -13,6 +13,7 @@ use crate::kinds::{Found, Wanted};
 use crate::store::Error;
 use crate::store::engine::{self, Take, list_hosts};
 use crate::store::hourly::{HOURLY, UNFILLED};
+use crate::store::readings::{Noted, newest};
 
 /// One piece of what is read.
 const PIECE_LIMIT: Duration = Duration::from_secs(10);
@@ -58,6 +59,18 @@ impl engine::Reader for Reader {
     fn hosts(&mut self) -> Result<Vec<String>, Error> {
         self.session.explained(&self.address, PIECE_LIMIT, "read the hosts", |client| {
             client.query_typed(&list_hosts(), &[])?.iter().map(|row| row.try_get(0)).collect()
+        })
+    }
+
+    fn newest_dead_letters(&mut self, most: u32) -> Result<Vec<Noted>, Error> {
+        let sql = newest("(extract(epoch FROM last_failed) * 1000)::bigint", most);
+        self.session.explained(&self.address, PIECE_LIMIT, "read dead letters", move |client| {
+            let rows = client.query_typed(&sql, &[])?;
+            let letter = |row: &postgres::Row| {
+                let (id, pipeline, source_id) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+                Ok(Noted { id, pipeline, source_id, reason: row.try_get(3)?, last_failed: row.try_get(4)? })
+            };
+            rows.iter().map(letter).collect()
         })
     }
 

@@ -13,6 +13,7 @@ use crate::kinds::{Found, Wanted};
 use crate::store::Error;
 use crate::store::engine::{self, Take, list_hosts};
 use crate::store::hourly::{Course, HOURLY, UNFILLED};
+use crate::store::readings::{Noted, newest};
 
 /// Rows of all kinds, by host and time; the last parameter says nothing.
 const AS_THEY_CAME: &str =
@@ -89,6 +90,17 @@ impl engine::Reader for Reader {
             .prepare(&list_hosts())
             .and_then(|mut statement| statement.query_map([], |row| row.get(0))?.collect::<Result<Vec<String>, _>>());
         hosts.map_err(|error| file::explain(&self.target, "read the hosts", &error))
+    }
+
+    fn newest_dead_letters(&mut self, most: u32) -> Result<Vec<Noted>, Error> {
+        let letters = self.connection.prepare(&newest("last_failed", most)).and_then(|mut statement| {
+            let letter = |row: &Row<'_>| {
+                let (id, pipeline, source_id) = (row.get(0)?, row.get(1)?, row.get(2)?);
+                Ok(Noted { id, pipeline, source_id, reason: row.get(3)?, last_failed: row.get(4)? })
+            };
+            statement.query_map([], letter)?.collect::<Result<Vec<_>, _>>()
+        });
+        letters.map_err(|error| file::explain(&self.target, "read dead letters", &error))
     }
 
     fn samples(&mut self, host: &str, wanted: &Wanted, (from, until): (i64, i64), take: Take<'_>) -> Result<(), Error> {

@@ -25,7 +25,7 @@ pub fn edges(chart: &Chart, lines: &[Line]) -> (f64, f64) {
 fn round(value: f64) -> f64 {
     let power = 10f64.powf(value.log10().floor());
     let found = [1.0, 2.0, 4.0, 6.0, 8.0, 10.0].into_iter().map(|digit| digit * power).find(|round| *round >= value);
-    found.filter(|round| *round > 0.0).unwrap_or(1.0)
+    found.filter(|round| *round > 0.0 && round.is_finite()).unwrap_or(1.0)
 }
 
 /// A value in a few characters.
