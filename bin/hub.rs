@@ -14,9 +14,9 @@ const SERVICES: &[Service] = &[
     Service { name: "system-metrics", main: metrics::main, check: |_| Ok(()) },
     Service { name: "reading-sync", main: reading::main, check: |_| Ok(()) },
     Service { name: "hub-watch", main: hub::watch_main, check: |_| Ok(()) },
-    Service { name: reading::RUN, main: reading::run_main, check: |_| Ok(()) },
 ];
 
 fn main() -> ExitCode {
-    hub::main(SERVICES)
+    let children = proxy::CHILDREN.map(|(name, main)| Service { name, main, check: |_| Ok(()) });
+    hub::main(&[SERVICES, &children].concat())
 }

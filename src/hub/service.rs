@@ -4,6 +4,7 @@ use crate::config::{self, Config};
 use crate::program::{self, Exit};
 
 /// A service that the program carries.
+#[derive(Clone, Copy)]
 pub struct Service {
     /// The name of its binary.
     pub name: &'static str,

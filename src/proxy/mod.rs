@@ -67,13 +67,18 @@ pub fn described() -> argh::CommandInfoWithArgs {
     Arguments::get_args_info()
 }
 
+/// The main function of a program.
+type Main = fn() -> ExitCode;
+
+/// What the proxy starts of its own binary, by name: a pipeline's run and the reader of a page. Whatever program carries the
+/// proxy has to know them.
+pub const CHILDREN: [(&str, Main); 2] = [(reading::RUN, reading::run_main), (reader::NAME, reader::main)];
+
 /// The program `proxy`.
 pub fn main() -> ExitCode {
-    // A pipeline's run and the reader of a page are this program under other names.
-    match std::env::args_os().next() {
-        Some(name) if name == reading::RUN => return reading::run_main(),
-        Some(name) if name == reader::NAME => return reader::main(),
-        _ => {}
+    let called = std::env::args_os().next().unwrap_or_default();
+    if let Some((_, main)) = CHILDREN.iter().find(|(name, _)| called == *name) {
+        return main();
     }
     program::run(|_: Arguments, renewal: Renewal| match secrets(renewal.config()) {
         Ok(secrets) => run::serve(renewal, secrets),

@@ -444,3 +444,18 @@ fn at_a_terminal_json_is_written_where_it_is_asked_for() {
     let _mortal = Mortal(pid(&service.line("service_started")));
     assert_eq!(service.line("listening")["service"], "proxy");
 }
+
+#[test]
+fn pages_read_what_they_show_in_this_one_program() {
+    let up = Up::new();
+    let service = up.start();
+    service.line("metrics_stored");
+    for (path, shown) in
+        [("/host", "<figure"), ("/deployments", "Nothing was deployed here yet"), ("/units", "None yet")]
+    {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", up.admin);
+        let answer = send_raw(up.admin, request.as_bytes()).unwrap();
+        let page = String::from_utf8_lossy(&answer.body);
+        assert!(answer.status == 200 && page.contains(shown), "{path}: {page}");
+    }
+}
