@@ -39,7 +39,7 @@ pub(super) fn steps(plan: &Plan, not_deployed: Option<&str>) -> Vec<String> {
         lines.push(format!("and {} more files that differ in {}", plan.changes.len() - SHOWN, short(&plan.to)));
     }
     if plan.changes.is_empty() && !plan.is_live() {
-        lines.push(format!("take {} for deployed: the checkout has it already", short(&plan.to)));
+        lines.push(format!("take {} for deployed: the checkout has its files already", short(&plan.to)));
     }
     for (step, argv) in [("build", &plan.repository.build), ("after", &plan.repository.after)] {
         if !argv.is_empty() && !plan.is_live() {

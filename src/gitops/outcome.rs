@@ -117,6 +117,9 @@ pub(super) struct Outcome {
     /// What of the commit the checkout does not have, where something is left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub left_out: Option<Missing>,
+    /// Of a rollback: the commit that the branch still has, and that is to be reverted.
+    #[serde(skip)]
+    pub went_back_from: Option<String>,
     /// Units that `--adopt` names and the commit does not have; empty where nobody came to look.
     #[serde(skip)]
     pub not_there: Vec<String>,

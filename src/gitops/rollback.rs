@@ -33,6 +33,8 @@ pub struct WentBack {
     pub from: Option<String>,
     /// What is to be live.
     pub to: Option<String>,
+    /// What the branch still has, and is to revert.
+    pub went_back_from: Option<String>,
     /// Its subject.
     pub subject: Option<String>,
     /// Why it was not done, or what is to be known of it.
@@ -90,6 +92,7 @@ pub fn rollback(config: &Config, repository: &Repository, back: Back) -> Result<
         record: json!(outcome),
         from: outcome.from,
         to: outcome.to,
+        went_back_from: outcome.went_back_from,
         subject: outcome.about.map(|about| about.subject),
         reason: outcome.reason,
         lines,
@@ -149,7 +152,7 @@ impl Run<'_> {
             return Ok((Status::Planned, None));
         }
         let earlier = self.store.hold(repository)?;
-        self.hold_for(repository, outcome, &to)?;
+        self.hold_for(repository, outcome, &to, earlier.as_ref())?;
         let end = if plan.is_idle() { Ok((Status::Unchanged, None)) } else { self.deploy(&mut plan, &turn, outcome) };
         let is_back = matches!(end, Ok((Status::Deployed | Status::Unchanged, _)));
         if is_back {
@@ -182,14 +185,19 @@ impl Run<'_> {
     }
 
     /// Suspends deployments before anything changes: a run that is cut off then leaves the branch alone.
-    fn hold_for(&self, repository: &Repository, outcome: &Outcome, to: &str) -> Result<(), Error> {
+    fn hold_for(
+        &self,
+        repository: &Repository,
+        outcome: &mut Outcome,
+        to: &str,
+        earlier: Option<&Hold>,
+    ) -> Result<(), Error> {
         let by = outcome.by.clone().unwrap_or_default();
-        let hold = Hold {
-            since: log::now(),
-            by,
-            reason: Some(hold_reason(outcome, to)),
-            went_back_from: left_behind(outcome, to).map(str::to_owned),
-        };
+        // The branch is to lose all that was gone back from, not the last step only.
+        let first = earlier.and_then(|hold| hold.went_back_from.as_deref()).filter(|first| *first != to);
+        let went_back_from = first.or(left_behind(outcome, to)).map(str::to_owned);
+        let hold = Hold { since: log::now(), by, reason: Some(hold_reason(outcome, to)), went_back_from };
+        outcome.went_back_from.clone_from(&hold.went_back_from);
         self.store.set_hold(repository, &hold).map_err(Into::into)
     }
 

@@ -9,7 +9,7 @@ use crate::log;
 use crate::program::print;
 use crate::random;
 use crate::records::history::{Event, Kind};
-use crate::records::{self, short};
+use crate::records::{self, revert, short};
 use crate::state::{self, Folder, repository_record};
 use crate::webhook::queue::Queue;
 
@@ -192,12 +192,14 @@ pub(super) fn release(arguments: &Release) -> Result<(), Error> {
         target.tell(Kind::Released, "released", None)?;
     }
     print(&format!("{} {}", target.name, if was_held { "is released" } else { "was not on hold" }));
-    if let Some(commit) = before.and_then(|hold| hold.went_back_from) {
+    if let Some(from) = before.and_then(|hold| hold.went_back_from) {
+        let live: Option<records::Deployed> = target.read("deployed").ok().flatten();
+        let how = live.map_or_else(String::new, |live| format!(" ({})", revert(&live.commit, &from)));
         let stay = command_line("hub", &format!("hold {}", target.name), target.flag);
-        let commit = short(&commit);
         print(&format!(
-            "you went back from {commit}: if the branch still has it, the next run deploys it again; push a commit that \
-             reverts it (git revert {commit}), or stay where you are with: {stay}"
+            "you went back from {}: if the branch still has it, the next run deploys it again; push a revert{how}, or \
+             stay where you are with: {stay}",
+            short(&from)
         ));
     }
     // Also where it was not on hold: an earlier release may have been interrupted between the two.

@@ -5,7 +5,7 @@ use crate::config::Config;
 use crate::gitops::{self, Back};
 use crate::hint::hint;
 use crate::program::{Exit, print};
-use crate::records::short;
+use crate::records::{revert, short};
 use crate::{log, text};
 
 /// Go back to an earlier deployed commit, at once, and hold the repository there.
@@ -66,7 +66,11 @@ pub(super) fn main(arguments: &Arguments) -> Result<Exit, Error> {
         Exit::Done if arguments.dry_run => print(&format!("{name} would go back from {from} to {to}")),
         Exit::Done => {
             let resume = hint("hub", &format!("release {name}"));
-            print(&format!("{name} is back on {to} and on hold; resume with: {resume}"));
+            let first = match (done.to.as_deref(), done.went_back_from.as_deref()) {
+                (Some(to), Some(from)) => format!("push a revert ({}), then ", revert(to, from)),
+                _ => String::new(),
+            };
+            print(&format!("{name} is back on {to} and on hold; {first}resume with: {resume}"));
         }
         _ => print(&format!(
             "{name} did not go back: {}",

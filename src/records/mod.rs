@@ -43,7 +43,7 @@ pub use repository::{
 pub use sample::Sample;
 pub use totals::Totals;
 pub use uptime::{Uptime, boot};
-pub use words::{ago, counted, ended_ago, milliseconds, seconds_between, short, span};
+pub use words::{ago, counted, ended_ago, milliseconds, revert, seconds_between, short, span};
 
 /// The longest entry of the journal, in bytes: a thousand unit files with their links and manifest entries are more than a
 /// usual record.

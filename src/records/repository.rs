@@ -157,7 +157,7 @@ pub struct Hold {
     /// Whose doing it is.
     pub by: String,
     pub reason: Option<String>,
-    /// The commit that somebody went back from, where that is why.
+    /// The commit that somebody went back from, where that is why; of several rollbacks in a row that of the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub went_back_from: Option<String>,
 }

@@ -3,6 +3,11 @@ pub fn short(commit: &str) -> &str {
     commit.char_indices().nth(10).and_then(|(end, _)| commit.get(..end)).unwrap_or(commit)
 }
 
+/// The command that reverts on the branch all that came after one commit, up to another one.
+pub fn revert(after: &str, up_to: &str) -> String {
+    format!("git revert {}..{}", short(after), short(up_to))
+}
+
 /// Seconds from one instant to a later one; 0 when the clock was set back meanwhile.
 pub fn seconds_between(from: jiff::Timestamp, to: jiff::Timestamp) -> u64 {
     u64::try_from(to.as_second() - from.as_second()).unwrap_or(0)

@@ -82,7 +82,7 @@ fn a_dry_run_changes_nothing_but_the_mirror() {
     std::fs::remove_file(&deployed).unwrap();
     let run = site.run(&["--dry-run"]).expect(0, "planned");
     let line = &run.report["repositories"][0]["plan"][0];
-    assert_eq!(line, &format!("take {first} for deployed: the checkout has it already"));
+    assert_eq!(line, &format!("take {first} for deployed: the checkout has its files already"));
     std::fs::write(&deployed, record).unwrap();
     std::fs::remove_file(site.origin.work.join("app/config")).unwrap();
     let commit = site.origin.push(&[("README", "two\n"), ("odd\u{1b}[31m\nname", "x")]);

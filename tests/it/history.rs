@@ -147,7 +147,8 @@ fn one_goes_back_and_the_branch_waits_for_the_release() {
     assert_eq!(deployed(&site), commits[1]);
     assert_eq!(kinds(&site)[3..], ["deployed", "held"]);
     // A step further, and not to what was left.
-    rollback(&site, &[], 0);
+    let text = rollback(&site, &[], 0);
+    assert!(text.contains("push a revert (git revert"), "{text}");
     site.assert_exactly(&commits[0]);
     let known = versions(&site);
     assert_eq!((&known["live"], &known["versions"][0]["commit"]), (&json!(commits[0]), &json!(commits[2])));
@@ -160,8 +161,9 @@ fn one_goes_back_and_the_branch_waits_for_the_release() {
     site.queued().expect(0, "held");
     site.assert_exactly(&commits[0]);
     let text = says(&hub(&site, &["release", REPO]), 0);
-    assert!(text.contains(&format!("you went back from {}", &commits[1][..10])), "{text}");
-    assert!(text.contains("git revert") && text.contains("hub hold acme/infra"), "{text}");
+    let revert = format!("git revert {}..{}", &commits[0][..10], &commits[2][..10]);
+    assert!(text.contains(&format!("you went back from {}", &commits[2][..10])), "{text}");
+    assert!(text.contains(&revert) && text.contains("hub hold acme/infra"), "{text}");
     let again = says(&hub(&site, &["release", REPO]), 0);
     assert!(!again.contains("went back"), "{again}");
     site.queued().expect(0, "deployed");
