@@ -75,7 +75,7 @@ fn the_timer_looks_each_minute_and_a_notifier_that_is_away_is_said() {
     let record = "/var/lib/observability-hub/watch/run.json";
     machine.wait_for("a look", Duration::from_secs(90), || machine.run(&["test", "-e", record]).status.success());
     let run = machine.read(record);
-    assert!(run.contains("\"status\": \"failed\"") && run.contains("127.0.0.1:9") && !run.contains("/beat"), "{run}");
+    assert!(run.contains("\"status\":\"failed\"") && run.contains("127.0.0.1:9") && !run.contains("/beat"), "{run}");
     let status = machine.run(&["hub", "status"]);
     let said = String::from_utf8_lossy(&status.stdout).into_owned();
     assert!(said.contains("notices of this host do not arrive") && said.contains("hub notify test"), "{said}");
