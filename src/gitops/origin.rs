@@ -59,7 +59,10 @@ pub(super) fn find(path: &Path, fetching: &Account) -> Result<Option<Origin>, Er
 
 fn missing(path: &Path, error: state::Error) -> Error {
     let part = if let state::Error::Io { path, .. } = error { path } else { path.to_owned() };
-    Error::Fetch { url: path.display().to_string(), reason: format!("there is no {}", part.display()) }
+    Error::Fetch {
+        url: path.display().to_string(),
+        reason: format!("there is no {}; make it, or correct url in hub.toml", part.display()),
+    }
 }
 
 fn refused(path: &Path, error: &state::Error) -> Error {

@@ -82,8 +82,11 @@ pub(super) fn main(arguments: &Arguments) -> Result<(), Error> {
     Folder::open_or_make(folder, 0o755)?.publish(file, text.as_bytes(), 0o644)?;
     let store = Store::of(&config);
     let known = webhook_test::secret(&config, &store)?;
-    let flag = arguments.config.as_deref();
-    let start = if store.installed && flag.is_none() {
+    // Every command reads the file that HUB_CONFIG names, unless a flag names this one.
+    let named = std::env::var_os("HUB_CONFIG").filter(|named| !named.is_empty());
+    let is_elsewhere = named.is_some_and(|named| Path::new(&named) != path);
+    let flag = arguments.config.as_deref().or_else(|| is_elsewhere.then_some(path.as_path()));
+    let start = if store.installed && arguments.config.is_none() {
         "systemctl enable --now proxy gitops-sync.path gitops-sync.timer".to_owned()
     } else {
         command_line("hub", "up", flag)
@@ -140,7 +143,7 @@ fn unused(path: &Path) -> Result<String, Error> {
         return Ok(text.trim_end().to_owned() + "\n\n");
     }
     Err(Error::Init(format!(
-        "{} is there already and is not changed; edit it, or name another file with --config",
+        "{} is there already and is not changed; write one more [[repository]] into it, or name another file with --config",
         path.display()
     )))
 }

@@ -22,7 +22,7 @@ pub(super) fn error(status: u16, reason: &str) -> Response {
 }
 
 pub(super) fn not_found() -> Response {
-    error(404, "there is nothing at this path")
+    error(404, "there is nothing at this path; a forge delivers to /api/webhook/gitops")
 }
 
 /// 405; `allowed` is the value of `Allow`.

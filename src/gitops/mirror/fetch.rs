@@ -287,7 +287,7 @@ impl Mirror<'_> {
         let is_missing =
             |folder: &&Path| std::fs::metadata(folder).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound);
         if let Some(missing) = path.ancestors().filter(is_missing).last() {
-            return Some(format!("there is no {}", missing.display()));
+            return Some(format!("there is no {}; make it, or correct url in hub.toml", missing.display()));
         }
         let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
         let may_read = |path: &Path| {

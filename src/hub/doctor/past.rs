@@ -69,7 +69,14 @@ impl Past {
         let key = format!("gitops/{}/", repository.name);
         let ends = ["rolled-back", "refused", "failed", "rollback-failed"];
         let is_of = |known: &str| known.strip_prefix(&key).is_some_and(|end| ends.contains(&end));
-        findings.all.append(&mut self.findings(&findings.about, is_of).all);
+        let mut found = self.findings(&findings.about, is_of).all;
+        // `hub status` sends people here; from here they go on.
+        for mend in
+            found.iter_mut().filter_map(|finding| finding.mend.as_mut()).filter(|mend| mend.contains("hub doctor"))
+        {
+            *mend = mend.replace("hub doctor", &format!("hub deploy {}", repository.name)) + "   # once that is done";
+        }
+        findings.all.append(&mut found);
     }
 
     /// Why the newest run of a pipeline failed, and what it keeps.

@@ -184,7 +184,7 @@ fn without_url(words: String, url: &WebUrl) -> String {
 pub(super) fn answer(url: &WebUrl, mut answer: Response<ureq::Body>, token: Option<&Secret>) -> Result<String, Unsent> {
     let status = answer.status();
     if status.is_success() {
-        return Ok(format!("{url} answered {}", status.as_u16()));
+        return Ok(format!("it answered {}", status.as_u16()));
     }
     let retry_after = retry_after(&answer, Timestamp::now());
     let words = answer.body_mut().with_config().limit(MOST_OF_ANSWER).read_to_string().unwrap_or_default();
