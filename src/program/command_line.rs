@@ -47,8 +47,19 @@ pub fn parse_arguments<T: argh::FromArgs>(program: &str, words: &[String]) -> Re
             print(&with_version(program, &early.output));
             Exit::Done.into()
         }
-        Err(()) => usage_error(program, early.output.trim_end()),
+        Err(()) => usage_error(&command::<T>(program, &words), early.output.trim_end()),
     })
+}
+
+/// The program and the command that the words begin with, as its help names itself.
+fn command<T: argh::FromArgs>(program: &str, words: &[&str]) -> String {
+    let named = words.iter().take_while(|word| !word.starts_with('-')).count();
+    let mut names = (1..=named).rev().map(|count| [&[program], &words[..count]].concat().join(" "));
+    let is_command = |name: &String| {
+        let asked: Vec<&str> = name.split(' ').skip(1).chain(["--help"]).collect();
+        T::from_args(&[program], &asked).is_err_and(|early| early.output.starts_with(&format!("Usage: {name} ")))
+    };
+    names.find(is_command).unwrap_or_else(|| program.to_owned())
 }
 
 /// `--name=value` as the two words that argh takes, where the name is an option's: a switch has no value.

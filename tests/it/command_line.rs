@@ -61,6 +61,14 @@ fn a_wrong_command_line_is_a_usage_error() {
     for words in [&["deploy"][..], &["hold"], &["release"], &["retry"], &["frobnicate"]] {
         assert_eq!(host.run("hub", words).status.code(), Some(2), "{words:?}");
     }
+    for (words, named) in [
+        (&["deploy"][..], "hub deploy"),
+        (&["dead-letters", "show", "--all"], "hub dead-letters show"),
+        (&["versions", "a/b", "c d"], "hub versions"),
+        (&["frobnicate", "x"], "hub"),
+    ] {
+        ends_with(&host.run("hub", words), 2, &format!("Run {named} --help for more information."));
+    }
     let bare = host.run("hub", &[]);
     ends_with(&bare, 2, "Usage: hub <command>");
     assert!(bare.stdout.is_empty());

@@ -461,7 +461,7 @@ fn hub_up_of_an_ordinary_user_reads_what_init_user_writes() {
             .status();
         assert!(nobody.unwrap().success());
     }
-    let run = |words: &[&str]| {
+    let run_with = |words: &[&str], config: Option<&str>| {
         let mut line = if is_root { Command::new("setpriv") } else { Command::new(&hub) };
         if is_root {
             line.args(["--reuid", "nobody", "--regid", "nogroup", "--clear-groups", "--"]).arg(&hub);
@@ -469,8 +469,10 @@ fn hub_up_of_an_ordinary_user_reads_what_init_user_writes() {
         for name in ["HUB_CONFIG", "XDG_CONFIG_HOME"] {
             line.env_remove(name);
         }
+        line.envs(config.map(|path| ("HUB_CONFIG", path)));
         line.args(words).env("HOME", &home).env("HUB_STATE_DIR", host.state()).stdin(Stdio::null()).output().unwrap()
     };
+    let run = |words: &[&str]| run_with(words, None);
     let file = home.join(".config/observability-hub/hub.toml");
     ends_with(&run(&["init", "--repository", &words[2]]), 2, "hub init --user");
     let words = ["init", "--user", "--repository", &words[2], "--name", "acme/infra"];
@@ -478,4 +480,7 @@ fn hub_up_of_an_ordinary_user_reads_what_init_user_writes() {
     let written = std::fs::read_to_string(&file).unwrap();
     assert!(written.contains(&format!("path = \"{}/infra\"", home.display())), "{written}");
     ends_with(&run(&["up", "--check"]), 0, &format!("{} is valid", file.display()));
+    // What comes next is about the file that was written, not about the one that the environment names.
+    std::fs::remove_file(&file).unwrap();
+    ends_with(&run_with(&words, Some("/srv/other.toml")), 0, &format!("hub up --config {}\n", file.display()));
 }
