@@ -1,5 +1,7 @@
 //! Reading metrics, which makes and changes nothing: by whoever may read the database.
 
+use std::time::Instant;
+
 use super::Error;
 use super::engine::Reader;
 use super::readings::Noted;
@@ -17,10 +19,18 @@ impl Look {
     /// # Errors
     /// When the URL is unusable, this build lacks the engine, or the database is not there or cannot be read.
     pub fn open(config: &Config) -> Result<Self, Error> {
+        Self::open_until(config, None)
+    }
+
+    /// The same; a server is waited for until then at most, now and later, and is then asked to give up.
+    ///
+    /// # Errors
+    /// As `open`.
+    pub fn open_until(config: &Config, until: Option<Instant>) -> Result<Self, Error> {
         let url = config.database_url().map_err(|error| Error::Config(error.to_string()))?;
         let reader = match url.sqlite_path() {
             Some(path) => open_sqlite(config, path)?,
-            None => open_postgres(&url)?,
+            None => open_postgres(&url, until)?,
         };
         Ok(Self { reader })
     }
@@ -97,11 +107,11 @@ fn open_sqlite(_: &Config, _: &str) -> Result<Box<dyn Reader>, Error> {
 }
 
 #[cfg(feature = "postgres")]
-fn open_postgres(url: &DatabaseUrl) -> Result<Box<dyn Reader>, Error> {
-    Ok(Box::new(super::postgres::Reader::open(url)?))
+fn open_postgres(url: &DatabaseUrl, until: Option<Instant>) -> Result<Box<dyn Reader>, Error> {
+    Ok(Box::new(super::postgres::Reader::open(url, until)?))
 }
 
 #[cfg(not(feature = "postgres"))]
-fn open_postgres(_: &DatabaseUrl) -> Result<Box<dyn Reader>, Error> {
+fn open_postgres(_: &DatabaseUrl, _: Option<Instant>) -> Result<Box<dyn Reader>, Error> {
     Err(super::not_built_in("PostgreSQL", "postgres"))
 }

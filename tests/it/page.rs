@@ -404,6 +404,30 @@ fn a_database_that_does_not_answer_is_waited_for_two_seconds() {
     assert_eq!(children, Vec::<String>::new(), "none outlives its question");
 }
 
+#[test]
+fn a_page_that_gave_up_leaves_no_question_in_the_server() {
+    let Some(cluster) = crate::support::postgres::shared() else { return };
+    let database = cluster.database("hub_page_locked");
+    let file = format!("[database]\nurl = \"{}\"\n[metrics]\n", database.url());
+    let host = host(&file);
+    let config = config_in(&host.path("fill.toml"), &host.state(), &database.url(), "");
+    Store::open(&config).unwrap().insert_metrics(&usual(&own_name(), ago(1), 5.0), &[]).unwrap();
+    let gateway = Gateway::on(host);
+    let shows = || page(&gateway, "/host").contains("<h3>CPU</h3>");
+    assert!(shows());
+    let mut owner = database.superuser();
+    let mut lock = owner.transaction().unwrap();
+    lock.batch_execute("LOCK system_metrics IN ACCESS EXCLUSIVE MODE").unwrap();
+    for path in ["/host", "/host?range=1y"] {
+        assert!(page(&gateway, path).contains("no answer within 1 s"), "{path}");
+    }
+    let waiting =
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    assert_eq!(database.number(waiting), 0);
+    lock.rollback().unwrap();
+    assert!(shows());
+}
+
 /// The processes that a gateway started and that are there still.
 fn children(gateway: &Gateway) -> Vec<String> {
     let pid = gateway.service.child.id();

@@ -2,6 +2,7 @@
 //! maud writes every text as text; what is hidden in one is written out at the end, in one place.
 
 mod cards;
+mod database;
 pub(super) mod deployments;
 pub(super) mod funnel;
 pub(super) mod host;

@@ -1,5 +1,5 @@
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use postgres::Client;
 use postgres::types::Type;
@@ -31,10 +31,10 @@ pub(in crate::store) struct Reader {
 }
 
 impl Reader {
-    /// Connects, and looks what there is.
-    pub(in crate::store) fn open(url: &DatabaseUrl) -> Result<Self, Error> {
+    /// Connects, and looks what there is; nothing waits beyond `until`, now or later.
+    pub(in crate::store) fn open(url: &DatabaseUrl, until: Option<Instant>) -> Result<Self, Error> {
         let address = Address::parse(url)?;
-        let mut session = Session::connect(&address, None)?;
+        let mut session = Session::connect(&address, until)?;
         let looked = session.call(LOOK_LIMIT, server::look)?;
         let (_, metrics) = looked.map_err(|error| explain_on(&mut session, &address, "read the schema", &error))?;
         Ok(Self { session, address, has_zone: metrics.has_zone() })

@@ -7,11 +7,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{Config, Repository};
 use crate::host;
+use crate::proxy::page::database;
 use crate::proxy::page::uses::{self, By, Use, around};
 use crate::records::history;
 use crate::records::{Deployment, Found, Look, PlanFile, Reader, Request};
 use crate::state::{Folder, repository_record};
-use crate::store;
 use crate::text;
 
 /// Lines of a page.
@@ -227,7 +227,7 @@ fn used(config: &Config, units: &BTreeSet<String>, (begin, end): (Timestamp, Tim
     if units.is_empty() {
         return Ok(uses);
     }
-    let mut database = store::Look::open(config).map_err(|error| error.to_string())?;
+    let mut database = database::open(config).map_err(|error| error.to_string())?;
     let (host, begin, end) = (host::name(), begin.as_millisecond(), end.as_millisecond());
     for by in [By::Minutes, By::Hours] {
         uses.by = by;

@@ -10,6 +10,7 @@ use crate::charts::{self, Chart, Line, Lines, Window};
 use crate::config::Config;
 use crate::host;
 use crate::kinds::HOUR;
+use crate::proxy::page::database;
 use crate::records::history::{self, Told};
 use crate::records::short;
 use crate::store::{self, Look};
@@ -170,7 +171,7 @@ pub fn read(config: &Config, asked: &Asked) -> Result<Host, String> {
     let now = jiff::Timestamp::now().as_millisecond();
     let zone = TimeZone::system();
     let nothing = || "nothing has been measured yet; system-metrics stores a sample each minute".to_owned();
-    let mut database = Look::open(config).map_err(|error| match error {
+    let mut database = database::open(config).map_err(|error| match error {
         store::Error::State(error) if error.is_missing() => nothing(),
         error => error.to_string(),
     })?;

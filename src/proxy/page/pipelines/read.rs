@@ -6,8 +6,8 @@ use jiff::{Timestamp, ToSpan};
 use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
+use crate::proxy::page::database;
 use crate::records::history;
-use crate::store::Look;
 use crate::text::cut;
 
 /// Days that are shown.
@@ -88,7 +88,7 @@ fn place(day: Date, today: Date) -> Option<usize> {
 }
 
 fn letters(config: &Config, zone: &TimeZone) -> Result<Vec<Letter>, String> {
-    let found = Look::open(config).and_then(|mut database| database.newest_dead_letters(MOST_LETTERS));
+    let found = database::open(config).and_then(|mut database| database.newest_dead_letters(MOST_LETTERS));
     let letter = |letter: crate::store::Noted| Letter {
         id: letter.id,
         pipeline: letter.pipeline,

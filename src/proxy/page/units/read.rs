@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 use crate::config::Config;
 use crate::host;
 use crate::kinds::{HOUR, hour_of, unit};
+use crate::proxy::page::database;
 use crate::proxy::page::uses::{self, By, Use};
 use crate::records::{Found, Look, Reader, UnitState};
 use crate::state::Folder;
-use crate::store;
 
 /// Of more units the first are shown.
 const MOST: usize = 200;
@@ -112,7 +112,7 @@ fn day(config: &Config, units: &mut [Unit]) -> Result<(), String> {
         return Ok(());
     }
     let names: BTreeSet<String> = units.iter().map(|unit| unit.unit.clone()).collect();
-    let mut database = store::Look::open(config).map_err(|error| error.to_string())?;
+    let mut database = database::open(config).map_err(|error| error.to_string())?;
     let now = jiff::Timestamp::now().as_millisecond();
     let times = (hour_of(now) - 24 * HOUR, now + HOUR);
     let uses = uses::read(&mut database, &host::name(), &names, times, By::Hours);
