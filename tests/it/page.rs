@@ -564,3 +564,29 @@ fn only_what_reads_is_answered() {
     }
     assert_eq!(gateway.get_admin("/host/").status, 404);
 }
+
+#[test]
+fn what_others_write_of_any_length_is_bounded() {
+    let host = host("");
+    let own = own_name();
+    let long = "x".repeat(300_000);
+    let mut rows = usual(&own, ago(3), 10.0);
+    rows.push(row(&own, ago(2), "disk", json!({long: {"used_percent": 30}})));
+    rows.push(row(&own, ago(2), "temperature", json!({"nvme": {"Composite": f64::MAX}})));
+    // Names before and behind the own one, and one that no link can carry.
+    for at in 0..30 {
+        rows.extend(usual(&format!("{}{at:02}", if at < 25 { "0" } else { "zz" }), ago(3), 10.0));
+    }
+    rows.extend(usual(&"h".repeat(10_000), ago(3), 10.0));
+    fill(&host, &rows);
+    let gateway = Gateway::on(host);
+    let html = page(&gateway, "/host");
+    assert!(html.len() < LARGEST, "{} bytes", html.len());
+    let first = html.split("<tbody>").nth(1).unwrap().split("</tr>").next().unwrap();
+    assert!(first.contains(&format!("host={own}\"")) && first.contains("10 %"), "the own host is not first: {first}");
+    assert!(html.contains("12 more hosts") && !html.contains("hhhhhh"), "{html}");
+    assert!(html.contains("(cut, 300000 bytes)"), "a long mount point is not cut");
+    assert!(!html.contains(">inf<"), "a chart has no edge");
+    let html = page(&gateway, &format!("/host?host={}", "h".repeat(5000)));
+    assert!(html.contains("nothing of a host of this name") && !html.contains("hhhhhh"), "{html}");
+}

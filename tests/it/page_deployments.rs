@@ -287,3 +287,18 @@ fn units_are_shown_with_their_state_and_what_they_use() {
         assert!(html.contains(told), "{told} is missing in {html}");
     }
 }
+
+#[test]
+fn a_long_difference_is_cut_and_the_rest_of_the_page_is_there() {
+    let host = host("");
+    write(&host, "gitops/history.jsonl", &lines(&[deployed()]));
+    let long = "+Environment=A=\"x\"\n".repeat(10_000);
+    let unit = |file: &str| json!({"file": file, "action": "change", "reason": "", "diff": long});
+    let plan =
+        json!({"repository": "acme/infra", "at": "x", "to": "0123", "units": [unit("a.service"), unit("b.service")]});
+    write(&host, "gitops/plans/acme__infra/1.json", &plan.to_string());
+    let gateway = Gateway::on(host);
+    let html = page(&gateway, &link(&page(&gateway, "/deployments")));
+    assert!(html.len() <= 150_000, "{} bytes", html.len());
+    assert!(html.contains("a.service") && html.contains("b.service") && html.contains("(cut, 190000 bytes)"), "{html}");
+}

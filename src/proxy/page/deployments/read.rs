@@ -21,6 +21,8 @@ const LONGEST: usize = 2000;
 /// Of more units, steps and files the first are shown.
 const MOST_UNITS: usize = 30;
 const MOST_STEPS: usize = 200;
+/// Differences of unit files that are shown, in bytes, all together.
+const MOST_DIFFERENCES: usize = 48 << 10;
 /// So long before and after a deployment failures of units are counted.
 const FAILURES: SignedDuration = SignedDuration::from_hours(1);
 
@@ -217,6 +219,12 @@ fn plan(config: &Config, deployment: &Deployment, left_out: &mut usize) -> Resul
         plan.plan.truncate(MOST_STEPS);
         plan.plan.iter_mut().for_each(|step| *step = text::cut(step, LONGEST).into_owned());
         plan.units.truncate(MOST_UNITS);
+        let mut room = MOST_DIFFERENCES;
+        for unit in &mut plan.units {
+            let shown = text::cut(&unit.diff, room).into_owned();
+            room = room.saturating_sub(unit.diff.len());
+            unit.diff = shown;
+        }
         plan
     })
 }

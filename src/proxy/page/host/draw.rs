@@ -19,6 +19,12 @@ pub(in crate::proxy::page) fn page(asked: Asked, readers: &Readers) -> Page {
             Err(why) => (failed("There are no pictures", why)),
             Ok(host) => {
                 @if !host.hosts.is_empty() { (hosts(host, range)) }
+                @if host.more_hosts > 0 {
+                    p.more {
+                        (counted(host.more_hosts as u64, "more host")) " in this database; to see one, open "
+                        code { "/host?host=NAME" }
+                    }
+                }
                 p.more { @if !host.hosts.is_empty() { b { (host.host) } ", " } (host.time) }
                 @if host.charts.is_empty() { p.empty { "Nothing was measured in this time." } }
                 @for (at, chart) in host.charts.iter().enumerate() { (figure(host, chart, at == 0, range)) }

@@ -14,12 +14,18 @@ use crate::proxy::page::database;
 use crate::records::history::{self, Told};
 use crate::records::short;
 use crate::store::{self, Look};
+use crate::text;
 
 const MINUTE: i64 = 60_000;
 /// Marks beyond so many are left out, the oldest first.
 const MOST_MARKS: usize = 100;
-/// Hosts beyond so many are named and not measured.
+/// Hosts beyond so many are counted only.
 const MOST_HOSTS: usize = 20;
+/// The longest name of a host that can be asked for, in bytes: a link to it stands in the page, and hostname(7) allows 64.
+const LONGEST_HOST: usize = 255;
+/// The longest name of a line, and the longest text of a mark, in bytes: another writer's may be of any length.
+const LONGEST_NAME: usize = 120;
+const LONGEST_TEXT: usize = 500;
 /// Rows of a table, each of a part of the time.
 const SLICES: usize = 12;
 /// Parts of the axis of time, with a label at the ends of each.
@@ -89,7 +95,7 @@ impl Asked {
     pub fn of(request: &Request) -> Self {
         let range = request.get_param("range").unwrap_or_default();
         let range = Range::ALL.into_iter().find(|known| known.names().0 == range).unwrap_or_default();
-        Self { range, host: request.get_param("host").filter(|host| !host.is_empty()) }
+        Self { range, host: request.get_param("host") }
     }
 }
 
@@ -99,6 +105,8 @@ pub struct Host {
     pub host: String,
     /// All that the database has, where there are several.
     pub hosts: Vec<Neighbour>,
+    /// How many more it has.
+    pub more_hosts: usize,
     /// The time that is shown, in words.
     pub time: String,
     /// The labels of the axis of time.
@@ -175,33 +183,38 @@ pub fn read(config: &Config, asked: &Asked) -> Result<Host, String> {
         store::Error::State(error) if error.is_missing() => nothing(),
         error => error.to_string(),
     })?;
-    let names = database.hosts().map_err(|error| error.to_string())?;
+    let mut names = database.hosts().map_err(|error| error.to_string())?;
+    let all = names.len();
+    names.retain(|name| name.len() <= LONGEST_HOST);
     let own = host::name();
     let wanted = asked.host.clone().unwrap_or_else(|| own.clone());
     let host = match (names.iter().find(|name| **name == wanted), &asked.host) {
         (Some(name), _) => name.clone(),
-        (None, Some(asked)) => return Err(format!("the database has nothing of {asked}")),
+        (None, Some(_)) => return Err("the database has nothing of a host of this name".to_owned()),
         (None, None) => names.first().cloned().ok_or_else(nothing)?,
     };
     let window = asked.range.window(now);
     let mut lines = Lines::of(window, |chart| !chart.name.starts_with("unit_"));
     charts::read(&mut database, &host, &mut lines).map_err(|error| error.to_string())?;
     let charts = lines.finish().into_iter();
-    let hosts = if names.len() > 1 { neighbours(&mut database, &names, now, &zone)? } else { Vec::new() };
+    let hosts = if all > 1 { neighbours(&mut database, &names, &own, now, &zone)? } else { Vec::new() };
     // What happened elsewhere is told there.
     let (told, unseen) = if host == own { history::all(&config.state_dir) } else { (Vec::new(), None) };
     let edge = |part: usize, of: usize| local(window.begin(part * window.parts / of), &zone, asked.range.form());
-    let offset = zone.to_offset_info(jiff::Timestamp::from_millisecond(window.until).unwrap_or_default());
-    let whole = |time| local(time, &zone, "%Y-%m-%d %H:%M");
+    let offset = |time| zone.to_offset(jiff::Timestamp::from_millisecond(time).unwrap_or_default());
+    // In a night in which clocks are changed an hour comes twice.
+    let form = if offset(window.from) == offset(window.until) { "%Y-%m-%d %H:%M" } else { "%Y-%m-%d %H:%M %Z" };
+    let whole = |time| local(time, &zone, form);
     Ok(Host {
-        time: format!("{} to {} {}", whole(window.from), whole(now), offset.abbreviation()),
+        time: format!("{} to {}", whole(window.from), local(now, &zone, "%Y-%m-%d %H:%M %Z")),
         labels: (0..=LABELS).map(|part| edge(part, LABELS)).collect(),
-        slices: (0..SLICES).map(|part| local(slice_begin(window, part), &zone, "%Y-%m-%d %H:%M")).collect(),
+        slices: (0..SLICES).map(|part| whole(slice_begin(window, part))).collect(),
         width: STEP * i32::try_from(window.parts).unwrap_or(i32::MAX),
         charts: charts.map(|(chart, lines, left_out)| drawn(chart, &lines, left_out, window)).collect(),
         marks: marks(&told, window, now, &zone),
         unseen: unseen.map(|error| error.to_string()),
         host,
+        more_hosts: if all > 1 { all - hosts.len() } else { 0 },
         hosts,
     })
 }
@@ -223,7 +236,11 @@ fn drawn(chart: &Chart, lines: &[Line], left_out: usize, window: Window) -> Draw
     };
     let drawing = |line: &Line| {
         let Course { mean, band } = Course::of(&line.points, (bottom, top));
-        let name = if line.name.is_empty() { chart.title.to_owned() } else { line.name.clone() };
+        let name = if line.name.is_empty() {
+            chart.title.to_owned()
+        } else {
+            text::cut(&line.name, LONGEST_NAME).into_owned()
+        };
         let values = [line.all.min, line.all.mean(), line.all.max, line.last.1].map(unit);
         Drawing { name, mean, band, values, slices: (0..SLICES).map(|at| slice(line, at)).collect() }
     };
@@ -235,15 +252,20 @@ fn drawn(chart: &Chart, lines: &[Line], left_out: usize, window: Window) -> Draw
     }
 }
 
-/// How all hosts were in the last hour.
-fn neighbours(database: &mut Look, names: &[String], now: i64, zone: &TimeZone) -> Result<Vec<Neighbour>, String> {
+/// How hosts were in the last hour, the own one first.
+fn neighbours(
+    database: &mut Look,
+    names: &[String],
+    own: &str,
+    now: i64,
+    zone: &TimeZone,
+) -> Result<Vec<Neighbour>, String> {
     let window = Window { from: now - HOUR, until: now + MINUTE, parts: 1, at: None };
     let mut hosts = Vec::new();
-    for (at, name) in names.iter().enumerate() {
+    let (first, others): (Vec<&String>, Vec<&String>) = names.iter().partition(|name| *name == own);
+    for name in first.into_iter().chain(others).take(MOST_HOSTS) {
         let mut lines = Lines::of(window, |chart| ["cpu", "memory", "space"].contains(&chart.name));
-        if at < MOST_HOSTS {
-            charts::read(database, name, &mut lines).map_err(|error| error.to_string())?;
-        }
+        charts::read(database, name, &mut lines).map_err(|error| error.to_string())?;
         let mut host = Neighbour { host: name.clone(), ..Neighbour::default() };
         let mut last = None;
         for (chart, lines, _) in lines.finish() {
@@ -287,6 +309,7 @@ fn marks(told: &[Told], window: Window, now: i64, zone: &TimeZone) -> Vec<Mark> 
         ];
         let reason = event.reason.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
         let told = words.into_iter().flatten().collect::<Vec<_>>().join(" ") + &reason;
+        let told = text::cut(&told, LONGEST_TEXT).into_owned();
         Some(Mark { x: place(at), kind, at: local(at, zone, "%Y-%m-%d %H:%M"), told })
     };
     let mut marks: Vec<Mark> = told.iter().filter_map(mark).collect();

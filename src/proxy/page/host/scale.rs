@@ -6,10 +6,14 @@ use jiff::tz::TimeZone;
 use crate::charts::{Chart, Line, Unit};
 use crate::text;
 
+/// The largest edge of a chart.
+const LARGEST: f64 = 1e300;
+
 /// The lowest and the highest value of a chart, so that the one in the middle is a round number, too.
 pub fn edges(chart: &Chart, lines: &[Line]) -> (f64, f64) {
+    // Beyond that no round number is left above it; only a row that somebody else wrote has it.
     let finite = |values: &mut dyn Iterator<Item = f64>, first: f64, worse: fn(f64, f64) -> f64| {
-        values.filter(|value| value.is_finite()).fold(first, worse)
+        values.filter(|value| value.is_finite()).map(|value| value.clamp(-LARGEST, LARGEST)).fold(first, worse)
     };
     let highest = finite(&mut lines.iter().map(|line| line.all.max), 0.0, f64::max);
     let lowest = finite(&mut lines.iter().map(|line| line.all.min), 0.0, f64::min);

@@ -20,7 +20,7 @@ pub(super) fn page(found: &Result<Units, String>, status: &Status) -> Page {
             Err(why) => (failed("The units are not known", why)),
             Ok(found) => {
                 @if found.units.is_empty() {
-                    p.empty { "None yet: the unit files of a repository's folder `units` show up here once they are deployed." }
+                    p.empty { "None yet. What a repository has in its folder of unit files shows up here once it is deployed: that is systemd/, or the key units in hub.toml." }
                 } @else { (table(found, status)) }
             }
         }
