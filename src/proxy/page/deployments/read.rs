@@ -21,8 +21,9 @@ const LONGEST: usize = 2000;
 /// Of more units, steps and files the first are shown.
 const MOST_UNITS: usize = 30;
 const MOST_STEPS: usize = 200;
-/// Differences of unit files that are shown, in bytes, all together.
-const MOST_DIFFERENCES: usize = 48 << 10;
+/// Differences of unit files that are shown, all together, in bytes and in lines: each line is a piece of markup of its own.
+const MOST_DIFFERENCES: usize = 32 << 10;
+const MOST_LINES: usize = 1000;
 /// So long before and after a deployment failures of units are counted.
 const FAILURES: SignedDuration = SignedDuration::from_hours(1);
 
@@ -219,10 +220,12 @@ fn plan(config: &Config, deployment: &Deployment, left_out: &mut usize) -> Resul
         plan.plan.truncate(MOST_STEPS);
         plan.plan.iter_mut().for_each(|step| *step = text::cut(step, LONGEST).into_owned());
         plan.units.truncate(MOST_UNITS);
-        let mut room = MOST_DIFFERENCES;
+        let (mut room, mut lines) = (MOST_DIFFERENCES, MOST_LINES);
         for unit in &mut plan.units {
-            let shown = text::cut(&unit.diff, room).into_owned();
-            room = room.saturating_sub(unit.diff.len());
+            let end = unit.diff.match_indices('\n').nth(lines).map_or(unit.diff.len(), |(at, _)| at);
+            let shown = text::cut(&unit.diff, end.min(room)).into_owned();
+            room = room.saturating_sub(shown.len());
+            lines = lines.saturating_sub(shown.lines().count());
             unit.diff = shown;
         }
         plan

@@ -91,11 +91,12 @@ pub struct Asked {
 }
 
 impl Asked {
-    /// By the query of a request; what is no range is the first one.
+    /// By the query of a request; what is no range is the first one, and a name that is too long is one that nobody has.
     pub fn of(request: &Request) -> Self {
         let range = request.get_param("range").unwrap_or_default();
         let range = Range::ALL.into_iter().find(|known| known.names().0 == range).unwrap_or_default();
-        Self { range, host: request.get_param("host") }
+        let host = request.get_param("host");
+        Self { range, host: host.map(|host| text::cut(&host, LONGEST_HOST).into_owned()) }
     }
 }
 
@@ -186,21 +187,23 @@ pub fn read(config: &Config, asked: &Asked) -> Result<Host, String> {
     let mut names = database.hosts().map_err(|error| error.to_string())?;
     let all = names.len();
     names.retain(|name| name.len() <= LONGEST_HOST);
-    let own = host::name();
-    let wanted = asked.host.clone().unwrap_or_else(|| own.clone());
-    let host = match (names.iter().find(|name| **name == wanted), &asked.host) {
+    let (own, range) = (host::name(), asked.range);
+    // A host without a name is one where it has rows.
+    let asked = asked.host.as_ref().filter(|name| !name.is_empty() || names.contains(name));
+    let wanted = asked.unwrap_or(&own);
+    let host = match (names.iter().find(|name| *name == wanted), asked) {
         (Some(name), _) => name.clone(),
-        (None, Some(_)) => return Err("the database has nothing of a host of this name".to_owned()),
+        (None, Some(asked)) => return Err(format!("the database has nothing of {asked}")),
         (None, None) => names.first().cloned().ok_or_else(nothing)?,
     };
-    let window = asked.range.window(now);
+    let window = range.window(now);
     let mut lines = Lines::of(window, |chart| !chart.name.starts_with("unit_"));
     charts::read(&mut database, &host, &mut lines).map_err(|error| error.to_string())?;
     let charts = lines.finish().into_iter();
     let hosts = if all > 1 { neighbours(&mut database, &names, &own, now, &zone)? } else { Vec::new() };
     // What happened elsewhere is told there.
     let (told, unseen) = if host == own { history::all(&config.state_dir) } else { (Vec::new(), None) };
-    let edge = |part: usize, of: usize| local(window.begin(part * window.parts / of), &zone, asked.range.form());
+    let edge = |part: usize, of: usize| local(window.begin(part * window.parts / of), &zone, range.form());
     let offset = |time| zone.to_offset(jiff::Timestamp::from_millisecond(time).unwrap_or_default());
     // In a night in which clocks are changed an hour comes twice.
     let form = if offset(window.from) == offset(window.until) { "%Y-%m-%d %H:%M" } else { "%Y-%m-%d %H:%M %Z" };
