@@ -428,6 +428,26 @@ fn a_page_that_gave_up_leaves_no_question_in_the_server() {
     assert!(shows());
 }
 
+#[test]
+fn a_hundred_looks_leave_less_than_a_megabyte() {
+    let host = host("");
+    fill(&host, &(0..600).flat_map(|minute| usual(&own_name(), ago(minute), (minute % 90) as f64)).collect::<Vec<_>>());
+    let gateway = Gateway::on(host);
+    let held = || {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", gateway.service.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap()
+    };
+    assert_eq!(gateway.get("/healthz").status, 200);
+    let before = held();
+    for _ in 0..50 {
+        page(&gateway, "/");
+        page(&gateway, "/host");
+    }
+    let after = held();
+    assert!(after <= before + 1024, "{before} kB, then {after} kB");
+}
+
 /// The processes that a gateway started and that are there still.
 fn children(gateway: &Gateway) -> Vec<String> {
     let pid = gateway.service.child.id();

@@ -33,7 +33,10 @@ pub(super) fn tiles(status: &Status) -> Markup {
 /// Whether the gateway is public, and why or since when.
 pub(super) fn funnel(status: &Status) -> (String, String) {
     let Some(funnel) = status.funnel.get() else {
-        return (status.funnel.unknown().unwrap_or("closed").to_owned(), "never opened".to_owned());
+        return match status.funnel.unknown() {
+            Some(unknown) => (unknown.to_owned(), "its record cannot be read".to_owned()),
+            None => ("closed".to_owned(), "never opened".to_owned()),
+        };
     };
     let since = funnel.since.as_deref().map(|since| ago(since, status.now));
     let old = (!funnel.current).then(|| "by an old record".to_owned());

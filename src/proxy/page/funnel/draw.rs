@@ -13,7 +13,7 @@ pub(in crate::proxy::page) fn page(status: &Status, readers: &Readers) -> Page {
     let url = status.funnel.get().and_then(|funnel| funnel.url.as_deref());
     let body = html! {
         h2 { "Funnel" }
-        p { "The gateway is " b { (state) } ": " (why) @if let Some(url) = url { ", at " code { (url) } } "." }
+        p { "Now: " b { (state) } ", " (why) @if let Some(url) = url { ", at " code { (url) } } "." }
         @match &found {
             Err(why) => (failed("Its history cannot be read", why)),
             Ok(found) if found.periods.is_empty() => { p.empty { "It was neither opened nor closed in " (DAYS) " days." } },
