@@ -1,6 +1,7 @@
 //! What pages show of the database and of histories is read by a short-lived child, with a deadline: what is long to read
 //! takes no memory of the gateway, and a database that is away or slow costs its pictures only.
 
+use std::collections::BTreeSet;
 use std::io::Read;
 use std::process::{Child, ExitCode};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -12,7 +13,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::children::Children;
-use super::page::{deployments, funnel, host, pipelines, units};
+use super::page::{deployments, funnel, host, pipelines, units, uses};
 use crate::command::{self, timespec};
 use crate::config::Config;
 use crate::{program, text};
@@ -37,6 +38,10 @@ pub(super) enum Question {
     /// One, by its name in links.
     Deployment(String),
     Units,
+    /// What these units used over the day.
+    UsesOfDay(BTreeSet<String>),
+    /// And before and after something, with its begin and its end in milliseconds since 1970.
+    UsesAround(BTreeSet<String>, i64, i64),
     Pipelines(pipelines::Asked),
     Funnel(funnel::Asked),
 }
@@ -173,6 +178,8 @@ fn answer(question: &str) -> String {
         Question::Deployments(newer) => json(&deployments::read_list(&config, newer)),
         Question::Deployment(id) => json(&deployments::read_one(&config, &id)),
         Question::Units => json(&units::read(&config)),
+        Question::UsesOfDay(units) => json(&uses::read_day(&config, &units)),
+        Question::UsesAround(units, begin, end) => json(&uses::read_around(&config, &units, (begin, end))),
         Question::Pipelines(asked) => json(&pipelines::read(&config, &asked)),
         Question::Funnel(asked) => json(&funnel::read(&config, &asked)),
     });

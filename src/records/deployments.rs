@@ -66,6 +66,11 @@ impl Deployment {
         Ok(all)
     }
 
+    /// What names, in links, the line with this time, kind and repository.
+    pub fn id(at: &str, kind: &str, repository: &str) -> String {
+        random::hex(&Sha256::digest([at, kind, repository].join("\0"))[..8])
+    }
+
     /// None of what gitops-sync tells of itself.
     fn of(event: Event) -> Option<Self> {
         let Event { at, kind, about, reason, more, .. } = event;
@@ -76,9 +81,8 @@ impl Deployment {
         let list = |key: &str| more.get(key).and_then(Value::as_array).into_iter().flatten();
         // A link that a browser would take for a program is none.
         let is_page = |link: &String| link.starts_with("https://") || link.starts_with("http://");
-        let digest = Sha256::digest([at.as_str(), &kind, &about].join("\0"));
         Some(Self {
-            id: random::hex(&digest[..8]),
+            id: Self::id(&at, &kind, &about),
             from: text("from"),
             to: text("to"),
             subject: text("subject"),

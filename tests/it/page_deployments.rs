@@ -101,8 +101,8 @@ fn cells(html: &str, name: &str) -> Vec<String> {
 
 #[test]
 fn a_deployment_has_a_line_and_a_page_with_before_and_after() {
-    let host = host("");
-    write(&host, "gitops/history.jsonl", &lines(&[deployed()]));
+    let (host, deployed) = (host(""), deployed());
+    write(&host, "gitops/history.jsonl", &lines(std::slice::from_ref(&deployed)));
     write(&host, "gitops/plans/acme__infra/1.json", PLAN);
     write(&host, "gitops/deployed/acme__infra.json", &json!({"commit": COMMIT, "at": ago(65)}).to_string());
     write(&host, "gitops/checked/acme__infra.json", &json!({"at": ago(5), "status": "deployed"}).to_string());
@@ -139,10 +139,12 @@ fn a_deployment_has_a_line_and_a_page_with_before_and_after() {
     assert_eq!(cells(&detail, "web.service"), ["10 %", "30 %", "100 MB", "50 MB", "0", "0", "1", "3"], "{detail}");
     assert_eq!(cells(&detail, "job.timer")[..6], ["not known"; 6]);
     assert!(!detail.contains("other.service"), "it was not touched");
+    assert!(page(&gateway, "/host").contains(&format!("href=\"{path}\"")), "a mark on the charts leads to it");
     // What happens later changes no link.
     let later = json!({"at": ago(1), "kind": "rolled_back", "about": "acme/infra", "to": "2", "reason": "no answer"});
-    write(&gateway.host, "gitops/history.jsonl", &lines(&[deployed(), later]));
+    write(&gateway.host, "gitops/history.jsonl", &lines(&[deployed, later]));
     let (_, with_later) = get(gateway.admin, "/deployments");
+    assert!(with_later.contains(&path), "{with_later}");
     assert!(with_later.contains("rolled back") && with_later.contains("no answer"), "{with_later}");
 }
 
@@ -222,7 +224,8 @@ fn no_path_leads_out_of_the_history() {
     ] {
         assert_eq!(get(gateway.admin, path).0, 404, "{path}");
     }
-    assert!(page(&gateway, "/deployments/0123456789abcdef").contains("No such deployment"));
+    let (status, html) = get(gateway.admin, "/deployments/0123456789abcdef");
+    assert!(status == 404 && html.contains("No such deployment"), "{html}");
     assert!(page(&gateway, "/deployments?newer=99999999999999999999").contains("Serve more quickly"));
     assert!(page(&gateway, "/deployments?newer=7").contains("1 newer"));
     // The unit was touched, and there is no database to ask.
@@ -301,4 +304,20 @@ fn a_long_difference_is_cut_and_the_rest_of_the_page_is_there() {
     let html = page(&gateway, &link(&page(&gateway, "/deployments")));
     assert!(html.len() <= 150_000, "{} bytes", html.len());
     assert!(html.contains("a.service") && html.contains("b.service") && html.contains("(cut, 190000 bytes)"), "{html}");
+}
+
+#[test]
+fn a_database_that_does_not_answer_costs_what_is_in_it_alone() {
+    // It takes connections and says nothing.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("postgres://hub@{}/hub", silent.local_addr().unwrap());
+    let host = host(&format!("[database]\nurl = \"{url}\""));
+    write(&host, "gitops/history.jsonl", &lines(&[deployed()]));
+    write(&host, "gitops/plans/acme__infra/1.json", PLAN);
+    write(&host, "gitops/manifest.json", &json!({"files": {"web.service": {"repository": "acme/infra"}}}).to_string());
+    let gateway = Gateway::on(host);
+    let detail = page(&gateway, &link(&page(&gateway, "/deployments")));
+    assert!(detail.contains("M app/run.sh: differs") && detail.contains("What units used is not known"), "{detail}");
+    let units = page(&gateway, "/units");
+    assert!(units.contains("journalctl -u web.service") && units.contains("use over the day not known"), "{units}");
 }

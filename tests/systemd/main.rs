@@ -59,6 +59,7 @@ mod own_units;
 mod owners;
 mod package;
 mod packaged;
+mod pages;
 mod pipelines;
 mod reach;
 mod recovering;

@@ -12,7 +12,7 @@ mod overview;
 pub(super) mod pipelines;
 mod runs;
 pub(super) mod units;
-mod uses;
+pub(super) mod uses;
 
 use std::sync::LazyLock;
 
@@ -63,23 +63,27 @@ impl Place {
     }
 
     pub fn answer(self, status: &Status, readers: &Readers) -> Response {
-        Response::html(html(self.page(status, readers), status))
+        let (page, is_there) = self.page(status, readers);
+        Response::html(html(page, status))
+            .with_status_code(if is_there { 200 } else { 404 })
             .with_additional_header("Content-Security-Policy", POLICY.as_str())
             .with_additional_header("X-Content-Type-Options", "nosniff")
             .with_additional_header("Referrer-Policy", "no-referrer")
             .with_additional_header("Cache-Control", "no-store")
     }
 
-    fn page(self, status: &Status, readers: &Readers) -> Page {
-        match self {
+    /// The page, and whether what it is about is there.
+    fn page(self, status: &Status, readers: &Readers) -> (Page, bool) {
+        let page = match self {
             Self::Overview => overview::page(status),
             Self::Pipelines => pipelines::page(status, readers),
             Self::Funnel => funnel::page(status, readers),
             Self::Host(asked) => host::page(asked, readers),
             Self::Deployments(newer) => deployments::list(&readers.ask(&Question::Deployments(newer)), status),
-            Self::Deployment(id) => deployments::detail(&readers.ask(&Question::Deployment(id)), status),
-            Self::Units => units::page(&readers.ask(&Question::Units), status),
-        }
+            Self::Deployment(id) => return deployments::detail(id, readers, status),
+            Self::Units => units::page(readers, status),
+        };
+        (page, true)
     }
 }
 

@@ -4,6 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::database;
+use crate::config::Config;
+use crate::host;
 use crate::kinds::{Found, HOUR, Wanted, hour_of, unit};
 use crate::store::{self, Look};
 use crate::text;
@@ -69,13 +72,59 @@ impl Ends {
     }
 }
 
-/// What these units used from one time up to another (milliseconds since 1970), by their names.
+/// What units used before something and after it.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Around {
+    pub by: By,
+    pub units: BTreeMap<String, [Option<Use>; 2]>,
+}
+
+/// What is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum By {
+    Minutes,
+    /// Cheaper, and kept for longer.
+    Hours,
+}
+
+/// Reads what units used in the last 24 hours that are counted, and in the one that goes on.
 ///
 /// # Errors
-/// When the database cannot be read.
-pub fn read(
+/// A sentence: why that is not known.
+pub fn read_day(config: &Config, units: &BTreeSet<String>) -> Result<BTreeMap<String, Use>, String> {
+    let mut database = database::open(config).map_err(|error| error.to_string())?;
+    let now = jiff::Timestamp::now().as_millisecond();
+    let times = (hour_of(now) - 24 * HOUR, now + HOUR);
+    read(&mut database, units, times, By::Hours).map_err(|error| error.to_string())
+}
+
+/// Reads what units used before and after something that began and ended at these times (milliseconds since 1970): by minutes
+/// while the database has them, then by hours.
+///
+/// # Errors
+/// A sentence: why that is not known.
+pub fn read_around(config: &Config, units: &BTreeSet<String>, (begin, end): (i64, i64)) -> Result<Around, String> {
+    let mut database = database::open(config).map_err(|error| error.to_string())?;
+    let mut found = Around { by: By::Minutes, units: BTreeMap::new() };
+    for by in [By::Minutes, By::Hours] {
+        found.by = by;
+        for (place, times) in around(begin, end, by).into_iter().enumerate() {
+            let uses = read(&mut database, units, times, by).map_err(|error| error.to_string())?;
+            for (unit, used) in uses {
+                found.units.entry(unit).or_default()[place] = Some(used);
+            }
+        }
+        let mut has_hours = || database.counted_from(&host::name()).map(|from| from.is_some());
+        if !found.units.is_empty() || !has_hours().map_err(|error| error.to_string())? {
+            break;
+        }
+    }
+    Ok(found)
+}
+
+/// What these units of this host used from one time up to another (milliseconds since 1970), by their names.
+fn read(
     database: &mut Look,
-    host: &str,
     units: &BTreeSet<String>,
     times: (i64, i64),
     by: By,
@@ -94,23 +143,15 @@ pub fn read(
         }
     };
     match by {
-        By::Minutes => database.samples(host, &wanted, times, &mut take)?,
-        By::Hours => database.hours(host, &wanted, times, &mut take)?,
+        By::Minutes => database.samples(&host::name(), &wanted, times, &mut take)?,
+        By::Hours => database.hours(&host::name(), &wanted, times, &mut take)?,
     }
     Ok(uses)
 }
 
-/// What is read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum By {
-    Minutes,
-    /// Cheaper, and kept for longer.
-    Hours,
-}
-
 /// The time before a begin and the one after an end, in milliseconds since 1970: half an hour each, or three whole hours
 /// that have nothing of what lies between.
-pub fn around(begin: i64, end: i64, by: By) -> [(i64, i64); 2] {
+fn around(begin: i64, end: i64, by: By) -> [(i64, i64); 2] {
     match by {
         By::Minutes => [(begin - HOUR / 2, begin), (end, end + HOUR / 2)],
         By::Hours => {

@@ -1,35 +1,46 @@
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use maud::{Markup, html};
 
-use super::read::{Detail, Uses};
+use super::read::{Detail, NO_TIME};
 use super::words::{commit, outcome, took, when};
 use crate::proxy::page::layout::{DEPLOYMENTS as PATH, Page, failed};
-use crate::proxy::page::uses::{By, UNKNOWN, Use, bytes, number, percent};
+use crate::proxy::page::uses::{Around, By, UNKNOWN, Use, bytes, number, percent};
+use crate::proxy::reader::{Question, Readers};
 use crate::proxy::status::Status;
 use crate::records::{Difference, PlanFile, short};
 
-/// The page of one deployment; `found` is what was read for it.
-pub(in crate::proxy::page) fn page(found: &Result<Option<Detail>, String>, status: &Status) -> Page {
+/// The page of one deployment, and whether there is one of this name.
+pub(in crate::proxy::page) fn page(id: String, readers: &Readers, status: &Status) -> (Page, bool) {
+    let found: Result<Option<Detail>, String> = readers.ask(&Question::Deployment(id));
     let body = html! {
         p { a href=(PATH) { "All deployments" } }
-        @match found {
+        @match &found {
             Err(why) => (failed("This deployment is not known", why)),
             Ok(None) => {
                 h2 { "No such deployment" }
                 p.empty { "The history has no deployment of this name any more: it keeps the newest lines, up to two MiB." }
             }
-            Ok(Some(detail)) => (shown(detail, status)),
+            Ok(Some(detail)) => (shown(detail, &uses_of(detail, readers), status)),
         }
     };
-    let title = match found {
+    let title = match &found {
         Ok(Some(detail)) => detail.deployment.to.as_deref().map_or("Deployment", short),
         _ => "Deployment",
     };
-    Page { title: title.to_owned(), place: PATH, body }
+    (Page { title: title.to_owned(), place: PATH, body }, !matches!(found, Ok(None)))
 }
 
-fn shown(detail: &Detail, status: &Status) -> Markup {
+/// What the units that it touched used, asked for by itself: a database that is away costs nothing else.
+fn uses_of(detail: &Detail, readers: &Readers) -> Result<Around, String> {
+    let (begin, end) = detail.times.ok_or(NO_TIME)?;
+    if detail.units.is_empty() {
+        return Ok(Around { by: By::Minutes, units: BTreeMap::new() });
+    }
+    readers.ask(&Question::UsesAround(detail.units.clone(), begin, end))
+}
+
+fn shown(detail: &Detail, around: &Result<Around, String>, status: &Status) -> Markup {
     let one = &detail.deployment;
     html! {
         h2 { (one.subject.as_deref().unwrap_or(&one.repository)) }
@@ -49,7 +60,7 @@ fn shown(detail: &Detail, status: &Status) -> Markup {
             }
         }
         (acts(detail))
-        (uses(detail))
+        (uses(detail, around))
         (plan(detail))
     }
 }
@@ -71,19 +82,16 @@ fn acts(detail: &Detail) -> Markup {
 }
 
 /// What the units that it touched used before it and after it.
-fn uses(detail: &Detail) -> Markup {
-    let names: BTreeSet<&String> = (detail.uses.iter().flat_map(|uses| uses.units.keys()))
-        .chain(detail.failures.iter().flat_map(|failures| failures.keys()))
-        .collect();
-    let before = match detail.uses {
-        Ok(Uses { by: By::Hours, .. }) => "three whole hours before and after it",
+fn uses(detail: &Detail, around: &Result<Around, String>) -> Markup {
+    let before = match around {
+        Ok(Around { by: By::Hours, .. }) => "three whole hours before and after it",
         _ => "the half hour before and after it",
     };
     html! {
         h2 { "Before and after" }
-        @if let Err(why) = &detail.uses { (failed("What units used is not known", why)) }
+        @if let Err(why) = around { (failed("What units used is not known", why)) }
         @if let Err(why) = &detail.failures { (failed("Failures are not known", why)) }
-        @if names.is_empty() {
+        @if detail.units.is_empty() {
             p.empty { "It touched no unit that is measured." }
         } @else {
             p.more { "Means of " (before) "; failures that hub-watch found in the journal, within an hour." }
@@ -97,15 +105,15 @@ fn uses(detail: &Detail) -> Markup {
                         }
                         tr { @for _ in 0..4 { th.number scope="col" { "before" } th.number scope="col" { "after" } } }
                     }
-                    tbody { @for name in names { (row(name, detail)) } }
+                    tbody { @for name in &detail.units { (row(name, detail, around)) } }
                 }
             }
         }
     }
 }
 
-fn row(name: &str, detail: &Detail) -> Markup {
-    let uses = detail.uses.as_ref().ok().and_then(|uses| uses.units.get(name)).copied().unwrap_or_default();
+fn row(name: &str, detail: &Detail, around: &Result<Around, String>) -> Markup {
+    let uses = around.as_ref().ok().and_then(|uses| uses.units.get(name)).copied().unwrap_or_default();
     let failures = detail.failures.as_ref().ok().and_then(|failures| failures.get(name));
     let both = |say: &dyn Fn(Use) -> String| uses.map(|used| used.map_or_else(|| UNKNOWN.to_owned(), say));
     let cells = [

@@ -6,9 +6,6 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Config, Repository};
-use crate::host;
-use crate::proxy::page::database;
-use crate::proxy::page::uses::{self, By, Use, around};
 use crate::records::history;
 use crate::records::{Deployment, Found, Look, PlanFile, Reader, Request};
 use crate::state::{Folder, repository_record};
@@ -27,6 +24,8 @@ const MOST_LINES: usize = 1000;
 /// So long before and after a deployment failures of units are counted.
 const FAILURES: SignedDuration = SignedDuration::from_hours(1);
 
+/// Why something around a deployment is not known.
+pub const NO_TIME: &str = "its time is not known";
 const NO_LOOK: &str = "hub-watch has not looked yet";
 
 /// What the list shows.
@@ -86,16 +85,12 @@ pub struct Detail {
     pub plan: Result<Option<PlanFile>, String>,
     /// How many of its steps and files are not shown.
     pub left_out: usize,
-    /// What the units that it touched used before and after; an error is why that is not known.
-    pub uses: Result<Uses, String>,
+    /// The units that it touched.
+    pub units: BTreeSet<String>,
+    /// When it began and ended, in milliseconds since 1970.
+    pub times: Option<(i64, i64)>,
     /// How often they failed before and after, by hub watch; an error is why that is not known.
     pub failures: Result<BTreeMap<String, [u64; 2]>, String>,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-pub struct Uses {
-    pub by: By,
-    pub units: BTreeMap<String, [Option<Use>; 2]>,
 }
 
 /// Reads the list, after the `newer` newest.
@@ -127,10 +122,9 @@ pub fn one(config: &Config, id: &str) -> Result<Option<Detail>, String> {
     let end: Option<Timestamp> = deployment.at.parse().ok();
     let took = SignedDuration::from_millis(i64::try_from(deployment.took_ms.unwrap_or(0)).unwrap_or(0));
     let times = end.and_then(|end| Some((end.checked_sub(took).ok()?, end)));
-    let times = times.ok_or_else(|| "its time is not known".to_owned());
-    let uses = times.clone().and_then(|times| used(config, &units, times));
-    let failures = times.and_then(|times| failures(config, &units, times));
-    Ok(Some(Detail { deployment: short(deployment), plan, left_out, uses, failures }))
+    let failures = times.ok_or_else(|| NO_TIME.to_owned()).and_then(|times| failures(config, &units, times));
+    let times = times.map(|(begin, end)| (begin.as_millisecond(), end.as_millisecond()));
+    Ok(Some(Detail { deployment: short(deployment), plan, left_out, units, times, failures }))
 }
 
 /// All of the history; none where there is none yet.
@@ -230,30 +224,6 @@ fn plan(config: &Config, deployment: &Deployment, left_out: &mut usize) -> Resul
         }
         plan
     })
-}
-
-/// What units used before and after: by minutes while the database has them, then by hours.
-fn used(config: &Config, units: &BTreeSet<String>, (begin, end): (Timestamp, Timestamp)) -> Result<Uses, String> {
-    let mut uses = Uses { by: By::Minutes, units: BTreeMap::new() };
-    if units.is_empty() {
-        return Ok(uses);
-    }
-    let mut database = database::open(config).map_err(|error| error.to_string())?;
-    let (host, begin, end) = (host::name(), begin.as_millisecond(), end.as_millisecond());
-    for by in [By::Minutes, By::Hours] {
-        uses.by = by;
-        for (place, times) in around(begin, end, by).into_iter().enumerate() {
-            let found = uses::read(&mut database, &host, units, times, by).map_err(|error| error.to_string())?;
-            for (unit, used) in found {
-                uses.units.entry(unit).or_default()[place] = Some(used);
-            }
-        }
-        // The first hours are counted with the first samples.
-        if !uses.units.is_empty() || database.counted_from(&host).map_err(|error| error.to_string())?.is_none() {
-            break;
-        }
-    }
-    Ok(uses)
 }
 
 /// How often units failed in the time before and after, as hub watch counted it in the journal.

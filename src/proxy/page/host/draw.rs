@@ -1,7 +1,7 @@
 use maud::{Markup, html};
 
 use super::read::{Asked, Drawing, Drawn, Host, Mark, MarkKind, Neighbour, Range, TALL};
-use crate::proxy::page::layout::{Page, failed};
+use crate::proxy::page::layout::{DEPLOYMENTS, Page, failed};
 use crate::proxy::reader::{Question, Readers};
 use crate::records::counted;
 use crate::text::percent_encoded;
@@ -203,7 +203,11 @@ fn events(host: &Host) -> Markup {
                         svg.swatch viewBox="0 0 16 16" width="16" height="16" aria-hidden="true" {
                             path class={ "mark " (kind(mark.kind).0) } d="M8 0V16" {}
                         }
-                        (mark.at) " " b { (kind(mark.kind).1) } " " (mark.told)
+                        @match &mark.deployment {
+                            Some(id) => a href={ (DEPLOYMENTS) "/" (id) } { (mark.at) },
+                            None => (mark.at),
+                        }
+                        " " b { (kind(mark.kind).1) } " " (mark.told)
                     }
                 }
             }

@@ -12,7 +12,7 @@ use crate::host;
 use crate::kinds::HOUR;
 use crate::proxy::page::database;
 use crate::records::history::{self, Told};
-use crate::records::short;
+use crate::records::{Deployment, short};
 use crate::store::{self, Look};
 use crate::text;
 
@@ -163,6 +163,8 @@ pub struct Mark {
     pub kind: MarkKind,
     pub at: String,
     pub told: String,
+    /// The name of the deployment that it is, in links.
+    pub deployment: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -313,7 +315,9 @@ fn marks(told: &[Told], window: Window, now: i64, zone: &TimeZone) -> Vec<Mark> 
         let reason = event.reason.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
         let told = words.into_iter().flatten().collect::<Vec<_>>().join(" ") + &reason;
         let told = text::cut(&told, LONGEST_TEXT).into_owned();
-        Some(Mark { x: place(at), kind, at: local(at, zone, "%Y-%m-%d %H:%M"), told })
+        let deployment = kind != MarkKind::Booted;
+        let deployment = deployment.then(|| Deployment::id(&event.at, &event.kind, &event.about));
+        Some(Mark { x: place(at), kind, at: local(at, zone, "%Y-%m-%d %H:%M"), told, deployment })
     };
     let mut marks: Vec<Mark> = told.iter().filter_map(mark).collect();
     marks.drain(..marks.len().saturating_sub(MOST_MARKS));

@@ -2,40 +2,49 @@
 
 mod read;
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use maud::{Markup, html};
 
 use super::layout::{Page, UNITS, failed};
-use super::uses::{UNKNOWN, bytes, number, percent};
+use super::uses::{UNKNOWN, Use, bytes, number, percent};
 use crate::hint::quoted;
+use crate::proxy::reader::{Question, Readers};
 use crate::proxy::status::Status;
 use crate::records::{UnitState, ago, counted};
 pub(in crate::proxy) use read::read;
 use read::{Unit, Units};
 
-/// The page; `found` is what was read for it.
-pub(super) fn page(found: &Result<Units, String>, status: &Status) -> Page {
+/// What units used over the day; an error is why that is not known.
+type Day = Result<BTreeMap<String, Use>, String>;
+
+/// The page. What they used over the day is asked for by itself: a database that is away costs nothing else.
+pub(super) fn page(readers: &Readers, status: &Status) -> Page {
+    let found: Result<Units, String> = readers.ask(&Question::Units);
+    let names: BTreeSet<String> = found.iter().flat_map(|found| &found.units).map(|unit| unit.unit.clone()).collect();
+    let day: Day = if names.is_empty() { Ok(BTreeMap::new()) } else { readers.ask(&Question::UsesOfDay(names)) };
     let body = html! {
         h2 { "Units that the hub deployed" }
-        @match found {
+        @match &found {
             Err(why) => (failed("The units are not known", why)),
             Ok(found) => {
                 @if found.units.is_empty() {
                     p.empty { "None yet. What a repository has in its folder of unit files shows up here once it is deployed: that is systemd/, or the key units in hub.toml." }
-                } @else { (table(found, status)) }
+                } @else { (table(found, &day, status)) }
             }
         }
     };
     Page { title: "Units".to_owned(), place: UNITS, body }
 }
 
-fn table(found: &Units, status: &Status) -> Markup {
+fn table(found: &Units, day: &Day, status: &Status) -> Markup {
     let now = status.now;
     html! {
         p.more {
             @match &found.seen { Ok(at) => { "State as hub-watch saw it " (ago(at, now)) }, Err(why) => { "State not known: " (why) } }
             "; "
             @match &found.measured { Ok(at) => { "use as measured " (ago(at, now)) }, Err(why) => { "use now not known: " (why) } }
-            @if let Some(why) = &found.no_day { "; use over the day not known: " (why) }
+            @if let Err(why) = day { "; use over the day not known: " (why) }
         }
         div.scroll tabindex="0" role="region" aria-label="Units" {
             table {
@@ -48,14 +57,14 @@ fn table(found: &Units, status: &Status) -> Markup {
                     }
                     tr { @for _ in 0..2 { @for name in ["now", "24 h", "highest"] { th.number scope="col" { (name) } } } }
                 }
-                tbody { @for unit in &found.units { (row(unit, status)) } }
+                tbody { @for unit in &found.units { (row(unit, day, status)) } }
             }
         }
     }
 }
 
-fn row(unit: &Unit, status: &Status) -> Markup {
-    let day = unit.day.unwrap_or_default();
+fn row(unit: &Unit, day: &Day, status: &Status) -> Markup {
+    let day = day.as_ref().ok().and_then(|day| day.get(&unit.unit)).copied().unwrap_or_default();
     let restarts = unit.state.as_ref().and_then(|state| state.restarts);
     html! {
         tr {

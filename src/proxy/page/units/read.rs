@@ -1,14 +1,11 @@
 //! What the child reads for the page of units: which the hub deployed, how hub watch saw them, what they use.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
-use crate::host;
-use crate::kinds::{HOUR, hour_of, unit};
-use crate::proxy::page::database;
-use crate::proxy::page::uses::{self, By, Use};
+use crate::kinds::unit;
 use crate::records::{Found, Look, Reader, UnitState};
 use crate::state::Folder;
 
@@ -25,8 +22,6 @@ pub struct Units {
     pub seen: Result<String, String>,
     /// When what they use now was measured, RFC 3339; an error is why that is not known.
     pub measured: Result<String, String>,
-    /// Why it is not known what they used over the day.
-    pub no_day: Option<String>,
 }
 
 /// A unit.
@@ -39,8 +34,6 @@ pub struct Unit {
     pub state: Option<UnitState>,
     /// Percent of a CPU, and bytes, when the host was measured last.
     pub now: [Option<f64>; 2],
-    /// What it used over the day.
-    pub day: Option<Use>,
 }
 
 /// Reads them.
@@ -73,16 +66,14 @@ pub fn read(config: &Config) -> Result<Units, String> {
     let states = look.get().and_then(|look| look.deployed.as_ref());
     let number = |name: &str, key: &str| rows?.get(name)?.get(key)?.as_f64();
     let left_out = all.len().saturating_sub(MOST);
-    let mut units: Vec<Unit> = (all.into_iter().take(MOST))
+    let units: Vec<Unit> = (all.into_iter().take(MOST))
         .map(|(name, repository)| Unit {
             repository: repository.to_owned(),
             state: states.and_then(|states| states.get(&name)).cloned(),
             now: ["cpu_percent", "memory"].map(|key| number(&name, key)),
-            day: None,
             unit: name,
         })
         .collect();
-    let no_day = day(config, &mut units).err();
     let seen = match (&look, states) {
         (Found::There(look), Some(_)) => Ok(look.at.clone()),
         (Found::There(_), None) => Err("hub-watch could not ask systemd at its last look".to_owned()),
@@ -90,7 +81,7 @@ pub fn read(config: &Config) -> Result<Units, String> {
     };
     let measured = sample.get().map(|sample| sample.time.clone());
     let measured = measured.ok_or_else(|| why(&sample, "system-metrics has measured nothing yet"));
-    Ok(Units { units, left_out, seen, measured, no_day })
+    Ok(Units { units, left_out, seen, measured })
 }
 
 /// The file of an instance's template.
@@ -104,21 +95,4 @@ fn why<T>(found: &Found<T>, missing: &str) -> String {
         Found::Damaged(why) | Found::Unreadable(why) => why.clone(),
         Found::Missing | Found::There(_) => missing.to_owned(),
     }
-}
-
-/// Takes in what they used in the last 24 hours that are counted, and in the one that goes on.
-fn day(config: &Config, units: &mut [Unit]) -> Result<(), String> {
-    if units.is_empty() {
-        return Ok(());
-    }
-    let names: BTreeSet<String> = units.iter().map(|unit| unit.unit.clone()).collect();
-    let mut database = database::open(config).map_err(|error| error.to_string())?;
-    let now = jiff::Timestamp::now().as_millisecond();
-    let times = (hour_of(now) - 24 * HOUR, now + HOUR);
-    let uses = uses::read(&mut database, &host::name(), &names, times, By::Hours);
-    let mut uses = uses.map_err(|error| error.to_string())?;
-    for unit in units {
-        unit.day = uses.remove(&unit.unit);
-    }
-    Ok(())
 }
