@@ -324,8 +324,9 @@ fn a_night_on_which_clocks_are_set_has_its_true_times() {
         let html = page(&gateway, "/host?range=1y");
         assert!(html.contains("<h3>CPU</h3>"), "{zone}: {html}");
         let zone = jiff::tz::TimeZone::get(zone).unwrap_or(jiff::tz::TimeZone::UTC);
-        let shown = zone.to_datetime(Timestamp::now()).strftime("to %Y-%m-%d %H:").to_string();
-        assert!(html.contains(&shown), "{shown} is not in {html}");
+        let now = Timestamp::now().to_zoned_datetime(zone);
+        let shown = [now.strftime("to %Y-%m-%d %H:").to_string(), now.strftime(" %Z</p>").to_string()];
+        assert!(shown.iter().all(|shown| html.contains(shown)), "{shown:?} are not in {html}");
     }
 }
 

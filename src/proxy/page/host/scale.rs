@@ -49,7 +49,7 @@ pub fn value(unit: Unit, value: f64) -> String {
 /// A time of milliseconds since 1970, as a clock on this host shows it.
 pub fn local(time: i64, zone: &TimeZone, form: &str) -> String {
     let time = Timestamp::from_millisecond(time).unwrap_or_default();
-    zone.to_datetime(time).strftime(form).to_string()
+    time.to_zoned_datetime(zone.clone()).strftime(form).to_string()
 }
 
 #[cfg(test)]
