@@ -1,4 +1,4 @@
-//! The dashboards with a month of three hosts behind them: minutes for 14 days as the hub keeps them, hours for 30. Every
+//! The dashboards with a month of three hosts behind them: minutes for four days, hours for thirty. Every
 //! question is asked over ranges of every length, finds something on both databases, and says how long it took.
 #![cfg(all(feature = "postgres", feature = "sqlite"))]
 
@@ -79,16 +79,16 @@ fn store(store: &mut Store, now: i64) {
     }
 }
 
-/// The other minutes of 14 days, straight into the table: those of the hour's first run.
+/// The other minutes of the last days, straight into the table: those of the hour's first run.
 const ON_POSTGRES: &str = "INSERT INTO system_metrics (time, host, os, metric_type, payload) \
      SELECT time + n * interval '1 minute', host, os, metric_type, payload FROM system_metrics, generate_series(1, 59) AS n \
-     WHERE time > now() - interval '14 days' AND time = date_trunc('hour', time) AND time + n * interval '1 minute' <= now() ON CONFLICT DO NOTHING; \
-     DELETE FROM system_metrics WHERE time < now() - interval '14 days'; ANALYZE system_metrics, metrics_hourly, hub_events";
+     WHERE time > now() - interval '4 days' AND time = date_trunc('hour', time) AND time + n * interval '1 minute' <= now() ON CONFLICT DO NOTHING; \
+     DELETE FROM system_metrics WHERE time < now() - interval '4 days'; ANALYZE system_metrics, metrics_hourly, hub_events";
 const ON_SQLITE: &str = "WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 59) \
      INSERT OR IGNORE INTO system_metrics (time, host, os, metric_type, payload, sorted) \
      SELECT time + n * 60000, host, os, metric_type, payload, 1 FROM system_metrics, n \
-     WHERE time > (unixepoch() - 14 * 86400) * 1000 AND time % 3600000 = 0 AND time + n * 60000 <= unixepoch() * 1000 ORDER BY metric_type, 1; \
-     DELETE FROM system_metrics WHERE time < (unixepoch() - 14 * 86400) * 1000";
+     WHERE time > (unixepoch() - 4 * 86400) * 1000 AND time % 3600000 = 0 AND time + n * 60000 <= unixepoch() * 1000 ORDER BY metric_type, 1; \
+     DELETE FROM system_metrics WHERE time < (unixepoch() - 4 * 86400) * 1000";
 
 #[test]
 fn every_question_over_a_month_of_three_hosts_finds_something_in_time() {
