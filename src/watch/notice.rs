@@ -109,7 +109,9 @@ fn paragraph(event: &News, now: Timestamp, zone: &TimeZone) -> String {
         Change::Raised | Change::Worse => format!("since {}", time(event.since)),
         Change::Deployed => format!("at {}", time(event.since)),
     };
-    let mut lines = vec![format!("{} {}: {}", event.about, word(event), event.reason), when];
+    // The reason is what was wrong: on a phone it must not read as if it still were.
+    let was = if matches!(event.kind, Change::Cleared) { "; it was" } else { "" };
+    let mut lines = vec![format!("{} {}{was}: {}", event.about, word(event), event.reason), when];
     if let Some(mend) = event.mend.as_ref().filter(|_| !matches!(event.kind, Change::Cleared | Change::Passed)) {
         lines.push(text::cut(mend, LONGEST / 4).into_owned());
     }

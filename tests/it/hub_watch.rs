@@ -285,7 +285,7 @@ fn a_limit_that_is_passed_is_told_once_wherever_reasons_are_shown_and_can_be_mov
     sample(&host, full(98.5));
     watch(&host);
     let told: Vec<String> = server.got().into_iter().map(|one| one.body).collect();
-    assert!(told.iter().any(|body| body.contains("file system /srv/x is well again")), "{told:#?}");
+    assert!(told.iter().any(|body| body.contains("file system /srv/x is well again; it was: ")), "{told:#?}");
     host.configure(&format!("{toml}[limits]\ndisk_percent = 120\n"));
     let output = host.run("hub", &["watch", "--check"]);
     let said = String::from_utf8(output.stdout).unwrap();
