@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use figures::{Runs, figure, median, ms, setting};
 use observability_hub::store::{MetricRow, Store};
+use postgres::SimpleQueryMessage;
 use rusqlite::Connection;
 use serde_json::Value;
 use support::Host;
@@ -87,12 +88,12 @@ fn run(sample: &[(String, Value)], random: &mut Random, host: &str, time: i64) -
     sample.iter().map(row).collect()
 }
 
-/// Stores the minutes from one time up to another, an hour at once but for the newest day, whose runs come one by one.
+/// Stores the minutes from one time up to another, an hour at once but for the newest, whose runs come one by one.
 fn fill(store: &mut Store, sample: &[(String, Value)], host: &str, (from, until): (i64, i64)) {
     let mut random = Random(from.unsigned_abs());
     let mut time = from;
     while time < until {
-        let count = if until - time <= DAY { 1 } else { 60 };
+        let count = if until - time <= 90 * MINUTE { 1 } else { 60 };
         let rows: Vec<_> =
             (0..count).flat_map(|minute| run(sample, &mut random, host, time + minute * MINUTE)).collect();
         store.insert_metrics(&rows, &[]).unwrap();
@@ -181,7 +182,9 @@ fn postgresql(sample: &[(String, Value)], hosts: &[i64]) {
             fill(&mut store, sample, &format!("host{number}"), (now - DAYS * DAY, now));
         }
         filled = *count;
-        database.superuser().batch_execute("VACUUM ANALYZE; CHECKPOINT").unwrap();
+        for sql in ["VACUUM ANALYZE", "CHECKPOINT"] {
+            database.superuser().batch_execute(sql).unwrap();
+        }
         let size = database.number("SELECT pg_database_size(current_database())") as f64 / 1e6;
         println!(
             "PostgreSQL, {count} hosts of {DAYS} days: {size:.1} MB, filled in {:.0} s",
@@ -196,7 +199,32 @@ fn postgresql(sample: &[(String, Value)], hosts: &[i64]) {
             begin.elapsed()
         };
         let inserts: Vec<Duration> = (0..50).map(insert).collect();
-        println!("  {:<58} {:>9.1} ms", "a run of one host is stored, median", ms(median(&inserts)));
+        println!("  {:<58} {:>9.1} ms", "a run is stored, of another host each time, median", ms(median(&inserts)));
+        for (what, sql) in [
+            (
+                "a day of metrics_cpu",
+                "SELECT usage FROM metrics_cpu WHERE host = 'host0' AND time > now() - INTERVAL '1 day'",
+            ),
+            (
+                "hours of one number",
+                "SELECT avg FROM metrics_hourly WHERE host = 'host0' AND kind = 'cpu' AND label = '' AND key = 'usage'",
+            ),
+        ] {
+            let explain = format!("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {sql}");
+            let messages = database.superuser().simple_query(&explain).unwrap();
+            let plan = messages.iter().find_map(|message| match message {
+                SimpleQueryMessage::Row(row) => row.get(0),
+                _ => None,
+            });
+            let plan: Value = serde_json::from_str(plan.unwrap()).unwrap();
+            let blocks = |name: &str| plan[0]["Plan"][name].as_f64().unwrap();
+            let pages = blocks("Shared Hit Blocks") + blocks("Shared Read Blocks");
+            let took = plan[0]["Execution Time"].as_f64().unwrap();
+            println!(
+                "  {:<58} {pages:>9} pages of 8 KiB, {took:.1} ms",
+                format!("{what}, {} rows", plan[0]["Plan"]["Actual Rows"])
+            );
+        }
         screens(&host, "host0", [None; 3]);
         let begin = Instant::now();
         let gone = store.delete_old_metrics(14).unwrap();
