@@ -183,6 +183,10 @@ fn unknown_command(word: &OsStr) -> Option<ExitCode> {
     if names.contains(&word) || word == "help" {
         return None;
     }
-    Error::Usage(format!("there is no command {word:?}; write one of {}", names.join(", "))).complain();
+    Error::Usage(format!(
+        "there is no command {word:?}; write one of {}. Run hub --help for more information.",
+        names.join(", ")
+    ))
+    .complain();
     Some(Exit::Usage.into())
 }
