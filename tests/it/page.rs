@@ -519,6 +519,26 @@ fn pipelines_show_their_days_and_what_could_not_be_stored() {
 }
 
 #[test]
+fn postgresql_is_shown_too() {
+    let Some(cluster) = crate::support::postgres::shared() else { return };
+    let database = cluster.database("hub_page");
+    let host = host(&format!("[database]\nurl = \"{}\"\n{PIPELINE}", database.url()));
+    let config = config_in(&host.path("fill.toml"), &host.state(), &database.url(), PIPELINE);
+    Store::open(&config).unwrap().insert_metrics(&usual(&own_name(), ago(1), 5.0), &[]).unwrap();
+    let letter = "INSERT INTO dead_letters (pipeline, source_id, reason, document) VALUES ('reading', $1, $1, '')";
+    database.superuser().execute(letter, &[&EVIL]).unwrap();
+    let kept = json!({"reading": {"dead_letters": 1, "damaged_files": 0, "counted": instant(ago(5))}});
+    let run = json!({"service": "reading-sync", "started": instant(ago(5)), "duration_ms": 1, "status": "done", "details": {"pipeline": "reading", "kept": kept}});
+    happened(&host, "reading", &[]);
+    std::fs::write(host.state().join("reading/run.json"), run.to_string()).unwrap();
+    let gateway = Gateway::on(host);
+    for range in ["24h", "1y"] {
+        assert!(page(&gateway, &format!("/host?range={range}")).contains("<h3>CPU</h3>"), "{range}");
+    }
+    assert_eq!(page(&gateway, "/pipelines").matches(EVIL_SHOWN).count(), 2);
+}
+
+#[test]
 fn the_funnel_shows_when_it_was_open() {
     let host = host("");
     let event = |hours: i64, kind: &str, reason: Option<&str>| json!({"at": instant(ago(hours * 60)), "kind": kind, "about": "", "status": kind, "reason": reason});

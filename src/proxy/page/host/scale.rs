@@ -57,6 +57,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_night_on_which_clocks_are_set_has_every_hour() {
+        let Ok(zone) = TimeZone::get("Europe/Berlin") else { return };
+        for (night, clocks) in [
+            ("2026-10-24T23:30:00Z", ["01:30", "02:30", "02:30", "03:30"]),
+            ("2026-03-28T23:30:00Z", ["00:30", "01:30", "03:30", "04:30"]),
+        ] {
+            let begin = night.parse::<Timestamp>().unwrap().as_millisecond();
+            let shown: Vec<_> = (0..4).map(|hour| local(begin + hour * 3_600_000, &zone, "%H:%M")).collect();
+            assert_eq!(shown, clocks, "{night}");
+        }
+        assert_eq!(local(i64::MAX, &zone, "%Y"), "1970", "no time at all");
+    }
+
+    #[test]
     fn edges_are_round_whatever_the_values_are() {
         for (highest, rounded) in [
             (0.0, 1.0),
