@@ -65,7 +65,7 @@ fn a_wrong_command_line_is_a_usage_error() {
         (&["deploy"][..], "hub deploy"),
         (&["dead-letters", "show", "--all"], "hub dead-letters show"),
         (&["versions", "a/b", "c d"], "hub versions"),
-        (&["frobnicate", "x"], "hub"),
+        (&["--nonsense"], "hub"),
     ] {
         ends_with(&host.run("hub", words), 2, &format!("Run {named} --help for more information."));
     }
