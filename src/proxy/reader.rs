@@ -20,7 +20,7 @@ use crate::{program, text};
 
 /// The name of the child.
 pub(super) const NAME: &str = "hub-page";
-/// How long a page waits for what it asks.
+/// How long a page waits for a place, and then for what it asks.
 const LIMIT: Duration = Duration::from_secs(2);
 /// Children at a time.
 const MOST: usize = 2;
@@ -80,9 +80,10 @@ impl Readers {
     /// # Errors
     /// A sentence for whoever looks at the page: why there is none.
     pub fn ask<T: DeserializeOwned>(&self, question: &Question) -> Result<T, String> {
-        let end = Instant::now() + LIMIT;
         let question = serde_json::to_string(question).map_err(|error| error.to_string())?;
-        let _seat = self.seat(end)?;
+        let _seat = self.seat(Instant::now() + LIMIT)?;
+        // A reader always has all of its time: it asks a server to give up before it is killed.
+        let end = Instant::now() + LIMIT;
         let mut command = self.children.command(NAME);
         let mut child = command.arg(question).spawn().map_err(|error| format!("no reader can be started: {error}"))?;
         let said = hear(&mut child, end);

@@ -400,7 +400,7 @@ fn a_database_that_does_not_answer_is_waited_for_two_seconds() {
         assert!(page(&gateway, "/").contains("acme/infra"));
         assert!(begin.elapsed().as_secs() < 2, "{:?}", begin.elapsed());
     });
-    assert!(begin.elapsed().as_secs() < 4, "{:?}", begin.elapsed());
+    assert!(begin.elapsed().as_secs() < 5, "{:?}", begin.elapsed());
     let children = children(&gateway);
     assert_eq!(children, Vec::<String>::new(), "none outlives its question");
 }
@@ -422,6 +422,12 @@ fn a_page_that_gave_up_leaves_no_question_in_the_server() {
     for path in ["/host", "/host?range=1y"] {
         assert!(page(&gateway, path).contains("no answer within 1 s"), "{path}");
     }
+    // Those that wait for a place have their time all the same.
+    std::thread::scope(|scope| {
+        for _ in 0..6 {
+            scope.spawn(|| assert!(page(&gateway, "/host").contains("There are no pictures")));
+        }
+    });
     let waiting =
         "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
     assert_eq!(database.number(waiting), 0);
