@@ -1,8 +1,10 @@
-//! Writes the manual pages, the completions of three shells and the JSON Schema of hub.toml: `manual FOLDER`. All of it comes
-//! from the command lines as the programs declare them, from the keys in src/config/keys, and from the texts in contrib/man.
+//! Writes the manual pages, the completions of three shells and the JSON Schema of hub.toml: `manual FOLDER [METADATA]`. All of it
+//! comes from the command lines as the programs declare them, from the keys in src/config/keys, and from the texts in contrib/man.
+//! With a file of what `cargo metadata` prints, it also writes the package's copyright file.
 
 mod bash;
 mod commands;
+mod copyright;
 mod example;
 mod fish;
 mod pages;
@@ -29,6 +31,12 @@ fn main() -> Result<(), String> {
         put(&folder, &format!("fish/{}.fish", command.page()), &fish::script(command)?)?;
     }
     put(&folder, "zsh/_hub", &zsh::script(&only)?)?;
+    if let Some(metadata) = std::env::args_os().nth(2) {
+        let wrong = |error: &dyn std::fmt::Display| format!("{}: {error}", metadata.display());
+        let text = std::fs::read(&metadata).map_err(|error| wrong(&error))?;
+        let metadata = serde_json::from_slice(&text).map_err(|error| wrong(&error))?;
+        put(&folder, "copyright", &copyright::copyright(&metadata)?)?;
+    }
     put(&folder, "hub.toml", &example::example())?;
     put(&folder, "hub.schema.json", &schema::schema()?)
 }
