@@ -71,6 +71,7 @@ mod sockets;
 mod starts;
 mod status;
 mod timers;
+mod traces;
 mod turns;
 mod unit_names;
 mod units;

@@ -31,7 +31,8 @@ const FOLDERS: &str = "\
 /watch hub-watch:hub 750
 ";
 
-fn startable(machine: &Machine) -> Vec<&'static str> {
+/// What can be enabled of what is installed.
+pub fn startable(machine: &Machine) -> Vec<&'static str> {
     let is_there = |program: &str| machine.exists(&format!("/usr/bin/{program}"));
     STARTABLE.iter().filter(|(_, program)| is_there(program)).map(|(unit, _)| *unit).collect()
 }
@@ -46,7 +47,8 @@ fn folders(machine: &Machine) -> String {
     listed.iter().map(|line| format!("{line}\n")).collect()
 }
 
-fn enable(machine: &Machine, units: &[&str]) {
+/// Enables and starts units.
+pub fn enable(machine: &Machine, units: &[&str]) {
     for unit in units {
         let output = machine.run(&["systemctl", "enable", "--now", "--quiet", unit]);
         let journal = machine.run(&["journalctl", "--no-pager", "-o", "cat", "-n", "20", "-u", unit]);
@@ -138,6 +140,8 @@ fn put_checkout(machine: &Machine) {
     let unpacked = machine.run_for(&["tar", "-C", "/srv/checkout", "-x"], Some(input), SOON);
     assert!(unpacked.status.success(), "{}", describe(&unpacked));
     machine.ok(&["dpkg-deb", "--extract", PACKAGE, "/srv/built"]);
+    machine.ok(&["mkdir", "/srv/built/usr/bin/examples"]);
+    machine.copy_in(&crate::support::example::example("manual"), "/srv/built/usr/bin/examples/manual");
 }
 
 #[test]
@@ -166,6 +170,8 @@ fn contrib_install_is_idempotent_takes_another_user_and_leaves_data_behind() {
     assert!(planned.contains("/usr/bin/proxy") && !machine.exists("/usr/bin/proxy"), "{planned}");
     run(&machine, &built);
     assert_eq!(folders(&machine), FOLDERS);
+    let made = ["/usr/share/man/man1/hub-status.1", "/usr/share/bash-completion/completions/hub"];
+    assert!(made.iter().all(|path| machine.exists(path)));
     machine.ok(&["systemctl", "enable", "--now", "--quiet", "proxy.service", "gitops-sync.path"]);
     machine.write("/etc/observability-hub/hub.toml", "[proxy]\nmax_body = \"1 MiB\"\n");
 
@@ -190,6 +196,7 @@ fn contrib_install_is_idempotent_takes_another_user_and_leaves_data_behind() {
 
     run(&machine, &["--uninstall"]);
     assert!(!machine.exists("/usr/bin/proxy") && !machine.exists("/etc/systemd/system/proxy.service"));
+    assert!(!made.iter().any(|path| machine.exists(path)), "pages and completions go with it");
     assert_eq!(dangling(&machine), "");
     assert!(machine.read("/etc/observability-hub/hub.toml").contains("1 MiB"));
     assert!(machine.exists("/var/lib/observability-hub/proxy/queue"));
