@@ -79,6 +79,12 @@ impl Job {
         }
     }
 
+    /// The same, with its first run so much later.
+    pub(super) fn after(mut self, pause: Duration) -> Self {
+        self.due += pause;
+        self
+    }
+
     /// Wants the service while one of these folders holds a file whose name counts.
     pub(super) fn set_inboxes(&mut self, folders: Vec<PathBuf>, counts: fn(&OsStr) -> bool, now: Instant) {
         (self.queues, self.counts) = (folders, counts);

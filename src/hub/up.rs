@@ -49,6 +49,9 @@ const SAMPLE: Duration = Duration::from_secs(60);
 /// How often the host is judged, and speaks.
 const LOOK: Duration = Duration::from_secs(60);
 
+/// How long the programs have to start before the host is judged: a proxy that does not answer yet is no fault.
+const SETTLED: Duration = Duration::from_secs(5);
+
 /// When reading-sync moves what waits in the pipelines' sources, in local time; files in an inbox are moved at once.
 const READING_HOUR: i8 = 10;
 
@@ -117,7 +120,7 @@ fn run(mut renewal: Renewal, flag: Option<&Path>, gate: bool, services: &[Servic
         Job::new("proxy", Schedule::Always, None),
         Job::new("gitops-sync", Schedule::Every(BACKSTOP), Some(queue(&config.state_dir))),
         Job::new("system-metrics", Schedule::Every(SAMPLE), None),
-        Job::new("hub-watch", Schedule::Every(LOOK), None),
+        Job::new("hub-watch", Schedule::Every(LOOK), None).after(SETTLED),
         reading,
     ];
     if gate {

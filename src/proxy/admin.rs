@@ -17,6 +17,9 @@ use crate::config::Secret;
 use crate::random;
 use crate::records::ASKS_ITSELF;
 
+/// What browsers ask for beside each page; it has none, and an answer that says so leaves no error in their console.
+const ICON: &str = "/favicon.ico";
+
 /// The site behind `proxy.admin_listen`.
 pub(super) struct Admin {
     pub hosts: Vec<String>,
@@ -87,11 +90,14 @@ impl Site for Admin {
             return self.syncs.answer(request, pipeline);
         }
         let place = page::Place::of(request);
-        if place.is_none() && !matches!(path, "/api/status" | "/metrics") {
+        if place.is_none() && !matches!(path, "/api/status" | "/metrics" | ICON) {
             return answer::not_found();
         }
         if !answer::reads(request.method()) {
             return answer::method_not_allowed("GET, HEAD");
+        }
+        if path == ICON {
+            return Response::empty_204();
         }
         let status = self.sources.collect();
         if let Some(place) = place {

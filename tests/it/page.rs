@@ -610,6 +610,8 @@ fn only_what_reads_is_answered() {
         assert_eq!((head.status, head.body.len()), (200, 0), "{path}");
     }
     assert_eq!(gateway.get_admin("/host/").status, 404);
+    // A browser asks for it by itself.
+    assert_eq!(gateway.get_admin("/favicon.ico").status, 204);
 }
 
 #[test]

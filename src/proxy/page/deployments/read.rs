@@ -243,9 +243,9 @@ fn failures(
         let (Some(at), Some(counts)) = (event.time(), counts.get_mut(&event.about)) else { continue };
         let times = event.more.get("times").and_then(serde_json::Value::as_u64).unwrap_or(1);
         if at < begin && begin.duration_since(at) <= FAILURES {
-            counts[0] += times;
+            counts[0] = counts[0].saturating_add(times);
         } else if at >= begin && at.duration_since(end) <= FAILURES {
-            counts[1] += times;
+            counts[1] = counts[1].saturating_add(times);
         }
     }
     Ok(counts)

@@ -53,7 +53,7 @@ fn periods(found: &Periods) -> Markup {
                 tbody {
                     @for period in found.periods.iter().rev() {
                         tr {
-                            th scope="row" { (period.begin) }
+                            th.begin scope="row" { (period.begin) }
                             td { b class=(class(&period.state)) { (period.state) } }
                             td { (period.length) @if period.goes_on { " so far" } }
                             td { (period.reason) }
