@@ -144,10 +144,14 @@ impl Engine for Postgres {
         let by_rows = self.metrics.plain && self.server.kind != Kind::Citus;
         let until = Instant::now() + DELETE_TIME;
         let (mut deleted, mut hours) = (0, 1);
-        let has_zone = self.metrics.has_zone();
+        let (has_zone, has_key) = (self.metrics.has_zone(), self.metrics.unique_key);
         loop {
             let (batch, is_done) = self.call("delete old metrics", move |client| {
-                if by_rows { delete_rows(client, days, has_zone) } else { delete_hours(client, days, hours, has_zone) }
+                if by_rows {
+                    delete_rows(client, days, has_zone, has_key)
+                } else {
+                    delete_hours(client, days, hours, has_zone)
+                }
             })?;
             deleted += batch;
             if is_done || Instant::now() >= until {
@@ -211,16 +215,32 @@ fn old(has_zone: bool) -> String {
     format!("time < {now} - make_interval(days => $1)")
 }
 
+/// Where old rows lie, at most a batch of them. The key begins with the host: from host to host it answers at once, also where
+/// nothing is old, while for all hosts together the planner may read the whole of it.
+fn old_rows(has_zone: bool, has_key: bool) -> String {
+    let old = old(has_zone);
+    if !has_key {
+        return format!("SELECT ctid FROM system_metrics WHERE {old} LIMIT {DELETE_ROWS}");
+    }
+    format!(
+        "SELECT rows.ctid FROM (WITH RECURSIVE hosts AS (\
+             (SELECT host FROM system_metrics ORDER BY host LIMIT 1) UNION ALL \
+             SELECT (SELECT host FROM system_metrics WHERE host > hosts.host ORDER BY host LIMIT 1) \
+             FROM hosts WHERE hosts.host IS NOT NULL) \
+         SELECT host FROM hosts WHERE host IS NOT NULL) AS known CROSS JOIN LATERAL (\
+             SELECT ctid FROM system_metrics WHERE host = known.host AND {old} ORDER BY time LIMIT {DELETE_ROWS}) AS rows \
+         LIMIT {DELETE_ROWS}"
+    )
+}
+
 /// Deletes a batch of old rows: how many, and whether it was the last one.
-fn delete_rows(client: &mut Client, days: i32, has_zone: bool) -> Result<(u64, bool), postgres::Error> {
+fn delete_rows(client: &mut Client, days: i32, has_zone: bool, has_key: bool) -> Result<(u64, bool), postgres::Error> {
     let mut transaction = client.transaction()?;
     if !may_delete(&mut transaction)? {
         return Ok((0, true));
     }
-    let old = old(has_zone);
-    let sql = format!(
-        "DELETE FROM system_metrics WHERE ctid = ANY (ARRAY(SELECT ctid FROM system_metrics WHERE {old} LIMIT {DELETE_ROWS}))"
-    );
+    let rows = old_rows(has_zone, has_key);
+    let sql = format!("DELETE FROM system_metrics WHERE ctid = ANY (ARRAY({rows}))");
     let deleted = transaction.execute_typed(&sql, &[(&days, Type::INT4)])?;
     transaction.commit()?;
     Ok((deleted, deleted < DELETE_ROWS.unsigned_abs()))
