@@ -81,7 +81,9 @@ fn a_real_postfix_takes_a_notice_once_and_says_later_or_never() {
     fail(&host);
     watch(&host);
     let output = host.run("hub", &["status"]);
+    // Lines end where the terminal does.
     let shown = String::from_utf8(output.stdout).unwrap();
+    let shown = shown.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(
         shown.contains("User unknown in virtual mailbox table") && shown.contains("look at mail and mail_from"),
         "{shown}"
