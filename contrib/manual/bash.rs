@@ -8,12 +8,26 @@ use super::commands::{Command, Offer, offer, repeats, value_of};
 /// readline's eyes, so the words are taken from the line, and what readline has already is taken off again.
 const ENGINE: &str = r#"@function() {
     local line=${COMP_LINE:0:COMP_POINT} path='@program' cur='' option='' count=0 word name
-    local -a words config
-    read -ra words <<<"$line"
-    if [[ $line != *[[:space:]] ]]; then
-        cur=${words[${#words[@]} - 1]}
-        unset "words[${#words[@]} - 1]"
-    fi
+    local IFS=$' \t\n' quote='' char before='' index start=0
+    local -a words=() config=()
+    for ((index = 0; index < ${#line}; index++)); do
+        char=${line:index:1}
+        if [[ $quote == '\' || ($quote && $char != "$quote" && ($char != '\' || $quote == "'")) ]]; then
+            cur+=$char
+            [[ $quote != '\' ]] || quote=''
+        elif [[ $quote && $char == "$quote" ]]; then
+            quote=''
+        elif [[ $char == [\"\'\\] ]]; then
+            quote=$char
+        elif [[ $char == [[:space:]] ]]; then
+            [[ -z $cur ]] || words+=("$cur")
+            cur='' start=0
+        else
+            [[ $char != '@' || $COMP_WORDBREAKS != *@* ]] || start=${#cur}
+            cur+=$char
+            [[ $char == '@' || $COMP_WORDBREAKS != *"$char"* ]] || start=${#cur}
+        fi
+    done
     COMPREPLY=()
     for word in "${words[@]:1}"; do
         if [[ -n $option ]]; then
@@ -31,6 +45,7 @@ const ENGINE: &str = r#"@function() {
     done
     if [[ -z $option && $cur == --*=* ]]; then
         option=${cur%%=*}
+        before=$option=
         cur=${cur#*=}
     fi
     local offer=''
@@ -65,9 +80,11 @@ const ENGINE: &str = r#"@function() {
             done
             ;;
     esac
-    local before=${cur%"${cur##*["$COMP_WORDBREAKS"]}"}
-    # The word that readline replaces begins with an @, and behind any other of these.
-    COMPREPLY=("${COMPREPLY[@]#"${before%@}"}")
+    # Readline replaces what follows the last of its separators.
+    for index in "${!COMPREPLY[@]}"; do
+        name=$before${COMPREPLY[index]}
+        COMPREPLY[index]=${name:start}
+    done
 }
 complete -F @function @program
 "#;

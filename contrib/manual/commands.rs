@@ -68,6 +68,8 @@ impl Command {
     pub fn summary(&self) -> String {
         let text = self.info.description.split_whitespace().collect::<Vec<_>>().join(" ");
         let first = text.split(". ").next().unwrap_or_default().trim_end_matches('.');
+        // A name is written as it is, and a page's name stands before this already.
+        let first = first.strip_prefix("Observability Hub: ").unwrap_or(first);
         let mut chars = first.chars();
         chars.next().map(|first| first.to_lowercase().chain(chars).collect()).unwrap_or_default()
     }

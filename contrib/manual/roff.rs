@@ -13,7 +13,8 @@ impl Roff {
         let title = name.to_uppercase();
         let mut head =
             String::from(".\\\" Made from the programs' own command lines and from contrib/man; do not edit.\n");
-        let _ = writeln!(head, ".TH {} {section} {day} \"Observability Hub {version}\"", escaped(&title));
+        // A command or a path that is hyphenated is wrong when it is copied.
+        let _ = writeln!(head, ".TH {} {section} {day} \"Observability Hub {version}\"\n.nh", escaped(&title));
         Self(head)
     }
 
@@ -70,7 +71,8 @@ impl Roff {
         for line in lines.lines() {
             let _ = writeln!(self.0, "{}", protected(&escaped(line)));
         }
-        self.0.push_str(".EE\n.RE\n");
+        // The end of an example hyphenates again.
+        self.0.push_str(".EE\n.RE\n.nh\n");
     }
 
     /// Filled text, broken between words.
@@ -166,9 +168,7 @@ fn inline(text: &str) -> String {
             continue;
         };
         let font = if mark == "*" { 'I' } else { 'B' };
-        // What is literal is not hyphenated.
-        let words: Vec<String> = after[..end].split(' ').map(|word| format!("\\%{}", escaped(word))).collect();
-        let _ = write!(out, "\\f{font}{}\\fR", words.join(" "));
+        let _ = write!(out, "\\f{font}{}\\fR", escaped(&after[..end]));
         rest = &after[end + mark.len()..];
     }
     out + &escaped(rest)
