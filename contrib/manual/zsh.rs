@@ -9,7 +9,9 @@ const NAMES: &str = r#"_hub_names() {
   # _arguments puts what compadd is to know before the last word.
   local -a config names
   local at=${words[(I)--config]}
-  (( at )) && config=(--config $words[at+1])
+  (( at )) && config=(--config ${(Q)words[at+1]})
+  at=${words[(I)--config=*]}
+  (( at )) && config=(--config ${(Q)words[at]#--config=})
   names=(${(f)"$(hub names ${@[-1]} $config 2>/dev/null)"})
   compadd "${@[1,-2]}" -a names
 }
