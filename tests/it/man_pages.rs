@@ -118,6 +118,11 @@ fn bash_completes_commands_options_and_names() {
         ("hub deploy z", &["zeta/site"]),
         // readline has what stands before the @ already.
         ("hub deploy acme/infra@", &["@staging"]),
+        // As people quote, and behind words with spaces.
+        ("hub deploy \"z", &["zeta/site"]),
+        ("hub deploy 'z", &["zeta/site"]),
+        ("hub hold --reason \"a b c\" z", &["zeta/site"]),
+        ("hub hold --reason it\\'s\\ late z", &["zeta/site"]),
         ("hub rollback zeta/site ", &[]),
         ("hub dead-letters --pipeline ", &["reading", "orders"]),
         ("hub dead-letters retry --as=r", &["reading"]),
