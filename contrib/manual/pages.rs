@@ -180,7 +180,7 @@ fn options(page: &mut Roff, command: &Command) {
         let again = if repeats(&flag.optionality) { " It may be given several times." } else { "" };
         page.term(&option(flag), &(sentence(flag.description) + again));
     }
-    page.term("--help", "Show the help and exit.");
+    page.term("**--help**, **-h**", "Show the help and exit.");
     if command.path.len() == 1 {
         page.term("**--version**, **-V**", "Show the version and exit.");
     }

@@ -36,7 +36,11 @@ pub fn arguments<T: argh::FromArgs>(program: &str) -> Result<T, ExitCode> {
 /// # Errors
 /// The exit code, when there is nothing left to do but to end.
 pub fn parse_arguments<T: argh::FromArgs>(program: &str, words: &[String]) -> Result<T, ExitCode> {
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let mut words: Vec<&str> = words.iter().map(String::as_str).collect();
+    // argh knows the long one only. Behind an option it may be that one's value.
+    if let Some(word) = words.iter_mut().find(|word| word.starts_with('-')).filter(|word| **word == "-h") {
+        *word = "--help";
+    }
     // Whatever follows: who asks which version it is may have a configuration that is wrong.
     if let ["--version" | "-V", ..] = words[..] {
         print(&format!("{program} {}", crate::VERSION));
@@ -101,7 +105,7 @@ fn with_version(program: &str, help: &str) -> String {
         help.strip_prefix(&format!("Usage: {program} ")).is_some_and(|rest| rest.starts_with(['[', '<']));
     let mut lines = Vec::new();
     for line in help.lines() {
-        lines.push(line.to_owned());
+        lines.push(line.replace("  --help, help    ", "  --help, -h, help"));
         if is_program_s && line.starts_with("  --help, help ") {
             lines.push(format!("  --version, -V     display the version: {}", crate::VERSION));
         }

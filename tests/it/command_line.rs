@@ -87,6 +87,13 @@ fn every_program_tells_its_version() {
         let help = host.run(binary, &["--help"]);
         ends_with(&help, 0, &format!("--version, -V     display the version: {}\n", observability_hub::VERSION));
     }
+    for (program, words) in [("hub", &["-h"][..]), ("hub", &["status", "-h"]), ("proxy", &["-h"])] {
+        let output = host.run(program, words);
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success() && text.contains("  --help, -h, help  display usage"), "{text}");
+    }
+    // Behind an option it is that one's.
+    assert_eq!(host.run("hub", &["hold", "--reason", "-h"]).status.code(), Some(2));
     ends_with(&host.run("hub", &[]), 2, "--version, -V ");
     // It is the program's, not a command's.
     for (binary, command) in [("hub", "status"), ("tailscale-gate", "close")] {
