@@ -1,7 +1,7 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use super::Error;
+use super::{Error, units};
 use crate::command;
 use crate::config::Config;
 use crate::hint::command_line;
@@ -10,8 +10,12 @@ use crate::program::print;
 use crate::random;
 use crate::records::history::{Event, Kind};
 use crate::records::{self, revert, short};
-use crate::state::{self, Folder, repository_record};
+use crate::state::{self, Folder, lock_holder, repository_record};
+use crate::systemd;
 use crate::webhook::queue::Queue;
+
+/// What starts gitops-sync for each queued request.
+const PATH_UNIT: &str = "gitops-sync.path";
 
 /// Queue a deployment of a repository, as a push to its branch does.
 #[derive(argh::ArgsInfo, argh::FromArgs)]
@@ -139,7 +143,28 @@ impl<'a> Target<'a> {
         if let Err(error) = hold {
             print(&format!("whether it is on hold cannot be seen: {error}"));
         }
+        if let Some(start) = self.taker_to_start() {
+            print(&format!("it waits: neither hub up nor gitops-sync.path runs; start one: {start}"));
+        }
         Ok(())
+    }
+
+    /// What to start so that the queue is worked off; none where something does that, or nobody can see whether.
+    fn taker_to_start(&self) -> Option<String> {
+        let root = Folder::open(&self.state).ok()?;
+        if lock_holder(&root, "up.lock").ok()?.is_some() {
+            return None;
+        }
+        let up = || command_line("hub", "up", self.flag);
+        if !systemd::is_running() {
+            return Some(up());
+        }
+        let found = units::properties(PATH_UNIT, &["LoadState", "ActiveState"]).ok()?;
+        match (found.get("LoadState")?.as_str(), found.get("ActiveState")?.as_str()) {
+            (_, "active") => None,
+            ("loaded", _) => Some(format!("systemctl enable --now {PATH_UNIT}")),
+            _ => Some(up()),
+        }
     }
 }
 

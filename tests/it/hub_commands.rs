@@ -50,6 +50,8 @@ fn user() -> String {
 fn deploy_queues_a_request() {
     let host = configured();
     ends_with(&host.run("hub", &["deploy", "acme/infra"]), 0, "queued a deployment of acme/infra (manual-");
+    // Nothing runs here that would take it.
+    ends_with(&host.run("hub", &["deploy", "acme/infra"]), 0, "it waits: neither hub up nor gitops-sync.path runs");
     let request = host.json("state/proxy/queue/acme__infra.json");
     assert_eq!(request["repository"], "acme/infra");
     let id = request["deliveries"][0].as_str().unwrap();
