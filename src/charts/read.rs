@@ -1,8 +1,6 @@
 use super::{Lines, Window};
-use crate::kinds::{HOUR, hour_of};
+use crate::kinds::{HOUR, MINUTE, hour_of};
 use crate::store::{Error, Look};
-
-const MINUTE: i64 = 60_000;
 
 /// Fills lines with what a host has of their window: by hours where a point is of an hour and more, else by samples. A window
 /// that begins before there is anything costs no more than what there is.

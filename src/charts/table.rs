@@ -1,4 +1,5 @@
 use crate::kinds::{self, Kind};
+use crate::text;
 
 /// A chart, with a line for each value that it finds.
 #[derive(Debug)]
@@ -30,6 +31,22 @@ pub enum Unit {
     Rate,
     /// Degrees Celsius.
     Celsius,
+}
+
+impl Unit {
+    /// A value in a few characters.
+    pub fn written(self, value: f64) -> String {
+        match self {
+            // Only a row that somebody else wrote has it; what is beside it stays where it is.
+            _ if !(-1e18..1e18).contains(&value) => format!("{value:.0e}"),
+            Self::Percent | Self::Celsius if value.abs() >= 1e5 => format!("{value:.0e}"),
+            Self::Percent if value.abs() >= 10.0 || value == 0.0 => format!("{value:.0} %"),
+            Self::Percent => format!("{value:.1} %"),
+            Self::Celsius => format!("{value:.0} °C"),
+            Self::Bytes => text::size(value.max(0.0)),
+            Self::Rate => format!("{}/s", text::size(value.max(0.0))),
+        }
+    }
 }
 
 /// A value of a kind, once for each object that the row has it for.

@@ -8,6 +8,7 @@ use super::instant::{Clock, instant};
 use super::terminal::{Terminal, Tone, fit};
 use crate::charts::{self, Chart, Line, Lines, Point, Unit, Window};
 use crate::config::Config;
+use crate::kinds::MINUTE;
 use crate::program::print;
 use crate::records::history::{self, Told};
 use crate::records::milliseconds;
@@ -24,7 +25,6 @@ const POINTS: usize = 120;
 const MOST_EVENTS: usize = 30;
 /// Half of the time that is shown around an instant, in milliseconds.
 const AROUND: i64 = 30 * 60_000;
-const MINUTE: i64 = 60_000;
 /// From the lowest value to the highest (Unicode, "Block Elements").
 const BLOCKS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
@@ -263,16 +263,11 @@ fn unit(unit: Unit) -> &'static str {
     }
 }
 
-/// A value in a few characters.
+/// A value in a few characters; a share with its tenths, so that they stand below each other.
 fn shown(unit: Unit, value: f64) -> String {
     match unit {
-        // Only a row that somebody else wrote has it; its columns stay where they are.
-        _ if !(-1e18..1e18).contains(&value) => format!("{value:.0e}"),
-        Unit::Percent | Unit::Celsius if value.abs() >= 1e5 => format!("{value:.0e}"),
-        Unit::Percent => format!("{value:.1} %"),
-        Unit::Celsius => format!("{value:.0} °C"),
-        Unit::Bytes => text::size(value.max(0.0)),
-        Unit::Rate => format!("{}/s", text::size(value.max(0.0))),
+        Unit::Percent if value.abs() < 1e5 => format!("{value:.1} %"),
+        unit => unit.written(value),
     }
 }
 

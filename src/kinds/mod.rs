@@ -35,7 +35,10 @@ pub use series::each_number;
 pub use wanted::{Found, Wanted};
 
 /// An hour, in milliseconds.
-pub const HOUR: i64 = 3_600_000;
+pub const HOUR: i64 = 60 * MINUTE;
+
+/// A minute, in milliseconds.
+pub const MINUTE: i64 = 60_000;
 
 /// The hour of a time, in milliseconds since 1970.
 pub fn hour_of(millis: i64) -> i64 {

@@ -177,6 +177,17 @@ pub fn folder(state_dir: &Path, path: &str) -> Result<Folder, Error> {
     path.split('/').try_fold(root, |above, part| above.sub(part))
 }
 
+/// What a service has told, by the path of its folder below the state, oldest first; nothing where it has left none.
+///
+/// # Errors
+/// When it is there and cannot be read.
+pub fn of(state_dir: &Path, path: &str) -> Result<Vec<Event>, Error> {
+    match folder(state_dir, path).and_then(|folder| read(&folder)) {
+        Err(error) if error.is_missing() => Ok(Vec::new()),
+        other => other,
+    }
+}
+
 /// The two files, the older one first.
 fn files(folder: &Folder) -> Result<[Vec<u8>; 2], Error> {
     let content = |name| folder.read(name, 2 * LONGEST_FILE).map(Option::unwrap_or_default);
@@ -287,9 +298,8 @@ pub struct Told {
 pub fn all(state_dir: &Path) -> (Vec<Told>, Option<Error>) {
     let (mut all, mut unseen) = (Vec::new(), None);
     for (service, path) in SERVICES {
-        match folder(state_dir, path).and_then(|folder| read(&folder)) {
+        match of(state_dir, path) {
             Ok(events) => all.extend(events.into_iter().map(|event| Told { service, event })),
-            Err(error) if error.is_missing() => {}
             Err(error) => unseen = Some(error),
         }
     }

@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::database;
+use crate::charts::Unit;
 use crate::config::Config;
 use crate::host;
 use crate::kinds::{Found, HOUR, Wanted, hour_of, unit};
 use crate::store::{self, Look};
-use crate::text;
 
 /// The keys, in the order of `Use`.
 const KEYS: [&str; 3] = ["cpu_percent", "memory", "restarts"];
@@ -163,20 +163,21 @@ fn around(begin: i64, end: i64, by: By) -> [(i64, i64); 2] {
 
 /// Percent of a CPU, for people.
 pub fn percent(value: Option<f64>) -> String {
-    value.map_or_else(
-        || UNKNOWN.to_owned(),
-        |value| if value >= 10.0 || value == 0.0 { format!("{value:.0} %") } else { format!("{value:.1} %") },
-    )
+    known(value.map(|value| Unit::Percent.written(value)))
 }
 
 /// Bytes, for people.
 pub fn bytes(value: Option<f64>) -> String {
-    value.map_or_else(|| UNKNOWN.to_owned(), |value| text::size(value.max(0.0)))
+    known(value.map(|value| Unit::Bytes.written(value)))
 }
 
 /// A number of times, for people.
 pub fn number(value: Option<u64>) -> String {
-    value.map_or_else(|| UNKNOWN.to_owned(), |value| value.to_string())
+    known(value.map(|value| value.to_string()))
+}
+
+fn known(shown: Option<String>) -> String {
+    shown.unwrap_or_else(|| UNKNOWN.to_owned())
 }
 
 /// What is said where something is not seen.

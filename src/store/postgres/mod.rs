@@ -30,7 +30,7 @@ use postgres::{Client, GenericClient};
 
 use super::Error;
 use super::batch::Batch;
-use super::engine::Engine;
+use super::engine::{Engine, list_hosts};
 use super::events::{Events, Shipped};
 use super::readings::MOST_DAYS;
 use super::schema::SCHEMA_TABLE;
@@ -223,13 +223,10 @@ fn old_rows(has_zone: bool, has_key: bool) -> String {
         return format!("SELECT ctid FROM system_metrics WHERE {old} LIMIT {DELETE_ROWS}");
     }
     format!(
-        "SELECT rows.ctid FROM (WITH RECURSIVE hosts AS (\
-             (SELECT host FROM system_metrics ORDER BY host LIMIT 1) UNION ALL \
-             SELECT (SELECT host FROM system_metrics WHERE host > hosts.host ORDER BY host LIMIT 1) \
-             FROM hosts WHERE hosts.host IS NOT NULL) \
-         SELECT host FROM hosts WHERE host IS NOT NULL) AS known CROSS JOIN LATERAL (\
+        "SELECT rows.ctid FROM ({}) AS known CROSS JOIN LATERAL (\
              SELECT ctid FROM system_metrics WHERE host = known.host AND {old} ORDER BY time LIMIT {DELETE_ROWS}) AS rows \
-         LIMIT {DELETE_ROWS}"
+         LIMIT {DELETE_ROWS}",
+        list_hosts()
     )
 }
 

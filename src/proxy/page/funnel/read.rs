@@ -47,12 +47,8 @@ pub struct Period {
 /// # Errors
 /// A sentence: why the history cannot be read.
 pub fn read(config: &Config, _: &Asked) -> Result<Periods, String> {
-    let told = history::folder(&config.state_dir, "gate").and_then(|folder| history::read(&folder));
-    match told {
-        Ok(told) => Ok(periods(&told, Timestamp::now(), &TimeZone::system())),
-        Err(error) if error.is_missing() => Ok(periods(&[], Timestamp::now(), &TimeZone::UTC)),
-        Err(error) => Err(error.to_string()),
-    }
+    let told = history::of(&config.state_dir, "gate").map_err(|error| error.to_string())?;
+    Ok(periods(&told, Timestamp::now(), &TimeZone::system()))
 }
 
 fn periods(told: &[Event], now: Timestamp, zone: &TimeZone) -> Periods {

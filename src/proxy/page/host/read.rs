@@ -5,18 +5,17 @@ use rouille::Request;
 use serde::{Deserialize, Serialize};
 
 use super::course::{Course, HEIGHT, STEP};
-use super::scale::{edges, local, value};
+use super::scale::{edges, local};
 use crate::charts::{self, Chart, Line, Lines, Window};
 use crate::config::Config;
 use crate::host;
-use crate::kinds::HOUR;
+use crate::kinds::{HOUR, MINUTE};
 use crate::proxy::page::database;
 use crate::records::history::{self, Told};
 use crate::records::{Deployment, short};
 use crate::store::{self, Look};
 use crate::text;
 
-const MINUTE: i64 = 60_000;
 /// Marks beyond so many are left out, the oldest first.
 const MOST_MARKS: usize = 100;
 /// Hosts beyond so many are counted only.
@@ -230,7 +229,7 @@ fn slice_begin(window: Window, slice: usize) -> i64 {
 
 fn drawn(chart: &Chart, lines: &[Line], left_out: usize, window: Window) -> Drawn {
     let (bottom, top) = edges(chart, lines);
-    let unit = |number: f64| value(chart.unit, number);
+    let unit = |number: f64| chart.unit.written(number);
     let slice = |line: &Line, slice: usize| {
         let part = |slice: usize| slice * window.parts / SLICES;
         let points = line.points.get(part(slice)..part(slice + 1))?.iter().flatten();
@@ -280,7 +279,7 @@ fn neighbours(
                 "memory" => (1, lines.iter().find(|line| line.name == "memory").map(|line| line.last.1)),
                 _ => (2, lines.iter().map(|line| line.last.1).max_by(f64::total_cmp)),
             };
-            host.values[at] = found.map(|found| value(chart.unit, found));
+            host.values[at] = found.map(|found| chart.unit.written(found));
         }
         host.last = last.map(|last| local(last, zone, "%H:%M"));
         hosts.push(host);

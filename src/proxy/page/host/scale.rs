@@ -1,10 +1,9 @@
-//! The values at the edges of a chart, and how values and times are written.
+//! The values at the edges of a chart, and how times are written.
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use crate::charts::{Chart, Line, Unit};
-use crate::text;
+use crate::charts::{Chart, Line};
 
 /// The largest edge of a chart.
 const LARGEST: f64 = 1e300;
@@ -30,20 +29,6 @@ fn round(value: f64) -> f64 {
     let power = 10f64.powf(value.log10().floor());
     let found = [1.0, 2.0, 4.0, 6.0, 8.0, 10.0].into_iter().map(|digit| digit * power).find(|round| *round >= value);
     found.filter(|round| *round > 0.0 && round.is_finite()).unwrap_or(1.0)
-}
-
-/// A value in a few characters.
-pub fn value(unit: Unit, value: f64) -> String {
-    match unit {
-        // Only a row that somebody else wrote has it.
-        _ if !(-1e18..1e18).contains(&value) => format!("{value:.0e}"),
-        Unit::Percent | Unit::Celsius if value.abs() >= 1e5 => format!("{value:.0e}"),
-        Unit::Percent if value.abs() >= 10.0 || value == 0.0 => format!("{value:.0} %"),
-        Unit::Percent => format!("{value:.1} %"),
-        Unit::Celsius => format!("{value:.0} °C"),
-        Unit::Bytes => text::size(value.max(0.0)),
-        Unit::Rate => format!("{}/s", text::size(value.max(0.0))),
-    }
 }
 
 /// A time of milliseconds since 1970, as a clock on this host shows it.

@@ -57,10 +57,8 @@ pub fn read(config: &Config, asked: &Asked) -> Result<Pipelines, String> {
     let zone = TimeZone::system();
     let today = zone.to_datetime(Timestamp::now()).date();
     let mut rows = BTreeMap::new();
-    let told = history::folder(&config.state_dir, "reading").and_then(|folder| history::read(&folder));
-    let (told, unseen) = match told {
+    let (told, unseen) = match history::of(&config.state_dir, "reading") {
         Ok(told) => (told, None),
-        Err(error) if error.is_missing() => (Vec::new(), None),
         Err(error) => (Vec::new(), Some(error.to_string())),
     };
     for event in told.iter().filter(|event| event.kind == "moved") {
